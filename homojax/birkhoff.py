@@ -1,0 +1,212 @@
+"""The set of doubly stochastic matrices: coordinates, entropy, distance to it, members with known spectra.
+
+Convention, for the whole library: ``y = M @ x``, so rows are outputs. ``M`` is [n, n], non-negative, with
+rows and columns that sum to 1. Its *detail subspace* is V⊥ = {x : Σx = 0}, of dimension d = n − 1.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+
+from homojax.numerics import as_float, as_square, max_over_row_pairs, sqrt
+
+
+def uniform(n: int, dtype: DTypeLike | None = None) -> jax.Array:
+    """The barycentre J = 11ᵀ/n, which forgets everything but the mean. [n, n], theory.md §0.
+
+    >>> uniform(2).tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+    """
+    return jnp.full((n, n), 1 / n, dtype)
+
+
+def center(x: ArrayLike) -> jax.Array:
+    """P x = x − mean(x): the detail of a vector [n], or of every column of a matrix [n, m]. theory.md §0.
+
+    >>> center([1.0, 3.0]).tolist()
+    [-1.0, 1.0]
+    """
+    x = as_float(x)
+    return x - x.mean(axis=0, keepdims=True)
+
+
+def detail(matrix: ArrayLike) -> jax.Array:
+    """P M P, [n, n]: what M does to detail. Equals M − J exactly when M is doubly stochastic. theory.md §0.
+
+    >>> float(abs(detail(uniform(3))).max())
+    0.0
+    """
+    return center(center(as_square(matrix)).T).T
+
+
+def detail_basis(n: int, dtype: DTypeLike | None = None) -> jax.Array:
+    """Orthonormal columns [n, n − 1] that span V⊥ (Helmert's contrasts).
+
+    >>> basis = detail_basis(3)
+    >>> bool(jnp.allclose(basis.T @ basis, jnp.eye(2), atol=1e-6))
+    True
+    """
+    k = jnp.arange(1, n)
+    row = jnp.arange(n)[:, None]
+    contrasts = jnp.where(row < k, 1, jnp.where(row == k, -k, 0))
+    return (contrasts / jnp.sqrt(k * (k + 1.0))).astype(dtype or jnp.result_type(float))
+
+
+def entropy(matrix: ArrayLike) -> jax.Array:
+    """H(M) = −Σ Mᵢⱼ log Mᵢⱼ in nats: 0 for a permutation, n log n for J. NaN if an entry is negative.
+
+    Entries that are exactly 0 contribute 0, and derivative 0. theory.md §0.
+
+    >>> round(float(entropy(uniform(2))), 4)
+    1.3863
+    """
+    matrix = as_square(matrix)
+    positive = matrix > 0
+    terms = jnp.where(positive, -matrix * jnp.log(jnp.where(positive, matrix, 1)), 0)
+    return jnp.where(matrix.min() < 0, jnp.nan, terms.sum())
+
+
+def entropy_deficit(matrix: ArrayLike) -> jax.Array:
+    """ΔH = n log n − H(M) ≥ 0 in nats: the relative entropy of M to J, zero only at J. theory.md §0.
+
+    Summed as Σ (x log x − x + 1)/n over x = nMᵢⱼ: equal to n log n − H(M) where ΣM = n, non-negative term
+    by term, and free of that difference's cancellation near J. NaN if an entry is negative.
+
+    >>> round(float(entropy_deficit(jnp.eye(2))), 4)
+    1.3863
+    """
+    matrix = as_square(matrix)
+    n = matrix.shape[0]
+    x = n * matrix
+    positive, near_one = x > 0, x > 0.5
+    log_x = jnp.where(near_one, jnp.log1p(jnp.where(near_one, x - 1, 0)), jnp.log(jnp.where(positive & ~near_one, x, 1)))
+    return jnp.where(matrix.min() < 0, jnp.nan, (x * log_x - (x - 1)).sum() / n)
+
+
+def projective_diameter(logits: ArrayLike) -> jax.Array:
+    """Δ(S) = max Sᵢₖ + Sⱼₗ − Sᵢₗ − Sⱼₖ ≥ 0, in the logits' units: their diameter in Hilbert's metric.
+
+    Unchanged by adding constants to rows or columns, as the projection is. O(n³) time, O(n²) memory.
+    theory.md §0; Birkhoff (1957).
+
+    >>> float(projective_diameter([[1.0, 0.0], [0.0, 1.0]]))
+    2.0
+    """
+    return max_over_row_pairs(lambda rows: rows.max(-1) - rows.min(-1), as_square(logits, "logits"))
+
+
+def logit_spread(logits: ArrayLike) -> jax.Array:
+    """‖PSP‖_F/(n − 1): the root-mean-square logit once row and column shifts, which change nothing, are out.
+
+    For independent entries of variance s² its mean square is s². ε divided by it is the relative entropy weight,
+    comparable between sources of logits.
+
+    >>> float(logit_spread([[1.0, 0.0], [0.0, 1.0]]))
+    1.0
+    """
+    logits = as_square(logits, "logits")
+    return sqrt((detail(logits) ** 2).sum()) / (logits.shape[0] - 1)
+
+
+def marginal_errors(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """(max |row sum − 1|, max |column sum − 1|): how far M is from being doubly stochastic. theory.md 1.7.
+
+    >>> row, col = marginal_errors([[0.5, 0.5], [0.25, 0.25]])
+    >>> float(row), float(col)
+    (0.5, 0.25)
+    """
+    matrix = as_square(matrix)
+    return abs(matrix.sum(1) - 1).max(), abs(matrix.sum(0) - 1).max()
+
+
+def birkhoff_distance(row_error: ArrayLike, col_error: ArrayLike) -> jax.Array:
+    """Upper bound on ‖M − M'‖ for the nearest M' ∈ 𝔅ₙ, from the marginal errors of M ≥ 0 alone.
+
+    2(r + c) + rc, in the 2-norm and in the induced 1- and ∞-norms alike, for any n. It is the cost of the rounding
+    of Altschuler, Weed and Rigollet (arXiv 1705.09634, algorithm 2): scale rows down, then columns, then add one
+    rank-one matrix. Every law that assumes M ∈ 𝔅ₙ takes its margin from here (theory.md 1.7).
+
+    >>> float(birkhoff_distance(0.5, 0.0))
+    1.0
+    """
+    r, c = as_float(row_error), as_float(col_error)
+    return 2 * (r + c) + r * c
+
+
+def isolated_unit(n: int, weight: ArrayLike = 1.0) -> jax.Array:
+    """(1 − t)J + t(1 ⊕ J_{n−1}), [n, n], t = ``weight`` in [0, 1]: σ₂ = t at nearly maximal entropy. theory.md 2.2.
+
+    >>> isolated_unit(3).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.5, 0.5]]
+    """
+    weight = as_float(weight)
+    block = jnp.full((n, n), 1 / (n - 1), weight.dtype).at[0, :].set(0).at[:, 0].set(0).at[0, 0].set(1)
+    return (1 - weight) * uniform(n, weight.dtype) + weight * block
+
+
+def circulant(weights: ArrayLike) -> jax.Array:
+    """Σ c_k Cᵏ, [n, n], with C the cyclic shift (C x)ᵢ = x_{i−1} and c = ``weights`` [n] on the simplex.
+
+    Normal, with eigenvalues the discrete Fourier transform of c. theory.md §6.
+
+    >>> circulant([0.0, 1.0, 0.0]).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    weights = as_float(weights)
+    n = weights.shape[0]
+    return weights[(jnp.arange(n)[:, None] - jnp.arange(n)) % n]
+
+
+def lazy_cycle(n: int, stay: float = 0.5) -> jax.Array:
+    """Random walk on the n-cycle (n ≥ 3) that stays with probability ``stay``. [n, n].
+
+    Eigenvalues stay + (1 − stay) cos(2πk/n), k = 0 … n − 1.
+
+    >>> lazy_cycle(3, 0.5).tolist()
+    [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.25, 0.5]]
+    """
+    if n < 3:
+        raise ValueError(f"a cycle needs n >= 3, got {n}")
+    return circulant(jnp.zeros(n).at[0].set(stay).at[1].add((1 - stay) / 2).at[-1].add((1 - stay) / 2))
+
+
+def lazy_hypercube(dimension: int, stay: float = 0.5) -> jax.Array:
+    """Random walk on {0, 1}^dimension that stays with probability ``stay``. [n, n], n = 2^dimension.
+
+    Eigenvalues 1 − 2(1 − stay) j/dimension with multiplicity C(dimension, j).
+
+    >>> lazy_hypercube(1, 0.75).tolist()
+    [[0.75, 0.25], [0.25, 0.75]]
+    """
+    states = jnp.arange(2**dimension)
+    bits_apart = jax.lax.population_count(states[:, None] ^ states)
+    return jnp.where(bits_apart == 0, stay, jnp.where(bits_apart == 1, (1 - stay) / dimension, 0.0))
+
+
+def de_bruijn(bits: int) -> jax.Array:
+    """Walk that shifts a fair random bit into a word of ``bits`` bits. [n, n], n = 2^bits.
+
+    σ₂ = 1 but λ₂ = 0: its power ``bits`` is exactly J. The farthest that σ₂ and λ₂ can be apart. theory.md §2.
+
+    >>> (de_bruijn(2) @ de_bruijn(2) == uniform(4)).all().item()
+    True
+    """
+    n = 2**bits
+    return 0.5 * (jnp.arange(n) // 2 == jnp.arange(n)[:, None] % (n // 2)).astype(jnp.result_type(float))
+
+
+def random_birkhoff(key: jax.Array, n: int, num_permutations: int = 4) -> jax.Array:
+    """A random convex combination (flat Dirichlet) of ``num_permutations`` random permutations. [n, n].
+
+    Doubly stochastic by construction (Birkhoff, von Neumann), sparse when few permutations are taken.
+
+    >>> row, col = marginal_errors(random_birkhoff(jax.random.key(0), 5))
+    >>> bool(row < 1e-6) and bool(col < 1e-6)
+    True
+    """
+    weight_key, order_key = jax.random.split(key)
+    weights = jax.random.dirichlet(weight_key, jnp.ones(num_permutations))
+    orders = jax.vmap(lambda k: jax.random.permutation(k, n))(jax.random.split(order_key, num_permutations))
+    return jnp.einsum("p,pij->ij", weights, jax.nn.one_hot(orders, n, dtype=weights.dtype))

@@ -1,0 +1,118 @@
+"""Bounds on σ₂ of one doubly stochastic matrix: one theorem, one function. theory.md §2.
+
+Each holds for M ∈ 𝔅ₙ. On a matrix that misses its row or column sums they are only as good as those: the margin
+that a verdict must keep is in ``homojax.claims``.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from homojax.birkhoff import detail, entropy_deficit, projective_diameter
+from homojax.numerics import as_float, as_square, matmul, max_over_row_pairs, sqrt
+
+
+def hilbert_bound(logits: ArrayLike, epsilon: ArrayLike) -> jax.Array:
+    """σ₂(M_ε(S)) ≤ tanh(Δ(S)/4ε): a priori, from the logits and ε > 0 alone. Equality for every 2×2 matrix.
+
+    Source: Birkhoff (1957), Hopf (1963): contraction in Hilbert's projective metric; theory.md §2 hilbert.
+
+    >>> round(float(hilbert_bound([[1.0, 0.0], [0.0, 1.0]], 0.5)), 6)
+    0.761594
+    """
+    diameter = projective_diameter(logits)
+    epsilon = jnp.asarray(epsilon, diameter.dtype)
+    return jnp.tanh(diameter / (4 * jnp.where(epsilon > 0, epsilon, jnp.nan)))
+
+
+def dobrushin_coefficient(matrix: ArrayLike) -> jax.Array:
+    """δ(M) = ½ max ‖Mᵢ − Mⱼ‖₁ over rows i, j: in [0, 1] for a row-stochastic M. Dobrushin (1956); theory.md §2.
+
+    >>> float(dobrushin_coefficient([[1.0, 0.0], [0.25, 0.75]]))
+    0.75
+    """
+    return max_over_row_pairs(lambda rows: abs(rows).sum(-1), as_square(matrix)) / 2
+
+
+def dobrushin_bound(matrix: ArrayLike) -> jax.Array:
+    """σ₂ ≤ √(δ(M) δ(Mᵀ)). Equality for permutations and for J. theory.md §2 dobrushin.
+
+    >>> float(dobrushin_bound([[0.0, 1.0], [1.0, 0.0]]))
+    1.0
+    """
+    matrix = as_square(matrix)
+    return sqrt(dobrushin_coefficient(matrix) * dobrushin_coefficient(matrix.T))
+
+
+def doeblin_bound(matrix: ArrayLike) -> jax.Array:
+    """σ₂ ≤ 1 − n min M: what is common to all rows is forgotten. Equality for 2×2 with M₁₁ ≥ ½, and for J. theory.md §2.
+
+    >>> float(doeblin_bound([[0.75, 0.25], [0.25, 0.75]]))
+    0.5
+    """
+    matrix = as_square(matrix)
+    return 1 - matrix.shape[0] * matrix.min()
+
+
+def frobenius_bounds(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """(√(q/(n − 1)), √q) around σ₂, with q = ‖PMP‖_F², which is ‖M‖_F² − 1 on 𝔅ₙ without its cancellation near J.
+
+    Lower equality for lazy permutations tΠ + (1 − t)J, upper for rank-one M − J. theory.md §2 frobenius.
+
+    >>> lower, upper = frobenius_bounds([[0.75, 0.25], [0.25, 0.75]])
+    >>> float(lower), float(upper)
+    (0.5, 0.5)
+    """
+    return schatten_bounds(matrix, 1)
+
+
+def schatten_bounds(matrix: ArrayLike, k: int) -> tuple[jax.Array, jax.Array]:
+    """((t/(n − 1))^{1/2k}, t^{1/2k}) around σ₂, with t = tr (AᵀA)ᵏ, A = PMP, and k ≥ 1 a Python int.
+
+    Both tend to σ₂ as k grows: ratio (n − 1)^{1/2k}. Smooth wherever M ≠ J, so they serve as differentiable surrogates
+    of σ₂, ties included. theory.md §2 schatten-k.
+
+    Raises:
+        ValueError: k < 1.
+
+    >>> lower, upper = schatten_bounds([[0.75, 0.25], [0.25, 0.75]], 3)
+    >>> round(float(lower), 6), round(float(upper), 6)
+    (0.5, 0.5)
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    a = detail(matrix)
+    size = sqrt((a**2).sum())  # scaled out, so that a 2k-th power of a small σ₂ does not underflow
+    a = a / jnp.where(size > 0, size, 1)
+    power = (a**2).sum() if k == 1 else jnp.trace(jnp.linalg.matrix_power(matmul(a.T, a), k))
+    upper = size * jnp.where(size > 0, power, 1) ** (1 / (2 * k))
+    return upper / (a.shape[0] - 1) ** (1 / (2 * k)), upper
+
+
+def pinsker_bound(matrix: ArrayLike) -> jax.Array:
+    """σ₂ ≤ √(2ΔH), ΔH the entropy deficit in nats: the only bound here from entropy alone, loose by about √n.
+
+    Equality at J only. Says nothing (> 1) from ΔH = ½ on: high entropy does not force collapse. theory.md §2 pinsker, 2.2.
+
+    >>> round(float(pinsker_bound([[0.6, 0.4], [0.4, 0.6]])), 4)
+    0.2838
+    """
+    return sqrt(2 * jnp.maximum(entropy_deficit(matrix), 0))
+
+
+def logit_budget(retention: ArrayLike, depth: ArrayLike) -> jax.Array:
+    """Least R/ε, with every |Sᵢⱼ| ≤ R, at which ``depth`` layers can keep a share ``retention`` in (0, 1) of detail.
+
+    artanh(ρ^{1/L}): below it the hilbert bound forbids that depth, whatever the logits. NaN outside the ranges.
+    theory.md 2.1.
+
+    >>> round(float(logit_budget(0.5, 1)), 4)
+    0.5493
+    """
+    retention = as_float(retention)
+    depth = jnp.asarray(depth, retention.dtype)
+    valid = (retention > 0) & (retention < 1) & (depth > 0)
+    log_kept = jnp.where(valid, jnp.log(retention) / depth, jnp.nan)  # artanh(e^−x) = −½ log tanh(x/2), exact as x → 0
+    return -jnp.log(jnp.tanh(-log_kept / 2)) / 2

@@ -1,0 +1,134 @@
+"""The command line: ``homojax sweep``."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import matplotlib
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from tyro.constructors import PrimitiveConstructorSpec
+
+from homojax.lab import report
+from homojax.lab.config import InputError, Sweep, load_sweeps, nearest, parse_grid
+from homojax.lab.sources import load_source
+from homojax.lab.store import RunFolder
+from homojax.lab.sweep import run_sweep
+
+VERBS = {"sweep": "map the trap: over entropy × depth × n × seeds × noise × residual weight"}
+
+GRID = PrimitiveConstructorSpec(
+    nargs="*",
+    metavar="NUM|LOW:HIGH:COUNT [...]",
+    instance_from_str=lambda words: parse_grid(words),
+    is_instance=lambda value: isinstance(value, tuple) and all(isinstance(item, float) for item in value),
+    str_from_instance=lambda values: [f"{value:g}" for value in values],
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepCommand:
+    """Map the trap: every law's prediction beside its measurement. Writes zarr, figures and report.html."""
+
+    sweep: tyro.conf.OmitArgPrefixes[Sweep]
+    config: Path | None = None
+    """A TOML file with a sweep, or several in [[sweep]] tables; flags given beside it win."""
+    out: Path = Path("runs/sweep")
+    """Folder to write; it must not exist."""
+    overwrite: bool = False
+    """Replace the run that is in that folder."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point: exits 0, or with one sentence on standard error and 2 for a mistake in what was asked, 1 for a failure."""
+    args = list(sys.argv[1:] if args is None else args)
+    console, errors = Console(), Console(stderr=True)
+    try:
+        if not args or args[0] in ("-h", "--help"):
+            console.print("usage: homojax VERB [options]\n")
+            for verb, text in VERBS.items():
+                console.print(f"  {verb:8}{text}", highlight=False)
+            console.print("\nhomojax VERB --help lists the options.")
+        elif args[0] not in VERBS:
+            raise InputError(f'there is no verb "{args[0]}": {nearest(args[0], VERBS)}')
+        else:
+            _sweep(args[1:], console)
+    except InputError as error:
+        errors.print(f"homojax: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        errors.print(f"homojax: cannot write: {what}. What was done is kept; run it again to go on.", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("homojax: stopped. What was done is kept; run the same command again to go on.", markup=False)
+        sys.exit(130)
+
+
+def _sweep(args: list[str], console: Console) -> None:
+    commands = _parse_sweeps(args)
+    out, overwrite = commands[0].out, commands[0].overwrite
+    sweeps = [command.sweep for command in commands]
+    folder = RunFolder(out, [sweep.digest for sweep in sweeps], overwrite=overwrite)
+    matplotlib.use("agg")
+    jax.config.update("jax_enable_x64", any(sweep.dtype == "float64" for sweep in sweeps))
+    for sweep in sweeps:  # a mistake in the last one is told before the first one runs
+        load_source(sweep)
+    datasets = {}
+    with _progress(console) as progress:
+        for sweep in sweeps:
+            task = progress.add_task(sweep.label, total=None, doing="")
+            datasets[sweep.label] = run_sweep(
+                sweep,
+                folder.part / f"{sweep.label}.zarr",
+                progress=lambda done, total, doing, task=task: progress.update(task, completed=done, total=total, doing=doing),
+            )
+            size = datasets[sweep.label].sizes
+            cells = size["n"] * size["epsilon"] * size["seed"]
+            progress.update(task, completed=cells, total=cells, doing="done")
+        task = progress.add_task("figures", total=None, doing="")
+        figures = report.write_figures(datasets, folder.part / "figures")
+        report.write_report(datasets, figures, folder.part / "report.html")
+        progress.update(task, completed=len(figures), total=len(figures), doing="done")
+    folder.finish()
+    for dataset in datasets.values():
+        report.print_tables(dataset, console)
+    console.print(f"\nData, figures and report are in {out}/; open {out / 'report.html'} in a browser.", highlight=False, soft_wrap=True)
+
+
+def _parse_sweeps(args: list[str]) -> list[SweepCommand]:
+    """The sweeps asked for: those of the config, or the default one, each with the flags laid over it."""
+    config = _value_of("--config", args)
+    sweeps = [Sweep()] if config is None else load_sweeps(Path(config))
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(lambda info: GRID if info.type == tuple[float, ...] else None)
+    return [
+        tyro.cli(SweepCommand, prog="homojax sweep", args=args, default=SweepCommand(sweep), registry=registry) for sweep in sweeps
+    ]
+
+
+def _value_of(flag: str, args: list[str]) -> str | None:
+    for position, arg in enumerate(args):
+        if arg == flag and position + 1 < len(args):
+            return args[position + 1]
+        if arg.startswith(flag + "="):
+            return arg.removeprefix(flag + "=")
+    return None
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[doing]}"),
+        console=console,
+    )

@@ -1,0 +1,188 @@
+"""The figures of a sweep. Each takes Datasets and returns a matplotlib Figure; axes carry names and units."""
+
+from __future__ import annotations
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from homojax.layernorm import asymptotic_cosine, critical_snr, expected_cosine
+
+STYLE = {
+    "figure.dpi": 120,
+    "savefig.dpi": 120,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+}
+MEASURED, BOUND, TYPICAL, WARNING = "#1b1b1b", "#0072b2", "#009e73", "#d55e00"  # told apart by the colour-blind too
+
+
+def phase_diagram(ds: xr.Dataset) -> Figure:
+    """ε × depth: the share of detail retained as measured, and the laws' contours where it falls to the retention asked."""
+    retention = _config(ds)["retention"]
+    fig, axes = _panels(ds, height=4.2)
+    low = 1e-4
+    for ax, n in zip(axes, ds.n.values, strict=True):
+        cells = ds.sel(n=n)
+        kept = cells.composite_sigma2.median("seed")
+        mesh = ax.pcolormesh(ds.epsilon, ds.depth, np.clip(kept.T, low, 1), norm=LogNorm(low, 1), cmap="viridis", shading="nearest")
+        ax.set(xscale="log", yscale="log")
+        for name, colour, style in (
+            ("composite_sigma2", "white", "-"),
+            ("product_sigma2", WARNING, "--"),
+            ("lyapunov_sigma2", "#ff9ecf", ":"),
+        ):
+            level = np.clip(cells[name].median("seed").T, 1e-30, 1)
+            if float(level.min()) < retention < float(level.max()):
+                ax.contour(ds.epsilon, ds.depth, np.log(level), [np.log(retention)], colors=colour, linestyles=style, linewidths=2.2)
+        ax.set_yticks(ds.depth.values, [str(d) for d in ds.depth.values])
+        ax.minorticks_off()
+        ax.grid(False)
+        ax.set(xlabel="entropy weight ε (logit units)", ylabel="depth (layers)", title=f"n = {n}")
+        spread = float((ds.epsilon / cells.relative_epsilon).median())
+        top = ax.secondary_xaxis("top", functions=(lambda e, s=spread: e / s, lambda r, s=spread: r * s))
+        top.set_xlabel("ε / spread of the logits", fontsize=8.5)
+        top.tick_params(labelsize=8)
+    fig.colorbar(mesh, ax=axes, label=f"detail retained: σ₂ of the composite, median of {ds.sizes['seed']} seeds", extend="min")
+    handles = [
+        Line2D([], [], color="#888888", ls="-", lw=2.2, label=f"measured = {retention:g}  (white)"),
+        Line2D([], [], color=WARNING, ls="--", lw=2.2, label=f"law: Π σ₂ = {retention:g}"),
+        Line2D([], [], color="#ff9ecf", ls=":", lw=2.2, label=f"law: typical (Lyapunov) = {retention:g}"),
+    ]
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    fig.suptitle(f"Phase diagram of {_label(ds)}: what survives depth")
+    return fig
+
+
+def entropy_against_sigma2(ds: xr.Dataset) -> Figure:
+    """Every matrix of the sweep, with the isolated unit that escapes the trap at high entropy and the bound from entropy alone."""
+    fig, axes = _panels(ds, height=4.2)
+    for ax, n in zip(axes, ds.n.values, strict=True):
+        cells = ds.sel(n=n)
+        deficit = cells.entropy_deficit.transpose("epsilon", "seed", "layer").values.reshape(ds.sizes["epsilon"], -1)
+        sigma2 = cells.sigma2.transpose("epsilon", "seed", "layer").values.reshape(ds.sizes["epsilon"], -1)
+        colours = np.broadcast_to(ds.epsilon.values[:, None], sigma2.shape)
+        floor = max(1e-6, float(deficit[deficit > 0].min()) if (deficit > 0).any() else 1e-6)
+        points = ax.scatter(
+            np.maximum(deficit, floor), sigma2, c=colours, norm=LogNorm(), cmap="plasma", s=7, lw=0, alpha=0.6, rasterized=True
+        )
+        t = np.geomspace(1e-3, 1, 200)
+        curve = isolated_unit_deficit(n, t)
+        ax.plot(curve, t, color=TYPICAL, lw=2, label="isolated unit (2.2, 2.3)")
+        ax.plot(curve[-1], 1, "*", color=TYPICAL, ms=13, label=f"1 ⊕ J: H = {1 - curve[-1] / (n * np.log(n)):.3f} of its maximum")
+        grid = np.geomspace(floor, n * np.log(n), 200)
+        ax.plot(grid, np.minimum(np.sqrt(2 * grid), 1), color=BOUND, lw=1.5, ls="--", label="Pinsker bound √(2ΔH)")
+        ax.plot(grid, np.minimum(np.sqrt(2 * grid / n), 1), color="#777777", lw=1, ls=":", label="√(2ΔH/n), small-ΔH expansion")
+        ax.set(xscale="log", ylim=(-0.03, 1.05), xlim=(floor / 1.5, 1.6 * n * np.log(n)))
+        ax.set(xlabel="entropy deficit ΔH = n log n − H (nat)", ylabel="σ₂", title=f"n = {n}")
+        ax.legend(loc="upper left")
+    fig.colorbar(points, ax=axes, label="entropy weight ε (logit units)")
+    fig.suptitle(f"Entropy against σ₂, every matrix of {_label(ds)}")
+    return fig
+
+
+def isolated_unit_deficit(n: int, t: np.ndarray) -> np.ndarray:
+    """ΔH of (1 − t)J + t(1 ⊕ J_{n−1}), in closed form: one entry, 2(n − 1) of the first row and column, (n − 1)² others."""
+    unit = (1 - t) / n + t
+    edge = (1 - t) / n
+    block = (1 - t) / n + t / (n - 1)
+    terms = ((1, unit), (2 * (n - 1), edge), ((n - 1) ** 2, block))
+    return sum(count * x * np.log(np.where(x > 0, n * x, 1)) for count, x in terms)
+
+
+def cosine_against_snr(ds: xr.Dataset) -> Figure:
+    """Layer norm against noise: Monte Carlo points of every cell on the exact curve of 4.2, the critical SNR marked."""
+    fig, ax = plt.subplots(figsize=(7.6, 4.6), layout="constrained")
+    seen = ds.output_snr.values
+    grid = np.geomspace(max(1e-7, seen[seen > 0].min()), seen.max() * 1.5, 120)
+    for k, n in enumerate(ds.n.values):
+        colour = plt.get_cmap("viridis")(0.85 * k / max(1, len(ds.n) - 1))
+        cells = ds.sel(n=n)
+        x, y, error = (cells[v].values.ravel() for v in ("output_snr", "cosine_mean", "cosine_stderr"))
+        ax.errorbar(x, y, 2 * error, fmt="o", ms=2.5, lw=0.6, color=colour, alpha=0.35)
+        ax.plot(grid, [float(expected_cosine(s, n - 1)) for s in grid], color=colour, lw=2, label=f"exact law 4.2, d = {n - 1}")
+        critical = float(critical_snr(n - 1))
+        if np.isfinite(critical):
+            ax.axvline(critical, color=colour, ls="--", lw=1.2)
+            ax.annotate(
+                f"critical SNR, d = {n - 1}", (critical, 1.02), rotation=90, va="top", ha="right", fontsize=8, color=colour
+            )
+    ax.plot(grid, [float(asymptotic_cosine(s)) for s in grid], color="#777777", ls=":", label="large-d limit √(SNR/(1+SNR))")
+    ax.axhline(0, color="#777777", lw=0.8)
+    ax.set(xscale="log", ylim=(-0.25, 1.05), xlabel="signal-to-noise ratio after mixing, ‖Mx‖²/(dν²)", ylabel="cos θ (signal, layer-norm output)")
+    ax.legend(loc="upper left")
+    draws = _config(ds)["samples"]
+    ax.set_title(f"Layer norm restores the norm, not the direction: {_label(ds)}\npoints: mean of {draws} draws ± 2 standard errors; dashed: 5 % level, 95 % power", fontsize=10)
+    return fig
+
+
+def retention_against_turn(ds: xr.Dataset) -> Figure:
+    """Residual weights: what α buys in retention it pays in transformation. Measured, with the bounds of 5.1 and 5.2."""
+    depth = ds.depth.values[len(ds.depth) // 2]
+    fig, axes = _panels(ds, height=4.4)
+    chosen = ds.epsilon.values[np.unique(np.linspace(0, ds.sizes["epsilon"] - 1, 5).round().astype(int))]
+    for ax, n in zip(axes, ds.n.values, strict=True):
+        for k, epsilon in enumerate(chosen):
+            colour = plt.get_cmap("plasma")(0.85 * k / max(1, len(chosen) - 1))
+            cells = ds.sel(n=n, epsilon=epsilon, depth=depth)
+            turn, kept = (np.degrees(cells.turn).median("seed"), cells.residual_sigma2.median("seed"))
+            ax.plot(turn, kept, color=colour, lw=1.3, alpha=0.8)
+            ax.scatter(turn, kept, s=12 + 50 * ds.alpha.values, color=colour, zorder=3, label=f"ε = {epsilon:.3g}")
+            bound = cells.turn_bound.median("seed").values
+            valid = bound < np.pi
+            ax.plot(np.degrees(bound[valid]), cells.residual_sigma2_bound.median("seed").values[valid], color=colour, ls="--", lw=1)
+        ax.set(yscale="log", xlim=(-4, 184), ylim=(1e-4, 1.6), xticks=range(0, 181, 30))
+        ax.set(xlabel="turn of detail (degrees): transformation", ylabel="σ₂ of the composite: retention", title=f"n = {n}, {depth} layers")
+    axes[-1].legend(title="dot size: α from 0 to 1\ndashed: bounds 5.1, 5.2", title_fontsize=8.5, loc="lower left")
+    fig.suptitle(f"Retention against transformation under residual weights: {_label(ds)}")
+    return fig
+
+
+def as_run_against_converged(as_run: xr.Dataset, converged: xr.Dataset) -> Figure:
+    """The same logits truncated as their model runs them and projected to convergence, with the marginal error of each."""
+    epsilon = float(as_run.epsilon[0])
+    steps = _config(as_run)["iterations"]
+    fig, axes = plt.subplots(2, 2, figsize=(10, 6.4), sharex=True, sharey="row", layout="constrained")
+    for column, (ds, title) in enumerate(
+        ((as_run, f"as run: {steps} alternations"), (converged, "projected to convergence"))
+    ):
+        cells = ds.isel(n=0, seed=0).sel(epsilon=epsilon)
+        top, bottom = axes[:, column]
+        top.plot(ds.depth, cells.composite_sigma2, "o-", color=MEASURED, label="σ₂ of the composite, ‖PCP‖₂")
+        top.plot(ds.depth, cells.composite_distance, "s--", color=WARNING, ms=4, label="‖C − J‖₂")
+        top.plot(ds.depth, cells.product_sigma2, ":", color=BOUND, lw=2, label="Π σ₂, the bound on 𝔅ₙ")
+        top.set(title=title, ylim=(0, None))
+        top.legend(loc="lower left")
+        error = np.maximum(cells.row_error, cells.col_error)
+        shown = np.maximum(error, 1e-17)
+        bottom.bar(ds.layer, shown, bottom=1e-17, color=[WARNING if e > 1e-3 else TYPICAL for e in error.values])
+        bottom.axhline(1e-3, color="#777777", lw=0.8, ls=":")
+        bottom.set(yscale="log", ylim=(1e-17, 10), xlabel="depth (layers)", xticks=ds.layer.values)
+    axes[0, 0].set_ylabel("norm on the detail subspace")
+    axes[1, 0].set_ylabel("max |row or column sum − 1|")
+    fig.suptitle(f"{_label(converged)} at ε = {epsilon:g}: collapse over depth, or an unconverged projection?")
+    return fig
+
+
+def _panels(ds: xr.Dataset, height: float):
+    count = ds.sizes["n"]
+    fig, axes = plt.subplots(1, count, figsize=(2.4 + 4.3 * count, height), squeeze=False, layout="constrained")
+    return fig, axes[0]
+
+
+def _config(ds: xr.Dataset) -> dict:
+    return json.loads(ds.attrs["config"])
+
+
+def _label(ds: xr.Dataset) -> str:
+    return ds.attrs["title"].removeprefix("homojax sweep: ")

@@ -1,0 +1,66 @@
+"""Residual connections: what they keep, and how little they then change. theory.md §5."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from homojax.birkhoff import center
+from homojax.numerics import as_float, as_square, sqrt
+
+
+def residual_matrix(matrix: ArrayLike, alpha: ArrayLike) -> jax.Array:
+    """R_α = (1 − α)I + αM, [n, n], 0 ≤ α ≤ 1: doubly stochastic if M is. x + Mx is 2R_½. theory.md §5.
+
+    >>> residual_matrix([[0.0, 1.0], [1.0, 0.0]], 0.25).tolist()
+    [[0.75, 0.25], [0.25, 0.75]]
+    """
+    matrix = as_square(matrix)
+    alpha = jnp.asarray(alpha, matrix.dtype)
+    return (1 - alpha) * jnp.eye(matrix.shape[0], dtype=matrix.dtype) + alpha * matrix
+
+
+def residual_bound(sigma2: ArrayLike, alpha: ArrayLike) -> jax.Array:
+    """σ₂(R_α) ≤ 1 − α + ασ₂. Equality where M's best-kept detail is an eigenvector of eigenvalue σ₂. theory.md 5.1.
+
+    >>> float(residual_bound(0.5, 0.5))
+    0.75
+    """
+    sigma2 = as_float(sigma2)
+    alpha = jnp.asarray(alpha, sigma2.dtype)
+    return 1 - alpha + alpha * sigma2
+
+
+def turn_bound(sigma2: ArrayLike, alpha: ArrayLike) -> jax.Array:
+    """Largest angle, in radians, by which R_α can turn a detail vector: arcsin(ασ₂/(1 − α)). theory.md 5.2.
+
+    π, no bound, where its premise ασ₂ < 1 − α fails. Over layers, angles add at most. Equality for detail rotations
+    (e.g. circulants) at the best vector.
+
+    >>> round(float(turn_bound(0.5, 0.5)), 6)
+    0.523599
+    """
+    sigma2 = as_float(sigma2)
+    alpha = jnp.asarray(alpha, sigma2.dtype)
+    premise = alpha * sigma2 < 1 - alpha
+    ratio = alpha * sigma2 / jnp.where(premise, 1 - alpha, 1)
+    return jnp.where(premise, jnp.arcsin(jnp.where(premise, ratio, 0)), jnp.where(jnp.isnan(ratio), jnp.nan, jnp.pi))
+
+
+def turn_angle(before: ArrayLike, after: ArrayLike) -> jax.Array:
+    """Angle in [0, π] radians between the details of two vectors [n]: what a layer did beyond rescaling. theory.md 5.3.
+
+    Accurate for tiny angles (2 atan2(‖u − v‖, ‖u + v‖) of the unit vectors); NaN if either has no detail.
+
+    >>> round(float(turn_angle([1.0, -1.0, 0.0], [1.0, 1.0, -2.0])), 6)
+    1.570796
+    """
+
+    def unit(x):
+        x = center(x)
+        norm = sqrt((x**2).sum())
+        return x / jnp.where(norm > 0, norm, jnp.nan)
+
+    u, v = unit(before), unit(after)
+    return 2 * jnp.arctan2(sqrt(((u - v) ** 2).sum()), sqrt(((u + v) ** 2).sum()))

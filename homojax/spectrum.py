@@ -1,0 +1,61 @@
+"""How much detail a mixing matrix keeps: the singular values and eigenvalues of P M P. theory.md §0."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from homojax.birkhoff import detail
+
+
+def detail_singular_values(matrix: ArrayLike) -> jax.Array:
+    """Singular values of M on the detail subspace, [n − 1], descending: the filter's whole curve. theory.md 3.5.
+
+    NaN where the matrix has a NaN or an infinity.
+
+    >>> [round(s, 6) for s in detail_singular_values([[0.75, 0.25], [0.25, 0.75]]).tolist()]
+    [0.5]
+    """
+    return jnp.linalg.svd(detail(matrix), compute_uv=False)[:-1]  # the last one belongs to the mean, and is 0
+
+
+def subdominant_singular_value(matrix: ArrayLike) -> jax.Array:
+    """σ₂(M) = ‖P M P‖₂: the largest share of a detail vector's norm that survives M. theory.md §0.
+
+    On 𝔅ₙ it is ‖M − J‖₂ too; away from it ``distance_to_uniform`` is the larger of the two.
+
+    First derivatives are finite everywhere. At a tie (J, permutations, symmetric designs) the one returned is the
+    subgradient u vᵀ of one top singular pair (u, v) of P M P, of norm at most 1. Second derivatives exist only where
+    σ₂ is simple; ``schatten_bounds`` is smooth.
+
+    >>> round(float(subdominant_singular_value([[0.9, 0.1], [0.1, 0.9]])), 6)
+    0.8
+    """
+    return detail_singular_values(matrix)[0]
+
+
+def distance_to_uniform(matrix: ArrayLike) -> jax.Array:
+    """‖M − J‖₂. At least σ₂, and above it by what a missed row or column sum adds: it sees both. theory.md 1.7.
+
+    >>> round(float(distance_to_uniform([[1.0, 1.0], [0.0, 0.0]])), 6)
+    1.0
+    """
+    detail_part = detail(matrix)  # checks the shape
+    matrix = jnp.asarray(matrix, detail_part.dtype)
+    return jnp.linalg.svd(matrix - 1 / matrix.shape[0], compute_uv=False)[0]
+
+
+def subdominant_eigenvalue_modulus(matrix: ArrayLike) -> jax.Array:
+    """λ₂(M): the largest eigenvalue modulus of P M P, ≤ σ₂. The asymptotic rate when one M is shared. theory.md 3.3.
+
+    It is the second largest eigenvalue modulus of M itself wherever the rows or the columns sum to 1.
+    Differentiable where that eigenvalue is simple. CPU, and GPU by way of the host.
+
+    >>> round(float(subdominant_eigenvalue_modulus([[0.0, 1.0], [1.0, 0.0]])), 6)
+    1.0
+    """
+    eigenvalues = jnp.linalg.eigvals(detail(matrix))
+    square = jnp.real(eigenvalues) ** 2 + jnp.imag(eigenvalues) ** 2
+    largest = square.max()
+    return jnp.where(largest > 0, jnp.sqrt(jnp.where(largest > 0, largest, 1)), largest)  # finite derivative at 0
