@@ -50,6 +50,8 @@ from homojax.depth import (
     measured_depth,
     suppression_ratios,
 )
+from homojax.lab.config import InputError, Sweep
+from homojax.lab.sweep import run_sweep
 from homojax.layernorm import (
     asymptotic_cosine,
     cosine_bound,
@@ -75,9 +77,11 @@ from homojax.spectrum import (
 __all__ = [
     "MATRIX_LAWS",
     "Comparison",
+    "InputError",
     "MatrixCase",
     "SinkhornResult",
     "StackCase",
+    "Sweep",
     "amax_gain",
     "asymptotic_cosine",
     "birkhoff_distance",
@@ -124,6 +128,7 @@ __all__ = [
     "residual_matrix",
     "retained_cosine",
     "rounding",
+    "run_sweep",
     "sample_cosine",
     "schatten_bounds",
     "signal_to_noise",

@@ -43,7 +43,9 @@ def verdict(comparison: Comparison) -> jax.Array:
     (1, 0)
     """
     slack = jnp.asarray(comparison.greater) - comparison.lesser
-    decided = jnp.where(slack > comparison.margin, HOLDS, jnp.where(slack < -jnp.asarray(comparison.margin), VIOLATED, UNDECIDABLE))
+    decided = jnp.where(
+        slack > comparison.margin, HOLDS, jnp.where(slack < -jnp.asarray(comparison.margin), VIOLATED, UNDECIDABLE)
+    )
     return jnp.where(comparison.applies, decided, NOT_APPLICABLE).astype(jnp.int8)
 
 
@@ -59,8 +61,16 @@ class MatrixCase(NamedTuple):
     rounding: jax.Array  # absolute error of a norm or a sum of M
 
 
-def matrix_case(logits: ArrayLike, epsilon: ArrayLike, matrix: ArrayLike) -> MatrixCase:
+def matrix_case(
+    logits: ArrayLike,
+    epsilon: ArrayLike,
+    matrix: ArrayLike,
+    sigma2: ArrayLike | None = None,
+    lambda2: ArrayLike | None = None,
+) -> MatrixCase:
     """Collects what the laws of theory.md §2 compare, for a (nearly) doubly stochastic ``matrix`` projected from ``logits``.
+
+    ``sigma2`` and ``lambda2`` are computed unless they are known already.
 
     >>> case = matrix_case([[1.0, 0.0], [0.0, 1.0]], 1.0, [[0.75, 0.25], [0.25, 0.75]])
     >>> round(float(case.sigma2), 6)
@@ -69,7 +79,8 @@ def matrix_case(logits: ArrayLike, epsilon: ArrayLike, matrix: ArrayLike) -> Mat
     logits, matrix = as_square(logits, "logits"), as_square(matrix)
     error = jnp.asarray(rounding(matrix.shape[0], matrix.dtype), matrix.dtype)
     distance = birkhoff_distance(*marginal_errors(matrix)) + error
-    sigma2, lambda2 = subdominant_singular_value(matrix), subdominant_eigenvalue_modulus(matrix)
+    sigma2 = subdominant_singular_value(matrix) if sigma2 is None else jnp.asarray(sigma2, matrix.dtype)
+    lambda2 = subdominant_eigenvalue_modulus(matrix) if lambda2 is None else jnp.asarray(lambda2, matrix.dtype)
     return MatrixCase(logits, jnp.asarray(epsilon, logits.dtype), matrix, sigma2, lambda2, distance, error)
 
 

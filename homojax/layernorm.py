@@ -220,7 +220,7 @@ def _ray_cdf(tau: jax.Array, root_kappa: ArrayLike, d: jax.Array) -> jax.Array:
 
 
 def _bisect(decreasing, low: float, high: float, dtype) -> jax.Array:
-    """Root of a scalar function that falls through 0 on [low, high], with its first derivative by the implicit function theorem."""
+    """Root of a scalar function that falls through 0 on [low, high]; its first derivative by the implicit function theorem."""
 
     def halve(_, bracket):
         low, high = bracket

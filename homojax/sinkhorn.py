@@ -194,9 +194,10 @@ def _newton(logits, epsilon, iterate: _Iterate, tol, max_steps, *, warm: bool) -
     (One that alternation brought near may sit where the Hessian has lost the direction that is missing.)
 
     The semi-dual Σ log Σ exp(S/ε + g) − Σg is convex, with gradient (column sums − 1) and Hessian diag(column sums) − MᵀM,
-    whose kernel is 1. Levenberg-Marquardt damping on diag(column sums); a step is kept if the semi-dual or the error
-    falls. The logarithm of the matrix is what is carried, not only the potentials: these grow to S/ε, and in float32 could no
-    longer resolve the last corrections, while entries that matter stay O(1) in it.
+    whose kernel is 1. Levenberg-Marquardt damping on diag(column sums), in proportion to the error, so that it stays below the
+    least curvature 1 − σ₂² as the error does; a step is kept if the semi-dual or the error falls. The logarithm of the matrix
+    is carried, not only the potentials: these grow to S/ε, and in float32 could no longer resolve the last corrections,
+    while the entries that matter stay O(1) in it.
     """
     n, dtype = logits.shape[0], logits.dtype
     eps = float(jnp.finfo(dtype).eps)
@@ -214,7 +215,8 @@ def _newton(logits, epsilon, iterate: _Iterate, tol, max_steps, *, warm: bool) -
         (log_matrix, f, g, error, num_steps), stage, damping = state
         matrix = jnp.exp(log_matrix)
         col_sums = matrix.sum(0)
-        hessian = jnp.diag(col_sums + damping * jnp.maximum(col_sums, eps**0.5)) - matmul(matrix.T, matrix)
+        diagonal = col_sums + damping * jnp.minimum(error, 1) * jnp.maximum(col_sums, eps**0.5)
+        hessian = jnp.diag(diagonal) - matmul(matrix.T, matrix)
         step = center(jnp.linalg.solve(hessian + 1 / n, 1 - col_sums))
         trial, row_sums, trial_error = normalise_rows(log_matrix + step[None, :])
         keep = ((row_sums.sum() < 0) | (trial_error < error)) & jnp.isfinite(trial_error)
@@ -240,7 +242,7 @@ def _newton(logits, epsilon, iterate: _Iterate, tol, max_steps, *, warm: bool) -
     log_matrix, row_sums, error = normalise_rows(logits / stage + f[:, None] + g[None, :])
     done = iterate.error <= tol
     begin = _Iterate(log_matrix, f - row_sums, g, jnp.where(done, 0, error), iterate.num_steps)
-    current, _, _ = jax.lax.while_loop(unfinished, newton_step, (begin, stage, jnp.asarray(1e-2, dtype)))
+    current, _, _ = jax.lax.while_loop(unfinished, newton_step, (begin, stage, jnp.asarray(0.01, dtype)))
     return jax.tree.map(lambda new, old: jnp.where(done, old, new), current, iterate)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +63,9 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except OSError as error:
         what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        errors.print(f"homojax: cannot write: {what}. What was done is kept; run it again to go on.", markup=False, soft_wrap=True)
+        errors.print(
+            f"homojax: cannot write: {what}. What was done is kept; run it again to go on.", markup=False, soft_wrap=True
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("homojax: stopped. What was done is kept; run the same command again to go on.", markup=False)
@@ -75,11 +76,11 @@ def _sweep(args: list[str], console: Console) -> None:
     commands = _parse_sweeps(args)
     out, overwrite = commands[0].out, commands[0].overwrite
     sweeps = [command.sweep for command in commands]
+    for sweep in sweeps:  # a mistake in the last one is told before the first one runs, or leaves anything behind
+        load_source(sweep)
     folder = RunFolder(out, [sweep.digest for sweep in sweeps], overwrite=overwrite)
     matplotlib.use("agg")
     jax.config.update("jax_enable_x64", any(sweep.dtype == "float64" for sweep in sweeps))
-    for sweep in sweeps:  # a mistake in the last one is told before the first one runs
-        load_source(sweep)
     datasets = {}
     with _progress(console) as progress:
         for sweep in sweeps:
@@ -99,7 +100,9 @@ def _sweep(args: list[str], console: Console) -> None:
     folder.finish()
     for dataset in datasets.values():
         report.print_tables(dataset, console)
-    console.print(f"\nData, figures and report are in {out}/; open {out / 'report.html'} in a browser.", highlight=False, soft_wrap=True)
+    console.print(
+        f"\nData, figures and report are in {out}/; open {out / 'report.html'} in a browser.", highlight=False, soft_wrap=True
+    )
 
 
 def _parse_sweeps(args: list[str]) -> list[SweepCommand]:
@@ -109,7 +112,8 @@ def _parse_sweeps(args: list[str]) -> list[SweepCommand]:
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(lambda info: GRID if info.type == tuple[float, ...] else None)
     return [
-        tyro.cli(SweepCommand, prog="homojax sweep", args=args, default=SweepCommand(sweep), registry=registry) for sweep in sweeps
+        tyro.cli(SweepCommand, prog="homojax sweep", args=args, default=SweepCommand(sweep), registry=registry)
+        for sweep in sweeps
     ]
 
 

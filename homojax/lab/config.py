@@ -17,8 +17,11 @@ from typing import Any, Literal
 import numpy as np
 
 
-class InputError(ValueError):
-    """A mistake of the user's, in one sentence that names the offending thing and what to try."""
+class InputError(Exception):
+    """A mistake of the user's, in one sentence that names the offending thing and what to try.
+
+    Not a ValueError, so that the parser of the command line lets it through as it is.
+    """
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from homojax.layernorm import asymptotic_cosine, critical_snr, expected_cosine
 
@@ -24,6 +25,7 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
 }
+HALO = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
 MEASURED, BOUND, TYPICAL, WARNING = "#1b1b1b", "#0072b2", "#009e73", "#d55e00"  # told apart by the colour-blind too
 
 
@@ -35,8 +37,10 @@ def phase_diagram(ds: xr.Dataset) -> Figure:
     for ax, n in zip(axes, ds.n.values, strict=True):
         cells = ds.sel(n=n)
         kept = cells.composite_sigma2.median("seed")
-        mesh = ax.pcolormesh(ds.epsilon, ds.depth, np.clip(kept.T, low, 1), norm=LogNorm(low, 1), cmap="viridis", shading="nearest")
-        ax.set(xscale="log", yscale="log")
+        mesh = ax.pcolormesh(
+            ds.epsilon, ds.depth, np.clip(kept.T, low, 1), norm=LogNorm(low, 1), cmap="viridis", shading="nearest"
+        )
+        ax.set(xscale="log", yscale="log" if ds.depth.max() >= 16 * ds.depth.min() else "linear")
         for name, colour, style in (
             ("composite_sigma2", "white", "-"),
             ("product_sigma2", WARNING, "--"),
@@ -44,7 +48,10 @@ def phase_diagram(ds: xr.Dataset) -> Figure:
         ):
             level = np.clip(cells[name].median("seed").T, 1e-30, 1)
             if float(level.min()) < retention < float(level.max()):
-                ax.contour(ds.epsilon, ds.depth, np.log(level), [np.log(retention)], colors=colour, linestyles=style, linewidths=2.2)
+                line = ax.contour(
+                    ds.epsilon, ds.depth, np.log(level), [np.log(retention)], colors=colour, linestyles=style, linewidths=2.2
+                )
+                line.set_path_effects([withStroke(linewidth=3.6, foreground="black", alpha=0.5)])
         ax.set_yticks(ds.depth.values, [str(d) for d in ds.depth.values])
         ax.minorticks_off()
         ax.grid(False)
@@ -53,19 +60,27 @@ def phase_diagram(ds: xr.Dataset) -> Figure:
         top = ax.secondary_xaxis("top", functions=(lambda e, s=spread: e / s, lambda r, s=spread: r * s))
         top.set_xlabel("ε / spread of the logits", fontsize=8.5)
         top.tick_params(labelsize=8)
-    fig.colorbar(mesh, ax=axes, label=f"detail retained: σ₂ of the composite, median of {ds.sizes['seed']} seeds", extend="min")
+    fig.colorbar(mesh, ax=axes, label="detail retained, σ₂ of the composite", extend="min")
     handles = [
-        Line2D([], [], color="#888888", ls="-", lw=2.2, label=f"measured = {retention:g}  (white)"),
-        Line2D([], [], color=WARNING, ls="--", lw=2.2, label=f"law: Π σ₂ = {retention:g}"),
-        Line2D([], [], color="#ff9ecf", ls=":", lw=2.2, label=f"law: typical (Lyapunov) = {retention:g}"),
+        Line2D(
+            [],
+            [],
+            color="white",
+            ls="-",
+            lw=2.2,
+            label=f"measured: {retention:.0%} left",
+            path_effects=[withStroke(linewidth=4, foreground="black")],
+        ),
+        Line2D([], [], color=WARNING, ls="--", lw=2.2, label=f"bound Π σ₂ = {retention:g}"),
+        Line2D([], [], color="#ff9ecf", ls=":", lw=2.2, label=f"typical rate (Lyapunov) = {retention:g}"),
     ]
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
-    fig.suptitle(f"Phase diagram of {_label(ds)}: what survives depth")
+    fig.suptitle(f"What survives depth: {_label(ds)}, {_seeds(ds)}")
     return fig
 
 
 def entropy_against_sigma2(ds: xr.Dataset) -> Figure:
-    """Every matrix of the sweep, with the isolated unit that escapes the trap at high entropy and the bound from entropy alone."""
+    """Every matrix of the sweep, the isolated unit that escapes the trap at high entropy, and the bound from entropy alone."""
     fig, axes = _panels(ds, height=4.2)
     for ax, n in zip(axes, ds.n.values, strict=True):
         cells = ds.sel(n=n)
@@ -78,14 +93,26 @@ def entropy_against_sigma2(ds: xr.Dataset) -> Figure:
         )
         t = np.geomspace(1e-3, 1, 200)
         curve = isolated_unit_deficit(n, t)
-        ax.plot(curve, t, color=TYPICAL, lw=2, label="isolated unit (2.2, 2.3)")
-        ax.plot(curve[-1], 1, "*", color=TYPICAL, ms=13, label=f"1 ⊕ J: H = {1 - curve[-1] / (n * np.log(n)):.3f} of its maximum")
+        ax.plot(curve, t, color=TYPICAL, lw=2, label="isolated unit (1 − t)J + t(1 ⊕ J), t from 0 to 1 (2.2, 2.3)")
+        ax.plot(curve[-1], 1, "*", color=TYPICAL, ms=13)
+        share = 1 - curve[-1] / (n * np.log(n))
+        ax.annotate(
+            f"σ₂ = 1 at {share:.1%}\nof maximal entropy",
+            (curve[-1], 1),
+            (-8, -6),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            fontsize=8,
+            bbox=HALO,
+        )
         grid = np.geomspace(floor, n * np.log(n), 200)
         ax.plot(grid, np.minimum(np.sqrt(2 * grid), 1), color=BOUND, lw=1.5, ls="--", label="Pinsker bound √(2ΔH)")
         ax.plot(grid, np.minimum(np.sqrt(2 * grid / n), 1), color="#777777", lw=1, ls=":", label="√(2ΔH/n), small-ΔH expansion")
         ax.set(xscale="log", ylim=(-0.03, 1.05), xlim=(floor / 1.5, 1.6 * n * np.log(n)))
         ax.set(xlabel="entropy deficit ΔH = n log n − H (nat)", ylabel="σ₂", title=f"n = {n}")
-        ax.legend(loc="upper left")
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=3)
     fig.colorbar(points, ax=axes, label="entropy weight ε (logit units)")
     fig.suptitle(f"Entropy against σ₂, every matrix of {_label(ds)}")
     return fig
@@ -115,14 +142,23 @@ def cosine_against_snr(ds: xr.Dataset) -> Figure:
         if np.isfinite(critical):
             ax.axvline(critical, color=colour, ls="--", lw=1.2)
             ax.annotate(
-                f"critical SNR, d = {n - 1}", (critical, 1.02), rotation=90, va="top", ha="right", fontsize=8, color=colour
+                f"critical, d = {n - 1}", (critical, -0.23), rotation=90, va="bottom", ha="right", fontsize=8, color=colour
             )
     ax.plot(grid, [float(asymptotic_cosine(s)) for s in grid], color="#777777", ls=":", label="large-d limit √(SNR/(1+SNR))")
     ax.axhline(0, color="#777777", lw=0.8)
-    ax.set(xscale="log", ylim=(-0.25, 1.05), xlabel="signal-to-noise ratio after mixing, ‖Mx‖²/(dν²)", ylabel="cos θ (signal, layer-norm output)")
+    ax.set(
+        xscale="log",
+        ylim=(-0.25, 1.05),
+        xlabel="signal-to-noise ratio after mixing, ‖Mx‖²/(dν²)",
+        ylabel="cos θ (signal, layer-norm output)",
+    )
     ax.legend(loc="upper left")
     draws = _config(ds)["samples"]
-    ax.set_title(f"Layer norm restores the norm, not the direction: {_label(ds)}\npoints: mean of {draws} draws ± 2 standard errors; dashed: 5 % level, 95 % power", fontsize=10)
+    ax.set_title(
+        f"Layer norm restores the norm, not the direction: {_label(ds)}\n"
+        f"points: mean of {draws} draws ± 2 standard errors; dashed: 5 % level, 95 % power",
+        fontsize=10,
+    )
     return fig
 
 
@@ -140,10 +176,24 @@ def retention_against_turn(ds: xr.Dataset) -> Figure:
             ax.scatter(turn, kept, s=12 + 50 * ds.alpha.values, color=colour, zorder=3, label=f"ε = {epsilon:.3g}")
             bound = cells.turn_bound.median("seed").values
             valid = bound < np.pi
-            ax.plot(np.degrees(bound[valid]), cells.residual_sigma2_bound.median("seed").values[valid], color=colour, ls="--", lw=1)
+            ax.plot(
+                np.degrees(bound[valid]), cells.residual_sigma2_bound.median("seed").values[valid], color=colour, ls="--", lw=1
+            )
         ax.set(yscale="log", xlim=(-4, 184), ylim=(1e-4, 1.6), xticks=range(0, 181, 30))
-        ax.set(xlabel="turn of detail (degrees): transformation", ylabel="σ₂ of the composite: retention", title=f"n = {n}, {depth} layers")
-    axes[-1].legend(title="dot size: α from 0 to 1\ndashed: bounds 5.1, 5.2", title_fontsize=8.5, loc="lower left")
+        ax.set(
+            xlabel="turn of detail (degrees): transformation",
+            ylabel="σ₂ of the composite: retention",
+            title=f"n = {n}, {depth} layers",
+        )
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=len(chosen),
+        title="dot size: α from 0 to 1;  dashed: bounds 5.1 and 5.2, where 5.2 has its premise",
+        title_fontsize=8.5,
+    )
     fig.suptitle(f"Retention against transformation under residual weights: {_label(ds)}")
     return fig
 
@@ -153,16 +203,14 @@ def as_run_against_converged(as_run: xr.Dataset, converged: xr.Dataset) -> Figur
     epsilon = float(as_run.epsilon[0])
     steps = _config(as_run)["iterations"]
     fig, axes = plt.subplots(2, 2, figsize=(10, 6.4), sharex=True, sharey="row", layout="constrained")
-    for column, (ds, title) in enumerate(
-        ((as_run, f"as run: {steps} alternations"), (converged, "projected to convergence"))
-    ):
+    for column, (ds, title) in enumerate(((as_run, f"as run: {steps} alternations"), (converged, "projected to convergence"))):
         cells = ds.isel(n=0, seed=0).sel(epsilon=epsilon)
         top, bottom = axes[:, column]
         top.plot(ds.depth, cells.composite_sigma2, "o-", color=MEASURED, label="σ₂ of the composite, ‖PCP‖₂")
         top.plot(ds.depth, cells.composite_distance, "s--", color=WARNING, ms=4, label="‖C − J‖₂")
-        top.plot(ds.depth, cells.product_sigma2, ":", color=BOUND, lw=2, label="Π σ₂, the bound on 𝔅ₙ")
+        top.plot(ds.depth, cells.product_sigma2, ":", color=BOUND, lw=2, label="Π σ₂, a bound for doubly stochastic layers")
         top.set(title=title, ylim=(0, None))
-        top.legend(loc="lower left")
+        top.legend(loc="lower left", bbox_to_anchor=(0, 0.08))
         error = np.maximum(cells.row_error, cells.col_error)
         shown = np.maximum(error, 1e-17)
         bottom.bar(ds.layer, shown, bottom=1e-17, color=[WARNING if e > 1e-3 else TYPICAL for e in error.values])
@@ -182,6 +230,10 @@ def _panels(ds: xr.Dataset, height: float):
 
 def _config(ds: xr.Dataset) -> dict:
     return json.loads(ds.attrs["config"])
+
+
+def _seeds(ds: xr.Dataset) -> str:
+    return "one stack" if ds.sizes["seed"] == 1 else f"median of {ds.sizes['seed']} stacks"
 
 
 def _label(ds: xr.Dataset) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,13 +21,26 @@ from rich.text import Text
 from homojax.lab import plots
 from homojax.lab.sweep import FLAGS, LAWS
 
-KS_FALSE_ALARM = 0.01  # chance, for a whole sweep, that a true law is rejected
+KS_FALSE_ALARM = 0.01  # chance, for a whole sweep, that a true law is rejected; a test can reject 4.1, and never prove it
+SUMMARY_CAPTION = "medians; error: worst |row or column sum − 1|; L: depth in layers at which {retention:.0%} of detail is left"
 
 # figure -> (what it shows, claim)
 CAPTIONS = {
-    "phase": (plots.phase_diagram, "Share of detail that survives, by entropy weight and depth, with the contours that the laws predict.", "3.1, 3.3"),
-    "entropy": (plots.entropy_against_sigma2, "Every matrix of the sweep. High entropy alone does not force σ₂ down: the starred matrix has σ₂ = 1.", "2.2, 2.3, pinsker"),
-    "layernorm": (plots.cosine_against_snr, "Layer norm's output against the signal, simulated, on the exact law. Left of the critical SNR it cannot be told from noise.", "4.1, 4.2, 4.5"),
+    "phase": (
+        plots.phase_diagram,
+        "Share of detail that survives, by entropy weight and depth, with the contours that the laws predict.",
+        "3.1, 3.3",
+    ),
+    "entropy": (
+        plots.entropy_against_sigma2,
+        "Every matrix of the sweep. High entropy alone does not force σ₂ down: the starred matrix has σ₂ = 1.",
+        "2.2, 2.3, pinsker",
+    ),
+    "layernorm": (
+        plots.cosine_against_snr,
+        "Layer norm's output against the signal, simulated, on the exact law. Left of the critical SNR it is as good as noise.",
+        "4.1, 4.2, 4.5",
+    ),
     "residual": (plots.retention_against_turn, "Residual weights α trade what is kept against what is changed.", "5.1 – 5.3"),
 }
 
@@ -36,7 +50,7 @@ def summary(ds: xr.Dataset, rows_per_n: int = 6) -> tuple[list[str], list[list[s
 
     Medians over seeds and layers; the worst marginal error; verdicts of every law counted.
     """
-    header = ["n", "ε", "ε / spread", "σ₂", "worst error", "L bound", "L Lyapunov", "L measured", "holds", "undecidable", "violated"]
+    header = ["n", "ε", "ε/spread", "σ₂", "error", "L bound", "L typical", "L measured", "holds", "undec.", "viol."]
     chosen = np.unique(np.linspace(0, ds.sizes["epsilon"] - 1, rows_per_n).round().astype(int))
     rows = []
     for n in ds.n.values:
@@ -50,7 +64,7 @@ def summary(ds: xr.Dataset, rows_per_n: int = 6) -> tuple[list[str], list[list[s
                     str(n),
                     f"{float(cells.epsilon):.3g}",
                     f"{float(cells.relative_epsilon.median()):.3g}",
-                    f"{float(cells.sigma2.median()):.4f}",
+                    _share(float(cells.sigma2.median())),
                     f"{float(np.maximum(cells.row_error, cells.col_error).max()):.1e}",
                     *(_depth(depth) for depth in depths[:2]),
                     f"> {deepest}" if np.isinf(depths[2]) else _depth(depths[2]),
@@ -67,8 +81,8 @@ def law_table(ds: xr.Dataset) -> tuple[list[str], list[list[str]]]:
         counts = _counts(ds, [law])
         rows.append([law, statement, *(f"{counts[kind]:,}" for kind in ("holds", "undecidable", "violated", "not_applicable"))])
     rejected, points = ks_rejections(ds)
-    rows.append(["layer norm", f"cos θ has the law 4.1 (KS, {KS_FALSE_ALARM:.0%} false alarms per sweep)", "–", f"{points - rejected:,}", f"{rejected:,}", "0"])
-    return ["law", "statement", "holds", "undecidable", "violated", "premise not met"], rows
+    rows.append(["layer norm", "cos θ has law 4.1 (KS)", "–", f"{points - rejected:,}", f"{rejected:,}", "0"])
+    return ["law", "statement", "holds", "undec.", "viol.", "no premise"], rows
 
 
 def ks_rejections(ds: xr.Dataset) -> tuple[int, int]:
@@ -84,7 +98,10 @@ def headline(ds: xr.Dataset) -> str:
     total = ds.status.size
     worst = float(np.maximum(ds.row_error, ds.col_error).max())
     if status["truncated_as_asked"]:
-        text = f"{total:,} matrices truncated as asked; the worst misses a row or column sum by {worst:.2g}, so laws of 𝔅ₙ are decided only where that leaves room."
+        text = (
+            f"{total:,} matrices truncated as asked; the worst misses a row or column sum by {worst:.2g}, and where that leaves "
+        )
+        text += "no room the laws of doubly stochastic matrices are undecidable."
     else:
         text = f"{status['converged']:,} of {total:,} projections converged (worst error {worst:.1e})."
         if status["step_limit"]:
@@ -92,23 +109,26 @@ def headline(ds: xr.Dataset) -> str:
         if status["not_finite"]:
             text += f" {status['not_finite']:,} are not finite."
     counts = _counts(ds, LAWS)
-    verdicts = f"{counts['holds']:,} comparisons hold, {counts['undecidable']:,} are undecidable within their error, {counts['violated']:,} violated."
-    return f"{text} {verdicts}"
+    undecidable = f"{counts['undecidable']:,} are undecidable within their error"
+    return f"{text} {counts['holds']:,} comparisons hold, {undecidable}, {counts['violated']:,} violated."
 
 
 def print_tables(ds: xr.Dataset, console: Console) -> None:
     """The summary and the laws of one sweep in the terminal."""
     console.print()
-    console.print(Text(ds.attrs["title"].removeprefix("homojax sweep: "), style="bold"), Text(f"  {ds.attrs['source']}", style="dim"))
+    console.print(
+        Text(ds.attrs["title"].removeprefix("homojax sweep: "), style="bold"), Text(f"  {ds.attrs['source']}", style="dim")
+    )
     console.print(headline(ds))
     retention = json.loads(ds.attrs["config"])["retention"]
     for (header, rows), caption in (
-        (summary(ds), f"L: effective depth in layers at which a share {retention:g} of detail is left"),
-        (law_table(ds), "undecidable: equal within the error of the matrix and of rounding"),
+        (summary(ds), SUMMARY_CAPTION.format(retention=retention)),
+        (law_table(ds), "undec.: undecidable, equal within the error of the matrix and of rounding"),
     ):
-        table = Table(caption=caption, caption_style="dim")
+        table = Table(caption=caption, caption_style="dim", caption_justify="left", box=box.SIMPLE_HEAD, padding=0)
         for column in header:
-            table.add_column(column, justify="left" if column in ("law", "statement") else "right")
+            left = column in ("law", "statement")
+            table.add_column(column.replace("/", " /").replace(" ", "\n"), justify="left" if left else "right", no_wrap=True)
         for row in rows:
             style = "bold red" if _is_violated(header, row) else None
             table.add_row(*row, style=style)
@@ -132,8 +152,8 @@ def write_figures(datasets: dict[str, xr.Dataset], folder: Path) -> list[tuple[s
     for label, ds in datasets.items():
         converged = [d for d in datasets.values() if _is_converged_twin(ds, d)]
         if converged:
-            text = f"Claims 3.4, 1.7. {label}, and what the same logits do when the projection is finished. Only the right-hand column is about mixing."
-            draw(f"{label}-as-run.png", text, plots.as_run_against_converged, ds, converged[0])
+            text = f"Claims 1.7, 3.4. {label}, and the same logits projected to the end: only the right half is about mixing."
+            draw(f"{label}-truncation.png", text, plots.as_run_against_converged, ds, converged[0])
         if ds.sizes["epsilon"] < 2 or ds.sizes["depth"] < 2:
             continue
         for name, (make, caption, claims) in CAPTIONS.items():
@@ -149,12 +169,16 @@ def write_report(datasets: dict[str, xr.Dataset], figures: list[tuple[str, str, 
             f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
             f"<figcaption>{html.escape(caption)} <code>figures/{html.escape(name)}</code></figcaption></figure>"
             for name, caption, png in figures
-            if name.startswith(f"{label}-") and name.removeprefix(f"{label}-").removesuffix(".png") in {*CAPTIONS, "as-run"}
+            if name.startswith(f"{label}-") and name.removeprefix(f"{label}-").removesuffix(".png") in {*CAPTIONS, "truncation"}
         )
-        config = json.dumps(json.loads(ds.attrs["config"]), indent=1, ensure_ascii=False)
+        config = json.loads(ds.attrs["config"])
+        retention, config = config["retention"], json.dumps(config, indent=1, ensure_ascii=False)
         sections.append(
-            f"<section><h2>{html.escape(label)}</h2><p class=source>{html.escape(ds.attrs['source'])}</p><p>{html.escape(headline(ds))}</p>"
-            f"{pictures}<h3>What survives</h3>{_html_table(*summary(ds))}<h3>The laws</h3>{_html_table(*law_table(ds))}"
+            f"<section><h2>{html.escape(label)}</h2><p class=source>{html.escape(ds.attrs['source'])}</p>"
+            f"<p>{html.escape(headline(ds))}</p>"
+            f"{pictures}<h3>What survives</h3>{_html_table(*summary(ds))}"
+            f"<p class=source>{html.escape(SUMMARY_CAPTION.format(retention=retention))}</p>"
+            f"<h3>The laws</h3>{_html_table(*law_table(ds))}"
             f"<details><summary>Run it again</summary><p>Data: <code>{html.escape(label)}.zarr</code> · config hash "
             f"<code>{ds.attrs['config_hash']}</code> · {html.escape(ds.attrs['dtype'])} on {html.escape(ds.attrs['device'])} · "
             f"{html.escape(ds.attrs['versions'])}</p><pre>{html.escape(config)}</pre></details></section>"
@@ -180,18 +204,24 @@ def _is_converged_twin(as_run: xr.Dataset, other: xr.Dataset) -> bool:
     )
 
 
+def _share(value: float) -> str:
+    return f"1−{1 - value:.0e}" if 0.99995 < value < 1 else f"{value:.4f}"
+
+
 def _depth(value: float) -> str:
     return "∞" if np.isinf(value) else f"{value:.3g}" if value < 1e4 else f"{value:.1e}"
 
 
 def _is_violated(header: list[str], row: list[str]) -> bool:
-    return row[header.index("violated")] != "0"
+    return row[header.index("viol.")] != "0"
 
 
 def _html_table(header: list[str], rows: list[list[str]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = "".join(
-        f"<tr{' class=violated' if _is_violated(header, row) else ''}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        f"<tr{' class=violated' if _is_violated(header, row) else ''}>"
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
+        + "</tr>"
         for row in rows
     )
     return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -201,7 +231,7 @@ _PAGE = string.Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>homojax sweep</title>
 <style>
- body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b; background: #fff }
+ body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
  h1 { font-size: 1.6rem } h2 { margin-top: 3rem; border-top: 1px solid #ddd; padding-top: 1.2rem } .source { color: #555 }
  figure { margin: 1.5rem 0 } img { max-width: 100%; height: auto } figcaption { color: #444; font-size: .92rem }
  .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums }
@@ -210,8 +240,9 @@ _PAGE = string.Template("""<!doctype html>
  pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .82rem } code { font-size: .9em }
 </style></head><body>
 <h1>The map of the trap</h1>
-<p>Each law's prediction beside its measurement. A comparison <em>holds</em> or is <em>violated</em> only where its slack exceeds the
-error that the matrix's missed sums and rounding can cause; equality, where a bound is attained, is <em>undecidable</em>.</p>
+<p>Each law's prediction beside its measurement. A comparison <em>holds</em> or is <em>violated</em> only where its slack
+exceeds the error that the matrix's missed sums and rounding can cause; equality, where a bound is attained, is
+<em>undecidable</em>.</p>
 $sections
 </body></html>
 """)

@@ -16,7 +16,7 @@ from homojax.lab.config import InputError, Sweep, nearest
 
 
 class Source(NamedTuple):
-    """Stacks of logits. ``draw(n, seed, layers)`` is float64 [layers, n, n]; the first layers do not depend on how many follow."""
+    """Stacks of logits. ``draw(n, seed, layers)`` is float64 [layers, n, n]; layers do not depend on how many follow."""
 
     description: str
     sizes: tuple[int, ...]  # the n to run
@@ -77,14 +77,18 @@ def trained_mhc() -> dict:
 def _trained_mhc(sweep: Sweep) -> Source:
     data = trained_mhc()
     logits = np.array([layer["logits"] for layer in data["layers"]])
-    return _fixed(sweep, logits[None], f"twelve trained residual-mixing logits of an mHC language model ({data['source'].split(',')[0]})")
+    return _fixed(
+        sweep, logits[None], f"twelve trained residual-mixing logits of an mHC language model ({data['source'].split(',')[0]})"
+    )
 
 
 def _file(sweep: Sweep) -> Source:
     assert sweep.path is not None  # Sweep saw to it
     logits = _read_array(sweep.path, sweep.array)
     if logits.ndim < 2 or logits.shape[-1] != logits.shape[-2] or logits.size == 0 or logits.shape[-1] < 2:
-        raise InputError(f"{sweep.path} has shape {list(logits.shape)}: logits must be [..., n, n] with n at least 2 and none empty.")
+        raise InputError(
+            f"{sweep.path} has shape {list(logits.shape)}: logits must be [..., n, n] with n at least 2 and none empty."
+        )
     if not (np.issubdtype(logits.dtype, np.floating) or np.issubdtype(logits.dtype, np.integer)):
         raise InputError(f"{sweep.path} holds {logits.dtype}: logits must be real numbers.")
     logits = np.asarray(logits, np.float64)
@@ -101,10 +105,14 @@ def _fixed(sweep: Sweep, stacks: np.ndarray, description: str) -> Source:
     """A source that is one array [seeds, layers, n, n]."""
     seeds, layers, n, _ = stacks.shape
     if sweep.n not in (None, (n,)):
-        raise InputError(f"n = {', '.join(map(str, sweep.n))} was asked, and source {sweep.source} has n = {n} only; leave n out.")
+        raise InputError(
+            f"n = {', '.join(map(str, sweep.n))} was asked, and source {sweep.source} has n = {n} only; leave n out."
+        )
     if sweep.seeds is not None and sweep.seeds > seeds:
         raise InputError(f"{sweep.seeds} seeds were asked, and source {sweep.source} has {seeds}; leave seeds out.")
-    return Source(description, (n,), sweep.seeds or seeds, layers, lambda n, seed, wanted: stacks[seed, np.arange(wanted) % layers])
+    return Source(
+        description, (n,), sweep.seeds or seeds, layers, lambda n, seed, wanted: stacks[seed, np.arange(wanted) % layers]
+    )
 
 
 def _read_array(path: Path, name: str | None) -> np.ndarray:
@@ -118,8 +126,10 @@ def _read_array(path: Path, name: str | None) -> np.ndarray:
     except InputError:
         raise
     except (OSError, ValueError, EOFError, MemoryError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        if "pickle" in str(error).lower():
-            raise InputError(f"{path} holds pickled Python objects, which can run code when read: save a plain array instead.") from error
+        if "pickle" in str(error).lower() or "Python objects" in str(error):
+            raise InputError(
+                f"{path} holds pickled Python objects, which can run code when read: save a plain array instead."
+            ) from error
         raise InputError(f"{path} cannot be read as a {path.suffix} file: it is truncated or damaged.") from error
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +16,13 @@ import numpy as np
 import xarray as xr
 
 from homojax import layernorm
-from homojax.birkhoff import center, entropy, entropy_deficit, logit_spread, uniform
+from homojax.birkhoff import center, entropy, entropy_deficit, logit_spread
 from homojax.claims import (
     MATRIX_LAWS,
+    StackCase,
     matrix_case,
     product_comparison,
     residual_comparison,
-    stack_case,
     turn_comparison,
     verdict,
 )
@@ -30,8 +31,8 @@ from homojax.lab.config import InputError, Sweep
 from homojax.lab.sources import Source, load_source
 from homojax.lab.store import BlockStore, read_dataset, write_dataset
 from homojax.numerics import marginal_tolerance, matmul
-from homojax.sinkhorn import sinkhorn, truncated_sinkhorn
-from homojax.spectrum import distance_to_uniform
+from homojax.sinkhorn import SinkhornResult, sinkhorn, truncated_sinkhorn
+from homojax.spectrum import distance_to_uniform, subdominant_eigenvalue_modulus, subdominant_singular_value
 
 NUM_PROBES = 8  # random detail vectors whose turn is measured; the largest is kept
 
@@ -53,11 +54,19 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
     },
     "composite_sigma2": (("depth",), "1", "σ₂ of the product of the first layers, measured: detail retained"),
     "product_sigma2": (("depth",), "1", "Π σ₂ of the first layers: bound on the above"),
-    "lyapunov_sigma2": (("depth",), "1", "exp(depth × λ₁), λ₁ the mean over seeds of the top Lyapunov exponent: the typical rate"),
+    "lyapunov_sigma2": (
+        ("depth",),
+        "1",
+        "exp(depth × λ₁), λ₁ the mean over seeds of the top Lyapunov exponent: the typical rate",
+    ),
     "composite_distance": (("depth",), "1", "‖M_L ⋯ M_1 − J‖₂: equal to composite_sigma2 on doubly stochastic products only"),
     "dist_to_uniform": (("depth",), "1", "‖M_L ⋯ M_1 − J‖_F, the Frobenius distance that public mHC logs use"),
     "composite_doeblin_bound": (("depth",), "1", "Π (1 − n min M): bound on composite_distance"),
-    "composite_amax_gain_fwd": (("depth",), "1", "max absolute row sum of the composite: sees lost feasibility, blind to collapse"),
+    "composite_amax_gain_fwd": (
+        ("depth",),
+        "1",
+        "max absolute row sum of the composite: sees lost feasibility, blind to collapse",
+    ),
     "composite_amax_gain_bwd": (("depth",), "1", "max absolute column sum of the composite"),
     "lyapunov_exponent": ((), "nat/layer", "top Lyapunov exponent of the stack on V⊥"),
     "effective_depth_bound": ((), "layers", "depth at which Π σ₂ (geometric mean) falls to the retention"),
@@ -71,7 +80,11 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
     "residual_sigma2": (("depth", "alpha"), "1", "σ₂ of the product of residual layers: retention, measured"),
     "residual_sigma2_bound": (("depth", "alpha"), "1", "Π (1 − α + ασ₂): bound on the above (5.1)"),
     "turn": (("depth", "alpha"), "rad", f"largest angle turned by {NUM_PROBES} random detail vectors: transformation, measured"),
-    "turn_bound": (("depth", "alpha"), "rad", "Σ arcsin(ασ₂/(1−α)): bound on the turn where its premise holds, else π or more (5.2)"),
+    "turn_bound": (
+        ("depth", "alpha"),
+        "rad",
+        "Σ arcsin(ασ₂/(1−α)): bound on the turn where its premise holds, else π or more (5.2)",
+    ),
 }
 LAWS: dict[str, tuple[tuple[str, ...], str]] = {
     **{law: (("layer",), statement) for law, (statement, _) in MATRIX_LAWS.items()},
@@ -92,8 +105,8 @@ def run_sweep(
 ) -> xr.Dataset:
     """Runs a sweep and returns its Dataset; with ``store`` it is also kept as zarr there, and an interrupted run goes on.
 
-    Dimensions n, epsilon, seed, and layer, depth, snr, alpha where a quantity varies with them; ``units`` and ``long_name`` on every
-    variable; everything needed to run it again in the Dataset's attrs. Results do not depend on how cells are blocked.
+    Dimensions n, epsilon, seed, and layer, depth, snr, alpha where a quantity varies with them; ``units`` and ``long_name`` on
+    every variable; everything needed to run it again in the Dataset's attrs. Results do not depend on how cells are blocked.
 
     Args:
         sweep: what to run.
@@ -167,54 +180,74 @@ def _measure_block(sweep: Sweep, source: Source, n: int, cells: list[tuple[int, 
     epsilon = jnp.asarray([sweep.epsilon[e] for e, _ in filled], sweep.dtype)
     key = jax.random.fold_in(jax.random.key(sweep.seed), n)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.asarray([e * source.seeds + s for e, s in filled]))
-    measured = jax.device_get(_compiled(sweep)(logits, epsilon, keys))
-    return {name: np.asarray(x)[: len(cells)] for name, x in measured.items()}
+
+    def over_cells(stage, *args):
+        return _compiled(stage, sweep)(*args)
+
+    # On CPUs jaxlib's batched LAPACK calls wait for the thread pool that they run on: two at once in one program can wait
+    # for each other for good (jaxlib 0.10.2 on 2 cores, at n = 64). So a stage is a program with one chain of them at most.
+    projected = over_cells(_project, logits, epsilon)
+    matrices = projected.matrix
+    spectra = Spectra(over_cells(_sigma2, matrices), over_cells(_lambda2, matrices), over_cells(_exponent, matrices))
+    stack = StackCase(matrices, spectra.sigma2, projected.row_error, projected.col_error)
+    measured = {
+        **over_cells(_measure_matrices, logits, epsilon, projected, spectra),
+        **over_cells(_measure_depth, stack, spectra),
+        **over_cells(_measure_composites, matrices),
+        **over_cells(_measure_layernorm, matrices, keys),
+        **over_cells(_measure_residual, stack, keys),
+    }
+    return {name: np.asarray(x)[: len(cells)] for name, x in jax.device_get(measured).items()}
 
 
 @cache
-def _compiled(sweep: Sweep) -> Callable[..., dict[str, jax.Array]]:
-    """The measurement of a block, [cells, L, n, n] logits, [cells] ε and keys."""
-    # With its concurrency-optimised schedule XLA's CPU runtime can deadlock here (jaxlib 0.10.2, 2 cores, n = 64): several batched
-    # LAPACK calls beside a loop that calls LAPACK wait for the same thread pool.
-    on_cpu = jax.default_backend() == "cpu"
-    options = {"xla_cpu_enable_concurrency_optimized_scheduler": False} if on_cpu else None
-    return jax.jit(jax.vmap(partial(_measure_stack, sweep)), compiler_options=options)
+def _compiled(stage: Callable, sweep: Sweep) -> Callable:
+    return jax.jit(jax.vmap(partial(stage, sweep)))
 
 
-def _measure_stack(sweep: Sweep, logits: jax.Array, epsilon: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-    """Everything about one stack of logits [L, n, n] at one ε, named as in VARIABLES."""
-    project = partial(_project, sweep)
-    projected = jax.vmap(project, (0, None))(logits, epsilon)
-    stack = stack_case(projected.matrix)
-    noise_key, probe_key = jax.random.split(key)
-    return {
-        **_measure_matrices(sweep, logits, epsilon, projected),
-        **_measure_depth(sweep, stack),
-        **_measure_layernorm(sweep, projected.matrix[0], noise_key),
-        **_measure_residual(sweep, stack, probe_key),
-    }
+class Spectra(NamedTuple):
+    sigma2: jax.Array  # [L]
+    lambda2: jax.Array  # [L]
+    exponent: jax.Array  # the top Lyapunov exponent
 
 
-def _project(sweep: Sweep, logits, epsilon):
+# The stages: each takes one stack of L layers (vmapped over the cells of a block), and returns variables named as in VARIABLES.
+
+
+def _project(sweep: Sweep, logits, epsilon) -> SinkhornResult:
     if sweep.iterations is not None:
-        return truncated_sinkhorn(logits, epsilon, sweep.iterations, last=sweep.last)
-    return sinkhorn(logits, epsilon, tol=sweep.tol, max_steps=sweep.max_steps)
+        return jax.vmap(lambda s: truncated_sinkhorn(s, epsilon, sweep.iterations, last=sweep.last))(logits)
+    return jax.vmap(lambda s: sinkhorn(s, epsilon, tol=sweep.tol, max_steps=sweep.max_steps))(logits)
 
 
-def _measure_matrices(sweep: Sweep, logits, epsilon, projected) -> dict[str, jax.Array]:
+def _sigma2(sweep: Sweep, matrices):
+    return jax.vmap(subdominant_singular_value)(matrices)
+
+
+def _lambda2(sweep: Sweep, matrices):
+    return jax.vmap(subdominant_eigenvalue_modulus)(matrices)
+
+
+def _exponent(sweep: Sweep, matrices):
+    return lyapunov_exponents(matrices)[0]
+
+
+def _measure_matrices(sweep: Sweep, logits, epsilon, projected, spectra) -> dict[str, jax.Array]:
     finite = jnp.isfinite(projected.row_error + projected.col_error)
     ended = 2 if sweep.iterations is not None else projected.converged.astype(jnp.int8)
 
-    def of_one(logits, matrix):
-        case = matrix_case(logits, epsilon, matrix)
+    def of_one(logits, matrix, sigma2, lambda2):
+        case = matrix_case(logits, epsilon, matrix, sigma2, lambda2)
         laws = {law: compare(case) for law, (_, compare) in MATRIX_LAWS.items()}
         return {
             "relative_epsilon": epsilon / logit_spread(logits),
-            "sigma2": case.sigma2,
-            "lambda2": case.lambda2,
             "entropy": entropy(matrix),
             "entropy_deficit": entropy_deficit(matrix),
-            **{f"{law}_bound": (c.lesser if law.endswith("lower") else c.greater) for law, c in laws.items() if law != "eigenvalue"},
+            **{
+                f"{law}_bound": (c.lesser if law.endswith("lower") else c.greater)
+                for law, c in laws.items()
+                if law != "eigenvalue"
+            },
             **{f"verdict_{law}": verdict(comparison) for law, comparison in laws.items()},
         }
 
@@ -223,37 +256,43 @@ def _measure_matrices(sweep: Sweep, logits, epsilon, projected) -> dict[str, jax
         "col_error": projected.col_error,
         "num_steps": projected.num_steps,
         "status": jnp.where(finite, ended, -1).astype(jnp.int8),
-        **jax.vmap(of_one)(logits, projected.matrix),
+        "sigma2": spectra.sigma2,
+        "lambda2": spectra.lambda2,
+        **jax.vmap(of_one)(logits, projected.matrix, spectra.sigma2, spectra.lambda2),
     }
 
 
-def _measure_depth(sweep: Sweep, stack) -> dict[str, jax.Array]:
+def _measure_depth(sweep: Sweep, stack, spectra) -> dict[str, jax.Array]:
     every = product_comparison(stack, np.arange(1, max(sweep.depth) + 1))
     last = np.asarray(sweep.depth) - 1
-    products = composite(stack.matrices)[last]
-    forward, backward = jax.vmap(amax_gain)(products)
-    exponent = lyapunov_exponents(stack.matrices)[0]
-    n = products.shape[1]
     geometric_mean = jnp.exp(jnp.log(stack.sigma2).mean())
     return {
         "composite_sigma2": every.lesser[last],
         "product_sigma2": every.greater[last],
         "verdict_product": verdict(every)[last],
-        "composite_distance": jax.vmap(distance_to_uniform)(products),
-        "dist_to_uniform": jnp.sqrt(((products - uniform(n, products.dtype)) ** 2).sum((1, 2))),
         "composite_doeblin_bound": composite_doeblin_bound(stack.matrices)[last],
-        "composite_amax_gain_fwd": forward,
-        "composite_amax_gain_bwd": backward,
-        "lyapunov_exponent": exponent,
+        "lyapunov_exponent": spectra.exponent,
         "effective_depth_bound": effective_depth(geometric_mean, sweep.retention),
-        "effective_depth_lyapunov": effective_depth(jnp.exp(exponent), sweep.retention),
+        "effective_depth_lyapunov": effective_depth(jnp.exp(spectra.exponent), sweep.retention),
         "effective_depth_measured": measured_depth(every.lesser, sweep.retention),
     }
 
 
-def _measure_layernorm(sweep: Sweep, matrix, key) -> dict[str, jax.Array]:
+def _measure_composites(sweep: Sweep, matrices) -> dict[str, jax.Array]:
+    products = composite(matrices)[np.asarray(sweep.depth) - 1]
+    forward, backward = jax.vmap(amax_gain)(products)
+    return {
+        "composite_distance": jax.vmap(distance_to_uniform)(products),
+        "dist_to_uniform": jnp.sqrt(((products - 1 / products.shape[1]) ** 2).sum((1, 2))),
+        "composite_amax_gain_fwd": forward,
+        "composite_amax_gain_bwd": backward,
+    }
+
+
+def _measure_layernorm(sweep: Sweep, matrices, key) -> dict[str, jax.Array]:
+    matrix = matrices[0]
     n, dtype = matrix.shape[0], matrix.dtype
-    direction_key, *noise_keys = jax.random.split(key, 1 + len(sweep.snr))
+    direction_key, *noise_keys = jax.random.split(jax.random.fold_in(key, 0), 1 + len(sweep.snr))
     x = center(jax.random.normal(direction_key, (n,), dtype))
     x = x / jnp.sqrt((x**2).sum())
     signal = center(matmul(matrix, x))
@@ -288,7 +327,7 @@ def _ks_distance(draws, snr, d):
 def _measure_residual(sweep: Sweep, stack, key) -> dict[str, jax.Array]:
     depths = np.asarray(sweep.depth)
     n, dtype = stack.matrices.shape[1], stack.matrices.dtype
-    probes = jax.random.normal(key, (NUM_PROBES, n), dtype)
+    probes = jax.random.normal(jax.random.fold_in(key, 1), (NUM_PROBES, n), dtype)
 
     def at(alpha):
         kept = residual_comparison(stack, alpha, depths)
@@ -344,5 +383,7 @@ def _provenance(sweep: Sweep, source: Source) -> dict[str, object]:
         "dtype": sweep.dtype,
         "device": f"{device.platform}: {device.device_kind}",
         "seed": sweep.seed,
-        "tol": "as truncated" if sweep.iterations else str(sweep.tol or {n: marginal_tolerance(n, sweep.dtype) for n in source.sizes}),
+        "tol": "as truncated"
+        if sweep.iterations
+        else str(sweep.tol or {n: marginal_tolerance(n, sweep.dtype) for n in source.sizes}),
     }

@@ -1,0 +1,47 @@
+# Two commands on a machine with Python 3.11 or newer and make: `make demo` and `make test`.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { command -v $$p; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Tests run in two processes; more only pay with more cores.
+JOBS ?= 2
+
+.PHONY: demo test test-slow check notebook clean
+
+demo: $(VENV)/.installed
+	$(BIN)/homojax sweep --config experiments/demo.toml --out runs/demo --overwrite
+
+test: $(VENV)/.installed-test
+	$(BIN)/pytest -n $(JOBS)
+
+test-slow: $(VENV)/.installed-test
+	$(BIN)/pytest -n $(JOBS) -m slow
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+notebook: $(VENV)/.installed-test
+	$(BIN)/jupyter execute --inplace notebooks/quickstart.ipynb
+
+clean:
+	rm -rf $(VENV) runs
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "homojax needs Python 3.11, 3.12 or 3.13; name one with make PYTHON=..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.made pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,notebooks]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

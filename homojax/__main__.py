@@ -1,0 +1,5 @@
+"""``python -m homojax`` is the ``homojax`` command."""
+
+from homojax.lab.cli import main
+
+main()

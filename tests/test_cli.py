@@ -1,0 +1,166 @@
+"""What a person meets at the terminal: the run that succeeds, and one sentence for each that cannot."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from homojax.lab.cli import main
+
+TINY = [
+    "--epsilon",
+    "0.5",
+    "5",
+    "--depth",
+    "1",
+    "2",
+    "--n",
+    "3",
+    "--seeds",
+    "2",
+    "--snr",
+    "1",
+    "--alpha",
+    "0.25",
+    "1",
+    "--samples",
+    "16",
+]
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def said(capsys, *args):
+    """(exit code, standard output, standard error on one line) of a command."""
+    try:
+        main(list(args))
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_a_sweep_leaves_data_figures_and_a_report_that_opens_alone(capsys):
+    code, out, _ = said(capsys, "sweep", *TINY, "--out", "runs/a")
+    assert code == 0
+    assert "hilbert" in out and "0 violated" in out and "runs/a/report.html" in out
+    run = Path("runs/a")
+    assert sorted(path.name for path in run.iterdir()) == ["figures", "gaussian.zarr", "report.html", "run.json"]
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["a"]
+    ds = xr.load_dataset(run / "gaussian.zarr", engine="zarr", consolidated=False)
+    assert ds.sizes == {"n": 1, "epsilon": 2, "seed": 2, "layer": 2, "depth": 2, "snr": 1, "alpha": 2}
+    page = (run / "report.html").read_text()
+    assert page.count("<img") == 4 == len(list((run / "figures").glob("*.png")))
+    assert "http" not in page and 'src="data:image/png;base64,' in page
+    assert all(picture.read_bytes()[:4] == b"\x89PNG" for picture in (run / "figures").glob("*.png"))
+
+    code, _, err = said(capsys, "sweep", *TINY, "--out", "runs/a")
+    assert code == 2 and "runs/a exists already" in err and "--overwrite" in err
+    before = (run / "report.html").stat().st_mtime_ns
+    code, _, _ = said(capsys, "sweep", *TINY, "--out", "runs/a", "--overwrite")
+    assert code == 0 and (run / "report.html").stat().st_mtime_ns > before
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["a"]
+
+
+def test_overwrite_spares_what_is_not_a_run(capsys):
+    Path("thesis").mkdir()
+    Path("thesis/chapter.txt").write_text("years of work")
+    code, _, err = said(capsys, "sweep", *TINY, "--out", "thesis", "--overwrite")
+    assert code == 2 and "is not a run of homojax" in err
+    assert Path("thesis/chapter.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["swep"], 'there is no verb "swep": did you mean "sweep"?'),
+        (["sweep", "--source", "gausian"], 'there is no source "gausian": did you mean "gaussian"?'),
+        (["sweep", "--epsilon", "0"], "epsilon = 0.0 is not possible"),
+        (["sweep", "--epsilon", "-1"], "epsilon = -1.0 is not possible"),
+        (["sweep", "--epsilon", "nan"], "epsilon = nan is not possible"),
+        (["sweep", "--epsilon", "warm"], "neither a number nor a geometric grid"),
+        (["sweep", "--epsilon"], "epsilon is an empty grid"),
+        (["sweep", "--depth", "0"], "depth = 0 is not possible"),
+        (["sweep", "--depth"], "depth is an empty grid"),
+        (["sweep", "--n", "1"], "n = 1 is not possible"),
+        (["sweep", "--config", "none.toml"], "cannot read the config none.toml"),
+        (["sweep", "--source", "file"], "needs a path"),
+        (["sweep", "--source", "file", "--path", "none.npy"], "there is no file none.npy"),
+        (["sweep", "--source", "trained-mhc", "--n", "8"], "has n = 4 only"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence_with_exit_code_2(capsys, args, message):
+    code, _, err = said(capsys, *args)
+    assert code == 2
+    assert err.startswith("homojax: ") and message in err and "Traceback" not in err
+    assert err.strip().count("\n") == 0
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("args", [["sweep", "--epsilom", "1"], ["sweep", "--samples", "many"], ["sweep", "--dtype", "float16"]])
+def test_an_unknown_flag_or_value_exits_with_2(capsys, args):
+    code, out, err = said(capsys, *args)
+    assert code == 2 and "Traceback" not in out + err and not Path("runs").exists()
+
+
+def test_a_key_that_no_sweep_has_is_refused_before_anything_runs(capsys):
+    Path("my.toml").write_text('[[sweep]]\nsource = "gaussian"\n[[sweep]]\nname = "b"\nepsilonn = [1.0]\n')
+    code, _, err = said(capsys, "sweep", "--config", "my.toml")
+    assert code == 2 and 'no sweep has the key "epsilonn"; did you mean "epsilon"?' in err
+    Path("my.toml").write_text('[[sweep]]\nsource = "gaussian"\n[[sweep]]\nname = "b"\nsource = "digit"\n')
+    code, _, err = said(capsys, "sweep", "--config", "my.toml")
+    assert code == 2 and 'did you mean "digits"?' in err
+
+
+def test_flags_win_over_the_config(capsys):
+    np.save("mine.npy", np.random.default_rng(0).standard_normal((2, 3, 3)))
+    Path("my.toml").write_text(
+        'source = "file"\npath = "mine.npy"\nepsilon = [9.0]\ndepth = [1, 2]\nsnr = [1.0]\nalpha = [1.0]\nsamples = 8\n'
+    )
+    code, out, _ = said(capsys, "sweep", "--config", "my.toml", "--epsilon", "0.5", "--out", "mine")
+    assert code == 0 and "mine.npy" in out
+    ds = xr.load_dataset("mine/file.zarr", engine="zarr", consolidated=False)
+    assert ds.epsilon.values.tolist() == [0.5] and ds.depth.values.tolist() == [1, 2]
+
+
+def test_help_names_every_verb_and_option(capsys):
+    code, out, _ = said(capsys, "--help")
+    assert code == 0 and "sweep" in out
+    code, out, _ = said(capsys, "sweep", "--help")
+    assert code == 0 and all(flag in out for flag in ("--source", "--epsilon", "--retention", "--iterations", "--overwrite"))
+
+
+def run_command(*args, before=()):
+    command = [*before, sys.executable, "-m", "homojax", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing_that_looks_whole():
+    """The kernel refuses to let a file grow past 4 kB, as it would on a disk with no more room."""
+
+    limited = ["sh", "-c", 'trap "" XFSZ; ulimit -f 8; exec "$@"', "sh"]  # 8 blocks of 512 bytes
+    done = run_command("sweep", *TINY, "--out", "full", before=limited)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("homojax: cannot write: File too large") and "Traceback" not in done.stderr
+    assert not Path("full").exists()
+
+
+def test_an_interrupt_is_told_and_the_run_goes_on_later():
+    command = [sys.executable, "-m", "homojax", "sweep", *TINY, "--epsilon", "0.5:5:40", "--memory-mb", "0.001", "--out", "long"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    parts = None
+    while process.poll() is None and not parts:
+        parts = list(Path().glob("long.part-*/*.blocks-*/*.npz"))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and "run the same command again to go on" in err and "Traceback" not in err
+    assert not Path("long").exists() and parts

@@ -1,0 +1,102 @@
+"""A sweep's configuration says what is wrong with it, in one sentence, before anything runs."""
+
+import dataclasses
+
+import pytest
+
+from homojax.lab.config import InputError, Sweep, load_sweeps, parse_grid
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("epsilon", (), "epsilon is an empty grid"),
+        ("epsilon", (1.0, 0.0), "epsilon = 0.0 is not possible"),
+        ("epsilon", (float("nan"),), "epsilon = nan is not possible"),
+        ("epsilon", (float("inf"),), "epsilon = inf is not possible"),
+        ("epsilon", (1.0, 1.0), "epsilon has a value twice"),
+        ("depth", (0,), "depth = 0 is not possible: it must be at least 1 layer"),
+        ("n", (1,), "n = 1 is not possible: it must be at least 2"),
+        ("n", (), "n is an empty grid"),
+        ("snr", (-1.0,), "snr = -1.0"),
+        ("alpha", (1.5,), "alpha = 1.5"),
+        ("retention", 1.0, "retention = 1.0"),
+        ("seeds", 0, "seeds = 0"),
+        ("samples", 1, "samples = 1"),
+        ("iterations", 0, "iterations = 0"),
+        ("max_steps", 0, "max_steps = 0"),
+        ("tol", 0.0, "tol = 0.0"),
+        ("memory_mb", 0.0, "memory_mb"),
+        ("name", "../evil", "cannot name a file"),
+        ("path", "x.npy", "path is read only by source"),
+        ("source", "file", "source file needs a path"),
+    ],
+)
+def test_an_impossible_value_is_named(field, value, said):
+    with pytest.raises(InputError, match=said.replace("(", r"\(")) as caught:
+        Sweep(**{field: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_grid_is_numbers_or_a_geometric_range():
+    assert parse_grid(["0.1:10:3", "20"]) == (0.1, 1.0, 10.0, 20.0)
+    for bad in ("0:1:3", "1:2", "1:2:0", "x", "1:2:3:4"):
+        with pytest.raises(InputError, match="neither a number nor a geometric grid"):
+            parse_grid([bad])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epsilom = [1.0]", 'no sweep has the key "epsilom"; did you mean "epsilon"'),
+        ("epsilon = ", "not valid TOML"),
+        ('epsilon = "warm"', "neither a number"),
+        ("epsilon = true", "epsilon must be numbers"),
+        ("depth = [1.5]", "depth must be int"),
+        ("seeds = 1.5", "seeds must be int"),
+        ("samples = true", "samples must be int"),
+        ('dtype = "float16"', "dtype must be one of float32, float64"),
+        ("source = 3", "source must be str"),
+        ("sweep = 3", "write each sweep as a"),
+        ("[[sweep]]\n[[sweep]]", 'two sweeps are called "gaussian"'),
+        ("depth = [0]", "depth = 0 is not possible"),
+    ],
+)
+def test_a_mistake_in_a_toml_file_is_named(tmp_path, text, said):
+    path = tmp_path / "sweep.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        load_sweeps(path)
+
+
+def test_a_missing_or_binary_config_is_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot read the config"):
+        load_sweeps(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not valid TOML"):
+        load_sweeps(tmp_path / "binary.toml")
+
+
+def test_tables_share_what_stands_above_them(tmp_path):
+    path = tmp_path / "two.toml"
+    path.write_text('seeds = 3\nepsilon = ["0.1:10:3"]\n[[sweep]]\nn = 4\n[[sweep]]\nname = "cold"\nepsilon = 1\n')
+    first, second = load_sweeps(path)
+    assert (first.seeds, first.n, first.epsilon) == (3, (4,), (0.1, 1.0, 10.0))
+    assert (second.label, second.seeds, second.epsilon) == ("cold", 3, (1.0,))
+
+
+def test_a_path_is_relative_to_the_config_that_names_it(tmp_path):
+    (tmp_path / "my.toml").write_text('source = "file"\npath = "logits.npy"')
+    assert load_sweeps(tmp_path / "my.toml")[0].path == tmp_path / "logits.npy"
+
+
+def test_the_digest_follows_results_and_nothing_else(tmp_path):
+    sweep = Sweep(seed=1)
+    assert sweep.digest == dataclasses.replace(sweep, memory_mb=9.0, name="other").digest
+    assert sweep.digest != dataclasses.replace(sweep, seed=2).digest
+    path = tmp_path / "a.npy"
+    digests = []
+    for content in (b"a", b"b"):
+        path.write_bytes(content)
+        digests.append(Sweep(source="file", path=path).digest)
+    assert digests[0] != digests[1]

@@ -1,0 +1,167 @@
+"""One table of every public core function, and what each must do: keep its dtype, and mean the same under every transform."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+import homojax as hj
+
+
+def logits(rng, n=4):
+    return rng.normal(size=(n, n))
+
+
+def matrix(rng, n=4):
+    return oracles.alternate(logits(rng, n), 0.7, 2)  # not quite doubly stochastic, no ties
+
+
+def stack(rng):
+    return np.array([matrix(rng) for _ in range(3)])
+
+
+def vector(rng):
+    return rng.normal(size=4)
+
+
+def share(rng):
+    return rng.uniform(0.2, 0.8)
+
+
+def case_of(s, epsilon, m):
+    return hj.matrix_case(s, epsilon, m)
+
+
+KEY = jax.random.key(0)
+DEPTHS = np.array([1, 3])
+
+# name -> (function of arrays alone, one maker for each of them). Every argument is differentiated.
+TABLE = {
+    "birkhoff_distance": (hj.birkhoff_distance, share, share),
+    "center": (hj.center, vector),
+    "circulant": (hj.circulant, vector),
+    "detail": (hj.detail, matrix),
+    "entropy": (hj.entropy, matrix),
+    "entropy_deficit": (hj.entropy_deficit, matrix),
+    "isolated_unit": (lambda t: hj.isolated_unit(4, t), share),
+    "logit_spread": (hj.logit_spread, logits),
+    "marginal_errors": (hj.marginal_errors, matrix),
+    "projective_diameter": (hj.projective_diameter, logits),
+    "dobrushin_bound": (hj.dobrushin_bound, matrix),
+    "dobrushin_coefficient": (hj.dobrushin_coefficient, matrix),
+    "doeblin_bound": (hj.doeblin_bound, matrix),
+    "frobenius_bounds": (hj.frobenius_bounds, matrix),
+    "hilbert_bound": (hj.hilbert_bound, logits, share),
+    "logit_budget": (lambda r, depth: hj.logit_budget(r, 9 * depth), share, share),
+    "pinsker_bound": (hj.pinsker_bound, matrix),
+    "schatten_bounds": (lambda m: hj.schatten_bounds(m, 3), matrix),
+    "matrix_case": (case_of, logits, share, matrix),
+    "MATRIX_LAWS": (lambda s, e, m: [law(case_of(s, e, m))[:2] for _, law in hj.MATRIX_LAWS.values()], logits, share, matrix),
+    "stack_case": (hj.stack_case, stack),
+    "product_comparison": (lambda m: hj.product_comparison(hj.stack_case(m), DEPTHS)[:3], stack),
+    "residual_comparison": (lambda m, a: hj.residual_comparison(hj.stack_case(m), a, DEPTHS)[:3], stack, share),
+    "turn_comparison": (lambda m, a, x: hj.turn_comparison(hj.stack_case(m), a / 4, x, DEPTHS)[:3], stack, share, vector),
+    "verdict": (lambda *x: hj.verdict(hj.Comparison(*x)), share, share, share),
+    "amax_gain": (hj.amax_gain, matrix),
+    "composite": (hj.composite, stack),
+    "composite_doeblin_bound": (hj.composite_doeblin_bound, stack),
+    "detail_composite": (hj.detail_composite, stack),
+    "effective_depth": (hj.effective_depth, share, share),
+    "lyapunov_exponents": (hj.lyapunov_exponents, stack),
+    "measured_depth": (lambda x, r: hj.measured_depth(jnp.array([0.9, 0.3, 0.01], x.dtype) * x, r), share, share),
+    "suppression_ratios": (hj.suppression_ratios, matrix),
+    "asymptotic_cosine": (hj.asymptotic_cosine, share),
+    "cosine_bound": (lambda snr, d, u: hj.cosine_bound(snr, 50 * d, u), share, share, share),
+    "cosine_cdf": (lambda t, snr: hj.cosine_cdf(t, snr, 9), share, share),
+    "critical_depth": (lambda snr, s, p: hj.critical_depth(100 * snr, s, 50, level=0.1, power=p), share, share, share),
+    "critical_snr": (lambda level, power: hj.critical_snr(9, level=level / 9, power=power), share, share),
+    "expected_cosine": (lambda snr, d: hj.expected_cosine(snr, 9 * d), share, share),
+    "overlap": (hj.overlap, share, share),
+    "retained_cosine": (lambda *x: hj.retained_cosine(*x[:2], 9, x[2]), share, share, share),
+    "sample_cosine": (lambda x, nu: hj.sample_cosine(KEY, x, nu, 5), vector, share),
+    "signal_to_noise": (hj.signal_to_noise, vector, share),
+    "residual_bound": (hj.residual_bound, share, share),
+    "residual_matrix": (hj.residual_matrix, matrix, share),
+    "turn_angle": (hj.turn_angle, vector, vector),
+    "turn_bound": (lambda s, a: hj.turn_bound(s, a / 2), share, share),
+    "sinkhorn": (hj.sinkhorn, logits, share),
+    "sinkhorn alternating": (lambda s, e: hj.sinkhorn(s, 1 + e, method="alternating"), logits, share),
+    "sinkhorn newton": (lambda s, e: hj.sinkhorn(s, 0.3 + e / 9, method="newton"), logits, share),
+    "truncated_sinkhorn": (lambda s, e: hj.truncated_sinkhorn(s, e, 3), logits, share),
+    "detail_singular_values": (hj.detail_singular_values, matrix),
+    "distance_to_uniform": (hj.distance_to_uniform, matrix),
+    "subdominant_eigenvalue_modulus": (hj.subdominant_eigenvalue_modulus, matrix),
+    "subdominant_singular_value": (hj.subdominant_singular_value, matrix),
+}
+RESULT_TYPES = {"Comparison", "MatrixCase", "StackCase", "SinkhornResult"}
+WITHOUT_ARRAYS = {
+    "de_bruijn": lambda: hj.de_bruijn(2),
+    "detail_basis": lambda: hj.detail_basis(4),
+    "lazy_cycle": lambda: hj.lazy_cycle(4),
+    "lazy_hypercube": lambda: hj.lazy_hypercube(2),
+    "random_birkhoff": lambda: hj.random_birkhoff(KEY, 4),
+    "uniform": lambda: hj.uniform(4),
+    "marginal_tolerance": lambda: jnp.asarray(hj.marginal_tolerance(4, "float32")),
+    "rounding": lambda: jnp.asarray(hj.rounding(4, "float32")),
+}
+
+
+def test_the_tables_name_every_public_function():
+    core = {name for name in hj.__all__ if not getattr(getattr(hj, name), "__module__", "").startswith("homojax.lab")}
+    assert {name.split()[0] for name in TABLE} | set(WITHOUT_ARRAYS) | RESULT_TYPES == core
+
+
+@pytest.mark.parametrize("name", WITHOUT_ARRAYS)
+def test_without_arrays_to_follow_a_function_gives_the_default_dtype_and_traces(name):
+    eager, traced = WITHOUT_ARRAYS[name](), jax.jit(WITHOUT_ARRAYS[name])()
+    assert eager.dtype == np.float64
+    np.testing.assert_allclose(eager, traced, rtol=1e-14)
+
+
+@pytest.mark.parametrize("make", [hj.uniform, hj.detail_basis])
+def test_a_dtype_that_is_asked_for_is_given(make, dtype):
+    assert make(4, dtype).dtype == dtype
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_public_function_keeps_its_dtype_and_means_the_same_under_every_transform(name, dtype):
+    function, *makers = TABLE[name]
+    rng = np.random.default_rng(len(name))
+    batch = [np.array([maker(rng) for _ in range(3)]).astype(dtype) for maker in makers]
+    lanes = [[jnp.asarray(x[i]) for x in batch] for i in range(3)]
+    close = 10 * float(np.finfo(dtype).eps) ** 0.75  # what two runs of an iteration to ``marginal_tolerance`` can differ by
+
+    def floats(*args):
+        return [leaf for leaf in jax.tree.leaves(function(*args)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+    shapes = jax.tree.leaves(jax.eval_shape(function, *lanes[0]))
+    assert all(leaf.dtype == dtype for leaf in shapes if jnp.issubdtype(leaf.dtype, jnp.floating))
+
+    @chex.assert_max_traces(n=1)
+    def derivatives(args, tangents, key):
+        values, pullback = jax.vjp(floats, *args)
+        cotangents = [jax.random.normal(jax.random.fold_in(key, i), v.shape, v.dtype) for i, v in enumerate(values)]
+        _, pushed = jax.jvp(floats, args, tangents)
+        forward = sum((c * p).sum() for c, p in zip(cotangents, pushed, strict=True))
+        return values, forward, pullback(cotangents)
+
+    chex.clear_trace_counter()  # it goes by the name of the function, here always the same
+    compiled = jax.jit(derivatives)
+    batched = jax.jit(jax.vmap(lambda *args: jax.tree.leaves(function(*args))))(*batch)
+    assert all(leaf.dtype == shape.dtype for leaf, shape in zip(batched, shapes, strict=True))
+    batched = [leaf for leaf in batched if jnp.issubdtype(leaf.dtype, jnp.floating)]  # numbers of steps may differ
+    for i, args in enumerate(lanes):  # other values, same shapes: no second trace
+        tangents = [jnp.asarray(rng.normal(size=np.shape(x)), dtype) for x in args]
+        values, forward, gradients = compiled(args, tangents, jax.random.fold_in(KEY, i))
+        routes = [values, *([floats(*args)] if i == 0 and dtype == np.float64 else [])]  # eager compiles op by op: once
+        for route in routes:
+            for value, lane in zip(route, batched, strict=True):
+                assert np.isfinite(value).all()
+                np.testing.assert_allclose(lane[i], value, rtol=close, atol=close)
+        if values:
+            terms = [np.asarray(g, float) * t for g, t in zip(gradients, tangents, strict=True)]
+            assert all(np.isfinite(g).all() and g.dtype == dtype for g in gradients) and any(np.any(g) for g in gradients)
+            error = abs(forward - sum(x.sum() for x in terms))
+            assert error <= close * sum(abs(x).sum() for x in terms)

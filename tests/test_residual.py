@@ -1,0 +1,109 @@
+import jax
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import homojax as hj
+
+FAMILY = oracles.birkhoff_family(np.random.default_rng(3), 5)
+SHARES = st.floats(0, 1)
+
+
+def rotation(sigma, phase):
+    """A 3 × 3 circulant that scales detail by ``sigma`` and rotates it by ``phase``, for small enough sigma."""
+    angles = phase - 2 * np.pi * np.arange(3) / 3
+    weights = (1 + 2 * sigma * np.cos(angles)) / 3
+    assert (weights >= 0).all()
+    return np.array([[weights[(i - j) % 3] for j in range(3)] for i in range(3)])
+
+
+def angle(x, y):
+    x, y = x - x.mean(0), y - y.mean(0)
+    return np.arccos(np.clip((x * y).sum(0) / np.linalg.norm(x, axis=0) / np.linalg.norm(y, axis=0), -1, 1))
+
+
+@given(SHARES, st.integers(0, len(FAMILY) - 1))
+def test_residual_matrix_stays_doubly_stochastic_and_within_the_residual_bound(alpha, index):
+    matrix = hj.residual_matrix(FAMILY[index], alpha)
+    np.testing.assert_allclose(matrix, (1 - alpha) * np.eye(5) + alpha * FAMILY[index], atol=1e-15)
+    assert (matrix >= 0).all() and max(hj.marginal_errors(matrix)) < 1e-13
+    sigma2 = oracles.sigma2(FAMILY[index])
+    assert oracles.sigma2(np.asarray(matrix)) <= hj.residual_bound(sigma2, alpha) + 1e-13
+
+
+@given(SHARES, st.integers(1, 12))
+def test_residual_bound_is_attained_by_positive_semidefinite_matrices(alpha, index):
+    matrix = FAMILY[-index]
+    kept = oracles.sigma2(np.asarray(hj.residual_matrix(matrix, alpha)))
+    assert kept == pytest.approx(float(hj.residual_bound(oracles.sigma2(matrix), alpha)), abs=1e-13)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.3, 0.5, 0.6])
+def test_no_detail_vector_turns_by_more_than_the_turn_bound(alpha, rng):
+    x = rng.normal(size=(5, 2000))
+    x -= x.mean(0)
+    bounds = np.asarray(hj.turn_bound(oracles.sigma2(FAMILY), alpha))
+    worst = np.array([angle(x, (1 - alpha) * x + alpha * m @ x).max() for m in FAMILY])
+    assert (worst <= bounds + 1e-7).all()  # arccos near 1
+    assert (bounds < np.pi / 2 + 1e-12)[alpha * oracles.sigma2(FAMILY) < 1 - alpha].all()
+
+
+@pytest.mark.parametrize(("sigma", "alpha"), [(0.3, 0.4), (0.4, 0.5), (0.5, 0.3), (0.45, 0.6)])
+def test_turn_bound_is_attained_by_a_rotation_of_detail(sigma, alpha, rng):
+    ratio = alpha * sigma / (1 - alpha)
+    matrix = rotation(sigma, np.arccos(-ratio))
+    x = rng.normal(size=3)
+    turned = hj.turn_angle(x, hj.residual_matrix(matrix, alpha) @ x)
+    assert oracles.sigma2(matrix) == pytest.approx(sigma, abs=1e-14)
+    assert turned == pytest.approx(np.arcsin(ratio), abs=1e-13)
+    assert turned == pytest.approx(float(hj.turn_bound(sigma, alpha)), abs=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("sigma2", "alpha", "bound"),
+    [
+        (0.5, 0.0, 0.0),
+        (0.0, 0.7, 0.0),
+        (1.0, 0.5, np.pi),
+        (0.5, 0.9, np.pi),
+        (0.5, 1.0, np.pi),
+        (0.0, 1.0, np.pi),
+        (1.0, 1 / 3, np.pi / 6),
+        (np.nan, 0.5, np.nan),
+        (0.5, np.nan, np.nan),
+    ],
+)
+def test_turn_bound_is_no_bound_where_its_premise_fails(sigma2, alpha, bound):
+    np.testing.assert_allclose(hj.turn_bound(sigma2, alpha), bound, rtol=1e-14)
+
+
+def test_turn_of_collapsed_layers_vanishes_identity_stagnation(rng):
+    x, near_uniform = rng.normal(size=6), oracles.isolated(6, 1e-9)
+    after = hj.residual_matrix(near_uniform, 0.5) @ x
+    assert 0 < hj.turn_angle(x, after) <= hj.turn_bound(1e-9, 0.5) * (1 + 1e-6)
+    np.testing.assert_allclose(hj.center(after), 0.5 * hj.center(x), atol=1e-8)
+
+
+def test_turns_over_layers_add_at_most(rng):
+    x = start = rng.normal(size=5)
+    total = 0.0
+    for m in FAMILY[13:33]:
+        x = hj.residual_matrix(m, 0.2) @ x
+        total += float(hj.turn_bound(oracles.sigma2(m), 0.2))
+        assert hj.turn_angle(start, x) <= total
+
+
+@given(st.floats(1e-12, 3.1))
+def test_turn_angle_is_exact_from_tiny_to_straight_and_ignores_mean_and_scale(theta):
+    u, v = np.array([1, -1, 0]) / np.sqrt(2), np.array([1, 1, -2]) / np.sqrt(6)
+    after = 7 * (np.cos(theta) * u + np.sin(theta) * v) if theta > 1e-3 else u + np.tan(theta) * v
+    assert jax.jit(hj.turn_angle)(u, after) == pytest.approx(theta, rel=1e-9, abs=1e-15)
+    assert jax.jit(hj.turn_angle)(3 * u + 5, after - 2) == pytest.approx(theta, rel=1e-3, abs=1e-14)
+
+
+def test_turn_angle_without_detail_is_nan_and_of_opposites_is_pi():
+    x = np.array([1.0, -2.0, 4.0])
+    assert np.isnan(hj.turn_angle(x, np.ones(3))) and np.isnan(hj.turn_angle(np.zeros(3), x))
+    assert hj.turn_angle(x, -x) == pytest.approx(np.pi, rel=1e-15) and hj.turn_angle(x, 2 * x + 1) == pytest.approx(0, abs=1e-15)

@@ -1,0 +1,407 @@
+import json
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import ot
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ott.geometry.geometry import Geometry
+from ott.problems.linear.linear_problem import LinearProblem
+from ott.solvers.linear import sinkhorn as ott_sinkhorn
+from scipy.optimize import linear_sum_assignment
+
+import homojax as hj
+
+TRAINED = json.loads((Path(hj.__file__).parent / "data" / "trained_mhc_logits.json").read_text())
+TRAINED_LOGITS = np.array([layer["logits"] for layer in TRAINED["layers"]])
+NORMAL = np.random.default_rng(7).normal(size=(8, 4, 4))
+ASYMMETRIC = NORMAL[0]
+METHODS = ("auto", "alternating", "newton")
+
+project = jax.jit(partial(hj.sinkhorn, tol=1e-13))
+project_default = jax.jit(hj.sinkhorn, static_argnames=("method", "max_steps"))
+project_all = jax.jit(jax.vmap(jax.vmap(hj.sinkhorn, (None, 0)), (0, None)))  # [B, n, n], [E] -> [B, E]
+truncate = jax.jit(hj.truncated_sinkhorn, static_argnums=2, static_argnames="last")
+sigma2 = jax.jit(jax.vmap(hj.subdominant_singular_value))
+
+
+def true_errors(matrix):
+    matrix = np.asarray(matrix, np.float64)
+    return [abs(matrix.sum(-1) - 1).max(-1), abs(matrix.sum(-2) - 1).max(-1)]
+
+
+# ---------------------------------------------------------------- values
+
+
+@pytest.mark.parametrize("k", [0.125, 0.5, 1.0, 3.0, 40.0, 1e4, 1e8])
+def test_one_raised_entry_of_a_three_by_three_has_a_closed_limit(k):
+    logits, r = np.zeros((3, 3)), np.sqrt(1 + 8 * k)
+    logits[0, 0] = np.log(k)
+    assert project(logits, 1.0).matrix[0, 0] == pytest.approx((r - 1) / (r + 3), abs=1e-12)
+
+
+@pytest.mark.parametrize("index", range(12))
+def test_trained_logits_project_to_what_many_digits_say(index):
+    result = project_default(TRAINED_LOGITS[index], TRAINED["tau"], tol=1e-12)
+    assert result.converged and max(true_errors(result.matrix)) <= 1e-12
+    np.testing.assert_allclose(result.matrix, oracles.project(TRAINED_LOGITS[index], TRAINED["tau"]), atol=4e-12)
+
+
+@pytest.mark.parametrize(
+    ("method", "epsilon"),
+    [(method, e) for method in METHODS for e in (0.02, 0.1, 1.0, 10.0) if method != "alternating" or e >= 0.1],
+)
+def test_every_method_finds_what_many_digits_say(method, epsilon):
+    result = project_default(ASYMMETRIC, epsilon, tol=1e-12, method=method, max_steps=100_000)
+    assert result.converged
+    np.testing.assert_allclose(result.matrix, oracles.project(ASYMMETRIC, epsilon), atol=1e-11)
+
+
+def test_projection_agrees_with_ott_and_pot_where_they_converge():
+    """On the scale of row sums = 1: theirs are 1/n."""
+    compared = {"ott": 0, "pot": 0}
+    solve = jax.jit(ott_sinkhorn.Sinkhorn(threshold=1e-12, max_iterations=20_000))
+    for logits in NORMAL[:3]:
+        for epsilon in (0.3, 1.0, 5.0):
+            theirs = {
+                "ott": 4 * solve(LinearProblem(Geometry(cost_matrix=-jnp.asarray(logits), epsilon=epsilon))).matrix,
+                "pot": 4
+                * ot.sinkhorn([0.25] * 4, [0.25] * 4, -logits, epsilon, "sinkhorn_log", numItermax=20_000, stopThr=1e-14),
+            }
+            for name, matrix in theirs.items():
+                if max(true_errors(matrix)) < 1e-10:
+                    np.testing.assert_allclose(project(logits, epsilon).matrix, matrix, atol=1e-9)
+                    compared[name] += 1
+    assert min(compared.values()) >= 8, compared
+
+
+# ---------------------------------------------------------------- honesty
+
+
+@pytest.mark.parametrize("n", [16, 64])
+def test_hard_cases_converge_with_true_errors_and_a_matrix_of_the_right_form(n, dtype, rng):
+    logits = np.concatenate([rng.normal(size=(6, n, n)), rng.standard_t(3, size=(6, n, n))]).astype(dtype)
+    epsilons = np.array([0.005, 0.02, 0.1, 1.0], dtype)
+    result = project_all(logits, epsilons)
+    tol, eps = hj.marginal_tolerance(n, dtype), np.finfo(dtype).eps
+    assert result.converged.all() and (result.num_steps <= 100).all()  # design.md: tens
+    assert max(result.row_error.max(), result.col_error.max()) <= tol
+    for reported, true in zip((result.row_error, result.col_error), true_errors(result.matrix), strict=True):
+        np.testing.assert_allclose(reported, true, atol=n * eps)
+    scaled = logits[:, None].astype(float) / epsilons[:, None, None].astype(float)
+    potentials = np.asarray(result.row_potential)[..., None] + np.asarray(result.col_potential)[..., None, :]
+    largest = abs(scaled).max((2, 3), keepdims=True)
+    assert (abs(result.log_matrix - scaled - potentials) <= 64 * eps * largest).all()  # diag(e^f) exp(S/ε) diag(e^g)
+    np.testing.assert_allclose(np.asarray(result.col_potential).mean(-1) / largest[..., 0, 0], 0, atol=8 * eps)
+    np.testing.assert_allclose(result.matrix, np.exp(result.log_matrix), atol=4 * eps)
+
+
+def stubborn_logits(name):
+    """[B, n, n]: matrices that converge to near-permutations, 1 − σ₂ from 1e-9 down to nothing."""
+    if name == "one entry of a two by two":
+        return np.linspace(40, 80, 400)[:, None, None] * np.array([[1, 0], [0, 0]])
+    return np.clip(np.random.default_rng(5).standard_cauchy((400, 4, 4)), -1e4, 1e4) * 10
+
+
+@pytest.mark.parametrize("name", ["one entry of a two by two", "heavy tails"])
+@pytest.mark.parametrize("method", ["auto", "newton"])
+def test_near_permutations_converge_from_a_cold_start(name, method):
+    result = jax.jit(jax.vmap(lambda s: hj.sinkhorn(s, 1.0, method=method)))(stubborn_logits(name))
+    assert result.converged.all() and result.num_steps.max() <= 100
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("max_steps", [0, 1, 3])
+def test_too_few_steps_are_reported_as_such(method, max_steps):
+    result = project_default(ASYMMETRIC, 0.05, method=method, max_steps=max_steps)
+    assert not result.converged and result.num_steps <= max_steps
+    np.testing.assert_allclose([result.row_error, result.col_error], true_errors(result.matrix), atol=1e-15)
+    assert max(true_errors(result.matrix)) > 1e-4
+
+
+BROKEN = {
+    "nan logit": (np.where(np.eye(4) > 0, np.nan, 0.0), 1.0),
+    "one nan logit": (np.where(np.arange(16).reshape(4, 4) == 6, np.nan, ASYMMETRIC), 1.0),
+    "infinite logit": (np.where(np.eye(4) > 0, np.inf, 0.0), 1.0),
+    "zero epsilon": (ASYMMETRIC, 0.0),
+    "negative epsilon": (ASYMMETRIC, -1.0),
+    "nan epsilon": (ASYMMETRIC, np.nan),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_values_without_a_projection_never_raise_and_never_converge(name):
+    for method in METHODS:
+        assert not project_default(*BROKEN[name], method=method).converged
+    assert not truncate(*BROKEN[name], 5).converged
+
+
+def test_an_unreachable_tolerance_ends_in_an_honest_no():
+    result = project_default(ASYMMETRIC, 0.05, tol=1e-17)
+    assert result.converged == (max(result.row_error, result.col_error) <= 1e-17)
+    assert max(result.row_error, result.col_error) < 1e-14 and result.num_steps <= 1000
+
+
+def test_a_bad_lane_does_not_spoil_its_neighbours():
+    lanes = jnp.asarray(NORMAL[:3]).at[1, 0, 0].set(jnp.nan)
+    result = jax.jit(jax.vmap(hj.sinkhorn, (0, None)))(lanes, 0.05)
+    np.testing.assert_array_equal(result.converged, [True, False, True])
+    np.testing.assert_allclose(result.matrix[2], project(NORMAL[2], 0.05).matrix, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: hj.sinkhorn(np.zeros((2, 3)), 1.0), r"logits must have shape \[n, n\], got \[2, 3\]"),
+        (lambda: hj.sinkhorn(np.zeros((2, 2)), np.ones(2)), r"epsilon must be a scalar, got shape \[2\]"),
+        (lambda: hj.sinkhorn(np.zeros((2, 2)), 1.0, method="fast"), "method must be .*'fast'"),
+        (lambda: hj.sinkhorn(np.zeros((2, 2)), 1.0, init=np.zeros(3)), r"shape \[2\], got \[3\]"),
+        (lambda: hj.truncated_sinkhorn(np.zeros((2, 2)), 1.0, 0), "num_iters must be at least 1, got 0"),
+        (lambda: hj.truncated_sinkhorn(np.zeros((2, 2)), 1.0, 1, last="both"), "last must be .*'both'"),
+    ],
+)
+def test_shapes_and_names_that_do_not_exist_are_refused_with_what_was_given(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# ---------------------------------------------------------------- symmetries
+
+
+@given(oracles.squares(4), oracles.squares(4, 50), st.floats(0.1, 10), st.randoms(use_true_random=False))
+def test_projection_ignores_shifts_and_commutes_with_transposition_and_permutation(logits, shifts, epsilon, random):
+    result = project(logits, epsilon)
+    rows, cols = random.sample(range(4), 4), random.sample(range(4), 4)
+    assert result.converged
+    for changed, expected in [
+        (logits + shifts[0][:, None] + shifts[1], result.matrix),
+        (logits.T, result.matrix.T),
+        (logits[rows][:, cols], result.matrix[jnp.array(rows)][:, jnp.array(cols)]),
+    ]:
+        np.testing.assert_allclose(project(changed, epsilon).matrix, expected, atol=2e-11)
+
+
+def warm_started(dtype, epsilon):
+    """Two hundred projections from zero, and again from the column potentials of the neighbouring problem at 1.02 ε."""
+    logits, epsilon = np.random.default_rng(7).normal(size=(200, 4, 4)).astype(dtype), np.asarray(epsilon, dtype)
+    cold = jax.jit(jax.vmap(hj.sinkhorn, (0, None)))
+    warm = jax.jit(jax.vmap(lambda s, e, init: hj.sinkhorn(s, e, init=init), (0, None, 0)))
+    expected = cold(logits, epsilon)
+    near = warm(logits, epsilon, cold(logits, epsilon * np.asarray(1.02, dtype)).col_potential)
+    return expected, near, warm(logits, epsilon, expected.col_potential)
+
+
+def test_a_warm_start_saves_steps_and_changes_nothing_else():
+    expected, near, again = warm_started("float64", 0.3)
+    assert near.converged.all() and np.median(near.num_steps) < np.median(expected.num_steps) and (again.num_steps <= 1).all()
+    np.testing.assert_allclose([near.matrix, again.matrix], [expected.matrix] * 2, atol=2e-11)
+
+
+@pytest.mark.parametrize("epsilon", [0.01, 0.02, 0.05])
+def test_a_warm_start_converges_wherever_a_cold_one_does(epsilon, dtype):
+    expected, near, _ = warm_started(dtype, epsilon)
+    assert expected.converged.all() and near.converged.all()
+
+
+def test_a_misleading_start_is_recovered_from(rng):
+    for method in ("auto", "newton"):
+        for start in (1e3 * rng.normal(size=4), np.array([0, 0, 0, 5e3])):
+            result = hj.sinkhorn(ASYMMETRIC, 0.05, init=start, method=method)
+            assert result.converged
+            np.testing.assert_allclose(result.matrix, project(ASYMMETRIC, 0.05).matrix, atol=2e-11)
+
+
+# ---------------------------------------------------------------- theory.md §1
+
+
+def test_hot_projections_are_uniform_plus_centred_logits_over_n_epsilon_to_second_order():
+    epsilons = np.array([1e2, 2e2, 4e2])
+    first_order = 0.25 + np.array([oracles.centring(4) @ ASYMMETRIC @ oracles.centring(4) / (4 * e) for e in epsilons])
+    matrices = [project(ASYMMETRIC, e).matrix for e in epsilons]
+    left = np.linalg.norm(matrices - first_order, axis=(1, 2))
+    np.testing.assert_allclose(left[:-1] / left[1:], 4, rtol=0.05)
+    predicted = oracles.sigma2(ASYMMETRIC) / (4 * epsilons)
+    np.testing.assert_allclose(oracles.sigma2(np.array(matrices)), predicted, rtol=0.02)
+
+
+def test_cold_projections_are_the_optimal_assignment_where_it_is_unique(rng):
+    logits = rng.normal(size=(10, 16, 16))
+    optimal = np.array([np.eye(16)[linear_sum_assignment(s, maximize=True)[1]] for s in logits])
+    np.testing.assert_allclose(project_all(logits, np.array([1e-5])).matrix[:, 0], optimal, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("logits", "limit"),
+    [
+        ([[1, 1, 0], [1, 1, 0], [0, 0, 1]], [[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]]),
+        ([[1, 1, 0], [0, 1, 1], [1, 0, 1]], [[0.5, 0.5, 0], [0, 0.5, 0.5], [0.5, 0, 0.5]]),
+        # three of the six assignments are optimal, one entry is in two of them: its weight is the golden section
+        ([[1, 1, 0], [1, 1, 1], [0, 1, 1]], None),
+    ],
+)
+def test_cold_projections_are_the_most_entropic_point_of_the_optimal_face_where_it_is_not(logits, limit):
+    if limit is None:
+        p = (3 - np.sqrt(5)) / 2  # M₀₁ = p: M₀₀ M₁₁ = M₀₁ M₁₀ gives (1 − p)(1 − 2p) = p²
+        limit = [[1 - p, p, 0], [p, 1 - 2 * p, p], [0, p, 1 - p]]
+    np.testing.assert_allclose(project(np.array(logits, float), 0.02).matrix, limit, atol=1e-11)
+
+
+def test_entropy_never_falls_as_epsilon_rises():
+    epsilons = np.geomspace(0.03, 30, 25)
+    entropies = jax.vmap(jax.vmap(hj.entropy))(project_all(NORMAL, epsilons).matrix)
+    assert (np.diff(entropies, axis=1) > 0).all()
+
+
+def test_sigma2_can_rise_with_epsilon_while_entropy_rises_too():
+    """theory.md 1.4: more entropy does not mean smaller σ₂. Logits found by gradient ascent on σ₂(1.5) − σ₂(1)."""
+    logits = np.array([[2.7, 2.7, 9.3, -14.7], [5.2, 3.2, -11.5, 3.1], [2.7, -14.7, 9.3, 2.7], [-10.6, 8.9, -7.1, 8.8]])
+    matrices = [oracles.project(logits, epsilon) for epsilon in (1.0, 1.5)]
+    kept, entropies = oracles.sigma2(np.array(matrices)), [-oracles.entropy_deficit(m) for m in matrices]
+    assert kept[1] > kept[0] + 0.025 and entropies[1] > entropies[0]
+    np.testing.assert_allclose([project(logits, epsilon).matrix for epsilon in (1.0, 1.5)], matrices, atol=1e-12)
+    slope = jax.grad(lambda e: hj.subdominant_singular_value(hj.sinkhorn(logits, e).matrix))(1.0)
+    assert slope == pytest.approx(0.0727, abs=1e-4)
+
+
+def test_alternation_shrinks_the_error_by_sigma2_squared_a_step():
+    logits, epsilon = np.asarray(NORMAL), 0.5
+    kept = np.asarray(sigma2(jax.vmap(project, (0, None))(logits, epsilon).matrix))
+    second = oracles.singular_values(np.array([project(s, epsilon).matrix for s in logits]))[:, 1]
+    clear = (kept > 0.5) & (second / kept < 0.85)  # so that the leading direction is alone after 30 steps
+    assert clear.sum() >= 3
+    for s, rate in zip(logits[clear], kept[clear] ** 2, strict=True):
+        start = 30 if rate**45 > 1e-9 else 15
+        errors = [truncate(s, epsilon, k).row_error for k in (start, start + 5)]
+        assert (errors[1] / errors[0]) ** 0.2 == pytest.approx(rate, rel=2e-2)
+        steps = [project_default(s, epsilon, method="alternating", tol=tol).num_steps for tol in (1e-4, 1e-10)]
+        assert steps[1] - steps[0] == pytest.approx(np.log(1e-6) / np.log(rate), abs=1.5)
+
+
+# ---------------------------------------------------------------- derivatives
+
+
+def weighted(solver, rng):
+    """A scalar of everything that is differentiable in a result, with random weights."""
+    c, u, v, w = rng.normal(size=(4, 4)), rng.normal(size=4), rng.normal(size=4), rng.normal(size=(4, 4))
+
+    def scalar(logits, epsilon):
+        result = solver(logits, epsilon)
+        potentials = u @ result.row_potential + v @ result.col_potential
+        return (c * result.matrix).sum() + potentials + 0.1 * (w * result.log_matrix).sum()
+
+    return jax.jit(scalar)
+
+
+SOLVERS = {
+    "sinkhorn": partial(hj.sinkhorn, tol=1e-13),
+    "sinkhorn newton": partial(hj.sinkhorn, tol=1e-13, method="newton"),
+    "truncated columns": partial(hj.truncated_sinkhorn, num_iters=3),
+    "truncated rows": partial(hj.truncated_sinkhorn, num_iters=3, last="rows"),
+}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("epsilon", [0.3, 2.0])
+def test_derivatives_in_logits_and_epsilon_match_differences(name, epsilon, rng):
+    scalar, direction = weighted(SOLVERS[name], rng), rng.normal(size=(4, 4))
+    grad_logits, grad_epsilon = jax.jit(jax.grad(scalar, (0, 1)))(ASYMMETRIC, epsilon)
+    along = oracles.difference(lambda s: scalar(s, epsilon), ASYMMETRIC, direction)
+    assert (grad_logits * direction).sum() == pytest.approx(along, rel=1e-8)
+    assert grad_epsilon == pytest.approx(oracles.difference(lambda e: scalar(ASYMMETRIC, e), epsilon, 1.0, 1e-4), rel=1e-8)
+
+
+def test_second_derivatives_match_differences_of_first(rng):
+    scalar, direction = weighted(SOLVERS["sinkhorn"], rng), rng.normal(size=(4, 4))
+    gradient, hessian = jax.jit(jax.grad(scalar)), jax.jit(jax.hessian(scalar))(ASYMMETRIC, 0.7)
+    along = oracles.difference(lambda s: gradient(s, 0.7), ASYMMETRIC, direction)
+    np.testing.assert_allclose(np.tensordot(hessian, direction, 2), along, atol=1e-8 * abs(along).max())
+    np.testing.assert_allclose(hessian, hessian.transpose(2, 3, 0, 1), atol=1e-10)
+    curvature = jax.jit(jax.grad(jax.grad(scalar, 1), 1))(ASYMMETRIC, 0.7)
+    assert curvature == pytest.approx(oracles.difference(lambda e: jax.grad(scalar, 1)(ASYMMETRIC, e), 0.7, 1.0), rel=1e-8)
+
+
+def test_implicit_derivative_is_that_of_fully_unrolled_alternation(rng):
+    weights = rng.normal(size=(4, 4))
+    solvers = (partial(hj.sinkhorn, tol=1e-13), partial(hj.truncated_sinkhorn, num_iters=400))
+    implicit, unrolled = (
+        jax.jit(jax.grad(lambda s, e, solver=solver: (weights * solver(s, e).matrix).sum(), (0, 1))) for solver in solvers
+    )
+    for logits in NORMAL[:3]:
+        assert max(true_errors(truncate(logits, 0.6, 400).matrix)) < 1e-13
+        for a, b in zip(implicit(logits, 0.6), unrolled(logits, 0.6), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-10)
+
+
+def test_derivative_of_a_two_by_two_is_that_of_the_logistic_function():
+    """M₀₀ = 1/(1 + e^−x), x = (S₀₀ + S₁₁ − S₀₁ − S₁₀)/2ε: exact down to where 1 − σ₂ is ten thousand eps."""
+    slope = jax.jit(jax.grad(lambda s, e: hj.sinkhorn(s, e).matrix[0, 0]))
+    for x in (0.1, 1.0, 5.0, 20.0):
+        p = 1 / (1 + np.exp(-x))
+        expected = p * (1 - p) / 2 * np.array([[1, -1], [-1, 1]])
+        np.testing.assert_allclose(slope(x * np.eye(2), 1.0), expected, rtol=1e-4 if x == 20 else 1e-9)
+
+
+@pytest.mark.parametrize("epsilon", [1e-2, 1e-3, 1e-5])
+def test_derivatives_at_near_permutations_are_finite_and_vanish_for_the_matrix(epsilon, dtype, rng):
+    weights, logits = rng.normal(size=(16, 16)).astype(dtype), rng.normal(size=(16, 16)).astype(dtype)
+
+    @jax.jit
+    @partial(jax.grad, argnums=(0, 1), has_aux=True)
+    def gradient(s, e):
+        result = hj.sinkhorn(s, e)
+        return (weights * result.matrix).sum(), result
+
+    (grad_logits, grad_epsilon), result = gradient(logits, np.asarray(epsilon, dtype))
+    assert result.converged and np.isfinite(grad_logits).all() and np.isfinite(grad_epsilon)
+    if epsilon < 1e-3:  # a permutation to the last bit: the derivative is 0, up to rounding over ε
+        assert abs(grad_logits).max() * epsilon < 1e4 * np.finfo(dtype).eps
+    potentials = jax.jit(jax.grad(lambda s: weights[0] @ hj.sinkhorn(s, epsilon).col_potential))(logits)
+    assert np.isfinite(potentials).all()
+
+
+def test_sinkhorn_keeps_no_memory_of_its_steps_for_the_derivative():
+    def saved(max_steps):
+        _, pullback = jax.vjp(lambda s: hj.sinkhorn(s, 0.05, max_steps=max_steps).matrix, ASYMMETRIC)
+        return sum(np.size(leaf) for leaf in jax.tree.leaves(pullback))
+
+    assert saved(40) == saved(1000) < 50 * ASYMMETRIC.size
+
+
+# ---------------------------------------------------------------- truncated
+
+
+@pytest.mark.parametrize("last", ["columns", "rows"])
+@pytest.mark.parametrize("num_iters", [1, 2, 10, 20])
+def test_truncated_sinkhorn_is_the_plain_loop_and_exact_on_its_last_side(num_iters, last, rng):
+    for logits in (*TRAINED_LOGITS, *rng.normal(size=(4, 4, 4))):
+        result = truncate(logits, 0.05, num_iters, last=last)
+        np.testing.assert_allclose(result.matrix, oracles.alternate(logits, 0.05, num_iters, last), atol=1e-12)
+        errors = [result.row_error, result.col_error]
+        np.testing.assert_allclose(errors, true_errors(result.matrix), atol=1e-15)
+        assert errors[last == "columns"] <= 1e-12 and result.num_steps == num_iters  # last bits of S/ε ~ 100
+        assert result.converged == (max(errors) <= hj.marginal_tolerance(4, "float64"))
+
+
+def test_truncated_sinkhorn_leaves_an_error_on_its_first_side():
+    logits = NORMAL / 0.05
+    rows_last, columns_last = (np.array([truncate(s, 1.0, 5, last=last)[4:6] for s in logits]) for last in ("rows", "columns"))
+    assert np.median(rows_last[:, 1]) > 1e-3 and np.median(columns_last[:, 0]) > 1e-3
+
+
+def test_truncated_norm_is_at_most_root_one_plus_row_error_and_comes_near_it():
+    for n in (2, 4, 16):
+        # one row is spread over all columns but the first, where the other rows have nearly all of their weight
+        extreme = np.zeros((n, n))
+        extreme[:, 0], extreme[0, 1:], extreme[1:, 1:] = 0, -30, -60
+        for logits in (extreme, *np.random.default_rng(n).normal(size=(20, n, n)) * 20):
+            for num_iters in (1, 5):
+                result = truncate(logits, 1.0, num_iters)
+                ratio = np.linalg.norm(result.matrix, 2) / np.sqrt(1 + result.row_error)
+                assert ratio <= 1 + 1e-12
+        assert np.linalg.norm(truncate(extreme, 1.0, 1).matrix, 2) > 0.9 * np.sqrt(1 + truncate(extreme, 1.0, 1).row_error) > 0.9
+    assert truncate(extreme, 1.0, 1).row_error > 13

@@ -1,0 +1,149 @@
+import json
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import homojax as hj
+
+FAMILY = oracles.birkhoff_family(np.random.default_rng(2), 6)
+TRAINED = json.loads((Path(hj.__file__).parent / "data" / "trained_mhc_logits.json").read_text())
+LOGITS = np.array([layer["logits"] for layer in TRAINED["layers"]])
+spectrum = jax.jit(hj.detail_singular_values)
+tight_sinkhorn = jax.jit(partial(hj.sinkhorn, tol=1e-13))
+
+
+@given(oracles.squares(2), st.floats(0.2, 10))
+def test_sigma2_of_a_two_by_two_is_tanh_of_quarter_cross_difference(logits, epsilon):
+    result = tight_sinkhorn(logits, epsilon)
+    cross = abs(logits[0, 0] + logits[1, 1] - logits[0, 1] - logits[1, 0])
+    assert result.converged
+    assert hj.subdominant_singular_value(result.matrix) == pytest.approx(np.tanh(cross / (4 * epsilon)), abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 5, 8])
+def test_circulant_spectra_are_fourier_transforms(n, rng):
+    weights = rng.dirichlet(np.ones(n))
+    moduli = np.sort(abs(np.fft.fft(weights)[1:]))[::-1]
+    matrix = hj.circulant(weights)
+    np.testing.assert_allclose(hj.detail_singular_values(matrix), moduli, atol=1e-12)
+    assert hj.subdominant_eigenvalue_modulus(matrix) == pytest.approx(moduli[0], abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "stay"), [(3, 0.5), (4, 0.0), (5, 0.1), (8, 0.5)])
+def test_lazy_cycle_spectra_are_cosines(n, stay):
+    eigenvalues = stay + (1 - stay) * np.cos(2 * np.pi * np.arange(1, n) / n)
+    np.testing.assert_allclose(spectrum(hj.lazy_cycle(n, stay)), np.sort(abs(eigenvalues))[::-1], atol=1e-12)
+
+
+@pytest.mark.parametrize(("dimension", "stay"), [(1, 0.75), (2, 0.5), (3, 0.1), (4, 0.5)])
+def test_lazy_hypercube_spectra_are_binomial(dimension, stay):
+    ones = np.array([word.bit_count() for word in range(1, 2**dimension)])
+    eigenvalues = 1 - 2 * (1 - stay) * ones / dimension
+    np.testing.assert_allclose(spectrum(hj.lazy_hypercube(dimension, stay)), np.sort(abs(eigenvalues))[::-1], atol=1e-12)
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_de_bruijn_walk_keeps_a_direction_at_each_step_and_forgets_all_after_bits_steps(bits):
+    """λ₂ = 0 in a Jordan block of size ``bits``: a backward error of ``rounding`` moves it by rounding^(1/bits), no less."""
+    m = hj.de_bruijn(bits)
+    assert hj.subdominant_singular_value(m) == pytest.approx(1, abs=1e-12)
+    np.testing.assert_array_equal(jnp.linalg.matrix_power(m, bits), hj.uniform(2**bits))
+    assert hj.subdominant_eigenvalue_modulus(m) <= hj.rounding(2**bits, "float64") ** (1 / bits)
+
+
+@given(oracles.squares(5))
+def test_singular_values_are_those_of_the_centred_product(matrix):
+    np.testing.assert_allclose(spectrum(matrix), oracles.singular_values(matrix), atol=1e-13 * max(1, abs(matrix).max()))
+
+
+def test_singular_values_of_float32_are_within_the_declared_rounding():
+    single = FAMILY.astype(np.float32)
+    error = abs(jax.vmap(spectrum)(single) - oracles.singular_values(single.astype(np.float64))).max()
+    assert 0 < error <= hj.rounding(6, "float32")
+
+
+def test_eigenvalue_modulus_is_the_second_largest_of_the_matrix(rng):
+    moduli = [np.sort(abs(np.linalg.eigvals(m)))[-2] for m in FAMILY]
+    np.testing.assert_allclose(jax.vmap(hj.subdominant_eigenvalue_modulus)(FAMILY), moduli, atol=1e-7)
+    attention = rng.dirichlet(np.ones(6), size=6)  # rows sum to 1, columns do not
+    for m in (attention, attention.T):
+        assert hj.subdominant_eigenvalue_modulus(m) == pytest.approx(np.sort(abs(np.linalg.eigvals(m)))[-2], abs=1e-12)
+
+
+def test_distance_to_uniform_is_sigma2_on_the_polytope_and_above_it_elsewhere(rng):
+    distance = jax.vmap(hj.distance_to_uniform)
+    np.testing.assert_allclose(distance(FAMILY), oracles.sigma2(FAMILY), atol=1e-13)
+    others = rng.uniform(size=(30, 6, 6))
+    np.testing.assert_allclose(distance(others), np.linalg.norm(others - 1 / 6, 2, axis=(1, 2)), atol=1e-13)
+    assert (distance(others) > oracles.sigma2(others) + 1e-3).all()
+
+
+TIES = {
+    "uniform": hj.uniform(6, "float64"),
+    "identity": np.eye(6),
+    "rotation": hj.circulant([0.0, 1.0, 0.0, 0.0, 0.0, 0.0]),
+    "hypercube": hj.lazy_cycle(6, 0.5),
+    "lazy permutation": oracles.lazy_permutation(np.random.default_rng(0), 6, 0.4),
+}
+
+
+@pytest.mark.parametrize("name", TIES)
+def test_gradient_of_sigma2_at_a_tie_is_a_subgradient_of_norm_at_most_one(name, rng, dtype):
+    m = jnp.asarray(TIES[name], dtype)
+    value, gradient = jax.value_and_grad(hj.subdominant_singular_value)(m)
+    assert np.linalg.matrix_rank(gradient, tol=1e-4) <= 1 and np.linalg.norm(gradient, 2) <= 1 + 1e-5
+    if name != "uniform":
+        assert np.linalg.norm(gradient, 2) == pytest.approx(1, abs=1e-5)
+    others = m + rng.normal(size=(200, 6, 6)) * np.logspace(-3, 0, 200)[:, None, None]  # σ₂ is convex: a tangent lies below it
+    tangents = value + np.einsum("ij,kij->k", np.asarray(gradient, np.float64), others - m)
+    assert (oracles.sigma2(np.asarray(others, np.float64)) >= tangents - hj.rounding(6, dtype)).all()
+
+
+def test_gradients_of_both_moduli_match_differences_where_simple(rng):
+    m, direction = rng.uniform(size=(6, 6)) / 3, rng.normal(size=(6, 6))
+    for function in (hj.subdominant_singular_value, hj.subdominant_eigenvalue_modulus, hj.distance_to_uniform):
+        slope = (jax.grad(function)(m) * direction).sum()
+        assert slope == pytest.approx(oracles.difference(jax.jit(function), m, direction, 1e-4), rel=1e-7)
+
+
+def test_eigenvalue_modulus_has_a_finite_derivative_at_uniform():
+    assert np.isfinite(jax.grad(hj.subdominant_eigenvalue_modulus)(hj.uniform(3))).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_spectra_of_broken_matrices_are_nan(bad):
+    m = np.eye(4)
+    m[1, 2] = bad
+    functions = (hj.detail_singular_values, hj.distance_to_uniform, hj.subdominant_eigenvalue_modulus)
+    assert all(np.isnan(function(m)).all() for function in functions)
+
+
+@pytest.fixture(scope="module")
+def as_run():
+    return jax.jit(jax.vmap(lambda s: hj.truncated_sinkhorn(s, TRAINED["tau"], TRAINED["num_iters"])))(LOGITS)
+
+
+def test_trained_matrices_as_run_have_the_published_mean_eigenvalue_and_composite_distance(as_run):
+    assert jax.vmap(hj.subdominant_eigenvalue_modulus)(as_run.matrix).mean() == pytest.approx(0.9414, abs=1e-4)
+    assert np.linalg.norm(hj.composite(as_run.matrix)[-1] - hj.uniform(4)) == pytest.approx(0.3934, abs=1e-4)
+
+
+def test_where_a_trained_matrix_misses_its_row_sums_the_two_norms_part(as_run):
+    gap = jax.vmap(hj.distance_to_uniform)(as_run.matrix) - jax.vmap(hj.subdominant_singular_value)(as_run.matrix)
+    missed = np.linalg.norm(np.asarray(as_run.matrix).sum(2) - 1, axis=1)
+    assert (gap[missed < 1e-10] < 1e-12).all()
+    assert gap.max() > 0.5 and missed[gap.argmax()] == missed.max() > 1
+
+
+def test_trained_matrices_converged_are_outside_the_trap_where_both_norms_agree():
+    result = jax.jit(jax.vmap(lambda s: hj.sinkhorn(s, TRAINED["tau"], tol=1e-12)))(LOGITS)
+    sigma2 = jax.vmap(hj.subdominant_singular_value)(result.matrix)
+    np.testing.assert_allclose(jax.vmap(hj.distance_to_uniform)(result.matrix), sigma2, atol=1e-11)
+    assert (sigma2 > 0.999).all()

@@ -1,0 +1,198 @@
+"""A sweep measures what it says, beside what the laws predict, and loses nothing."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+from homojax.lab import sweep as sweeping
+from homojax.lab.config import InputError, Sweep
+from homojax.lab.sources import load_source, trained_mhc
+from homojax.lab.store import read_dataset
+from homojax.lab.sweep import FLAGS, LAWS, VARIABLES, run_sweep
+
+SMALL = Sweep(
+    epsilon=(0.2, 1.0, 5.0), depth=(1, 2, 5), n=(4,), seeds=4, snr=(0.1, 10.0), alpha=(0.0, 0.25, 1.0), samples=200, retention=0.3
+)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return run_sweep(SMALL)
+
+
+def np_center(n):
+    return np.eye(n) - 1 / n
+
+
+def np_sinkhorn(logits, epsilon, steps=20_000):
+    s = logits / epsilon
+    g = np.zeros(len(s))
+    for _ in range(steps):
+        f = -np.log(np.exp(s + g).sum(1))
+        g = -np.log(np.exp(s + f[:, None]).sum(0))
+    return np.exp(s + f[:, None] + g)
+
+
+def norm2(a):
+    return np.linalg.norm(a, 2)
+
+
+def test_every_variable_is_there_with_its_dimensions_unit_and_meaning(small):
+    assert set(small.data_vars) == set(VARIABLES)
+    for name, (dims, units, _) in VARIABLES.items():
+        assert small[name].dims == ("n", "epsilon", "seed", *dims)
+        assert small[name].attrs["long_name"]
+        if not name.startswith(("verdict", "status")):
+            assert (small[name].attrs["units"] == units and np.isfinite(small[name]).all()) or name == "effective_depth_measured"
+    assert all(small[coordinate].attrs["long_name"] for coordinate in small.coords)
+
+
+def test_a_cell_is_what_numpy_finds_by_other_means(small):
+    epsilon, seed = 1.0, 2
+    logits = load_source(SMALL).draw(4, seed, 5)
+    matrices = [np_sinkhorn(s, epsilon) for s in logits]
+    cell = small.sel(n=4, epsilon=epsilon, seed=seed)
+    p = np_center(4)
+    sigma2 = np.array([norm2(p @ m @ p) for m in matrices])
+    np.testing.assert_allclose(cell.sigma2, sigma2, atol=1e-10)
+    np.testing.assert_allclose(cell.lambda2, [sorted(abs(np.linalg.eigvals(m)))[-2] for m in matrices], atol=1e-10)
+    np.testing.assert_allclose(cell.entropy, [-(m * np.log(m)).sum() for m in matrices], atol=1e-10)
+    np.testing.assert_allclose(cell.entropy_deficit, 4 * np.log(4) - cell.entropy, atol=1e-10)
+    np.testing.assert_allclose(cell.doeblin_bound, [1 - 4 * m.min() for m in matrices], atol=1e-10)
+    products = [np.linalg.multi_dot([*matrices[:d][::-1], np.eye(4)]) for d in (1, 2, 5)]
+    np.testing.assert_allclose(cell.composite_sigma2, [norm2(c - 0.25) for c in products], atol=1e-10)
+    np.testing.assert_allclose(cell.dist_to_uniform, [np.linalg.norm(c - 0.25) for c in products], atol=1e-10)
+    np.testing.assert_allclose(cell.product_sigma2, [sigma2[:d].prod() for d in (1, 2, 5)], atol=1e-10)
+    np.testing.assert_allclose(cell.effective_depth_bound, np.log(0.3) / np.log(sigma2).mean(), atol=1e-8)
+    for alpha in (0.25, 1.0):
+        layers = [(1 - alpha) * np.eye(4) + alpha * m for m in matrices]
+        residual = [norm2(np.linalg.multi_dot([*layers[:d][::-1], np.eye(4)]) - 0.25) for d in (1, 2, 5)]
+        np.testing.assert_allclose(cell.residual_sigma2.sel(alpha=alpha), residual, atol=1e-10)
+        bound = [np.prod(1 - alpha + alpha * sigma2[:d]) for d in (1, 2, 5)]
+        np.testing.assert_allclose(cell.residual_sigma2_bound.sel(alpha=alpha), bound, atol=1e-10)
+    spread = np.linalg.norm(p @ logits[0] @ p) / 3
+    np.testing.assert_allclose(cell.relative_epsilon[0], epsilon / spread)
+
+
+def test_no_theorem_is_violated_and_most_are_decided(small):
+    for law in LAWS:
+        verdicts = small[f"verdict_{law}"]
+        assert not (verdicts == FLAGS["verdict"]["violated"]).any(), law
+        judged = verdicts != FLAGS["verdict"]["not_applicable"]
+        assert (verdicts == FLAGS["verdict"]["holds"]).sum() > 0.5 * judged.sum(), law
+
+
+def test_a_bound_made_wrong_is_called_violated(monkeypatch):
+    statement, compare = sweeping.MATRIX_LAWS["hilbert"]
+
+    def halved(case):
+        comparison = compare(case)
+        return comparison._replace(greater=comparison.greater / 2)
+
+    monkeypatch.setitem(sweeping.MATRIX_LAWS, "hilbert", (statement, halved))
+    wrong = run_sweep(Sweep(**{**SMALL.as_dict(), "seed": 7}))
+    assert (wrong.verdict_hilbert == FLAGS["verdict"]["violated"]).any()
+
+
+def test_monte_carlo_agrees_with_the_exact_law_of_layer_norm(small):
+    z = (small.cosine_mean - small.cosine_exact) / small.cosine_stderr
+    assert abs(z).max() < 5  # 24 points: a false alarm in about 70,000 runs
+    limit = np.sqrt(np.log(2 * small.cosine_ks.size / 1e-6) / (2 * SMALL.samples))
+    assert small.cosine_ks.max() < limit
+
+
+def test_results_do_not_depend_on_how_cells_are_blocked(small):
+    pieces = run_sweep(Sweep(**{**SMALL.as_dict(), "memory_mb": 1e-3}))
+    for name in VARIABLES:
+        np.testing.assert_allclose(pieces[name], small[name], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_there_is_one_compilation_per_stage_and_n(monkeypatch):
+    traces = []
+    original = sweeping._sigma2
+    monkeypatch.setattr(sweeping, "_sigma2", lambda sweep, matrices: traces.append(matrices.shape) or original(sweep, matrices))
+    run_sweep(Sweep(**{**SMALL.as_dict(), "seeds": 3, "n": (2, 3), "seed": 5}))
+    assert [shape[-1] for shape in traces] == [2, 3]
+
+
+def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, small):
+    store = tmp_path / "sweep.zarr"
+
+    def interrupt(done, total, doing):
+        if done >= 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(SMALL, store, progress=interrupt)
+    assert not store.exists()
+    kept = sorted(tmp_path.glob("sweep.zarr.blocks-*/*.npz"))
+    assert len(kept) == 2
+    kept[0].write_bytes(kept[0].read_bytes()[:-1])  # a block that a crash cut short is done again
+    calls = []
+    original = sweeping._measure_block
+    monkeypatch.setattr(sweeping, "_measure_block", lambda *args: calls.append(1) or original(*args))
+    resumed = run_sweep(SMALL, store)
+    assert len(calls) == 3  # of 4
+    xr.testing.assert_allclose(resumed, small)
+    assert not list(tmp_path.glob("*.blocks-*"))
+    calls.clear()
+    xr.testing.assert_identical(run_sweep(SMALL, store), read_dataset(store))
+    assert not calls
+    with pytest.raises(InputError, match="holds another sweep"):
+        run_sweep(Sweep(seeds=1), store)
+
+
+def test_the_store_says_how_to_run_it_again(tmp_path, small):
+    attrs = small.attrs
+    again = json.loads(attrs["config"])
+    assert (
+        Sweep(**{key: tuple(value) if isinstance(value, list) else value for key, value in again.items()}).digest
+        == attrs["config_hash"]
+    )
+    versions = json.loads(attrs["versions"])
+    assert versions["jax"] == jax.__version__ and versions["homojax"]
+    assert attrs["dtype"] == "float64" and attrs["device"] and attrs["seed"] == 0
+
+
+def test_trained_matrices_as_run_have_the_published_figures_and_converged_they_do_not_collapse():
+    depth = tuple(range(1, 13))
+    common = {"source": "trained-mhc", "epsilon": (0.05,), "depth": depth, "samples": 8, "snr": (1.0,), "alpha": (1.0,)}
+    as_run = run_sweep(Sweep(iterations=10, **common)).squeeze()
+    published = trained_mhc()["published"]
+    assert abs(as_run.lambda2.mean() - published["mean_abs_lambda2"]) < 1e-4
+    assert abs(as_run.dist_to_uniform[-1] - published["composite_frobenius_distance_to_uniform"]) < 1e-4
+    assert (as_run.status == FLAGS["status"]["truncated_as_asked"]).all()
+    assert as_run.composite_distance[-1] > 4 * as_run.composite_sigma2[-1]  # ‖C − J‖₂ is not ‖PCP‖₂ here
+    assert (as_run.verdict_product != FLAGS["verdict"]["violated"]).all()
+    converged = run_sweep(Sweep(**common)).squeeze()
+    assert (converged.status == FLAGS["status"]["converged"]).all()
+    assert converged.composite_sigma2[-1] > 0.999 and as_run.composite_sigma2[-1] < 0.2
+    np.testing.assert_allclose(converged.composite_distance, converged.composite_sigma2, atol=1e-9)
+
+
+def test_one_matrix_from_a_file_is_shared_by_all_layers(tmp_path):
+    logits = np.random.default_rng(1).standard_normal((3, 3))
+    np.save(tmp_path / "one.npy", logits)
+    ds = run_sweep(Sweep(source="file", path=tmp_path / "one.npy", epsilon=(0.7,), depth=(1, 4), samples=8, dtype="float32"))
+    assert ds.attrs["distinct_layers"] == 1 and ds.sigma2.dtype == np.float32
+    matrix = np_sinkhorn(logits, 0.7)
+    kept = norm2(np.linalg.matrix_power(matrix, 4) - 1 / 3)
+    np.testing.assert_allclose(ds.composite_sigma2.squeeze()[-1], kept, rtol=1e-3)
+
+
+def test_cells_that_do_not_converge_are_marked_and_the_rest_is_kept():
+    ds = run_sweep(Sweep(**{**SMALL.as_dict(), "max_steps": 4, "tol": 1e-12, "epsilon": (0.01, 50.0)}))
+    assert (ds.status.sel(epsilon=0.01) == FLAGS["status"]["step_limit"]).any()
+    assert (ds.status.sel(epsilon=50.0) == FLAGS["status"]["converged"]).any()
+    worst = np.maximum(ds.row_error, ds.col_error).sel(epsilon=0.01)
+    assert worst.max() > 1e-3
+    for law in LAWS:
+        assert not (ds[f"verdict_{law}"] == FLAGS["verdict"]["violated"]).any(), law
+
+
+def test_float64_without_x64_is_refused():
+    with jax.enable_x64(False), pytest.raises(InputError, match="jax_enable_x64"):
+        run_sweep(SMALL)
