@@ -182,7 +182,7 @@ def _legendre_rule(num_nodes: int) -> tuple[list[float], list[float]]:
     """Gauss-Legendre nodes and weights on [0, 1], by Newton's method on the three-term recurrence."""
     nodes, weights = [], []
     for i in range(num_nodes):
-        x = math.cos(math.pi * (i + 0.75) / (num_nodes + 0.5))
+        x, slope = math.cos(math.pi * (i + 0.75) / (num_nodes + 0.5)), 1.0
         for _ in range(6):
             previous, value = 1.0, x
             for k in range(2, num_nodes + 1):

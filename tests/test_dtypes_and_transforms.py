@@ -30,10 +30,6 @@ def share(rng):
     return rng.uniform(0.2, 0.8)
 
 
-def case_of(s, epsilon, m):
-    return hj.matrix_case(s, epsilon, m)
-
-
 KEY = jax.random.key(0)
 DEPTHS = np.array([1, 3])
 
@@ -57,8 +53,13 @@ TABLE = {
     "logit_budget": (lambda r, depth: hj.logit_budget(r, 9 * depth), share, share),
     "pinsker_bound": (hj.pinsker_bound, matrix),
     "schatten_bounds": (lambda m: hj.schatten_bounds(m, 3), matrix),
-    "matrix_case": (case_of, logits, share, matrix),
-    "MATRIX_LAWS": (lambda s, e, m: [law(case_of(s, e, m))[:2] for _, law in hj.MATRIX_LAWS.values()], logits, share, matrix),
+    "matrix_case": (hj.matrix_case, logits, share, matrix),
+    "MATRIX_LAWS": (
+        lambda s, e, m: [law(hj.matrix_case(s, e, m))[:2] for _, law in hj.MATRIX_LAWS.values()],
+        logits,
+        share,
+        matrix,
+    ),
     "stack_case": (hj.stack_case, stack),
     "product_comparison": (lambda m: hj.product_comparison(hj.stack_case(m), DEPTHS)[:3], stack),
     "residual_comparison": (lambda m, a: hj.residual_comparison(hj.stack_case(m), a, DEPTHS)[:3], stack, share),

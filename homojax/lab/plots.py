@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 
+import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from homojax.birkhoff import entropy_deficit, isolated_unit
 from homojax.layernorm import asymptotic_cosine, critical_snr, expected_cosine
 
-STYLE = {
+STYLE: dict = {
     "figure.dpi": 120,
     "savefig.dpi": 120,
     "font.size": 10,
@@ -37,9 +40,8 @@ def phase_diagram(ds: xr.Dataset) -> Figure:
     for ax, n in zip(axes, ds.n.values, strict=True):
         cells = ds.sel(n=n)
         kept = cells.composite_sigma2.median("seed")
-        mesh = ax.pcolormesh(
-            ds.epsilon, ds.depth, np.clip(kept.T, low, 1), norm=LogNorm(low, 1), cmap="viridis", shading="nearest"
-        )
+        shown = np.clip(kept.T, low, 1)
+        ax.pcolormesh(ds.epsilon, ds.depth, shown, norm=LogNorm(low, 1), cmap="viridis", shading="nearest")
         ax.set(xscale="log", yscale="log" if ds.depth.max() >= 16 * ds.depth.min() else "linear")
         for name, colour, style in (
             ("composite_sigma2", "white", "-"),
@@ -60,7 +62,7 @@ def phase_diagram(ds: xr.Dataset) -> Figure:
         top = ax.secondary_xaxis("top", functions=(lambda e, s=spread: e / s, lambda r, s=spread: r * s))
         top.set_xlabel("ε / spread of the logits", fontsize=8.5)
         top.tick_params(labelsize=8)
-    fig.colorbar(mesh, ax=axes, label="detail retained, σ₂ of the composite", extend="min")
+    fig.colorbar(ScalarMappable(LogNorm(low, 1), "viridis"), ax=axes, label="detail retained, σ₂ of the composite", extend="min")
     handles = [
         Line2D(
             [],
@@ -82,17 +84,16 @@ def phase_diagram(ds: xr.Dataset) -> Figure:
 def entropy_against_sigma2(ds: xr.Dataset) -> Figure:
     """Every matrix of the sweep, the isolated unit that escapes the trap at high entropy, and the bound from entropy alone."""
     fig, axes = _panels(ds, height=4.2)
+    norm = LogNorm(float(ds.epsilon.min()), float(ds.epsilon.max()))
     for ax, n in zip(axes, ds.n.values, strict=True):
         cells = ds.sel(n=n)
         deficit = cells.entropy_deficit.transpose("epsilon", "seed", "layer").values.reshape(ds.sizes["epsilon"], -1)
         sigma2 = cells.sigma2.transpose("epsilon", "seed", "layer").values.reshape(ds.sizes["epsilon"], -1)
         colours = np.broadcast_to(ds.epsilon.values[:, None], sigma2.shape)
         floor = max(1e-6, float(deficit[deficit > 0].min()) if (deficit > 0).any() else 1e-6)
-        points = ax.scatter(
-            np.maximum(deficit, floor), sigma2, c=colours, norm=LogNorm(), cmap="plasma", s=7, lw=0, alpha=0.6, rasterized=True
-        )
-        t = np.geomspace(1e-3, 1, 200)
-        curve = isolated_unit_deficit(n, t)
+        ax.scatter(np.maximum(deficit, floor), sigma2, c=colours, norm=norm, cmap="plasma", s=7, lw=0, alpha=0.6, rasterized=True)
+        t = np.geomspace(1e-3, 1, 80)
+        curve = np.asarray(jax.lax.map(lambda weight, n=int(n): entropy_deficit(isolated_unit(n, weight)), t))
         ax.plot(curve, t, color=TYPICAL, lw=2, label="isolated unit (1 − t)J + t(1 ⊕ J), t from 0 to 1 (2.2, 2.3)")
         ax.plot(curve[-1], 1, "*", color=TYPICAL, ms=13)
         share = 1 - curve[-1] / (n * np.log(n))
@@ -113,18 +114,9 @@ def entropy_against_sigma2(ds: xr.Dataset) -> Figure:
         ax.set(xlabel="entropy deficit ΔH = n log n − H (nat)", ylabel="σ₂", title=f"n = {n}")
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=3)
-    fig.colorbar(points, ax=axes, label="entropy weight ε (logit units)")
+    fig.colorbar(ScalarMappable(norm, "plasma"), ax=axes, label="entropy weight ε (logit units)")
     fig.suptitle(f"Entropy against σ₂, every matrix of {_label(ds)}")
     return fig
-
-
-def isolated_unit_deficit(n: int, t: np.ndarray) -> np.ndarray:
-    """ΔH of (1 − t)J + t(1 ⊕ J_{n−1}), in closed form: one entry, 2(n − 1) of the first row and column, (n − 1)² others."""
-    unit = (1 - t) / n + t
-    edge = (1 - t) / n
-    block = (1 - t) / n + t / (n - 1)
-    terms = ((1, unit), (2 * (n - 1), edge), ((n - 1) ** 2, block))
-    return sum(count * x * np.log(np.where(x > 0, n * x, 1)) for count, x in terms)
 
 
 def cosine_against_snr(ds: xr.Dataset) -> Figure:
@@ -132,19 +124,19 @@ def cosine_against_snr(ds: xr.Dataset) -> Figure:
     fig, ax = plt.subplots(figsize=(7.6, 4.6), layout="constrained")
     seen = ds.output_snr.values
     grid = np.geomspace(max(1e-7, seen[seen > 0].min()), seen.max() * 1.5, 120)
+    exact = jax.vmap(jax.vmap(expected_cosine, (0, None)), (None, 0))(grid, ds.n.values - 1.0)
+    critical = jax.vmap(critical_snr)(ds.n.values - 1.0)
     for k, n in enumerate(ds.n.values):
         colour = plt.get_cmap("viridis")(0.85 * k / max(1, len(ds.n) - 1))
         cells = ds.sel(n=n)
         x, y, error = (cells[v].values.ravel() for v in ("output_snr", "cosine_mean", "cosine_stderr"))
         ax.errorbar(x, y, 2 * error, fmt="o", ms=2.5, lw=0.6, color=colour, alpha=0.35)
-        ax.plot(grid, [float(expected_cosine(s, n - 1)) for s in grid], color=colour, lw=2, label=f"exact law 4.2, d = {n - 1}")
-        critical = float(critical_snr(n - 1))
-        if np.isfinite(critical):
-            ax.axvline(critical, color=colour, ls="--", lw=1.2)
-            ax.annotate(
-                f"critical, d = {n - 1}", (critical, -0.23), rotation=90, va="bottom", ha="right", fontsize=8, color=colour
-            )
-    ax.plot(grid, [float(asymptotic_cosine(s)) for s in grid], color="#777777", ls=":", label="large-d limit √(SNR/(1+SNR))")
+        ax.plot(grid, exact[k], color=colour, lw=2, label=f"exact law 4.2, d = {n - 1}")
+        if np.isfinite(critical[k]):
+            ax.axvline(critical[k], color=colour, ls="--", lw=1.2)
+            place = {"rotation": 90, "va": "bottom", "ha": "right"}
+            ax.annotate(f"critical, d = {n - 1}", (critical[k], -0.23), fontsize=8, color=colour, **place)
+    ax.plot(grid, asymptotic_cosine(grid), color="#777777", ls=":", label="large-d limit √(SNR/(1+SNR))")
     ax.axhline(0, color="#777777", lw=0.8)
     ax.set(
         xscale="log",
@@ -224,7 +216,7 @@ def as_run_against_converged(as_run: xr.Dataset, converged: xr.Dataset) -> Figur
 
 def _panels(ds: xr.Dataset, height: float):
     count = ds.sizes["n"]
-    fig, axes = plt.subplots(1, count, figsize=(2.4 + 4.3 * count, height), squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(1, count, figsize=(2.2 + 3.5 * count, height), squeeze=False, layout="constrained")
     return fig, axes[0]
 
 

@@ -22,6 +22,7 @@ from homojax.lab import plots
 from homojax.lab.sweep import FLAGS, LAWS
 
 KS_FALSE_ALARM = 0.01  # chance, for a whole sweep, that a true law is rejected; a test can reject 4.1, and never prove it
+TEXT_COLUMNS = ("law", "statement")
 SUMMARY_CAPTION = "medians; error: worst |row or column sum − 1|; L: depth in layers at which {retention:.0%} of detail is left"
 
 # figure -> (what it shows, claim)
@@ -127,7 +128,7 @@ def print_tables(ds: xr.Dataset, console: Console) -> None:
     ):
         table = Table(caption=caption, caption_style="dim", caption_justify="left", box=box.SIMPLE_HEAD, padding=0)
         for column in header:
-            left = column in ("law", "statement")
+            left = column in TEXT_COLUMNS
             table.add_column(column.replace("/", " /").replace(" ", "\n"), justify="left" if left else "right", no_wrap=True)
         for row in rows:
             style = "bold red" if _is_violated(header, row) else None
@@ -220,7 +221,10 @@ def _html_table(header: list[str], rows: list[list[str]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = "".join(
         f"<tr{' class=violated' if _is_violated(header, row) else ''}>"
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
+        + "".join(
+            f"<td{' class=text' if column in TEXT_COLUMNS else ''}>{html.escape(cell)}</td>"
+            for column, cell in zip(header, row, strict=True)
+        )
         + "</tr>"
         for row in rows
     )
@@ -236,7 +240,7 @@ _PAGE = string.Template("""<!doctype html>
  figure { margin: 1.5rem 0 } img { max-width: 100%; height: auto } figcaption { color: #444; font-size: .92rem }
  .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums }
  th, td { padding: .25rem .7rem; border-bottom: 1px solid #e5e5e5; text-align: right } th { background: #f6f6f6 }
- td:nth-child(2), td:first-child { text-align: left } tr.violated { background: #fdeaea; font-weight: 600 }
+ td.text { text-align: left } tr.violated { background: #fdeaea; font-weight: 600 }
  pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .82rem } code { font-size: .9em }
 </style></head><body>
 <h1>The map of the trap</h1>

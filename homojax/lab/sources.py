@@ -64,7 +64,8 @@ def _digits(sweep: Sweep) -> Source:
 def _standardised_digits() -> np.ndarray:
     from sklearn.datasets import load_digits
 
-    pixels = load_digits().data
+    pixels, _ = load_digits(return_X_y=True)
+    pixels = np.asarray(pixels)
     pixels = pixels - pixels.mean(0)
     return pixels / pixels.std()
 

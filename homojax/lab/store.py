@@ -18,6 +18,7 @@ class BlockStore:
     """Finished blocks of a sweep, in a folder beside its store, so that an interrupted run goes on where it stopped."""
 
     def __init__(self, store: Path, digest: str):
+        self.store = store
         self.folder = store.with_name(f"{store.name}.blocks-{digest}")
 
     def load(self, key: str) -> dict[str, np.ndarray] | None:
@@ -35,7 +36,7 @@ class BlockStore:
     def save(self, key: str, block: dict[str, np.ndarray]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
-        np.savez(content, **block)
+        np.savez(content, allow_pickle=False, **block)
         part = self.folder / f"{key}.part"
         part.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
         part.rename(self.folder / f"{key}.npz")

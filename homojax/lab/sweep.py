@@ -121,7 +121,7 @@ def run_sweep(
     >>> sorted(ds.sizes) == ["alpha", "depth", "epsilon", "layer", "n", "seed", "snr"]
     True
     """
-    if sweep.dtype == "float64" and not jax.config.jax_enable_x64:
+    if jax.dtypes.canonicalize_dtype(sweep.dtype) != sweep.dtype:
         raise InputError('dtype float64 needs jax.config.update("jax_enable_x64", True) first; or ask for dtype "float32".')
     source = load_source(sweep)
     blocks = None
@@ -157,8 +157,8 @@ def run_sweep(
     if progress:
         progress(total, total, "done")
     dataset = _dataset(sweep, source, results)
-    if store is not None:
-        write_dataset(dataset, Path(store))
+    if blocks:
+        write_dataset(dataset, blocks.store)
         blocks.clear()
     return dataset
 
@@ -216,7 +216,8 @@ class Spectra(NamedTuple):
 
 def _project(sweep: Sweep, logits, epsilon) -> SinkhornResult:
     if sweep.iterations is not None:
-        return jax.vmap(lambda s: truncated_sinkhorn(s, epsilon, sweep.iterations, last=sweep.last))(logits)
+        truncated = partial(truncated_sinkhorn, num_iters=sweep.iterations, last=sweep.last)
+        return jax.vmap(truncated, (0, None))(logits, epsilon)
     return jax.vmap(lambda s: sinkhorn(s, epsilon, tol=sweep.tol, max_steps=sweep.max_steps))(logits)
 
 
