@@ -195,8 +195,9 @@ def _newton(logits, epsilon, iterate: _Iterate, tol, max_steps, *, warm: bool) -
 
     The semi-dual Σ log Σ exp(S/ε + g) − Σg is convex, with gradient (column sums − 1) and Hessian diag(column sums) − MᵀM,
     whose kernel is 1. Levenberg-Marquardt damping on diag(column sums), in proportion to the error, so that it stays below the
-    least curvature 1 − σ₂² as the error does; a step is kept if the semi-dual or the error falls. The logarithm of the matrix
-    is carried, not only the potentials: these grow to S/ε, and in float32 could no longer resolve the last corrections,
+    least curvature 1 − σ₂² as the error does; a step is kept if the semi-dual or the error falls, and after one that was
+    not comes one of alternation, which always descends and feeds columns that have starved. What is carried is the logarithm
+    of the matrix, not only the potentials: these grow to S/ε, and in float32 could no longer resolve the last corrections,
     while the entries that matter stay O(1) in it.
     """
     n, dtype = logits.shape[0], logits.dtype
@@ -208,19 +209,20 @@ def _newton(logits, epsilon, iterate: _Iterate, tol, max_steps, *, warm: bool) -
         return log_matrix, row_sums, abs(jnp.exp(log_matrix).sum(0) - 1).max()
 
     def unfinished(state):
-        current, stage, _ = state
+        current, stage, *_ = state
         return ((current.error > tol / 2) | (stage > epsilon)) & (current.num_steps < max_steps)
 
     def newton_step(state):
-        (log_matrix, f, g, error, num_steps), stage, damping = state
+        (log_matrix, f, g, error, num_steps), stage, damping, rejected = state
         matrix = jnp.exp(log_matrix)
         col_sums = matrix.sum(0)
         diagonal = col_sums + damping * jnp.minimum(error, 1) * jnp.maximum(col_sums, eps**0.5)
         hessian = jnp.diag(diagonal) - matmul(matrix.T, matrix)
-        step = center(jnp.linalg.solve(hessian + 1 / n, 1 - col_sums))
+        newton = jnp.linalg.solve(hessian + 1 / n, 1 - col_sums)
+        step = center(jnp.where(rejected, -jnp.log(col_sums), newton))
         trial, row_sums, trial_error = normalise_rows(log_matrix + step[None, :])
-        keep = ((row_sums.sum() < 0) | (trial_error < error)) & jnp.isfinite(trial_error)
-        eased = damping * jnp.where(trial_error < 0.5 * error, 0.05, 0.3)
+        keep = (rejected | (row_sums.sum() < 0) | (trial_error < error)) & jnp.isfinite(trial_error)
+        eased = damping * jnp.where(rejected, 1, jnp.where(trial_error < 0.5 * error, 0.05, 0.3))
         damping = jnp.clip(jnp.where(keep, eased, jnp.maximum(8 * damping, 1e-3)), eps, 1e6)
         log_matrix, f, g = jax.tree.map(
             lambda new, old: jnp.where(keep, new, old), (trial, f - row_sums, g + step), (log_matrix, f, g)
@@ -234,7 +236,7 @@ def _newton(logits, epsilon, iterate: _Iterate, tol, max_steps, *, warm: bool) -
         log_matrix = jnp.where(colder, trial, log_matrix)
         f, g = jnp.where(colder, ratio * f - row_sums, f), ratio * g
         error = jnp.where(colder, trial_error, error)
-        return _Iterate(log_matrix, f, g, error, num_steps + 1), next_stage, damping
+        return _Iterate(log_matrix, f, g, error, num_steps + 1), next_stage, damping, ~keep
 
     near = warm & (iterate.error < 0.1)
     stage = jnp.where(near, epsilon, jnp.maximum(epsilon, (logits.max() - logits.min()) / 4))
@@ -242,7 +244,8 @@ def _newton(logits, epsilon, iterate: _Iterate, tol, max_steps, *, warm: bool) -
     log_matrix, row_sums, error = normalise_rows(logits / stage + f[:, None] + g[None, :])
     done = iterate.error <= tol
     begin = _Iterate(log_matrix, f - row_sums, g, jnp.where(done, 0, error), iterate.num_steps)
-    current, _, _ = jax.lax.while_loop(unfinished, newton_step, (begin, stage, jnp.asarray(0.01, dtype)))
+    start = begin, stage, jnp.asarray(0.01, dtype), jnp.asarray(False)
+    current, *_ = jax.lax.while_loop(unfinished, newton_step, start)
     return jax.tree.map(lambda new, old: jnp.where(done, old, new), current, iterate)
 
 

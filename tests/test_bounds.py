@@ -2,12 +2,12 @@ import jax
 import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
-import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import homojax as hj
+import oracles
 
 FAMILIES = {n: oracles.birkhoff_family(np.random.default_rng(n), n) for n in (2, 6)}
 RNG = np.random.default_rng(5)

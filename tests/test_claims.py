@@ -3,12 +3,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import homojax as hj
+import oracles
 from homojax import claims
 from homojax.claims import HOLDS, NOT_APPLICABLE, UNDECIDABLE, VIOLATED
 

@@ -1,11 +1,11 @@
 import jax
 import numpy as np
-import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import homojax as hj
+import oracles
 
 RNG = np.random.default_rng(11)
 STACKS = np.array([[oracles.permutation_mixture(RNG, 5, 4) for _ in range(8)] for _ in range(10)])

@@ -4,10 +4,10 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
 
 import homojax as hj
+import oracles
 
 
 def logits(rng, n=4):

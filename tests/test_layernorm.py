@@ -1,11 +1,11 @@
 import jax
 import numpy as np
-import oracles
 import pytest
 from scipy import stats
 from scipy.optimize import brentq
 
 import homojax as hj
+import oracles
 
 FALSE_ALARM = 1e-3  # of each Kolmogorov-Smirnov or mean test, were the seeds not fixed
 DIMENSIONS = (2, 3, 15, 64, 1023)

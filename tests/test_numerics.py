@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
-from oracles import permutation_mixture, squares
 
 from homojax import numerics
+from oracles import permutation_mixture, squares
 
 
 @pytest.mark.parametrize("coerce", [numerics.as_float, numerics.as_square])

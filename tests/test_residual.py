@@ -1,11 +1,11 @@
 import jax
 import numpy as np
-import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import homojax as hj
+import oracles
 
 FAMILY = oracles.birkhoff_family(np.random.default_rng(3), 5)
 SHARES = st.floats(0, 1)

@@ -5,7 +5,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import ot
 import pytest
 from hypothesis import given
@@ -16,6 +15,7 @@ from ott.solvers.linear import sinkhorn as ott_sinkhorn
 from scipy.optimize import linear_sum_assignment
 
 import homojax as hj
+import oracles
 
 TRAINED = json.loads((Path(hj.__file__).parent / "data" / "trained_mhc_logits.json").read_text())
 TRAINED_LOGITS = np.array([layer["logits"] for layer in TRAINED["layers"]])

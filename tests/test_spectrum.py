@@ -5,12 +5,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import homojax as hj
+import oracles
 
 FAMILY = oracles.birkhoff_family(np.random.default_rng(2), 6)
 TRAINED = json.loads((Path(hj.__file__).parent / "data" / "trained_mhc_logits.json").read_text())

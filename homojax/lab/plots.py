@@ -124,8 +124,8 @@ def cosine_against_snr(ds: xr.Dataset) -> Figure:
     fig, ax = plt.subplots(figsize=(7.6, 4.6), layout="constrained")
     seen = ds.output_snr.values
     grid = np.geomspace(max(1e-7, seen[seen > 0].min()), seen.max() * 1.5, 120)
-    exact = jax.vmap(jax.vmap(expected_cosine, (0, None)), (None, 0))(grid, ds.n.values - 1.0)
-    critical = jax.vmap(critical_snr)(ds.n.values - 1.0)
+    exact = jax.jit(jax.vmap(jax.vmap(expected_cosine, (0, None)), (None, 0)))(grid, ds.n.values - 1.0)
+    critical = jax.jit(jax.vmap(critical_snr))(ds.n.values - 1.0)
     for k, n in enumerate(ds.n.values):
         colour = plt.get_cmap("viridis")(0.85 * k / max(1, len(ds.n) - 1))
         cells = ds.sel(n=n)
