@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from homojax import bounds
 from homojax.birkhoff import birkhoff_distance, center, entropy_deficit, marginal_errors, projective_diameter
 from homojax.depth import detail_composite
-from homojax.numerics import as_square, as_stack, matmul, rounding
+from homojax.numerics import as_square, as_stack, matmul, rounding, sqrt
 from homojax.residual import residual_bound, residual_matrix, turn_angle, turn_bound
 from homojax.spectrum import subdominant_eigenvalue_modulus, subdominant_singular_value
 
@@ -97,8 +97,8 @@ def _hilbert(case: MatrixCase) -> Comparison:
 def _dobrushin(case: MatrixCase) -> Comparison:
     rows, cols = bounds.dobrushin_coefficient(case.matrix), bounds.dobrushin_coefficient(case.matrix.T)
     bound = bounds.dobrushin_bound(case.matrix)
-    least = jnp.sqrt(jnp.maximum(rows - case.distance, 0) * jnp.maximum(cols - case.distance, 0))
-    most = jnp.sqrt((rows + case.distance) * (cols + case.distance))
+    least = sqrt(jnp.maximum(rows - case.distance, 0) * jnp.maximum(cols - case.distance, 0))
+    most = sqrt((rows + case.distance) * (cols + case.distance))
     return Comparison(case.sigma2, bound, case.distance + jnp.maximum(bound - least, most - bound))
 
 
@@ -128,8 +128,8 @@ def _pinsker(case: MatrixCase) -> Comparison:
     deficit = entropy_deficit(case.matrix)
     off = n * case.distance * (1 + jnp.log(n / jnp.minimum(case.distance, 1)))
     bound = bounds.pinsker_bound(case.matrix)
-    least = jnp.sqrt(2 * jnp.maximum(deficit - off, 0))
-    most = jnp.sqrt(2 * (jnp.maximum(deficit, 0) + off))
+    least = sqrt(2 * jnp.maximum(deficit - off, 0))
+    most = sqrt(2 * (jnp.maximum(deficit, 0) + off))
     return Comparison(case.sigma2, bound, case.distance + jnp.maximum(bound - least, most - bound))
 
 

@@ -211,7 +211,8 @@ def _ray_cdf(tau: jax.Array, root_kappa: ArrayLike, d: jax.Array) -> jax.Array:
     edges = jnp.stack([low, *(jnp.clip(rise + k * width, low, high) for k in (-1, 0, 1)), high])
     edges = jax.lax.stop_gradient(edges)  # where the panels meet does not matter to the integral
     lengths = jnp.diff(edges)
-    radius = edges[:-1, None] + lengths[:, None] * nodes
+    empty = (lengths == 0)[:, None]  # a panel of no length, perhaps at radius 0, where the density has no derivative in d
+    radius = jnp.where(empty, 1, edges[:-1, None] + lengths[:, None] * nodes)
     offset = radius - mode
     log_density = xlogy(d - 2, jnp.where(mode > 0, radius / jnp.where(mode > 0, mode, 1), 1)) - offset * (mode + offset / 2)
     density = jnp.exp(log_density) * lengths[:, None] * weights

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import xlogy
 
 import homojax as hj
 import oracles
@@ -52,9 +53,12 @@ def test_entropy_deficit_keeps_its_digits_near_uniform(t):
     assert hj.entropy_deficit(m) == pytest.approx(5 * t**2 / 2, rel=5 * t)  # theory.md 2.3, small deficits
 
 
-@given(oracles.squares(4))
-def test_entropy_deficit_is_never_negative_whatever_the_sums(x):
-    assert jax.jit(hj.entropy_deficit)(abs(x)) >= -1e-13
+@given(oracles.squares(4), st.sampled_from([1, 20]))
+def test_entropy_deficit_is_a_sum_of_non_negative_terms_whatever_the_sums(x, scale):
+    m = abs(x) / scale
+    deficit = jax.jit(hj.entropy_deficit)(m)
+    assert deficit >= -1e-13
+    assert deficit == pytest.approx((xlogy(4 * m, 4 * m) - 4 * m + 1).sum() / 4, rel=1e-12, abs=1e-12)
 
 
 @pytest.mark.parametrize("function", [hj.entropy, hj.entropy_deficit])
