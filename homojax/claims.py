@@ -103,8 +103,9 @@ def _dobrushin(case: MatrixCase) -> Comparison:
 
 
 def _doeblin(case: MatrixCase) -> Comparison:
-    # A member of 𝔅ₙ near M has no entry below (1 − r − c) min M, and n min M ≤ 1 + r: the bound moves by no more than distance.
-    return Comparison(case.sigma2, bounds.doeblin_bound(case.matrix), 2 * case.distance)
+    # No entry moves by more than the distance to 𝔅ₙ, so n min M moves by n of them at most.
+    n = case.matrix.shape[0]
+    return Comparison(case.sigma2, bounds.doeblin_bound(case.matrix), (n + 1) * case.distance)
 
 
 def _schatten(k: int, side: int) -> Callable[[MatrixCase], Comparison]:
@@ -123,10 +124,12 @@ def _eigenvalue(case: MatrixCase) -> Comparison:
 
 
 def _pinsker(case: MatrixCase) -> Comparison:
-    # |x log x − y log y| ≤ −|x−y| log |x−y|, so nearby members of 𝔅ₙ differ in entropy by at most nD log(n/D) (concavity).
+    # |x log x − y log y| ≤ −|x−y| log |x−y| up to |x−y| = ½ (Cover and Thomas, 17.3.3), so within distance D < ½ entropies differ
+    # by at most nD log(n/D) (concavity); the rest is for rounding. Farther apart, by no more than n log n.
     n = case.matrix.shape[0]
     deficit = entropy_deficit(case.matrix)
-    off = n * case.distance * (1 + jnp.log(n / jnp.minimum(case.distance, 1)))
+    near = jnp.minimum(case.distance, 0.5)
+    off = jnp.where(case.distance < 0.5, n * near * (1 + jnp.log(n / near)), n * (1 + jnp.log(n)))
     bound = bounds.pinsker_bound(case.matrix)
     least = sqrt(2 * jnp.maximum(deficit - off, 0))
     most = sqrt(2 * (jnp.maximum(deficit, 0) + off))

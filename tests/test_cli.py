@@ -164,3 +164,13 @@ def test_an_interrupt_is_told_and_the_run_goes_on_later():
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "run the same command again to go on" in err and "Traceback" not in err
     assert not Path("long").exists() and parts
+
+
+def test_numbers_from_a_config_keep_every_digit(capsys):
+    Path("my.toml").write_text(
+        "epsilon = [0.12345678901234567]\ndepth = [1]\nn = 2\nseeds = 1\nsnr = [1.0]\nalpha = [1.0]\nsamples = 8\n"
+    )
+    code, _, _ = said(capsys, "sweep", "--config", "my.toml", "--out", "digits")
+    assert code == 0
+    ds = xr.load_dataset("digits/gaussian.zarr", engine="zarr", consolidated=False)
+    assert ds.epsilon.values.tolist() == [0.12345678901234567]

@@ -28,7 +28,9 @@ def test_every_public_function_has_an_example_that_pytest_runs(name):
 @pytest.mark.parametrize("index", range(len(python_blocks("README.md"))))
 def test_the_readme_runs(index, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(python_blocks("README.md")[index], "README.md", "exec"), {})
+    names = {}
+    exec(compile(python_blocks("README.md")[index], "README.md", "exec"), names)
+    assert 0 < names["sigma2"] < 1 if "sigma2" in names else names["ds"].sizes["epsilon"] == 3
 
 
 def test_the_readme_pictures_and_links_exist():

@@ -235,19 +235,19 @@ def test_cold_projections_are_the_optimal_assignment_where_it_is_unique(rng):
     np.testing.assert_allclose(project_all(logits, np.array([1e-5])).matrix[:, 0], optimal, atol=1e-5)
 
 
+P = (3 - np.sqrt(5)) / 2
+
+
 @pytest.mark.parametrize(
     ("logits", "limit"),
     [
         ([[1, 1, 0], [1, 1, 0], [0, 0, 1]], [[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]]),
         ([[1, 1, 0], [0, 1, 1], [1, 0, 1]], [[0.5, 0.5, 0], [0, 0.5, 0.5], [0.5, 0, 0.5]]),
-        # three of the six assignments are optimal, one entry is in two of them: its weight is the golden section
-        ([[1, 1, 0], [1, 1, 1], [0, 1, 1]], None),
+        # three assignments are optimal; M₀₀M₁₁ = M₀₁M₁₀ gives (1 − p)(1 − 2p) = p², so p = 1 − 1/φ
+        ([[1, 1, 0], [1, 1, 1], [0, 1, 1]], [[1 - P, P, 0], [P, 1 - 2 * P, P], [0, P, 1 - P]]),
     ],
 )
 def test_cold_projections_are_the_most_entropic_point_of_the_optimal_face_where_it_is_not(logits, limit):
-    if limit is None:
-        p = (3 - np.sqrt(5)) / 2  # M₀₁ = p: M₀₀ M₁₁ = M₀₁ M₁₀ gives (1 − p)(1 − 2p) = p²
-        limit = [[1 - p, p, 0], [p, 1 - 2 * p, p], [0, p, 1 - p]]
     np.testing.assert_allclose(project(np.array(logits, float), 0.02).matrix, limit, atol=1e-11)
 
 

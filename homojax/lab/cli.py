@@ -27,7 +27,7 @@ GRID = PrimitiveConstructorSpec(
     metavar="NUM|LOW:HIGH:COUNT [...]",
     instance_from_str=lambda words: parse_grid(words),
     is_instance=lambda value: isinstance(value, tuple) and all(isinstance(item, float) for item in value),
-    str_from_instance=lambda values: [f"{value:g}" for value in values],
+    str_from_instance=lambda values: [repr(value) for value in values],
 )
 
 
@@ -63,12 +63,11 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except OSError as error:
         what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        errors.print(
-            f"homojax: cannot write: {what}. What was done is kept; run it again to go on.", markup=False, soft_wrap=True
-        )
+        text = f"homojax: cannot write: {what}. What was done is kept; run it again to go on."
+        errors.print(text, markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        errors.print("homojax: stopped. What was done is kept; run the same command again to go on.", markup=False)
+        errors.print("homojax: stopped. What was done is kept; run the same command again to go on.", soft_wrap=True)
         sys.exit(130)
 
 
@@ -100,9 +99,8 @@ def _sweep(args: list[str], console: Console) -> None:
     folder.finish()
     for dataset in datasets.values():
         report.print_tables(dataset, console)
-    console.print(
-        f"\nData, figures and report are in {out}/; open {out / 'report.html'} in a browser.", highlight=False, soft_wrap=True
-    )
+    text = f"\nData, figures and report are in {out}/; open {out / 'report.html'} in a browser."
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _parse_sweeps(args: list[str]) -> list[SweepCommand]:

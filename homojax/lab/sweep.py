@@ -206,6 +206,8 @@ def _compiled(stage: Callable, sweep: Sweep) -> Callable:
 
 
 class Spectra(NamedTuple):
+    """What the stages with a decomposition find of a stack, for those without."""
+
     sigma2: jax.Array  # [L]
     lambda2: jax.Array  # [L]
     exponent: jax.Array  # the top Lyapunov exponent
