@@ -93,10 +93,10 @@ def measured_depth(composite_sigma2: ArrayLike, retention: ArrayLike) -> jax.Arr
 
 
 def lyapunov_exponents(matrices: ArrayLike) -> jax.Array:
-    """Lyapunov exponents of the product on V⊥, [n − 1], in nats a layer, in the order QR finds them (descending as L grows).
+    """Lyapunov exponents of the product on V⊥, [n − 1], in nats a layer, descending.
 
-    (1/L) log |diag R| accumulated over QR re-orthonormalisations (Benettin et al. 1980). The first is at most the mean
-    of log σ₂, for every L. −∞ where detail is lost altogether. theory.md 3.3.
+    (1/L) log |diag R| accumulated over QR re-orthonormalisations (Benettin et al. 1980), sorted: over few layers QR need not
+    find the top one first. Each is at most the mean of log σ₂, for every L. −∞ where detail is lost altogether. theory.md 3.3.
 
     >>> round(float(lyapunov_exponents([[[0.75, 0.25], [0.25, 0.75]]])[0]), 4)
     -0.6931
@@ -110,7 +110,8 @@ def lyapunov_exponents(matrices: ArrayLike) -> jax.Array:
         growth = abs(jnp.diagonal(r))
         return frame, jnp.where(growth > 0, jnp.log(jnp.where(growth > 0, growth, 1)), -jnp.inf)
 
-    return jax.lax.scan(orthonormalise, jnp.eye(blocks.shape[1], dtype=blocks.dtype), blocks)[1].mean(0)
+    growths = jax.lax.scan(orthonormalise, jnp.eye(blocks.shape[1], dtype=blocks.dtype), blocks)[1]
+    return jnp.sort(growths.mean(0), descending=True)
 
 
 def amax_gain(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
