@@ -182,10 +182,11 @@ def _measure_block(sweep: Sweep, source: Source, n: int, cells: list[tuple[int, 
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.asarray([e * source.seeds + s for e, s in filled]))
 
     def over_cells(stage, *args):
-        return _compiled(stage, sweep)(*args)
+        # On CPUs jaxlib's batched LAPACK calls wait for the thread pool that they run on: several at once can wait for each
+        # other for good (jaxlib 0.10.2 on 2 cores, at n = 64). So a stage is a program with one chain of them at most, and
+        # ends before the next one starts.
+        return jax.block_until_ready(_compiled(stage, sweep)(*args))
 
-    # On CPUs jaxlib's batched LAPACK calls wait for the thread pool that they run on: two at once in one program can wait
-    # for each other for good (jaxlib 0.10.2 on 2 cores, at n = 64). So a stage is a program with one chain of them at most.
     projected = over_cells(_project, logits, epsilon)
     matrices = projected.matrix
     spectra = Spectra(over_cells(_sigma2, matrices), over_cells(_lambda2, matrices), over_cells(_exponent, matrices))
