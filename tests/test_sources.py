@@ -72,6 +72,14 @@ def test_a_users_array_is_read_in_every_format(tmp_path, kind, shape, seeds, lay
     np.testing.assert_array_equal(flipped[0], logits.reshape(-1, 4, 4)[0].T)
 
 
+def test_low_precision_weights_are_read_as_they_are(tmp_path):
+    import ml_dtypes
+
+    logits = np.random.default_rng(0).standard_normal((2, 3, 3)).astype(ml_dtypes.bfloat16)
+    save_file({"logits": logits}, tmp_path / "bf16.safetensors")
+    np.testing.assert_array_equal(file_source(tmp_path / "bf16.safetensors").draw(3, 0, 2), logits.astype(np.float64))
+
+
 def test_one_of_several_arrays_is_named(tmp_path):
     path = tmp_path / "two.npz"
     np.savez(path, first=np.eye(2), second=np.eye(3))

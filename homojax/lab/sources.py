@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from homojax.lab.config import InputError, Sweep, nearest
@@ -90,7 +91,9 @@ def _file(sweep: Sweep) -> Source:
         raise InputError(
             f"{sweep.path} has shape {list(logits.shape)}: logits must be [..., n, n] with n at least 2 and none empty."
         )
-    if not (np.issubdtype(logits.dtype, np.floating) or np.issubdtype(logits.dtype, np.integer)):
+    if not (
+        jnp.issubdtype(logits.dtype, jnp.floating) or jnp.issubdtype(logits.dtype, jnp.integer)
+    ):  # bfloat16 is a float to jax
         raise InputError(f"{sweep.path} holds {logits.dtype}: logits must be real numbers.")
     logits = np.asarray(logits, np.float64)
     if not np.isfinite(logits).all():
