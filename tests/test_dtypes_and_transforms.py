@@ -161,7 +161,7 @@ def test_public_function_keeps_its_dtype_and_means_the_same_under_every_transfor
             for value, lane in zip(route, batched, strict=True):
                 assert np.isfinite(value).all()
                 np.testing.assert_allclose(lane[i], value, rtol=close, atol=close)
-        if values:
+        if values:  # a verdict has none
             terms = [np.asarray(g, float) * t for g, t in zip(gradients, tangents, strict=True)]
             assert all(np.isfinite(g).all() and g.dtype == dtype for g in gradients) and any(np.any(g) for g in gradients)
             error = abs(forward - sum(x.sum() for x in terms))

@@ -150,6 +150,7 @@ def write_figures(datasets: dict[str, xr.Dataset], folder: Path) -> list[tuple[s
         (folder / name).write_bytes(png.getvalue())
         drawn.append((name, caption, png.getvalue()))
 
+    datasets = {label: ds.sortby(["n", "epsilon", "depth", "snr", "alpha"]) for label, ds in datasets.items()}
     for label, ds in datasets.items():
         converged = [d for d in datasets.values() if _is_converged_twin(ds, d)]
         if converged:
