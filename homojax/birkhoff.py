@@ -188,7 +188,7 @@ def lazy_hypercube(dimension: int, stay: float = 0.5) -> jax.Array:
 def de_bruijn(bits: int) -> jax.Array:
     """Walk that shifts a fair random bit into a word of ``bits`` bits. [n, n], n = 2^bits.
 
-    σ₂ = 1 but λ₂ = 0: its power ``bits`` is exactly J. The farthest that σ₂ and λ₂ can be apart. theory.md §2.
+    σ₂ = 1 but λ₂ = 0 for bits ≥ 2: its power ``bits`` is exactly J. The farthest that σ₂ and λ₂ can be apart. theory.md §2.
 
     >>> (de_bruijn(2) @ de_bruijn(2) == uniform(4)).all().item()
     True

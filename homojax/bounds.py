@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import detail, entropy_deficit, projective_diameter
-from homojax.numerics import as_float, as_square, matmul, max_over_row_pairs, sqrt
+from homojax.numerics import as_float, as_square, max_over_row_pairs, sqrt
 
 
 def hilbert_bound(logits: ArrayLike, epsilon: ArrayLike) -> jax.Array:
@@ -86,7 +86,8 @@ def schatten_bounds(matrix: ArrayLike, k: int) -> tuple[jax.Array, jax.Array]:
     a = detail(matrix)
     size = sqrt((a**2).sum())  # scaled out, so that a 2k-th power of a small σ₂ does not underflow
     a = a / jnp.where(size > 0, size, 1)
-    power = (a**2).sum() if k == 1 else jnp.trace(jnp.linalg.matrix_power(matmul(a.T, a), k))
+    with jax.default_matmul_precision("highest"):
+        power = (a**2).sum() if k == 1 else jnp.trace(jnp.linalg.matrix_power(a.T @ a, k))
     upper = size * jnp.where(size > 0, power, 1) ** (1 / (2 * k))
     return upper / (a.shape[0] - 1) ** (1 / (2 * k)), upper
 

@@ -76,20 +76,22 @@ def effective_depth(sigma2: ArrayLike, retention: ArrayLike) -> jax.Array:
 def measured_depth(composite_sigma2: ArrayLike, retention: ArrayLike) -> jax.Array:
     """Depth at which a measured retention curve first falls to ρ, log-linear between layers; ∞ if it never does.
 
-    ``composite_sigma2`` is [L], σ₂ of the products of 1 … L layers; depth 0 counts as 1. theory.md 3.3.
+    ``composite_sigma2`` is [L], σ₂ of the products of 1 … L layers; depth 0 counts as 1. NaN for ρ outside (0, 1). theory.md
+    3.3.
 
     >>> round(float(measured_depth([0.5, 0.25, 0.125], 0.25)), 6)
     2.0
     """
     kept = as_float(composite_sigma2)
     log_kept = jnp.log(jnp.concatenate([jnp.ones(1, kept.dtype), kept]))
-    log_target = jnp.log(jnp.asarray(retention, kept.dtype))
+    retention = jnp.asarray(retention, kept.dtype)
+    log_target = jnp.log(jnp.where((retention > 0) & (retention < 1), retention, jnp.nan))
     below = log_kept <= log_target
     after = jnp.argmax(below)
     above, under = log_kept[after - 1], log_kept[after]
     share = jnp.where(jnp.isneginf(under), 1, (above - log_target) / (above - under))
     depth = jnp.where(below.any(), after - 1 + share, jnp.inf)
-    return jnp.where(jnp.isnan(kept).any(), jnp.nan, depth)
+    return jnp.where(jnp.isnan(kept).any() | jnp.isnan(log_target), jnp.nan, depth)
 
 
 def lyapunov_exponents(matrices: ArrayLike) -> jax.Array:

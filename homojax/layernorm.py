@@ -16,7 +16,7 @@ from jax.scipy.special import ndtr, xlogy
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
-from homojax.numerics import as_float, sqrt
+from homojax.numerics import as_float, matmul, sqrt
 
 
 def signal_to_noise(signal: ArrayLike, noise_std: ArrayLike) -> jax.Array:
@@ -42,7 +42,7 @@ def sample_cosine(key: jax.Array, signal: ArrayLike, noise_std: ArrayLike, num_s
     noise = jax.random.normal(key, (num_samples, *signal.shape), signal.dtype)
     output = center((signal + jnp.asarray(noise_std, signal.dtype) * noise).T)
     norms = sqrt((signal**2).sum()) * sqrt((output**2).sum(0))
-    return jnp.where(norms > 0, signal @ output / jnp.where(norms > 0, norms, 1), jnp.nan)
+    return jnp.where(norms > 0, matmul(signal, output) / jnp.where(norms > 0, norms, 1), jnp.nan)
 
 
 def cosine_cdf(t: ArrayLike, snr: ArrayLike, d: ArrayLike) -> jax.Array:
@@ -82,7 +82,7 @@ def expected_cosine(snr: ArrayLike, d: ArrayLike) -> jax.Array:
     top = jnp.minimum(jnp.pi / 2, 14 / jnp.sqrt(kappa + d))  # the rest of the integrand is below rounding
     sine = jnp.sin(top * nodes)
     integrand = jnp.exp(-kappa * sine**2 / 2 + d / 2 * jnp.log1p(-(sine**2)))
-    return jnp.where(valid, sqrt(2 * kappa / jnp.pi) * top * (weights @ integrand), jnp.nan)
+    return jnp.where(valid, sqrt(2 * kappa / jnp.pi) * top * matmul(weights, integrand), jnp.nan)
 
 
 def asymptotic_cosine(snr: ArrayLike) -> jax.Array:
@@ -126,7 +126,8 @@ def cosine_bound(snr: ArrayLike, d: ArrayLike, u: ArrayLike) -> jax.Array:
 def critical_snr(d: ArrayLike, *, level: ArrayLike = 0.05, power: ArrayLike = 0.95) -> jax.Array:
     """Least SNR at which a level-α test of cos θ against a random direction has this power; exact from 4.1. theory.md 4.5.
 
-    About (z_{1−α} + z_power)²/d for large d: below it layer norm's output cannot be told from noise. Scalars, ``level`` and
+    About (z_{1−α} + z_power)²/d for large d: below it the test
+    misses the signal more often than 1 − power. Scalars, ``level`` and
     ``power`` in (0, 1), NaN outside; 0 if power ≤ level; ∞ for d = 1, where the cosine is ±1 and no such test exists
     (for α < ½). Solved by bisection to the last bit but a few.
 

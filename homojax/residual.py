@@ -35,8 +35,8 @@ def residual_bound(sigma2: ArrayLike, alpha: ArrayLike) -> jax.Array:
 def turn_bound(sigma2: ArrayLike, alpha: ArrayLike) -> jax.Array:
     """Largest angle, in radians, by which R_α can turn a detail vector: arcsin(ασ₂/(1 − α)). theory.md 5.2.
 
-    π, no bound, where its premise ασ₂ < 1 − α fails. Over layers, angles add at most. Equality for detail rotations
-    (e.g. circulants) at the best vector.
+    π, no bound, where its premise ασ₂ < 1 − α fails. Over layers, angles add at most. Equality where M
+    keeps σ₂ of a unit x and turns it to ⟨x, Mx⟩ = −ασ₂²/(1 − α).
 
     >>> round(float(turn_bound(0.5, 0.5)), 6)
     0.523599

@@ -114,6 +114,17 @@ def test_margins_cover_the_way_to_the_polytope():
         assert (moved <= before[name].margin).all() and moved.max() > 1e-3, name
 
 
+def test_the_margin_of_dobrushin_covers_a_bound_that_moves_faster_than_its_matrix():
+    """J + u(e₁ − e₂)ᵀ/n with rows that miss their sums: δ(Mᵀ) = 32 δ(M), and √(δ(M) δ(Mᵀ)) is steep in δ(M)."""
+    n = 64
+    signs = np.resize([-1.0, 1.0], n)
+    matrix = (1 + np.outer(signs, np.eye(n)[0] - np.eye(n)[1] + 0.05 * np.eye(n)[2])) / n
+    both = np.array([matrix, oracles.round_to_birkhoff(matrix)])
+    comparison = compare(log_of(both), np.ones(2), both)["dobrushin"]
+    moved = abs(np.diff(comparison.greater - comparison.lesser))[0]
+    assert 1.2 * hj.birkhoff_distance(*hj.marginal_errors(matrix)) < moved <= comparison.margin[0]
+
+
 def attained(name, dtype):
     """[K] cases at which the law is an equality, in exact arithmetic."""
     rng = np.random.default_rng(23)

@@ -74,7 +74,7 @@ def test_overwrite_spares_what_is_not_a_run(capsys):
     Path("thesis").mkdir()
     Path("thesis/chapter.txt").write_text("years of work")
     code, _, err = said(capsys, "sweep", *TINY, "--out", "thesis", "--overwrite")
-    assert code == 2 and "is not a run of homojax" in err
+    assert code == 2 and "holds what homojax did not write" in err
     assert Path("thesis/chapter.txt").read_text() == "years of work"
 
 
@@ -133,7 +133,7 @@ def test_flags_win_over_the_config(capsys):
 
 def test_help_names_every_verb_and_option(capsys):
     code, out, _ = said(capsys, "--help")
-    assert code == 0 and "sweep" in out
+    assert code == 0 and "sweep" in out and "[options]" in out
     code, out, _ = said(capsys, "sweep", "--help")
     assert code == 0 and all(flag in out for flag in ("--source", "--epsilon", "--retention", "--iterations", "--overwrite"))
 
@@ -174,3 +174,58 @@ def test_numbers_from_a_config_keep_every_digit(capsys):
     assert code == 0
     ds = xr.load_dataset("digits/gaussian.zarr", engine="zarr", consolidated=False)
     assert ds.epsilon.values.tolist() == [0.12345678901234567]
+
+
+def test_overwrite_removes_the_old_run_and_nothing_beside_it(capsys):
+    assert said(capsys, "sweep", *TINY, "--out", "h")[0] == 0
+    Path("h.old").mkdir()
+    Path("h.old/notes.txt").write_text("precious")
+    assert said(capsys, "sweep", *TINY, "--out", "h", "--overwrite")[0] == 0
+    assert Path("h.old/notes.txt").read_text() == "precious" and sorted(p.name for p in Path().iterdir()) == ["h", "h.old"]
+    Path("h/thesis.tex").write_text("added later")
+    code, _, err = said(capsys, "sweep", *TINY, "--out", "h", "--overwrite")
+    assert code == 2 and "holds what homojax did not write" in err and Path("h/thesis.tex").exists()
+    Path("link").symlink_to("h")
+    code, _, err = said(capsys, "sweep", *TINY, "--out", "link", "--overwrite")
+    assert code == 2 and "symbolic link" in err
+
+
+def test_logits_that_are_all_alike_make_a_run_like_any_other(capsys):
+    np.save("zeros.npy", np.zeros((2, 3, 3)))
+    args = ["--source", "file", "--path", "zeros.npy", "--epsilon", "0.5", "5", "--depth", "1", "2", "--samples", "8"]
+    code, out, _ = said(capsys, "sweep", *args, "--out", "z")
+    assert code == 0 and "0 violated" in out and len(list(Path("z/figures").iterdir())) == 4
+
+
+def test_a_figure_that_cannot_be_drawn_does_not_lose_the_run(capsys, monkeypatch):
+    from homojax.lab import report
+
+    def broken(ds):
+        raise ValueError("no ink")
+
+    monkeypatch.setitem(report.CAPTIONS, "phase", (broken, *report.CAPTIONS["phase"][1:]))
+    with pytest.warns(UserWarning, match="gaussian-phase.png could not be drawn: no ink"):
+        code, _, _ = said(capsys, "sweep", *TINY, "--out", "r")
+    assert code == 0 and len(list(Path("r/figures").iterdir())) == 3
+
+
+def test_one_name_for_two_sweeps_is_refused_before_anything_runs(capsys):
+    Path("two.toml").write_text('[[sweep]]\nname = "a"\n[[sweep]]\nname = "b"\nseed = 1\n')
+    code, _, err = said(capsys, "sweep", "--config", "two.toml", "--name", "x")
+    assert code == 2 and 'two sweeps are called "x"' in err and not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--epsilon", "0.05:20:99999999999999"], "neither a number nor a geometric grid"),
+        (["--epsilon", "1:inf:3"], "neither a number nor a geometric grid"),
+        (["--depth", "1000000000000000"], "GB, and this machine has"),
+        (["--samples", "100000000000000"], "GB, and this machine has"),
+        (["--memory-mb", "inf"], "memory_mb = inf is not possible"),
+        (["--out", "/proc/x"], "cannot make the folder"),
+    ],
+)
+def test_what_cannot_fit_is_said_before_anything_runs(capsys, args, message):
+    code, _, err = said(capsys, "sweep", "--n", "4", *args)
+    assert code == 2 and message in err

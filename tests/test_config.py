@@ -100,3 +100,15 @@ def test_the_digest_follows_results_and_nothing_else(tmp_path):
         path.write_bytes(content)
         digests.append(Sweep(source="file", path=path).digest)
     assert digests[0] != digests[1]
+
+
+def test_python_values_of_any_like_type_are_taken_and_others_named():
+    import numpy as np
+
+    sweep = Sweep(epsilon=np.array([1.0, 2.0]), depth=[1, np.int64(2)], n=4, samples=np.int64(8), source="file", path="x.npy")
+    assert (sweep.epsilon, sweep.depth, sweep.n, sweep.samples) == ((1.0, 2.0), (1, 2), (4,), 8)
+    assert hash(sweep) and sweep.path.name == "x.npy"
+    wrong = ({"orientation": "input-first"}, {"dtype": "float16"}, {"last": "cols"}, {"seeds": 2.5}, {"depth": (1.0,)})
+    for fields in wrong:
+        with pytest.raises(InputError, match=f"{next(iter(fields))} must be"):
+            Sweep(**fields)

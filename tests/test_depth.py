@@ -70,6 +70,11 @@ def test_detail_composite_keeps_its_relative_accuracy_down_to_the_product_of_the
     assert kept[~above].max() < 1e-21 and kept[-1] < 1e-30
 
 
+@pytest.mark.parametrize("retention", [-1.0, 0.0, 1.0, 2.0, np.nan])
+def test_measured_depth_is_nan_for_a_retention_outside_0_and_1(retention):
+    assert np.isnan(hj.measured_depth(np.array([0.5, 0.25]), retention))
+
+
 def test_composite_sigma2_is_at_most_the_product_and_equal_for_powers_of_a_symmetric_matrix():
     kept = oracles.sigma2(np.asarray(detail_composites(STACKS)))
     bound = np.cumprod(oracles.sigma2(STACKS), axis=1)

@@ -50,7 +50,7 @@ def main(args: Sequence[str] | None = None) -> None:
     console, errors = Console(), Console(stderr=True)
     try:
         if not args or args[0] in ("-h", "--help"):
-            console.print("usage: homojax VERB [options]\n")
+            console.print("usage: homojax VERB [options]\n", markup=False)
             for verb, text in VERBS.items():
                 console.print(f"  {verb:8}{text}", highlight=False)
             console.print("\nhomojax VERB --help lists the options.")
@@ -77,7 +77,11 @@ def _sweep(args: list[str], console: Console) -> None:
     sweeps = [command.sweep for command in commands]
     for sweep in sweeps:  # a mistake in the last one is told before the first one runs, or leaves anything behind
         load_source(sweep)
-    folder = RunFolder(out, [sweep.digest for sweep in sweeps], overwrite=overwrite)
+    labels = [sweep.label for sweep in sweeps]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise InputError(f'two sweeps are called "{twice}" with these flags; give each its own name in the config.')
+    folder = RunFolder(out, [f"{sweep.label} {sweep.digest}" for sweep in sweeps], overwrite=overwrite)
     matplotlib.use("agg")
     jax.config.update("jax_enable_x64", any(sweep.dtype == "float64" for sweep in sweeps))
     datasets = {}

@@ -11,6 +11,8 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,6 +76,8 @@ class Sweep:
     """About how much memory a block of cells may take."""
 
     def __post_init__(self):
+        for name, hint in _hints().items():
+            object.__setattr__(self, name, _typed(getattr(self, name), hint, name))
         problem = _first_problem(self)
         if problem:
             raise InputError(problem)
@@ -91,6 +95,7 @@ class Sweep:
     def digest(self) -> str:
         """Hash of everything that changes a result, the user's file included."""
         fields = {key: value for key, value in self.as_dict().items() if key not in ("name", "memory_mb")}
+        fields["homojax"] = version("homojax")  # another version may measure otherwise
         content = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
         if self.path is not None:
             try:
@@ -130,12 +135,12 @@ def parse_grid(words: Iterable[str | float]) -> tuple[float, ...]:
         try:
             if isinstance(word, str) and ":" in word:
                 low, high, count = word.split(":")
-                if not (float(low) > 0 and float(high) > 0 and int(count) > 0):
+                if not (0 < float(low) < math.inf and 0 < float(high) < math.inf and 0 < int(count) <= 10_000):
                     raise ValueError
                 values += [float(f"{value:.6g}") for value in np.geomspace(float(low), float(high), int(count))]
             else:
                 values.append(float(word))
-        except ValueError:
+        except (ValueError, OverflowError):
             raise InputError(f'"{word}" is neither a number nor a geometric grid LOW:HIGH:COUNT such as 0.05:20:12.') from None
     return tuple(values)
 
@@ -148,8 +153,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _from_table(table: dict[str, Any], path: Path) -> Sweep:
-    hints = typing.get_type_hints(Sweep)
-    names = [field.name for field in dataclasses.fields(Sweep)]
+    hints = _hints()
+    names = list(hints)
     values = {}
     for key, value in table.items():
         if key not in names:
@@ -160,25 +165,38 @@ def _from_table(table: dict[str, Any], path: Path) -> Sweep:
     return Sweep(**values)
 
 
+@cache
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(Sweep)
+
+
 def _typed(value: Any, hint: Any, where: str) -> Any:
     """``value`` as the type that the dataclass declares, or an InputError."""
-    options = [o for o in typing.get_args(hint) if o is not type(None)] if isinstance(hint, types.UnionType) else [hint]
-    hint = options[0]
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if typing.get_origin(hint) is Literal:
         if value not in typing.get_args(hint):
             raise InputError(f"{where} must be one of {', '.join(typing.get_args(hint))}, not {value!r}.")
         return value
     if typing.get_origin(hint) is tuple:
-        items = value if isinstance(value, list) else [value]
+        items = list(value) if isinstance(value, list | tuple) else [value]
+        items = [item.item() if isinstance(item, np.generic) else item for item in items]
         if typing.get_args(hint)[0] is float:
             if any(isinstance(item, bool) or not isinstance(item, int | float | str) for item in items):
                 raise InputError(f"{where} must be numbers, not {value!r}.")
             return parse_grid(items)
         return tuple(_typed(item, int, where) for item in items)
-    accepted = {float: (int, float), Path: (str,)}.get(hint, (hint,))
+    accepted = {float: (int, float), Path: (str, Path)}.get(hint, (hint,))
     if isinstance(value, bool) or not isinstance(value, accepted):
         raise InputError(f"{where} must be {hint.__name__}, not {value!r}.")
-    return hint(value)
+    try:
+        return hint(value)
+    except OverflowError:
+        raise InputError(f"{where} is too large for a number.") from None
 
 
 def _first_problem(s: Sweep) -> str | None:
@@ -205,7 +223,7 @@ def _first_problem(s: Sweep) -> str | None:
         ("iterations", () if s.iterations is None else (s.iterations,), lambda v: v >= 1, "at least 1"),
         ("tol", () if s.tol is None else (s.tol,), lambda v: 0 < v < 1, "strictly between 0 and 1"),
         ("max_steps", (s.max_steps,), lambda v: v >= 1, "at least 1"),
-        ("memory_mb", (s.memory_mb,), lambda v: v > 0, "greater than 0"),
+        ("memory_mb", (s.memory_mb,), lambda v: math.isfinite(v) and v > 0, "finite and greater than 0"),
         ("seed", (s.seed,), lambda v: 0 <= v < 2**32, "between 0 and 2³² − 1"),
     )
     for name, values, allowed, rule in checks:

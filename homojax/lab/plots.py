@@ -54,11 +54,14 @@ def phase_diagram(ds: xr.Dataset) -> Figure:
                     ds.epsilon, ds.depth, np.log(level), [np.log(retention)], colors=colour, linestyles=style, linewidths=2.2
                 )
                 line.set_path_effects([withStroke(linewidth=3.6, foreground="black", alpha=0.5)])
-        ax.set_yticks(ds.depth.values, [str(d) for d in ds.depth.values])
+        ticks = ds.depth.values[:: 1 + len(ds.depth) // 13]
+        ax.set_yticks(ticks, [str(d) for d in ticks])
         ax.minorticks_off()
         ax.grid(False)
         ax.set(xlabel="entropy weight ε (logit units)", ylabel="depth (layers)", title=f"n = {n}")
         spread = float((ds.epsilon / cells.relative_epsilon).median())
+        if not 0 < spread < np.inf:  # logits that are all alike have none
+            continue
         top = ax.secondary_xaxis("top", functions=(lambda e, s=spread: e / s, lambda r, s=spread: r * s))
         top.set_xlabel("ε / spread of the logits", fontsize=8.5)
         top.tick_params(labelsize=8)
@@ -122,8 +125,8 @@ def entropy_against_sigma2(ds: xr.Dataset) -> Figure:
 def cosine_against_snr(ds: xr.Dataset) -> Figure:
     """Layer norm against noise: Monte Carlo points of every cell on the exact curve of 4.2, the critical SNR marked."""
     fig, ax = plt.subplots(figsize=(7.6, 4.6), layout="constrained")
-    seen = ds.output_snr.values
-    grid = np.geomspace(max(1e-7, seen[seen > 0].min()), seen.max() * 1.5, 120)
+    seen = ds.output_snr.values[(ds.output_snr.values > 1e-7) & np.isfinite(ds.output_snr.values)]
+    grid = np.geomspace(seen.min(initial=1e-2), seen.max(initial=1e-2) * 1.5, 120)
     exact = jax.jit(jax.vmap(jax.vmap(expected_cosine, (0, None)), (None, 0)))(grid, ds.n.values - 1.0)
     critical = jax.jit(jax.vmap(critical_snr))(ds.n.values - 1.0)
     for k, n in enumerate(ds.n.values):
@@ -156,7 +159,7 @@ def cosine_against_snr(ds: xr.Dataset) -> Figure:
 
 def retention_against_turn(ds: xr.Dataset) -> Figure:
     """Residual weights: what α buys in retention it pays in transformation. Measured, with the bounds of 5.1 and 5.2."""
-    depth = ds.depth.values[len(ds.depth) // 2]
+    depth = int(ds.depth[len(ds.depth) // 2])
     fig, axes = _panels(ds, height=4.4)
     chosen = ds.epsilon.values[np.unique(np.linspace(0, ds.sizes["epsilon"] - 1, 5).round().astype(int))]
     for ax, n in zip(axes, ds.n.values, strict=True):
@@ -175,7 +178,7 @@ def retention_against_turn(ds: xr.Dataset) -> Figure:
         ax.set(
             xlabel="turn of detail (degrees): transformation",
             ylabel="σ₂ of the composite: retention",
-            title=f"n = {n}, {depth} layers",
+            title=f"n = {n}, {depth} layer{'s' * (depth > 1)}",
         )
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(

@@ -7,6 +7,7 @@ import html
 import io
 import json
 import string
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,7 +40,8 @@ CAPTIONS = {
     ),
     "layernorm": (
         plots.cosine_against_snr,
-        "Layer norm's output against the signal, simulated, on the exact law. Left of the critical SNR it is as good as noise.",
+        "Layer norm's output against the signal, simulated, on the exact law. Left of the critical SNR a 5 % test misses it "
+        "more than 5 % of the time.",
         "4.1, 4.2, 4.5",
     ),
     "residual": (plots.retention_against_turn, "Residual weights α trade what is kept against what is changed.", "5.1 – 5.3"),
@@ -142,11 +144,15 @@ def write_figures(datasets: dict[str, xr.Dataset], folder: Path) -> list[tuple[s
     drawn = []
 
     def draw(name: str, caption: str, make: Callable, *args) -> None:
-        with plt.rc_context(plots.STYLE), plt.ioff():
-            figure = make(*args)
-            png = io.BytesIO()
-            figure.savefig(png, format="png")
-            plt.close(figure)
+        png = io.BytesIO()
+        try:
+            with plt.rc_context(plots.STYLE), plt.ioff():
+                make(*args).savefig(png, format="png")
+        except Exception as error:  # data, tables and the other figures are worth having all the same
+            warnings.warn(f"the figure {name} could not be drawn: {error}", stacklevel=2)
+            return
+        finally:
+            plt.close("all")
         (folder / name).write_bytes(png.getvalue())
         drawn.append((name, caption, png.getvalue()))
 

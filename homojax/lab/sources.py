@@ -129,12 +129,14 @@ def _read_array(path: Path, name: str | None) -> np.ndarray:
         return kinds[path.suffix](path, name)
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, MemoryError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, MemoryError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         if "pickle" in str(error).lower() or "Python objects" in str(error):
             raise InputError(
                 f"{path} holds pickled Python objects, which can run code when read: save a plain array instead."
             ) from error
-        raise InputError(f"{path} cannot be read as a {path.suffix} file: it is truncated or damaged.") from error
+        raise InputError(
+            f"{path} cannot be read as a {path.suffix} file: it is truncated or damaged, or of a type unknown here."
+        ) from error
 
 
 def _read_npy(path: Path, name: str | None) -> np.ndarray:
@@ -157,6 +159,8 @@ def _read_safetensors(path: Path, name: str | None) -> np.ndarray:
 
 
 def _choose(names: list[str], name: str | None, path: Path) -> str:
+    if not names:
+        raise InputError(f"{path} holds no arrays.")
     if name is None and len(names) == 1:
         return names[0]
     if name is None:

@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import shutil
+import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +53,10 @@ def write_dataset(dataset: xr.Dataset, path: Path) -> None:
     Raises:
         OSError: it cannot be written; nothing is left under ``path``.
     """
-    part = path.with_name(path.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        dataset.to_zarr(part, mode="w", zarr_format=3, consolidated=False)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    part.rename(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.part-") as part:
+        dataset.to_zarr(Path(part) / "store", mode="w", zarr_format=3, consolidated=False)
+        (Path(part) / "store").rename(path)
 
 
 def read_dataset(path: str | Path) -> xr.Dataset:
@@ -82,29 +79,44 @@ class RunFolder:
 
     MANIFEST = "run.json"
 
-    def __init__(self, out: Path, digests: list[str], *, overwrite: bool):
-        """``digests`` tell runs apart: an interrupted one with the same digests is taken up again.
+    def __init__(self, out: Path, runs: list[str], *, overwrite: bool):
+        """``runs`` (label and digest of every sweep) tell runs apart: an interrupted one of the same is taken up again.
 
         Raises:
-            InputError: ``out`` exists and may not be replaced.
+            InputError: ``out`` exists and may not be replaced, or cannot be made.
         """
+        if out.is_symlink():
+            raise InputError(f"{out} is a symbolic link: name the folder itself.")
+        out = out.resolve()
         if out.exists():
             if not overwrite:
                 raise InputError(f"{out} exists already: choose another --out, or add --overwrite to replace it.")
-            if not (out / self.MANIFEST).is_file():
-                raise InputError(f"{out} is not a run of homojax and will not be overwritten: choose another --out.")
+            if not self._is_a_run(out):
+                raise InputError(f"{out} holds what homojax did not write, and will not be overwritten: choose another --out.")
         self.out = out
-        self.digests = digests
-        run = hashlib.sha256(" ".join(digests).encode()).hexdigest()[:8]
-        self.part = out.with_name(f"{out.name}.part-{run}")
-        self.part.mkdir(parents=True, exist_ok=True)
+        self.runs = runs
+        digest = hashlib.sha256("\n".join(runs).encode()).hexdigest()[:8]
+        self.part = out.with_name(f"{out.name}.part-{digest}")
+        try:
+            self.part.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the folder {out}: {error.strerror or error}.") from error
 
     def finish(self) -> None:
         """Writes the manifest and gives the folder its name, replacing the older run only now."""
-        (self.part / self.MANIFEST).write_text(json.dumps({"config_hashes": self.digests}) + "\n")
-        old = self.out.with_name(f"{self.out.name}.old")
-        if self.out.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            self.out.rename(old)
-        self.part.rename(self.out)
-        shutil.rmtree(old, ignore_errors=True)
+        files = sorted(path.name for path in self.part.iterdir() if path.name != self.MANIFEST)
+        (self.part / self.MANIFEST).write_text(
+            json.dumps({"homojax": version("homojax"), "runs": self.runs, "files": files}) + "\n"
+        )
+        with tempfile.TemporaryDirectory(dir=self.out.parent, prefix=f"{self.out.name}.old-") as old:
+            if self.out.exists():
+                self.out.rename(Path(old) / "run")
+            self.part.rename(self.out)
+
+    def _is_a_run(self, out: Path) -> bool:
+        """Whether everything in ``out`` is what a finished run says it wrote."""
+        try:
+            manifest = json.loads((out / self.MANIFEST).read_text())
+            return "homojax" in manifest and {path.name for path in out.iterdir()} <= {self.MANIFEST, *manifest["files"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return False

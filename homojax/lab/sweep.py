@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Callable
 from functools import cache, partial
@@ -68,7 +69,11 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
         "max absolute row sum of the composite: sees lost feasibility, blind to collapse",
     ),
     "composite_amax_gain_bwd": (("depth",), "1", "max absolute column sum of the composite"),
-    "lyapunov_exponent": ((), "nat/layer", "top Lyapunov exponent of the stack on V⊥"),
+    "lyapunov_exponent": (
+        (),
+        "nat/layer",
+        "top Lyapunov exponent of the stack on V⊥, from its max(depth) layers: a transient if they are few",
+    ),
     "effective_depth_bound": ((), "layers", "depth at which Π σ₂ (geometric mean) falls to the retention"),
     "effective_depth_lyapunov": ((), "layers", "depth at which the typical rate falls to the retention"),
     "effective_depth_measured": ((), "layers", "depth at which the measured composite falls to it; inf: not within the stack"),
@@ -106,7 +111,8 @@ def run_sweep(
     """Runs a sweep and returns its Dataset; with ``store`` it is also kept as zarr there, and an interrupted run goes on.
 
     Dimensions n, epsilon, seed, and layer, depth, snr, alpha where a quantity varies with them; ``units`` and ``long_name`` on
-    every variable; everything needed to run it again in the Dataset's attrs. Results do not depend on how cells are blocked.
+    every variable; everything needed to run it again in the Dataset's attrs. Results do not
+    depend on how cells are blocked, but for rounding.
 
     Args:
         sweep: what to run.
@@ -124,6 +130,8 @@ def run_sweep(
     if jax.dtypes.canonicalize_dtype(sweep.dtype) != sweep.dtype:
         raise InputError('dtype float64 needs jax.config.update("jax_enable_x64", True) first; or ask for dtype "float32".')
     source = load_source(sweep)
+    for n in source.sizes:
+        _block_size(sweep, n)  # says what cannot fit before anything runs
     blocks = None
     if store is not None:
         store = Path(store)
@@ -168,7 +176,12 @@ def _block_size(sweep: Sweep, n: int) -> int:
     layers = max(sweep.depth)
     stack = layers * n * n * (24 + 3 * len(sweep.alpha))
     noise = sweep.samples * (len(sweep.snr) * n + 6 * 256)
-    return max(1, int(sweep.memory_mb * 1e6 / (np.dtype(sweep.dtype).itemsize * (stack + noise))))
+    cell = np.dtype(sweep.dtype).itemsize * (stack + noise)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if cell > machine:
+        what = f"one cell at n = {n}, depth {layers} and {sweep.samples} samples"
+        raise InputError(f"{what} needs about {cell / 1e9:.3g} GB, and this machine has {machine / 1e9:.3g}: ask for less.")
+    return max(1, int(sweep.memory_mb * 1e6 / cell))
 
 
 def _measure_block(sweep: Sweep, source: Source, n: int, cells: list[tuple[int, int]], block_size: int) -> dict[str, np.ndarray]:
