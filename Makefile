@@ -7,16 +7,13 @@ BIN := $(VENV)/bin
 # Tests run in two processes; more only pay with more cores.
 JOBS ?= 2
 
-.PHONY: demo test test-slow check notebook clean
+.PHONY: demo test check notebook clean
 
 demo: $(VENV)/.installed
 	$(BIN)/homojax sweep --config experiments/demo.toml --out runs/demo --overwrite
 
 test: $(VENV)/.installed-test
 	$(BIN)/pytest -n $(JOBS)
-
-test-slow: $(VENV)/.installed-test
-	$(BIN)/pytest -n $(JOBS) -m slow
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
