@@ -11,7 +11,7 @@ import pytest
 
 jax.config.update("jax_enable_x64", True)
 
-# Compiling is most of what these tests do: a second run takes a quarter of the time.
+# Compiling is most of what these tests do: a second run need not do it again.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     jax.config.update("jax_compilation_cache_dir", str(Path(tempfile.gettempdir()) / f"homojax-test-cache-{os.getuid()}"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -48,13 +48,13 @@ CAPTIONS = {
 }
 
 
-def summary(ds: xr.Dataset, rows_per_n: int = 6) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, one per n and (at most ``rows_per_n`` evenly chosen) ε: what the matrices are and what survives.
+def summary(ds: xr.Dataset) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, one per n and (at most six, evenly chosen) ε: what the matrices are and what survives.
 
     Medians over seeds and layers; the worst marginal error; verdicts of every law counted.
     """
     header = ["n", "ε", "ε/spread", "σ₂", "error", "L bound", "L typical", "L measured", "holds", "undec.", "viol."]
-    chosen = np.unique(np.linspace(0, ds.sizes["epsilon"] - 1, rows_per_n).round().astype(int))
+    chosen = np.unique(np.linspace(0, ds.sizes["epsilon"] - 1, 6).round().astype(int))
     rows = []
     for n in ds.n.values:
         for e in chosen:
