@@ -66,7 +66,7 @@ from homojax.layernorm import (
 )
 from homojax.numerics import marginal_tolerance, rounding
 from homojax.residual import residual_bound, residual_matrix, turn_angle, turn_bound
-from homojax.sinkhorn import SinkhornResult, sinkhorn, truncated_sinkhorn
+from homojax.sinkhorn import SinkhornResult, Status, sinkhorn, truncated_sinkhorn
 from homojax.spectrum import (
     detail_singular_values,
     distance_to_uniform,
@@ -81,6 +81,7 @@ __all__ = [
     "MatrixCase",
     "SinkhornResult",
     "StackCase",
+    "Status",
     "Sweep",
     "amax_gain",
     "asymptotic_cosine",

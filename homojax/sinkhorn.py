@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -9,21 +11,39 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 from jax.typing import ArrayLike
 
-from homojax.birkhoff import center, marginal_errors
+from homojax.birkhoff import center, detail, marginal_errors
+from homojax.lanes import in_buckets
 from homojax.numerics import as_float, as_square, marginal_tolerance, matmul
+from homojax.solver import STEPS_WORTH_TAKING, Iterate, alternate, newton, solve_spd
+from homojax.support import total_support
+
+
+class Status(enum.IntEnum):
+    """How a projection ended. Only ``CONVERGED`` says that both errors are within the tolerance.
+
+    >>> Status(int(sinkhorn([[0.0, -jnp.inf], [0.0, -jnp.inf]], 1.0).status)).name
+    'INFEASIBLE'
+    """
+
+    CONVERGED = 0
+    STEP_LIMIT = 1  # ``max_steps`` are spent: allow more, or another method
+    STALLED = 2  # the error stopped falling: wider floats, a larger tol or a larger ε
+    INFEASIBLE = 3  # no doubly stochastic matrix is 0 wherever the logits are −inf
+    NOT_FINITE = 4  # a NaN, a logit of +inf, or ε that is not positive
 
 
 class SinkhornResult(NamedTuple):
     """A projection and how far to trust it. Every law about 𝔅ₙ needs the two errors beside the matrix."""
 
     matrix: jax.Array  # [n, n], exp(log_matrix)
-    log_matrix: jax.Array  # [n, n], logits/ε + row_potential[:, None] + col_potential[None, :]
+    log_matrix: jax.Array  # [n, n], logits/ε + row_potential[:, None] + col_potential[None, :]; −inf off the support
     row_potential: jax.Array  # [n], f, dimensionless
     col_potential: jax.Array  # [n], g, dimensionless, mean 0
     row_error: jax.Array  # max |row sum − 1| of `matrix`
     col_error: jax.Array  # max |column sum − 1| of `matrix`
-    num_steps: jax.Array  # full (row and column) alternations done
+    num_steps: jax.Array  # alternations (rows and columns) and Newton steps done
     converged: jax.Array  # bool: both errors ≤ tol; False too if anything is NaN
+    status: jax.Array  # a Status
 
 
 def sinkhorn(
@@ -41,25 +61,30 @@ def sinkhorn(
     theorem (theory.md 1.6): the derivative is that of the limit, and memory does not grow with the steps. Where
     ``converged`` is False it is the derivative of a limit that was not reached.
 
+    A logit of −inf forbids its entry. If the entries allowed carry a doubly stochastic matrix, M_ε(S) is found, 0 on those
+    that no such matrix uses; if they do not, the result is NaN and the status ``INFEASIBLE``.
+
+    Under ``jax.vmap`` the matrices are solved in buckets of like difficulty (see ``lanes``), and none changes another's result.
+
     Args:
-        logits: S, [n, n], finite, n ≥ 2.
+        logits: S, [n, n], finite or −inf, n ≥ 2.
         epsilon: scalar > 0, in the logits' units.
         tol: largest |row or column sum − 1| accepted; by default ``marginal_tolerance(n, dtype)``.
         max_steps: most alternations and Newton steps together.
         init: column potential [n] to start from, e.g. of a neighbouring problem; default 0.
         method: "alternating" normalises rows and columns in turn, and shrinks the error by σ₂² a step in the end (theory.md
             1.5), so it crawls exactly where detail survives. "newton" takes damped Newton steps on the semi-dual down a
-            schedule of ε. "auto" alternates a little, which is enough in the trap, and hands the rest to Newton.
+            schedule of ε. "auto" alternates while the rate it sees says that this will soon be done, and hands the rest to
+            Newton.
 
     Returns:
-        A SinkhornResult. Nothing is raised on values: NaN logits, ε ≤ 0 or too few steps give ``converged=False``
-        with the errors to show for it.
+        A SinkhornResult. Nothing is raised on values: whatever went wrong is in ``status``, with the errors to show for it.
 
     Raises:
         ValueError: a shape or a method that does not exist.
 
     Source: Sinkhorn and Knopp (1967); Cuturi (arXiv 1306.0895); Brauer, Clason, Lorenz and Wirth (arXiv 1710.06635) for
-    Newton steps; theory.md §1.
+    Newton steps; Schmitzer (arXiv 1610.06519) for scalings absorbed and lowered ε; theory.md §1.
 
     >>> result = sinkhorn([[1.0, 0.0], [0.0, 1.0]], 0.5)
     >>> round(float(result.matrix[0, 0]), 4), bool(result.converged)
@@ -72,14 +97,15 @@ def sinkhorn(
     start = jnp.zeros(n, dtype) if init is None else as_float(init).astype(dtype)
     if start.shape != (n,):
         raise ValueError(f"init must be a column potential of shape [{n}], got {list(start.shape)}")
-    tol = marginal_tolerance(n, dtype) if tol is None else tol
+    accepted = jnp.asarray(marginal_tolerance(n, dtype) if tol is None else tol, dtype)
 
-    fixed = jax.lax.stop_gradient((logits, epsilon, start))
-    first_steps = {"auto": min(_STEPS_BEFORE_NEWTON, max_steps), "alternating": max_steps, "newton": 0}[method]
-    iterate = _alternate(*fixed, tol, first_steps)
-    if method != "alternating":
-        iterate = _newton(*fixed[:2], iterate, tol, max_steps, warm=init is not None)
-    return _result(*_limit(logits / epsilon, iterate.log_matrix, iterate.f, iterate.g), iterate.num_steps, tol)
+    fixed = jax.lax.stop_gradient((logits, epsilon, start, accepted))
+    iterate, feasible = _solve(*fixed, method=method, max_steps=max_steps, warm=init is not None)
+    limit = _limit(_scale(logits, epsilon), iterate.log_matrix, iterate.f, iterate.g)
+    result = _result(*limit, iterate.num_steps, accepted)
+    gave_up = (result.status == Status.STEP_LIMIT) & (iterate.num_steps < max_steps)
+    status = jnp.where(gave_up, Status.STALLED, result.status)
+    return result._replace(status=jnp.where(feasible, status, Status.INFEASIBLE))
 
 
 def truncated_sinkhorn(
@@ -95,7 +121,7 @@ def truncated_sinkhorn(
     is that of these steps, unrolled.
 
     Args:
-        logits: S, [n, n], finite, n ≥ 2.
+        logits: S, [n, n], finite or −inf (at least one finite in each row and column), n ≥ 2.
         epsilon: scalar > 0 (mHC's τ).
         num_iters: alternations, each normalising both sides once; a Python int ≥ 1.
         last: "columns" (rows first) or "rows".
@@ -118,7 +144,7 @@ def truncated_sinkhorn(
     if last not in ("rows", "columns"):
         raise ValueError(f'last must be "rows" or "columns", got {last!r}')
     logits, epsilon = _checked(logits, epsilon)
-    scaled = logits / epsilon
+    scaled = _scale(logits, epsilon)
     first_axis = 1 if last == "columns" else 0  # the axis summed over: 1 normalises rows
 
     def alternate(_, potentials):
@@ -142,111 +168,49 @@ def _checked(logits: ArrayLike, epsilon: ArrayLike) -> tuple[jax.Array, jax.Arra
     return logits, jnp.where(epsilon > 0, epsilon, jnp.nan)
 
 
-def _result(log_matrix: jax.Array, f: jax.Array, g: jax.Array, num_steps: jax.Array, tol: float) -> SinkhornResult:
+def _scale(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
+    """S/ε, whose derivative with respect to ε is 0, not infinite, where S is −inf."""
+    allowed = logits != -jnp.inf
+    return jnp.where(allowed, jnp.where(allowed, logits, 0) / epsilon, -jnp.inf)
+
+
+def _result(log_matrix: jax.Array, f: jax.Array, g: jax.Array, num_steps: jax.Array, tol: ArrayLike) -> SinkhornResult:
     shift = g.mean()  # (f + s, g − s) give the same matrix: mean(g) = 0 picks one, so that derivatives are unique
     matrix = jnp.exp(log_matrix)
     row_error, col_error = marginal_errors(matrix)
     converged = (row_error <= tol) & (col_error <= tol)
-    return SinkhornResult(matrix, log_matrix, f + shift, g - shift, row_error, col_error, num_steps, converged)
+    finite = jnp.isfinite(row_error) & jnp.isfinite(col_error)
+    status = jnp.where(converged, Status.CONVERGED, jnp.where(finite, Status.STEP_LIMIT, Status.NOT_FINITE))
+    return SinkhornResult(matrix, log_matrix, f + shift, g - shift, row_error, col_error, num_steps, converged, status)
 
 
-_STEPS_BEFORE_NEWTON = 32
+@partial(jax.jit, static_argnames=("method", "max_steps", "warm"))
+def _solve(logits, epsilon, start, tol, *, method, max_steps, warm) -> tuple[Iterate, jax.Array]:
+    """The last iterate, and whether any doubly stochastic matrix is 0 where the logits are −inf."""
+    limit, patience = {
+        "alternating": (max_steps, None),
+        "auto": (min(STEPS_WORTH_TAKING, max_steps), STEPS_WORTH_TAKING),
+        "newton": (0, None),
+    }[method]
 
+    def solve(logits, epsilon, start, tol):  # each with a leading axis of lanes: both conditions are on all of them
+        masked = logits == -jnp.inf
+        support = jax.lax.cond(masked.any(), jax.vmap(total_support), jnp.ones_like, ~masked)
+        feasible = support.any((1, 2))
+        logits = jnp.where(feasible[:, None, None], jnp.where(support, logits, -jnp.inf), jnp.nan)
+        iterate = jax.vmap(partial(alternate, max_steps=limit, patience=patience))(jax.vmap(_scale)(logits, epsilon), start, tol)
+        if method != "alternating":
+            go_on = jax.vmap(partial(newton, warm=warm, max_steps=max_steps))
+            left = ~(iterate.error <= tol).all()
+            iterate = jax.lax.cond(left, go_on, lambda *lanes: lanes[2], logits, epsilon, iterate, tol)
+        return iterate, feasible
 
-class _Iterate(NamedTuple):
-    """log_matrix = logits/ε + f[:, None] + g[None, :], and the ``error`` of its row or column sums."""
+    def detail_per_epsilon(logits, epsilon, *_):
+        """Grows with σ₂ (theory.md 1.1), and so with the steps (1.5)."""
+        finite = jnp.where(logits == -jnp.inf, 0, logits)
+        return jnp.linalg.norm(jax.vmap(detail)(finite), axis=(1, 2)) / epsilon
 
-    log_matrix: jax.Array
-    f: jax.Array
-    g: jax.Array
-    error: jax.Array
-    num_steps: jax.Array
-
-
-def _alternate(logits, epsilon, start, tol, max_steps) -> _Iterate:
-    """Alternate, columns last, until the rows miss their sums by at most tol/2 (the rest is left to rounding)."""
-    scaled = logits / epsilon
-
-    def row_update(g):
-        return -logsumexp(scaled + g[None, :], axis=1)
-
-    def unfinished(state):
-        _, _, _, row_error, num_steps = state
-        return (row_error > tol / 2) & (num_steps < max_steps)  # a NaN error ends the loop
-
-    def alternate(state):
-        _, f, _, _, num_steps = state
-        g = -logsumexp(scaled + f[:, None], axis=0)
-        next_f = row_update(g)
-        return f, next_f, g, abs(jnp.expm1(f - next_f)).max(), num_steps + 1
-
-    f = row_update(start)
-    state = f, f, start, jnp.full((), jnp.inf, scaled.dtype), jnp.asarray(0)
-    f, _, g, _, num_steps = jax.lax.while_loop(unfinished, alternate, state)
-    log_matrix = scaled + f[:, None] + g[None, :]
-    return _Iterate(log_matrix, f, g, jnp.maximum(*marginal_errors(jnp.exp(log_matrix))), num_steps)
-
-
-def _newton(logits, epsilon, iterate: _Iterate, tol, max_steps, *, warm: bool) -> _Iterate:
-    """Newton steps for the column potential, rows kept normalised; nothing to do if ``iterate`` has converged.
-
-    From an ε so high that every entry counts down to the one asked for; only a ``warm`` iterate that is near is gone on from.
-    (One that alternation brought near may sit where the Hessian has lost the direction that is missing.)
-
-    The semi-dual Σ log Σ exp(S/ε + g) − Σg is convex, with gradient (column sums − 1) and Hessian diag(column sums) − MᵀM,
-    whose kernel is 1. Levenberg-Marquardt damping on diag(column sums), in proportion to the error, so that it stays below the
-    least curvature 1 − σ₂² as the error does; a step is kept if the semi-dual or the error falls, and after one that was
-    not comes one of alternation, which always descends and feeds columns that have starved. What is carried is the logarithm
-    of the matrix, not only the potentials: these grow to S/ε, and in float32 could no longer resolve the last corrections,
-    while the entries that matter stay O(1) in it.
-    """
-    n, dtype = logits.shape[0], logits.dtype
-    eps = float(jnp.finfo(dtype).eps)
-
-    def normalise_rows(log_matrix):
-        row_sums = logsumexp(log_matrix, axis=1)
-        log_matrix = log_matrix - row_sums[:, None]
-        return log_matrix, row_sums, abs(jnp.exp(log_matrix).sum(0) - 1).max()
-
-    def unfinished(state):
-        current, stage, *_ = state
-        return ((current.error > tol / 2) | (stage > epsilon)) & (current.num_steps < max_steps)
-
-    def newton_step(state):
-        (log_matrix, f, g, error, num_steps), stage, damping, rejected = state
-        matrix = jnp.exp(log_matrix)
-        col_sums = matrix.sum(0)
-        diagonal = col_sums + damping * jnp.minimum(error, 1) * jnp.maximum(col_sums, eps**0.5)
-        hessian = jnp.diag(diagonal) - matmul(matrix.T, matrix)
-        newton = jnp.linalg.solve(hessian + 1 / n, 1 - col_sums)
-        step = center(jnp.where(rejected, -jnp.log(col_sums), newton))
-        trial, row_sums, trial_error = normalise_rows(log_matrix + step[None, :])
-        keep = (rejected | (row_sums.sum() < 0) | (trial_error < error)) & jnp.isfinite(trial_error)
-        eased = damping * jnp.where(rejected, 1, jnp.where(trial_error < 0.5 * error, 0.05, 0.3))
-        damping = jnp.clip(jnp.where(keep, eased, jnp.maximum(8 * damping, 1e-3)), eps, 1e6)
-        log_matrix, f, g = jax.tree.map(
-            lambda new, old: jnp.where(keep, new, old), (trial, f - row_sums, g + step), (log_matrix, f, g)
-        )
-        error = jnp.where(keep, trial_error, error)
-
-        colder = (error < 0.1) & (stage > epsilon)
-        next_stage = jnp.where(colder, jnp.maximum(epsilon, 0.35 * stage), stage)
-        ratio = stage / next_stage
-        trial, row_sums, trial_error = normalise_rows(ratio * log_matrix)
-        log_matrix = jnp.where(colder, trial, log_matrix)
-        f, g = jnp.where(colder, ratio * f - row_sums, f), ratio * g
-        error = jnp.where(colder, trial_error, error)
-        return _Iterate(log_matrix, f, g, error, num_steps + 1), next_stage, damping, ~keep
-
-    near = warm & (iterate.error < 0.1)
-    stage = jnp.where(near, epsilon, jnp.maximum(epsilon, (logits.max() - logits.min()) / 4))
-    f, g = (jnp.where(near, potential, 0) for potential in (iterate.f, iterate.g))
-    log_matrix, row_sums, error = normalise_rows(logits / stage + f[:, None] + g[None, :])
-    done = iterate.error <= tol
-    begin = _Iterate(log_matrix, f - row_sums, g, jnp.where(done, 0, error), iterate.num_steps)
-    start = begin, stage, jnp.asarray(0.01, dtype), jnp.asarray(False)
-    current, *_ = jax.lax.while_loop(unfinished, newton_step, start)
-    return jax.tree.map(lambda new, old: jnp.where(done, old, new), current, iterate)
+    return in_buckets(solve, detail_per_epsilon)(logits, epsilon, start, tol)
 
 
 @jax.custom_jvp
@@ -259,13 +223,22 @@ def _limit(scaled, log_matrix, f, g):
 def _limit_jvp(primals, tangents):
     scaled, dscaled = primals[0], tangents[0]
     log_matrix, f, g = _limit(*primals)
-    n, eps = scaled.shape[0], jnp.finfo(scaled.dtype).eps
+    n, eps = scaled.shape[0], float(jnp.finfo(scaled.dtype).eps)
     matrix = jnp.exp(log_matrix)
+    dscaled = jnp.where(log_matrix == -jnp.inf, 0, dscaled)
     weighted = matrix * dscaled
     a, b = weighted.sum(1), weighted.sum(0)
-    # On V⊥ the operator is I − MᵀM; 1/n on the mean makes it regular there. At a permutation V⊥ is all null space and dM = 0
-    # whatever dg is: eps on the diagonal keeps dg finite, and elsewhere changes it by eps/(1 − σ₂²) at most.
-    operator = (1 + eps) * jnp.eye(n, dtype=scaled.dtype) + 1 / n - matmul(matrix.T, matrix)
-    dg = jnp.linalg.solve(operator, center(matmul(matrix.T, a) - b))
+
+    # On V⊥ the operator is I − MᵀM. At a permutation all of V⊥ is null space and dM = 0 whatever dg is: eps on the diagonal keeps
+    # dg finite, and elsewhere changes it by eps/(1 − σ₂²) at most.
+    def operator(x):
+        return (1 + eps) * x + x.mean() - matmul(matmul(matrix, x), matrix)
+
+    def solve(operator, rhs):
+        diagonal = jnp.maximum(1 - (matrix * matrix).sum(0), 0) + 1 / n + eps
+        return solve_spd(operator, rhs, diagonal, rtol=eps, max_steps=4 * n)
+
+    dg = jax.lax.custom_linear_solve(operator, center(matmul(a, matrix) - b), solve, symmetric=True)
     df = -a - matmul(matrix, dg)
-    return (log_matrix, f, g), (dscaled + df[:, None] + dg[None, :], df, dg)
+    dlog_matrix = jnp.where(log_matrix == -jnp.inf, 0, dscaled + df[:, None] + dg[None, :])
+    return (log_matrix, f, g), (dlog_matrix, df, dg)

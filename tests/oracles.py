@@ -107,11 +107,27 @@ def alternate(logits, epsilon, num_iters, last="columns"):
 
 
 def project(logits, epsilon):
-    """The entropic projection of a small matrix, by Newton's method with backtracking down an ε schedule, in many digits."""
+    """The entropic projection of a small matrix, in many digits."""
+    return np.array(_project(logits, epsilon, np.zeros_like(logits)), dtype=float)
+
+
+def derivative_of_projection(logits, epsilon, direction, step=1e-12):
+    """How the projection of a small matrix changes along ``direction`` in the logits: a central difference in many digits."""
+    with mp.workdps(100):
+        ahead, behind = (_project(logits, epsilon, sign * step * direction) for sign in (1, -1))
+        return np.array(
+            [[(x - y) / (2 * step) for x, y in zip(*rows, strict=True)] for rows in zip(ahead, behind, strict=True)], float
+        )
+
+
+def _project(logits, epsilon, added):
+    """By Newton's method with backtracking down an ε schedule."""
     n = len(logits)
     spread = float(np.ptp(logits) / epsilon)
     with mp.workdps(int(60 + spread)):
-        s = [[mp.mpf(float(x)) for x in row] for row in logits]
+        s = [
+            [mp.mpf(float(x)) + mp.mpf(float(y)) for x, y in zip(*rows, strict=True)] for rows in zip(logits, added, strict=True)
+        ]
         target = mp.mpf(float(epsilon))
         g, stage = [mp.mpf(0)] * n, max(mp.mpf(float(np.ptp(logits))), target)
 
@@ -126,7 +142,7 @@ def project(logits, epsilon):
             gradient = [mp.fsum(m[i][j] for i in range(n)) - 1 for j in range(n)]
             if max(map(abs, gradient)) < mp.mpf(10) ** -40:
                 if stage == target:
-                    return np.array(m, dtype=float)
+                    return m
                 colder = max(target, stage / 2)
                 g, stage = [x * stage / colder for x in g], colder
                 continue

@@ -96,7 +96,7 @@ TABLE = {
     "subdominant_eigenvalue_modulus": (hj.subdominant_eigenvalue_modulus, matrix),
     "subdominant_singular_value": (hj.subdominant_singular_value, matrix),
 }
-RESULT_TYPES = {"Comparison", "MatrixCase", "StackCase", "SinkhornResult"}
+RESULT_TYPES = {"Comparison", "MatrixCase", "StackCase", "SinkhornResult", "Status"}
 WITHOUT_ARRAYS = {
     "de_bruijn": lambda: hj.de_bruijn(2),
     "detail_basis": lambda: hj.detail_basis(4),

@@ -8,7 +8,7 @@ import pytest
 import homojax
 
 ROOT = Path(homojax.__file__).parent
-STANDARD = {"__future__", "collections", "functools", "math", "typing"}
+STANDARD = {"__future__", "collections", "enum", "functools", "math", "typing"}
 FACES = {"__init__", "__main__"}  # the public names and the command: they sit in the core's folder and are not core
 CORE = {path.stem for path in ROOT.glob("*.py")} - FACES
 LAYERS = {

@@ -109,6 +109,10 @@ def headline(ds: xr.Dataset) -> str:
         text = f"{status['converged']:,} of {total:,} projections converged (worst error {worst:.1e})."
         if status["step_limit"]:
             text += f" {status['step_limit']:,} stopped at the step limit: raise max_steps or ε."
+        if status["stalled"]:
+            text += f" {status['stalled']:,} stalled at this precision: use float64, or raise tol or ε."
+        if status["infeasible"]:
+            text += f" {status['infeasible']:,} have no doubly stochastic matrix on their support."
         if status["not_finite"]:
             text += f" {status['not_finite']:,} are not finite."
     counts = _counts(ds, LAWS)

@@ -32,7 +32,7 @@ from homojax.lab.config import InputError, Sweep
 from homojax.lab.sources import Source, load_source
 from homojax.lab.store import BlockStore, read_dataset, write_dataset
 from homojax.numerics import marginal_tolerance, matmul
-from homojax.sinkhorn import SinkhornResult, sinkhorn, truncated_sinkhorn
+from homojax.sinkhorn import SinkhornResult, Status, sinkhorn, truncated_sinkhorn
 from homojax.spectrum import distance_to_uniform, subdominant_eigenvalue_modulus, subdominant_singular_value
 
 NUM_PROBES = 8  # random detail vectors whose turn is measured; the largest is kept
@@ -99,7 +99,7 @@ LAWS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 VARIABLES |= {f"verdict_{law}": (dims, "", f"verdict on {statement}") for law, (dims, statement) in LAWS.items()}
 FLAGS = {
-    "status": {"not_finite": -1, "step_limit": 0, "converged": 1, "truncated_as_asked": 2},
+    "status": {"not_finite": -1, "step_limit": 0, "converged": 1, "truncated_as_asked": 2, "stalled": 3, "infeasible": 4},
     "verdict": {"violated": -1, "undecidable": 0, "holds": 1, "not_applicable": 2},
 }
 CELL_DIMS = ("n", "epsilon", "seed")
@@ -250,8 +250,10 @@ def _exponent(sweep: Sweep, matrices):
 
 
 def _measure_matrices(sweep: Sweep, logits, epsilon, projected, spectra) -> dict[str, jax.Array]:
-    finite = jnp.isfinite(projected.row_error + projected.col_error)
-    ended = 2 if sweep.iterations is not None else projected.converged.astype(jnp.int8)
+    names = [status.name.lower() for status in Status]
+    if sweep.iterations is not None:
+        names = [name if name == "not_finite" else "truncated_as_asked" for name in names]
+    flags = [FLAGS["status"][name] for name in names]
 
     def of_one(logits, matrix, sigma2, lambda2):
         case = matrix_case(logits, epsilon, matrix, sigma2, lambda2)
@@ -272,7 +274,7 @@ def _measure_matrices(sweep: Sweep, logits, epsilon, projected, spectra) -> dict
         "row_error": projected.row_error,
         "col_error": projected.col_error,
         "num_steps": projected.num_steps,
-        "status": jnp.where(finite, ended, -1).astype(jnp.int8),
+        "status": jnp.asarray(flags, jnp.int8)[projected.status],
         "sigma2": spectra.sigma2,
         "lambda2": spectra.lambda2,
         **jax.vmap(of_one)(logits, projected.matrix, spectra.sigma2, spectra.lambda2),

@@ -1,0 +1,188 @@
+"""The iterations behind ``sinkhorn``: alternation, and Newton's method on the semi-dual. One matrix at a time, no derivatives.
+
+Both work on the scaled logits [n, n], keep ``log_matrix = scaled + f[:, None] + g[None, :]``, and stop at an ``error`` of tol/2:
+the rest is left to rounding. Entries of −inf stay out of everything. Nothing here factorises: n² work a step, by products
+of the matrix and vectors, is what Newton needs too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.nn import logsumexp
+from jax.typing import ArrayLike
+
+from homojax.birkhoff import center
+from homojax.numerics import matmul
+
+STEPS_WORTH_TAKING = 64  # alternations that cost about as much as a whole projection by Newton's method, at any n
+STEPS_IN_VAIN = 32  # without a smaller error, before Newton's method is taken to have stalled
+
+
+class Iterate(NamedTuple):
+    """Where an iteration stands. ``error`` is the largest |row sum − 1| or |column sum − 1|."""
+
+    log_matrix: jax.Array
+    f: jax.Array
+    g: jax.Array
+    error: jax.Array
+    num_steps: jax.Array
+
+
+def alternate(scaled: jax.Array, start: jax.Array, tol: jax.Array, max_steps: int, patience: int | None = None) -> Iterate:
+    """Normalise rows and columns in turn, columns last, from the column potential ``start``.
+
+    By products with the matrix, into which the scalings are absorbed before they grow beyond what keeps digits; each absorption
+    is one alternation in the log domain, which reveals entries that had underflowed. With ``patience``, gives up where the rate
+    seen so far (theory.md 1.5) says that more steps than that are still to come.
+    """
+    widest = jnp.finfo(scaled.dtype).max ** 0.125
+
+    def hopeful(error, previous, num_steps):
+        if patience is None:
+            return True
+        log_rate = jnp.log(error / previous)
+        return (num_steps < 3) | ((log_rate < 0) & (jnp.log(error / (tol / 2)) < -log_rate * patience))
+
+    def unfinished(state):
+        current, previous = state
+        return (current.error > tol / 2) & (current.num_steps < max_steps) & hopeful(current.error, previous, current.num_steps)
+
+    def absorb(state):
+        current, _ = state
+        row = logsumexp(current.log_matrix, axis=1)
+        log_matrix = current.log_matrix - row[:, None]
+        col = logsumexp(log_matrix, axis=0)
+        log_matrix = log_matrix - col[None, :]
+        matrix = jnp.exp(log_matrix)
+
+        def inside(state):
+            u, v, _, error, previous, num_steps = state
+            moderate = jnp.maximum(jnp.maximum(u.max(), v.max()), 1 / jnp.minimum(u.min(), v.min())) < widest
+            return moderate & (error > tol / 2) & (num_steps < max_steps) & hopeful(error, previous, num_steps)
+
+        def rows_and_columns(state):
+            _, _, row_sums, error, _, num_steps = state
+            u = 1 / row_sums
+            v = 1 / matmul(u, matrix)
+            row_sums = matmul(matrix, v)
+            return u, v, row_sums, abs(u * row_sums - 1).max(), error, num_steps + 1
+
+        one, row_sums = jnp.ones_like(row), matrix.sum(1)
+        begin = one, one, row_sums, abs(row_sums - 1).max(), current.error, current.num_steps + 1
+        u, v, _, error, previous, num_steps = jax.lax.while_loop(inside, rows_and_columns, begin)
+        u, v = jnp.log(u), jnp.log(v)
+        log_matrix = log_matrix + u[:, None] + v[None, :]
+        f, g = current.f - row + u, current.g - col + v
+        return Iterate(log_matrix, f, g, error, num_steps), previous
+
+    infinite = jnp.full((), jnp.inf, scaled.dtype)
+    begin = Iterate(scaled + start[None, :], jnp.zeros_like(start), start, infinite, jnp.asarray(0))
+    return jax.lax.while_loop(unfinished, absorb, (begin, infinite))[0]
+
+
+def newton(logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Array, *, warm: bool, max_steps: int) -> Iterate:
+    """Newton steps for the column potential, rows kept normalised; nothing to do if ``iterate`` has converged.
+
+    From an ε so high that every entry counts down to the one asked for; only a ``warm`` iterate that is near is gone on from.
+    (One that alternation brought near may sit where the Hessian has lost the direction that is missing.)
+
+    The semi-dual Σ log Σ exp(S/ε + g) − Σg is convex, with gradient (column sums − 1) and Hessian diag(column sums) − MᵀM,
+    whose kernel is 1: conjugate gradients never leave the complement. Levenberg-Marquardt damping on diag(column sums), in
+    proportion to the error, so that it stays below the least curvature 1 − σ₂² as the error does; a step is kept if the
+    semi-dual or the error falls, and after one that was not comes one of alternation, which always descends and feeds columns
+    that have starved. What is carried is the logarithm of the matrix, not only the potentials: these grow to S/ε, and in
+    float32 could no longer resolve the last corrections, while the entries that matter stay O(1) in it.
+    """
+    n, dtype = logits.shape[0], logits.dtype
+    eps, tiny = float(jnp.finfo(dtype).eps), jnp.finfo(dtype).tiny
+
+    def unfinished(state):
+        at, _, stage, _, _, _, age = state
+        return ((at.error > tol / 2) | (stage > epsilon)) & (at.num_steps < max_steps) & (age < STEPS_IN_VAIN)
+
+    def advance(state):
+        """One Newton step, or the move to the next, colder stage."""
+        at, matrix, stage, damping, rejected, best, age = state
+        colder = (at.error < 0.1) & (stage > epsilon)
+        next_stage = jnp.where(colder, jnp.maximum(epsilon, 0.35 * stage), stage)
+        ratio = stage / next_stage
+
+        col_sums = matrix.sum(0)
+        damped = jnp.maximum(damping * jnp.minimum(at.error, 1), 4 * eps)  # else rounding moves parts that hardly touch apart
+        diagonal = col_sums + damped * jnp.maximum(col_sums, eps**0.5)
+        newton_step = solve_spd(
+            lambda x: diagonal * x - matmul(matmul(matrix, x), matrix),
+            center(1 - col_sums),
+            jnp.maximum(diagonal - (matrix * matrix).sum(0), eps * diagonal),
+            rtol=jnp.where(colder | rejected, jnp.inf, jnp.maximum(jnp.minimum(at.error, 0.1), 8 * eps / at.error)),
+            max_steps=n,
+        )
+        step = jnp.where(colder, 0, center(jnp.where(rejected, -jnp.log(jnp.maximum(col_sums, tiny)), newton_step)))
+        log_matrix, trial_matrix, row_sums, error = _normalise_rows(ratio * at.log_matrix + step[None, :])
+        keep = (colder | rejected | (row_sums.sum() < 0) | (error < at.error)) & jnp.isfinite(error)
+
+        eased = damping * jnp.where(rejected, 1, jnp.where(error < 0.5 * at.error, 0.05, 0.3))
+        next_damping = jnp.clip(jnp.where(keep, eased, jnp.maximum(8 * damping, 1e-3)), eps, 1e6)
+        trial = Iterate(log_matrix, ratio * at.f - row_sums, ratio * at.g + step, error, at.num_steps)
+        at, matrix = jax.tree.map(lambda new, old: jnp.where(keep, new, old), (trial, trial_matrix), (at, matrix))
+        fruitful = colder | (at.error < 0.99 * best)
+        at = at._replace(num_steps=at.num_steps + ~colder)
+        damping = jnp.where(colder, damping, next_damping)
+        return at, matrix, next_stage, damping, ~keep, jnp.where(fruitful, at.error, best), jnp.where(fruitful, 0, age + 1)
+
+    near = warm & (iterate.error < 0.1)
+    stage = jnp.where(near, epsilon, jnp.maximum(epsilon, _spread(logits) / 4))
+    f, g = (jnp.where(near, potential, 0) for potential in (iterate.f, iterate.g))
+    log_matrix, matrix, row_sums, error = _normalise_rows(logits / stage + f[:, None] + g[None, :])
+    done = iterate.error <= tol
+    begin = Iterate(log_matrix, f - row_sums, g, jnp.where(done, 0, error), iterate.num_steps)
+    start = begin, matrix, stage, jnp.asarray(0.01, dtype), jnp.asarray(False), error, jnp.asarray(0)
+    current, *_ = jax.lax.while_loop(unfinished, advance, start)
+    return jax.tree.map(lambda new, old: jnp.where(done, old, new), current, iterate)
+
+
+def _normalise_rows(log_matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """log_matrix and its exponential, with rows that sum to 1; the logs of the row sums; the largest |column sum − 1|."""
+    largest = log_matrix.max(1)
+    matrix = jnp.exp(log_matrix - largest[:, None])
+    row_sums = matrix.sum(1)
+    matrix = matrix / row_sums[:, None]
+    log_row_sums = largest + jnp.log(row_sums)
+    return log_matrix - log_row_sums[:, None], matrix, log_row_sums, abs(matrix.sum(0) - 1).max()
+
+
+def _spread(logits: jax.Array) -> jax.Array:
+    """Largest less least of the finite logits."""
+    return logits.max() - jnp.where(logits > -jnp.inf, logits, jnp.inf).min()
+
+
+def solve_spd(
+    apply: Callable[[jax.Array], jax.Array], b: jax.Array, diagonal: jax.Array, *, rtol: ArrayLike, max_steps: int
+) -> jax.Array:
+    """x [n] with ``apply(x) = b``, by conjugate gradients, to a residual of ``rtol`` times b's in the norm of the preconditioner.
+
+    ``apply`` is symmetric and positive semidefinite, with b in its range; ``diagonal`` > 0 preconditions.
+    """
+
+    def unfinished(state):
+        *_, size, k = state
+        return (size > rtol**2 * start) & (k < max_steps)
+
+    def advance(state):
+        x, residual, direction, size, k = state
+        image = apply(direction)
+        curvature = direction @ image
+        regular = curvature > 0
+        length = jnp.where(regular, size / jnp.where(regular, curvature, 1), 0)
+        x, residual = x + length * direction, residual - length * image
+        scaled = residual / diagonal
+        new_size = residual @ scaled
+        return x, residual, scaled + new_size / size * direction, jnp.where(regular, new_size, 0), k + 1
+
+    scaled = b / diagonal
+    start = b @ scaled
+    return jax.lax.while_loop(unfinished, advance, (jnp.zeros_like(b), b, scaled, start, 0))[0]

@@ -1,0 +1,68 @@
+"""Which entries a doubly stochastic matrix may use: zero patterns, and the perfect matchings that carry them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+
+def total_support(mask: ArrayLike) -> jax.Array:
+    """The entries of ``mask`` that some doubly stochastic matrix inside it uses: those on a perfect matching. [n, n] bool.
+
+    All False if the mask has no perfect matching: then no doubly stochastic matrix fits in it. Where the result is the mask
+    itself, scaling rows and columns converges to a matrix with exactly that support.
+
+    Args:
+        mask: [n, n] bool, True where an entry may be positive.
+
+    Source: Birkhoff (1946); Sinkhorn and Knopp (1967); Kuhn (1955) for augmenting paths; Dulmage and Mendelsohn (1958).
+
+    >>> total_support(jnp.array([[True, True], [False, True]])).tolist()  # an entry off the diagonal would unbalance it
+    [[True, False], [False, True]]
+    """
+    mask = jnp.asarray(mask, bool)
+    n = mask.shape[0]
+    row_of = _perfect_matching(mask)
+    # Rows as a graph: i -> k if i may take the column that k has. An entry is on a perfect matching if its edge is on a cycle.
+    edges = mask[:, row_of.argsort()]  # [i, k]: columns in the order of the rows that have them
+    reach = (edges | jnp.eye(n, dtype=bool)).astype(jnp.float32)
+    reach = jax.lax.fori_loop(0, (n - 1).bit_length(), lambda _, r: jnp.minimum(r @ r, 1), reach)
+    return mask & (reach.T > 0)[:, row_of] & (row_of >= 0).all()
+
+
+def _perfect_matching(mask: jax.Array) -> jax.Array:
+    """The row matched to each column, [n]; −1 somewhere if not all can be."""
+    n = mask.shape[0]
+
+    def search(row_of):
+        """Breadth first from the free rows: (parent row of each column reached, the free column that ends a path or −1)."""
+
+        def widen(state):
+            frontier, visited, parent, _ = state
+            edges = mask & frontier[:, None] & ~visited[None, :]
+            found = edges.any(0)
+            parent = jnp.where(found, edges.argmax(0), parent)
+            free = found & (row_of < 0)
+            frontier = jnp.zeros(n, bool).at[jnp.where(found & ~free, row_of, n)].set(True, mode="drop")
+            return frontier, visited | found, parent, jnp.where(free.any(), free.argmax(), -1)
+
+        free_rows = jnp.ones(n, bool).at[jnp.where(row_of < 0, n, row_of)].set(False, mode="drop")
+        start = free_rows, jnp.zeros(n, bool), jnp.full(n, -1), jnp.asarray(-1)
+        *_, parent, end = jax.lax.while_loop(lambda s: s[0].any() & (s[3] < 0), widen, start)
+        return parent, end
+
+    def augment(state):
+        row_of, _ = state
+        parent, end = search(row_of)
+
+        def flip(state):
+            row_of, column = state
+            row = parent[column]
+            previous = jnp.where((row_of == row).any(), (row_of == row).argmax(), -1)
+            return row_of.at[column].set(row), previous
+
+        row_of, _ = jax.lax.while_loop(lambda s: s[1] >= 0, flip, (row_of, end))
+        return row_of, end
+
+    return jax.lax.while_loop(lambda s: (s[0] < 0).any() & (s[1] >= 0), augment, (jnp.full(n, -1), jnp.asarray(0)))[0]

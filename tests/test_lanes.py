@@ -1,0 +1,67 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import homojax as hj
+from homojax.lanes import in_buckets
+
+project = jax.jit(lambda s, e: hj.sinkhorn(s, e))
+
+
+def wide(n, lanes):
+    """More lanes than go into one bucket, from the trivial to the hard, in no order."""
+    rng = np.random.default_rng(n)
+    return rng.normal(size=(lanes, n, n)), rng.permutation(np.geomspace(0.02, 20, lanes))
+
+
+@pytest.mark.parametrize(("n", "lanes"), [(4, 1100), (16, 150), (64, 9)])
+def test_what_a_lane_gets_does_not_depend_on_its_neighbours(n, lanes, dtype):
+    logits, epsilon = (x.astype(dtype) for x in wide(n, lanes))
+    batched = jax.jit(jax.vmap(hj.sinkhorn))
+    together, order = batched(logits, epsilon), np.random.default_rng(0).permutation(lanes)
+    shuffled, part = batched(logits[order], epsilon[order]), batched(logits[: lanes // 3], epsilon[: lanes // 3])
+    assert together.converged.all()
+    eps = np.finfo(dtype).eps
+    for field in ("matrix", "num_steps", "status"):
+        np.testing.assert_allclose(getattr(shuffled, field), getattr(together, field)[order], atol=8 * eps)
+    np.testing.assert_allclose(part.matrix, together.matrix[: lanes // 3], atol=2 * n * hj.marginal_tolerance(n, dtype))
+    for i in (0, lanes // 2, lanes - 1):
+        alone = project(logits[i], epsilon[i])
+        np.testing.assert_allclose(alone.matrix, together.matrix[i], atol=2 * n * hj.marginal_tolerance(n, dtype))
+
+
+def test_nested_batches_are_one_batch_and_keep_their_axes():
+    logits, epsilon = wide(4, 30)[0], np.geomspace(0.05, 5, 40)
+    grid = jax.jit(jax.vmap(jax.vmap(hj.sinkhorn, (None, 0)), (0, None)))(logits, epsilon)
+    across = jax.jit(jax.vmap(jax.vmap(hj.sinkhorn, (0, None)), (None, 0)))(logits, epsilon)
+    flat = jax.jit(jax.vmap(hj.sinkhorn))(np.repeat(logits, 40, 0), np.tile(epsilon, 30))
+    assert grid.matrix.shape == (30, 40, 4, 4) and across.matrix.shape == (40, 30, 4, 4)
+    np.testing.assert_allclose(grid.matrix.reshape(-1, 4, 4), flat.matrix, atol=1e-11)
+    np.testing.assert_allclose(across.matrix.swapaxes(0, 1), grid.matrix, atol=1e-11)
+
+
+def test_lanes_of_like_work_share_a_bucket_and_come_back_in_their_places():
+    work = np.random.default_rng(3).permutation(5000).astype(float)
+
+    def solve(matrices, work):
+        return jnp.full_like(work, work.max()), work
+
+    def one(matrix, work):
+        return in_buckets(solve, lambda _, work: work)(matrix, work)
+
+    of_bucket, own = jax.jit(jax.vmap(one))(np.zeros((5000, 4, 4)), work)
+    np.testing.assert_array_equal(own, work)
+    assert len(np.unique(of_bucket)) == -(-5000 // 512)
+    assert ((of_bucket >= work) & (of_bucket - work < 512)).all()
+
+
+def test_batches_differentiate_like_their_lanes():
+    logits, epsilon = wide(4, 600)
+    weights = np.random.default_rng(5).normal(size=(4, 4))
+    slope = jax.grad(lambda s, e: (weights * hj.sinkhorn(s, e, tol=1e-13).matrix).sum(), (0, 1))
+    by_logits, by_epsilon = jax.jit(jax.vmap(slope))(logits, epsilon)
+    for i in (0, 299, 599):
+        alone = jax.jit(slope)(logits[i], epsilon[i])
+        np.testing.assert_allclose(by_logits[i], alone[0], rtol=1e-6, atol=1e-10)
+        np.testing.assert_allclose(by_epsilon[i], alone[1], rtol=1e-6, atol=1e-10)
