@@ -55,20 +55,30 @@ def detail_composite(matrices: ArrayLike) -> jax.Array:
     return jax.lax.scan(multiply, start, matrices)[1]
 
 
-def effective_depth(sigma2: ArrayLike, retention: ArrayLike) -> jax.Array:
+def effective_depth(sigma2: ArrayLike, retention: ArrayLike, *, gap: ArrayLike | None = None) -> jax.Array:
     """log ρ / log σ₂: the number of layers of this σ₂ after which a share ρ of the best-kept detail is left.
 
     Real-valued; ∞ at σ₂ ≥ 1, 0 at σ₂ = 0. ``retention`` is ρ in (0, 1), NaN outside. For a stack give the geometric
-    mean of its σ₂, or exp of a Lyapunov exponent. theory.md 3.2.
+    mean of its σ₂, or exp of a Lyapunov exponent. ``gap`` is 1 − σ₂ where that is known to more digits than σ₂ has left
+    near 1 (``contraction_gap``); where it is below ½ it stands for σ₂. theory.md 3.2.
 
     >>> round(float(effective_depth(0.5, 0.125)), 6)
     3.0
+    >>> round(float(effective_depth(1.0, jnp.exp(-1.0), gap=1e-20)) * 1e-20, 6)
+    1.0
     """
     sigma2 = as_float(sigma2)
     retention = jnp.asarray(retention, sigma2.dtype)
     log_kept = jnp.log(jnp.where((retention > 0) & (retention < 1), retention, jnp.nan))
     inside = (sigma2 > 0) & (sigma2 < 1)
-    depth = log_kept / jnp.log(jnp.where(inside, sigma2, 0.5))
+    log_sigma2 = jnp.log(jnp.where(inside, sigma2, 0.5))
+    if gap is not None:
+        gap = jnp.asarray(gap, sigma2.dtype)
+        near_one = ~(gap >= 0.5)  # NaN is not ignored
+        inside = jnp.where(near_one, gap > 0, inside)
+        log_sigma2 = jnp.where(near_one & inside, jnp.log1p(-jnp.where(near_one & inside, gap, 0.5)), log_sigma2)
+        sigma2 = jnp.where(near_one, 1 - gap, sigma2)
+    depth = log_kept / log_sigma2
     edge = jnp.where(sigma2 >= 1, jnp.inf, jnp.where(sigma2 == 0, 0, jnp.nan))
     return jnp.where(inside | jnp.isnan(depth), depth, edge)
 

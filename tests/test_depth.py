@@ -107,6 +107,31 @@ def test_effective_depth_at_its_edges(sigma2, retention, depth):
     np.testing.assert_array_equal(hj.effective_depth(sigma2, retention), depth)
 
 
+@pytest.mark.parametrize("log_gap", [-200, -60, -20, -3, -0.8])
+def test_effective_depth_from_the_gap_has_the_digits_that_sigma2_has_lost(log_gap, dtype):
+    with oracles.mp.workdps(120):
+        gap = oracles.mp.exp(max(log_gap, -80) if dtype == np.float32 else log_gap)
+        expected = float(oracles.mp.log(0.5) / oracles.mp.log(1 - gap))
+    depth = jax.jit(hj.effective_depth)(dtype.type(float(1 - gap)), 0.5, gap=dtype.type(float(gap)))
+    assert depth.dtype == dtype and depth == pytest.approx(expected, rel=float(8 * np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize(
+    ("sigma2", "gap", "depth"),
+    [
+        (1.0, 0.0, np.inf),
+        (1.1, -0.1, np.inf),
+        (1.0, np.nan, np.nan),
+        (np.nan, 0.9, np.nan),
+        (0.0, 1.0, 0.0),
+        (1e-30, 1.0, np.log(0.5) / np.log(1e-30)),
+    ],
+)
+def test_effective_depth_from_the_gap_at_its_edges(sigma2, gap, depth):
+    np.testing.assert_allclose(hj.effective_depth(sigma2, 0.5, gap=gap), depth, rtol=1e-14)
+    assert np.isfinite(jax.grad(hj.effective_depth, argnums=0)(sigma2, 0.5, gap=gap)) or np.isnan(depth)
+
+
 @pytest.mark.parametrize(
     ("curve", "retention", "depth"),
     [
