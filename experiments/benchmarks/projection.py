@@ -1,0 +1,165 @@
+"""How long does a grid of projections take? homojax against OTT-JAX, POT and plain alternation, to the same error.
+
+One table and one JSON a run. Every solver gets the same float32 logits and grid of ε, as one batch; every error is measured
+here, in float64, on the matrices that came back, on the scale where rows and columns sum to 1. A rival that has not reached
+the tolerance when its steps run out is shown with the error it reached and the time it took.
+
+    python experiments/benchmarks/projection.py [--quick]
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import ot.batch
+import ott
+import tyro
+from ott.geometry import geometry
+from ott.problems.linear import linear_problem
+from ott.solvers.linear import acceleration
+from ott.solvers.linear import sinkhorn as ott_sinkhorn
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from homojax import sinkhorn
+
+TOL = 1e-5
+MAX_STEPS = 20_000  # for the rivals
+Solver = Callable[[jax.Array, jax.Array], jax.Array]  # logits [B, n, n], ε [B] -> matrices [B, n, n]
+
+
+class Grid(NamedTuple):
+    name: str
+    n: int
+    batch: int
+    least: float  # ε from here
+    most: float  # to here, geometrically
+
+
+GRIDS = [
+    Grid("hard", 4, 4096, 0.05, 5),
+    Grid("hard", 16, 1024, 0.1, 5),
+    Grid("hard", 64, 256, 0.1, 5),
+    Grid("hard", 256, 32, 0.1, 5),
+    Grid("easy", 4, 4096, 1, 20),
+    Grid("easy", 16, 1024, 1, 20),
+    Grid("easy", 64, 256, 1, 20),
+    Grid("easy", 256, 32, 1, 20),
+]
+
+
+def main(out: Path = Path("runs/projection.json"), repeats: int = 5, quick: bool = False, only: str = "") -> None:
+    """Args: out: the JSON to write; repeats: of the timing; quick: an eighth of each batch; only: these solvers or "hard4"."""
+    rows = []
+    for grid in GRIDS:
+        if only and f"{grid.name}{grid.n}" not in only.split(","):
+            continue
+        batch = grid.batch // 8 if quick else grid.batch
+        key = jax.random.key(grid.n)
+        logits = jax.random.normal(key, (batch, grid.n, grid.n), jnp.float32)
+        epsilon = jnp.geomspace(grid.least, grid.most, batch, dtype=jnp.float32)
+        own = None
+        for name, solve in SOLVERS.items():
+            seconds, compile_seconds, matrices = timed(solve, logits, epsilon, repeats)
+            own = own or seconds
+            row = {**grid._asdict(), "batch": batch, "solver": name, **errors(matrices)}
+            rows.append({**row, "seconds": seconds, "compile_seconds": compile_seconds, "ratio": seconds / own})
+            print(rows[-1], flush=True)
+    report(rows)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    versions = {"jax": jax.__version__, "ott": ott.__version__, "device": str(jax.devices()[0]), "tol": TOL}
+    out.write_text(json.dumps({**versions, "rows": rows}, indent=1) + "\n")
+
+
+def timed(solve: Solver, logits: jax.Array, epsilon: jax.Array, repeats: int) -> tuple[float, float, np.ndarray]:
+    """Median seconds of a run, seconds that the first one took above that, and the matrices."""
+    spent = []
+    matrices = None
+    while len(spent) < repeats + 1 and sum(spent) < 60:
+        start = time.perf_counter()
+        matrices = jax.block_until_ready(solve(logits, epsilon))
+        spent.append(time.perf_counter() - start)
+    median = float(np.median(spent[1:] or spent))
+    return median, max(0.0, spent[0] - median), np.asarray(matrices, np.float64)
+
+
+def errors(matrices: np.ndarray) -> dict[str, float | int]:
+    missed = np.maximum(abs(matrices.sum(1) - 1).max(1), abs(matrices.sum(2) - 1).max(1))
+    return {"worst_error": float(missed.max()), "missed": int((~(missed <= TOL)).sum()), "nan": int(np.isnan(missed).sum())}
+
+
+def report(rows: list[dict]) -> None:
+    table = Table(title=f"float32, errors ≤ {TOL:g} asked for, median of the repeats", box=box.SIMPLE_HEAD, padding=0)
+    for column in ("grid", "n", "batch", "ε", "solver", "missed", "worst error", "time", "compile", "× homojax"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["name"],
+            str(row["n"]),
+            str(row["batch"]),
+            f"{row['least']:g}–{row['most']:g}",
+            row["solver"],
+            str(row["missed"]),
+            f"{row['worst_error']:.1e}",
+            f"{row['seconds'] * 1e3:.3g} ms",
+            f"{row['compile_seconds']:.2g} s",
+            f"{row['ratio']:.3g}",
+        )
+    Console().print(table)
+
+
+@jax.jit
+def _homojax(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
+    return jax.vmap(lambda s, e: sinkhorn(s, e, tol=TOL).matrix)(logits, epsilon)
+
+
+@jax.jit
+def _alternation(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
+    return jax.vmap(lambda s, e: sinkhorn(s, e, tol=TOL, max_steps=MAX_STEPS, method="alternating").matrix)(logits, epsilon)
+
+
+def _ott(momentum: bool) -> Solver:
+    """Its threshold is on Σ |row sum/n − 1/n|, the mean error on our scale: a quarter of the largest that is allowed."""
+    accelerated = {"momentum": acceleration.Momentum(start=100)} if momentum else {}
+    solver = ott_sinkhorn.Sinkhorn(threshold=TOL / 4, max_iterations=MAX_STEPS, **accelerated)
+
+    def solve_one(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
+        problem = linear_problem.LinearProblem(geometry.Geometry(cost_matrix=-logits, epsilon=epsilon))
+        return solver(problem).matrix * logits.shape[0]
+
+    return jax.jit(jax.vmap(solve_one))
+
+
+def _pot(in_logs: bool) -> Solver:
+    """Stops on the largest 2-norm of the row sums' errors on the scale 1/n; NumPy, as it comes."""
+
+    def solve(logits: jax.Array, epsilon: jax.Array) -> np.ndarray:
+        n = logits.shape[-1]
+        scaled = np.asarray(logits / epsilon[:, None, None])
+        kernel = scaled if in_logs else np.exp(scaled - scaled.max((1, 2), keepdims=True))
+        project = ot.batch.bregman_log_projection_batch if in_logs else ot.batch.bregman_projection_batch
+        marginal = np.full(scaled.shape[:2], 1 / n, scaled.dtype)
+        return project(kernel, marginal, marginal, max_iter=MAX_STEPS, tol=TOL / n)["T"] * n
+
+    return solve
+
+
+SOLVERS: dict[str, Solver] = {
+    "homojax": _homojax,
+    "plain alternation": _alternation,
+    "OTT lse": _ott(momentum=False),
+    "OTT lse, momentum": _ott(momentum=True),
+    "POT batch": _pot(in_logs=False),
+    "POT batch, log": _pot(in_logs=True),
+}
+
+if __name__ == "__main__":
+    tyro.cli(main)
