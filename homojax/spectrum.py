@@ -7,6 +7,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import detail
+from homojax.singular import spectral_norm
+
+_DENSE = 32  # up to this n a decomposition is the faster way: LAPACK's, and on a GPU its batched one, which goes to 32
 
 
 def detail_singular_values(matrix: ArrayLike) -> jax.Array:
@@ -23,7 +26,8 @@ def detail_singular_values(matrix: ArrayLike) -> jax.Array:
 def subdominant_singular_value(matrix: ArrayLike) -> jax.Array:
     """σ₂(M) = ‖P M P‖₂: the largest share of a detail vector's norm that survives M. theory.md §0.
 
-    On 𝔅ₙ it is ‖M − J‖₂ too; away from it ``distance_to_uniform`` is the larger of the two.
+    On 𝔅ₙ it is ‖M − J‖₂ too; away from it ``distance_to_uniform`` is the larger of the two. To within ``rounding(n, dtype)`` of
+    its size, certified at any n (see ``homojax.singular``). NaN where the matrix has a NaN or an infinity.
 
     First derivatives are finite everywhere. At a tie (J, permutations, symmetric designs) the one returned is the
     subgradient u vᵀ of one top singular pair (u, v) of P M P, of norm at most 1. Second derivatives exist only where
@@ -32,7 +36,8 @@ def subdominant_singular_value(matrix: ArrayLike) -> jax.Array:
     >>> round(float(subdominant_singular_value([[0.9, 0.1], [0.1, 0.9]])), 6)
     0.8
     """
-    return detail_singular_values(matrix)[0]
+    matrix = detail(matrix)
+    return spectral_norm(matrix) if len(matrix) > _DENSE else jnp.linalg.svd(matrix, compute_uv=False)[0]
 
 
 def distance_to_uniform(matrix: ArrayLike) -> jax.Array:

@@ -69,9 +69,9 @@ def test_balance_keeps_a_support_that_can_be(rng):
     np.testing.assert_array_equal(np.isneginf(result.log_matrix), np.isneginf(log_matrix))
     blocks = np.where(np.kron(np.eye(2), np.ones((2, 2))) > 0, rng.normal(size=(4, 4)) * 30, -np.inf)
     permutation = np.where(oracles.permutation(rng, 4) > 0, 3.0, -np.inf)
-    for result in (result, balanced(blocks), balanced(permutation), balanced(np.zeros((3, 3)))):
-        assert result.converged
-        matrix = np.exp(result.log_matrix)
+    for scaled in (result, balanced(blocks), balanced(permutation), balanced(np.zeros((3, 3)))):
+        assert scaled.converged
+        matrix = np.exp(scaled.log_matrix)
         np.testing.assert_allclose([matrix.sum(0), matrix.sum(1)], 1, atol=1e-14)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import homojax as hj
 import oracles
+from homojax.singular import largest_rayleigh_quotient, top_singular_pair
 
 FAMILY = oracles.birkhoff_family(np.random.default_rng(2), 6)
 TRAINED = json.loads((Path(hj.__file__).parent / "data" / "trained_mhc_logits.json").read_text())
@@ -111,6 +112,61 @@ def test_gradients_of_both_moduli_match_differences_where_simple(rng):
     for function in (hj.subdominant_singular_value, hj.subdominant_eigenvalue_modulus, hj.distance_to_uniform):
         slope = (jax.grad(function)(m) * direction).sum()
         assert slope == pytest.approx(oracles.difference(jax.jit(function), m, direction, 1e-4), rel=1e-7)
+
+
+# ---------------------------------------------------------------- beyond the size where a decomposition is faster
+
+sigma2_of_each = jax.jit(jax.vmap(hj.subdominant_singular_value))
+
+
+def with_top_pair(rng, n, u, singular_values):
+    """A square matrix whose top left singular vector is ``u``."""
+    left = np.linalg.qr(np.column_stack([u, rng.normal(size=(n, n - 1))]))[0]
+    right = np.linalg.qr(rng.normal(size=(n, n)))[0]
+    return left * singular_values @ right.T
+
+
+@pytest.mark.parametrize("n", [33, 64])
+def test_sigma2_of_larger_matrices_is_certified_to_the_declared_rounding(n, rng, dtype):
+    family = oracles.birkhoff_family(rng, n, 6).astype(dtype)
+    exact = oracles.sigma2(family.astype(float))
+    noise = 4 * np.finfo(dtype).eps / n  # of PMP near J
+    assert (abs(sigma2_of_each(family) - exact) <= hj.rounding(n, dtype) * exact + noise).all()
+
+
+def test_the_iteration_alone_can_settle_on_a_lower_pair_and_the_proof_does_not_let_it(rng, dtype):
+    n = 40
+    start = np.asarray(jax.random.normal(jax.random.key(0), (n,), dtype), float)
+    u = rng.normal(size=n)
+    u = u - (u @ start) / (start @ start) * start
+    matrix = with_top_pair(rng, n, u, np.r_[1.0, np.geomspace(0.9, 0.1, n - 1)]).astype(dtype)
+    settled, _ = largest_rayleigh_quotient(lambda x: matrix.T @ (matrix @ x), start.astype(dtype) @ matrix, 1e-3, 3)
+    assert np.linalg.norm(matrix @ settled) < 0.95
+    norm, left, right = top_singular_pair(matrix)
+    assert norm == pytest.approx(1, rel=hj.rounding(n, dtype))
+    np.testing.assert_allclose(matrix @ right, norm * left, atol=1e-5)
+
+
+def test_gradients_beyond_that_size_are_those_of_a_decomposition(rng):
+    m, direction = rng.uniform(size=(2, 40, 40)) / 20
+    p = oracles.centring(40)
+    u, _, vt = np.linalg.svd(p @ m @ p)
+    gradient = jax.jit(jax.grad(hj.subdominant_singular_value))
+    np.testing.assert_allclose(gradient(m), np.outer(u[:, 0], vt[0]), atol=1e-13)
+    slope = jax.jit(lambda x: (gradient(x) * direction).sum())
+    expected = oracles.difference(slope, m, m[::-1], 1e-4)
+    for second in (jax.grad(slope)(m), jax.jacfwd(slope)(m)):
+        assert (second * m[::-1]).sum() == pytest.approx(float(expected), rel=1e-7)
+
+
+def test_sigma2_beyond_that_size_is_nan_where_the_matrix_is_and_its_lanes_are_apart(rng):
+    batch = oracles.birkhoff_family(rng, 36, 2)
+    batch[3, 0, 0] = np.nan
+    values = np.asarray(sigma2_of_each(batch))
+    assert np.isnan(values[3]) and np.isfinite(np.delete(values, 3)).all()
+    np.testing.assert_allclose(np.delete(values, 3), np.delete(oracles.sigma2(np.nan_to_num(batch)), 3), atol=1e-13)
+    value, slope = jax.value_and_grad(hj.subdominant_singular_value)(np.full((36, 36), 1 / 36))
+    assert value < 1e-15 and np.linalg.norm(slope, 2) <= 1 + 1e-9
 
 
 def test_eigenvalue_modulus_has_a_finite_derivative_at_uniform():
