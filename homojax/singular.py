@@ -48,7 +48,9 @@ def top_singular_pair(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arra
     >>> round(float(norm), 6), abs(v).round(6).tolist()
     (2.0, [0.0, 1.0])
     """
-    return in_buckets(_solve, lambda matrices: abs(matrices).max((1, 2)))(jax.lax.stop_gradient(matrix))
+    matrix = jax.lax.stop_gradient(matrix)
+    found = in_buckets(jax.vmap(_climb_and_prove), lambda matrices: abs(matrices).max((1, 2)))(matrix)
+    return in_buckets(_decompose_unproved, lambda _, norm, *pair: jnp.isnan(norm))(matrix, *found)
 
 
 @top_singular_pair.defjvp
@@ -127,13 +129,12 @@ def _climb_and_prove(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array
     return norm * scale, u / jnp.where(norm > 0, norm, 1), v
 
 
-def _solve(matrices: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    found = jax.vmap(_climb_and_prove)(matrices)
-    proved = jnp.isfinite(found[0])
+def _decompose_unproved(matrices: jax.Array, *found: jax.Array) -> tuple[jax.Array, ...]:
+    unproved = jnp.isnan(found[0])
 
-    def decompose(matrices, found):
+    def decompose(matrices, *found):
         u, s, vt = jnp.linalg.svd(matrices)
         dense = s[:, 0], u[:, :, 0], vt[:, 0]
-        return jax.tree.map(lambda a, b: jnp.where(jnp.expand_dims(proved, range(1, a.ndim)), a, b), found, dense)
+        return tuple(jnp.where(jnp.expand_dims(unproved, range(1, a.ndim)), b, a) for a, b in zip(found, dense, strict=True))
 
-    return jax.lax.cond(proved.all(), lambda _, found: found, decompose, matrices, found)
+    return jax.lax.cond(unproved.any(), decompose, lambda _, *found: found, matrices, *found)

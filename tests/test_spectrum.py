@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 
 import homojax as hj
 import oracles
+from homojax.radius import spectral_radius
 from homojax.singular import largest_rayleigh_quotient, top_singular_pair
 
 FAMILY = oracles.birkhoff_family(np.random.default_rng(2), 6)
@@ -167,6 +169,52 @@ def test_sigma2_beyond_that_size_is_nan_where_the_matrix_is_and_its_lanes_are_ap
     np.testing.assert_allclose(np.delete(values, 3), np.delete(oracles.sigma2(np.nan_to_num(batch)), 3), atol=1e-13)
     value, slope = jax.value_and_grad(hj.subdominant_singular_value)(np.full((36, 36), 1 / 36))
     assert value < 1e-15 and np.linalg.norm(slope, 2) <= 1 + 1e-9
+
+
+lambda2_of_each = jax.jit(jax.vmap(hj.subdominant_eigenvalue_modulus))
+
+
+def eigenvalue_family(rng, n):
+    """Doubly stochastic, with simple, paired, tied and nearly tied dominant eigenvalues, normal and not."""
+    logits = [oracles.alternate(rng.normal(size=(n, n)), epsilon, 3000) for epsilon in (0.4, 0.6, 1, 2, 10, 100)]
+    mixtures = [oracles.permutation_mixture(rng, n, k) for k in (2, 3, 5, 40)]
+    symmetric = [oracles.symmetric_psd(rng, n) for _ in range(3)]
+    cycle = np.roll(np.eye(n), 1, 0)
+    tied = [np.eye(n), cycle, 0.5 * cycle + 0.5 / n, 0.7 * cycle + 0.3 * np.eye(n), oracles.lazy_permutation(rng, n, 0.3)]
+    nearly = [0.999 * m + 0.001 * oracles.permutation(rng, n) for m in tied]
+    return np.array([*logits, *mixtures, *symmetric, *tied, *nearly, oracles.isolated(n, 0.6)])
+
+
+@pytest.mark.parametrize("n", [16, 33])
+def test_eigenvalue_modulus_of_larger_matrices_is_that_of_a_matrix_within_rounding(n, rng, dtype):
+    family = eigenvalue_family(rng, n).astype(dtype)
+    p = oracles.centring(n)
+    for m, computed in zip(p @ family.astype(float) @ p, lambda2_of_each(family), strict=True):
+        values, left, right = scipy.linalg.eig(m, left=True)
+        largest = abs(values).argmax()
+        condition = 1 / abs(left[:, largest].conj() @ right[:, largest])  # first-order change per backward error
+        error = abs(float(computed) - abs(values[largest]))
+        assert error <= (hj.rounding(n, dtype) + np.finfo(dtype).eps) * max(1, min(condition, 10)) * np.linalg.norm(m, 2) + 1e-15
+
+
+def test_a_dominant_eigenvalue_that_the_start_does_not_see_is_found_all_the_same(rng, dtype):
+    """Diagonal in a basis whose dominant left vector is orthogonal to both starts: powers of the others is all they show."""
+    n = 20
+    starts = np.asarray(jax.random.normal(jax.random.key(0), (2, n), dtype), float)
+    left = rng.normal(size=n)
+    left = left - np.linalg.lstsq(starts.T, left, rcond=None)[0] @ starts
+    basis = np.linalg.qr(np.column_stack([left, rng.normal(size=(n, n - 1))]))[0]
+    matrix = (basis * np.r_[0.9, -0.8, np.linspace(0.5, 0, n - 2)] @ basis.T).astype(dtype)
+    assert spectral_radius(matrix) == pytest.approx(0.9, rel=hj.rounding(n, dtype))
+
+
+def test_gradient_of_the_eigenvalue_modulus_beyond_that_size_matches_differences(rng):
+    m, direction = rng.uniform(size=(2, 16, 16)) / 8
+    slope = (jax.grad(hj.subdominant_eigenvalue_modulus)(m) * direction).sum()
+    expected = oracles.difference(jax.jit(hj.subdominant_eigenvalue_modulus), m, direction, 1e-4)
+    assert slope == pytest.approx(float(expected), rel=1e-7)
+    m[3, 4] = np.nan
+    assert np.isnan(hj.subdominant_eigenvalue_modulus(m)) and hj.subdominant_eigenvalue_modulus(np.zeros((16, 16))) == 0
 
 
 def test_eigenvalue_modulus_has_a_finite_derivative_at_uniform():
