@@ -204,7 +204,7 @@ def test_a_dominant_eigenvalue_that_the_start_does_not_see_is_found_all_the_same
     left = rng.normal(size=n)
     left = left - np.linalg.lstsq(starts.T, left, rcond=None)[0] @ starts
     basis = np.linalg.qr(np.column_stack([left, rng.normal(size=(n, n - 1))]))[0]
-    matrix = (basis * np.r_[0.9, -0.8, np.linspace(0.5, 0, n - 2)] @ basis.T).astype(dtype)
+    matrix = (basis * np.r_[0.9, -0.8, np.linspace(1e-5, 0, n - 2)] @ basis.T).astype(dtype)
     assert spectral_radius(matrix) == pytest.approx(0.9, rel=hj.rounding(n, dtype))
 
 
