@@ -1,5 +1,6 @@
 """homojax: a differentiable testbed for what doubly stochastic mixing does to detail in deep networks."""
 
+from homojax.balance import BalanceResult, balance
 from homojax.birkhoff import (
     birkhoff_distance,
     center,
@@ -50,6 +51,8 @@ from homojax.depth import (
     measured_depth,
     suppression_ratios,
 )
+from homojax.factored import FactoredLogits, FactoredMatrix, low_rank_logits, point_cloud_logits
+from homojax.gap import contraction_gap, log_contraction_gap
 from homojax.lab.config import InputError, Sweep
 from homojax.lab.sweep import run_sweep
 from homojax.layernorm import (
@@ -76,7 +79,10 @@ from homojax.spectrum import (
 
 __all__ = [
     "MATRIX_LAWS",
+    "BalanceResult",
     "Comparison",
+    "FactoredLogits",
+    "FactoredMatrix",
     "InputError",
     "MatrixCase",
     "SinkhornResult",
@@ -85,11 +91,13 @@ __all__ = [
     "Sweep",
     "amax_gain",
     "asymptotic_cosine",
+    "balance",
     "birkhoff_distance",
     "center",
     "circulant",
     "composite",
     "composite_doeblin_bound",
+    "contraction_gap",
     "cosine_bound",
     "cosine_cdf",
     "critical_depth",
@@ -112,8 +120,10 @@ __all__ = [
     "isolated_unit",
     "lazy_cycle",
     "lazy_hypercube",
+    "log_contraction_gap",
     "logit_budget",
     "logit_spread",
+    "low_rank_logits",
     "lyapunov_exponents",
     "marginal_errors",
     "marginal_tolerance",
@@ -121,6 +131,7 @@ __all__ = [
     "measured_depth",
     "overlap",
     "pinsker_bound",
+    "point_cloud_logits",
     "product_comparison",
     "projective_diameter",
     "random_birkhoff",

@@ -9,9 +9,10 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from homojax.birkhoff import center, detail, marginal_errors
+from homojax.factored import FactoredLogits, FactoredMatrix, project_factored
 from homojax.lanes import in_buckets
 from homojax.numerics import as_float, as_square, marginal_tolerance, matmul
 from homojax.solver import STEPS_WORTH_TAKING, Iterate, alternate, newton, solve_spd
@@ -35,8 +36,8 @@ class Status(enum.IntEnum):
 class SinkhornResult(NamedTuple):
     """A projection and how far to trust it. Every law about 𝔅ₙ needs the two errors beside the matrix."""
 
-    matrix: jax.Array  # [n, n], exp(log_matrix)
-    log_matrix: jax.Array  # [n, n], logits/ε + row_potential[:, None] + col_potential[None, :]; −inf off the support
+    matrix: jax.Array | FactoredMatrix  # [n, n], exp(log_matrix)
+    log_matrix: jax.Array | None  # [n, n], logits/ε + f[:, None] + g[None, :]; −inf off the support; None for factors
     row_potential: jax.Array  # [n], f, dimensionless
     col_potential: jax.Array  # [n], g, dimensionless, mean 0
     row_error: jax.Array  # max |row sum − 1| of `matrix`
@@ -47,7 +48,7 @@ class SinkhornResult(NamedTuple):
 
 
 def sinkhorn(
-    logits: ArrayLike,
+    logits: ArrayLike | FactoredLogits,
     epsilon: ArrayLike,
     *,
     tol: float | None = None,
@@ -64,18 +65,22 @@ def sinkhorn(
     A logit of −inf forbids its entry. If the entries allowed carry a doubly stochastic matrix, M_ε(S) is found, 0 on those
     that no such matrix uses; if they do not, the result is NaN and the status ``INFEASIBLE``.
 
+    Logits given by factors (``low_rank_logits``, ``point_cloud_logits``) are projected in blocks of rows, with memory
+    O(n · block) for value and derivative: ``matrix`` is then a FactoredMatrix, for products, and ``log_matrix`` None.
+
     Under ``jax.vmap`` the matrices are solved in buckets of like difficulty (see ``lanes``), and none changes another's result.
 
     Args:
-        logits: S, [n, n], finite or −inf, n ≥ 2.
+        logits: S, [n, n], finite or −inf, n ≥ 2; or a FactoredLogits, finite.
         epsilon: scalar > 0, in the logits' units.
         tol: largest |row or column sum − 1| accepted; by default ``marginal_tolerance(n, dtype)``.
-        max_steps: most alternations and Newton steps together.
+        max_steps: most alternations and Newton steps together; for factors, most passes over the blocks, of which an alternation
+            is one and a Newton step has one for every step of conjugate gradients.
         init: column potential [n] to start from, e.g. of a neighbouring problem; default 0.
         method: "alternating" normalises rows and columns in turn, and shrinks the error by σ₂² a step in the end (theory.md
             1.5), so it crawls exactly where detail survives. "newton" takes damped Newton steps on the semi-dual down a
             schedule of ε. "auto" alternates while the rate it sees says that this will soon be done, and hands the rest to
-            Newton.
+            Newton. For factors it accelerates the alternation (Anderson).
 
     Returns:
         A SinkhornResult. Nothing is raised on values: whatever went wrong is in ``status``, with the errors to show for it.
@@ -90,7 +95,10 @@ def sinkhorn(
     >>> round(float(result.matrix[0, 0]), 4), bool(result.converged)
     (0.8808, True)
     """
-    logits, epsilon = _checked(logits, epsilon)
+    if isinstance(logits, FactoredLogits):
+        epsilon = _checked_epsilon(epsilon, logits.dtype)
+    else:
+        logits, epsilon = _checked(logits, epsilon)
     n, dtype = logits.shape[0], logits.dtype
     if method not in ("auto", "alternating", "newton"):
         raise ValueError(f'method must be "auto", "alternating" or "newton", got {method!r}')
@@ -99,11 +107,18 @@ def sinkhorn(
         raise ValueError(f"init must be a column potential of shape [{n}], got {list(start.shape)}")
     accepted = jnp.asarray(marginal_tolerance(n, dtype) if tol is None else tol, dtype)
 
-    fixed = jax.lax.stop_gradient((logits, epsilon, start, accepted))
-    iterate, feasible = _solve(*fixed, method=method, max_steps=max_steps, warm=init is not None)
-    limit = _limit(_scale(logits, epsilon), iterate.log_matrix, iterate.f, iterate.g)
-    result = _result(*limit, iterate.num_steps, accepted)
-    gave_up = (result.status == Status.STEP_LIMIT) & (iterate.num_steps < max_steps)
+    if isinstance(logits, FactoredLogits):
+        warm = None if init is None else start
+        matrix, num_steps = project_factored(logits, epsilon, warm, accepted, method=method, max_steps=max_steps)
+        f, g = matrix.row_potential - logits.row_shift / epsilon, matrix.col_potential - logits.col_shift / epsilon
+        row_error, col_error = (abs(sums - 1).max() for sums in matrix.sums())
+        result, feasible = _judged(matrix, None, f, g, row_error, col_error, num_steps, accepted), True
+    else:
+        fixed = jax.lax.stop_gradient((logits, epsilon, start, accepted))
+        iterate, feasible = _solve(*fixed, method=method, max_steps=max_steps, warm=init is not None)
+        limit = _limit(_scale(logits, epsilon), iterate.log_matrix, iterate.f, iterate.g)
+        result = _result(*limit, iterate.num_steps, accepted)
+    gave_up = (result.status == Status.STEP_LIMIT) & (result.num_steps < max_steps)
     status = jnp.where(gave_up, Status.STALLED, result.status)
     return result._replace(status=jnp.where(feasible, status, Status.INFEASIBLE))
 
@@ -162,10 +177,14 @@ def truncated_sinkhorn(
 
 def _checked(logits: ArrayLike, epsilon: ArrayLike) -> tuple[jax.Array, jax.Array]:
     logits = as_square(logits, "logits")
-    epsilon = jnp.asarray(epsilon, logits.dtype)
+    return logits, _checked_epsilon(epsilon, logits.dtype)
+
+
+def _checked_epsilon(epsilon: ArrayLike, dtype: DTypeLike) -> jax.Array:
+    epsilon = jnp.asarray(epsilon, dtype)
     if epsilon.ndim:
         raise ValueError(f"epsilon must be a scalar, got shape {list(epsilon.shape)}; batch with jax.vmap")
-    return logits, jnp.where(epsilon > 0, epsilon, jnp.nan)
+    return jnp.where(epsilon > 0, epsilon, jnp.nan)
 
 
 def _scale(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
@@ -175,9 +194,12 @@ def _scale(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
 
 
 def _result(log_matrix: jax.Array, f: jax.Array, g: jax.Array, num_steps: jax.Array, tol: ArrayLike) -> SinkhornResult:
-    shift = g.mean()  # (f + s, g − s) give the same matrix: mean(g) = 0 picks one, so that derivatives are unique
     matrix = jnp.exp(log_matrix)
-    row_error, col_error = marginal_errors(matrix)
+    return _judged(matrix, log_matrix, f, g, *marginal_errors(matrix), num_steps, tol)
+
+
+def _judged(matrix, log_matrix, f, g, row_error, col_error, num_steps, tol) -> SinkhornResult:
+    shift = g.mean()  # (f + s, g − s) give the same matrix: mean(g) = 0 picks one, so that derivatives are unique
     converged = (row_error <= tol) & (col_error <= tol)
     finite = jnp.isfinite(row_error) & jnp.isfinite(col_error)
     status = jnp.where(converged, Status.CONVERGED, jnp.where(finite, Status.STEP_LIMIT, Status.NOT_FINITE))
@@ -229,10 +251,10 @@ def _limit_jvp(primals, tangents):
     weighted = matrix * dscaled
     a, b = weighted.sum(1), weighted.sum(0)
 
-    # On V⊥ the operator is I − MᵀM. At a permutation all of V⊥ is null space and dM = 0 whatever dg is: eps on the diagonal keeps
-    # dg finite, and elsewhere changes it by eps/(1 − σ₂²) at most.
+    # On V⊥ the operator is I − MᵀM. Where the support falls apart, and at a permutation, it has null directions, along which
+    # dM = 0 whatever dg is: 16 eps on the diagonal keep rounding from feeding them, and change dg by 16 eps/(1 − σ₂²) elsewhere.
     def operator(x):
-        return (1 + eps) * x + x.mean() - matmul(matmul(matrix, x), matrix)
+        return (1 + 16 * eps) * x + x.mean() - matmul(matmul(matrix, x), matrix)
 
     def solve(operator, rhs):
         diagonal = jnp.maximum(1 - (matrix * matrix).sum(0), 0) + 1 / n + eps

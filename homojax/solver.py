@@ -163,7 +163,14 @@ def _spread(logits: jax.Array) -> jax.Array:
 def solve_spd(
     apply: Callable[[jax.Array], jax.Array], b: jax.Array, diagonal: jax.Array, *, rtol: ArrayLike, max_steps: int
 ) -> jax.Array:
-    """x [n] with ``apply(x) = b``, by conjugate gradients, to a residual of ``rtol`` times b's in the norm of the preconditioner.
+    """x [n] with ``apply(x) = b``: what ``conjugate_gradients`` returns first."""
+    return conjugate_gradients(apply, b, diagonal, rtol=rtol, max_steps=max_steps)[0]
+
+
+def conjugate_gradients(
+    apply: Callable[[jax.Array], jax.Array], b: jax.Array, diagonal: jax.Array, *, rtol: ArrayLike, max_steps: ArrayLike
+) -> tuple[jax.Array, jax.Array]:
+    """x [n] with ``apply(x) = b`` to a residual of ``rtol`` times b's in the norm of the preconditioner, and the steps taken.
 
     ``apply`` is symmetric and positive semidefinite, with b in its range; ``diagonal`` > 0 preconditions.
     """
@@ -185,4 +192,5 @@ def solve_spd(
 
     scaled = b / diagonal
     start = b @ scaled
-    return jax.lax.while_loop(unfinished, advance, (jnp.zeros_like(b), b, scaled, start, 0))[0]
+    x, *_, k = jax.lax.while_loop(unfinished, advance, (jnp.zeros_like(b), b, scaled, start, 0))
+    return x, k

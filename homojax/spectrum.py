@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.birkhoff import detail
+from homojax.birkhoff import center, detail
+from homojax.factored import FactoredMatrix
 from homojax.radius import decomposed_radius, spectral_radius
-from homojax.singular import spectral_norm
+from homojax.singular import largest_rayleigh_quotient, spectral_norm
 
 # Up to these n a decomposition is the faster way: LAPACK's, and on a GPU the batched one for singular values.
 _DENSE_SINGULAR_VALUES, _DENSE_EIGENVALUES = 32, 12
@@ -25,11 +26,15 @@ def detail_singular_values(matrix: ArrayLike) -> jax.Array:
     return jnp.linalg.svd(detail(matrix), compute_uv=False)[:-1]  # the last one belongs to the mean, and is 0
 
 
-def subdominant_singular_value(matrix: ArrayLike) -> jax.Array:
+def subdominant_singular_value(matrix: ArrayLike | FactoredMatrix) -> jax.Array:
     """σ₂(M) = ‖P M P‖₂: the largest share of a detail vector's norm that survives M. theory.md §0.
 
     On 𝔅ₙ it is ‖M − J‖₂ too; away from it ``distance_to_uniform`` is the larger of the two. To within ``rounding(n, dtype)`` of
     its size, certified at any n (see ``homojax.singular``). NaN where the matrix has a NaN or an infinity.
+
+    Of a FactoredMatrix it is found by products alone, some tens of passes: never above σ₂, and within 1e-8 (float64) or 3e-4
+    (float32) of its size of a singular value, for which only the random start vouches that it is the top one. NaN where 200
+    passes do not get there.
 
     First derivatives are finite everywhere. At a tie (J, permutations, symmetric designs) the one returned is the
     subgradient u vᵀ of one top singular pair (u, v) of P M P, of norm at most 1. Second derivatives exist only where
@@ -38,8 +43,27 @@ def subdominant_singular_value(matrix: ArrayLike) -> jax.Array:
     >>> round(float(subdominant_singular_value([[0.9, 0.1], [0.1, 0.9]])), 6)
     0.8
     """
+    if isinstance(matrix, FactoredMatrix):
+        return _subdominant_of_operator(matrix)
     matrix = detail(matrix)
     return spectral_norm(matrix) if len(matrix) > _DENSE_SINGULAR_VALUES else jnp.linalg.svd(matrix, compute_uv=False)[0]
+
+
+def _subdominant_of_operator(matrix: FactoredMatrix) -> jax.Array:
+    fixed = jax.lax.stop_gradient(matrix)
+    n, rtol = fixed.shape[0], float(jnp.finfo(fixed.dtype).eps) ** 0.55
+    _, col_sums = fixed.sums()
+
+    def gram(x):
+        """(PMP)ᵀ PMP x, in one pass."""
+        x = center(x)
+        return center(fixed.gram(x) - col_sums * ((col_sums @ x) / n))
+
+    start = center(jax.random.normal(jax.random.key(0), (n,), fixed.dtype))
+    v, missed = largest_rayleigh_quotient(gram, start, rtol, 200)
+    u = center(fixed @ v)
+    norm = jnp.linalg.norm(u)
+    return jnp.where(missed <= 2 * rtol, (u / jnp.where(norm > 0, norm, 1)) @ (matrix @ v), jnp.nan)
 
 
 def distance_to_uniform(matrix: ArrayLike) -> jax.Array:

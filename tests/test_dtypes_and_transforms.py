@@ -35,6 +35,7 @@ DEPTHS = np.array([1, 3])
 
 # name -> (function of arrays alone, one maker for each of them). Every argument is differentiated.
 TABLE = {
+    "balance": (hj.balance, logits),
     "birkhoff_distance": (hj.birkhoff_distance, share, share),
     "center": (hj.center, vector),
     "circulant": (hj.circulant, vector),
@@ -91,12 +92,19 @@ TABLE = {
     "sinkhorn alternating": (lambda s, e: hj.sinkhorn(s, 1 + e, method="alternating"), logits, share),
     "sinkhorn newton": (lambda s, e: hj.sinkhorn(s, 0.3 + e / 9, method="newton"), logits, share),
     "truncated_sinkhorn": (lambda s, e: hj.truncated_sinkhorn(s, e, 3), logits, share),
+    "low_rank_logits": (hj.low_rank_logits, matrix, matrix),
+    "point_cloud_logits": (hj.point_cloud_logits, matrix, matrix),
+    "sinkhorn of factors": (lambda q, k, e: hj.sinkhorn(hj.low_rank_logits(q, k), e), matrix, matrix, share),
+    "contraction_gap": (lambda m: hj.contraction_gap(jnp.log(m)), matrix),
+    "log_contraction_gap": (lambda m: hj.log_contraction_gap(jnp.log(m)), matrix),
     "detail_singular_values": (hj.detail_singular_values, matrix),
     "distance_to_uniform": (hj.distance_to_uniform, matrix),
     "subdominant_eigenvalue_modulus": (hj.subdominant_eigenvalue_modulus, matrix),
     "subdominant_singular_value": (hj.subdominant_singular_value, matrix),
 }
-RESULT_TYPES = {"Comparison", "MatrixCase", "StackCase", "SinkhornResult", "Status"}
+RESULT_TYPES = {
+    *("BalanceResult", "Comparison", "FactoredLogits", "FactoredMatrix", "MatrixCase", "StackCase", "SinkhornResult", "Status")
+}
 WITHOUT_ARRAYS = {
     "de_bruijn": lambda: hj.de_bruijn(2),
     "detail_basis": lambda: hj.detail_basis(4),
