@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 import homojax as hj
 import oracles
+import trained_oracle
 from homojax.support import total_support
 
 TRAINED = json.loads((Path(hj.__file__).parent / "data" / "trained_mhc_logits.json").read_text())
@@ -51,8 +52,19 @@ def test_one_raised_entry_of_a_three_by_three_has_a_closed_limit(k):
 @pytest.mark.parametrize("index", range(12))
 def test_trained_logits_project_to_what_many_digits_say(index):
     result = project_default(TRAINED_LOGITS[index], TRAINED["tau"], tol=1e-12)
-    assert result.converged and max(true_errors(result.matrix)) <= 1e-12
+    assert result.converged and result.num_steps <= 30 and max(true_errors(result.matrix)) <= 1e-12
     np.testing.assert_allclose(result.matrix, oracles.project(TRAINED_LOGITS[index], TRAINED["tau"]), atol=4e-12)
+
+
+def test_trained_composite_is_as_far_from_uniform_as_many_digits_say_and_alternation_is_not():
+    def distance(method):
+        solve = partial(hj.sinkhorn, tol=1e-12, method=method, max_steps=20_000)
+        result = jax.jit(jax.vmap(solve, (0, None)))(TRAINED_LOGITS, TRAINED["tau"])
+        return np.linalg.norm(hj.composite(result.matrix)[-1] - hj.uniform(4))
+
+    expected = float(trained_oracle.trained_composite_distance())
+    assert distance("auto") == pytest.approx(expected, rel=1e-10)
+    assert abs(distance("alternating") / expected - 1) > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -225,6 +237,23 @@ def test_a_mask_is_the_limit_of_very_negative_logits_and_so_is_its_derivative():
         assert float(value) == pytest.approx(float(near), abs=1e-9) and (by_logits[masked] == 0).all()
         np.testing.assert_allclose(by_logits, near_logits, atol=1e-8)
         assert float(by_epsilon) == pytest.approx(float(near_epsilon), abs=1e-8)
+
+
+def test_derivatives_are_right_where_the_support_falls_apart(dtype):
+    """I − MᵀM is then singular beyond the constants, and a pseudoinverse says what the derivative is (theory.md 1.6)."""
+    weights = np.random.default_rng(3).normal(size=(4, 4))
+    tol = 1e-13 if dtype == np.float64 else 3e-6
+    slope = jax.jit(jax.value_and_grad(lambda s: (weights.astype(dtype) * hj.sinkhorn(s, dtype.type(0.7), tol=tol).matrix).sum()))
+    exact = jax.jit(partial(hj.sinkhorn, tol=1e-14))
+    for logits in masked_logits(4, 60):
+        m = np.asarray(exact(logits, 0.7).matrix)
+        moved = m * np.eye(16).reshape(16, 4, 4) / 0.7  # by each logit in turn
+        a, b = moved.sum(2), moved.sum(1)
+        dg = (a @ m - b) @ np.linalg.pinv(np.eye(4) - m.T @ m, rcond=1e-12)
+        df = -a - dg @ m.T
+        expected = (weights * (moved + m * (df[:, :, None] + dg[:, None, :]))).sum((1, 2)).reshape(4, 4)
+        gradient = slope(logits.astype(dtype))[1]
+        np.testing.assert_allclose(gradient, expected, atol=1e-8 if dtype == np.float64 else 1e-4)
 
 
 # ---------------------------------------------------------------- symmetries
