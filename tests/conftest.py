@@ -4,6 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before it is loaded: its threads wait for each other where cores are busy
+
 import hypothesis
 import jax
 import numpy as np

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from threadpoolctl import threadpool_limits
 
 from homojax import layernorm
 from homojax.birkhoff import center, entropy, entropy_deficit, logit_spread
@@ -105,6 +106,9 @@ FLAGS = {
 CELL_DIMS = ("n", "epsilon", "seed")
 
 
+# XLA calls LAPACK matrix by matrix. OpenBLAS's own threads gain nothing at these sizes, and where cores are busy they wait for
+# each other: an SVD at n = 256 took 170 times as long.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def run_sweep(
     sweep: Sweep, store: str | Path | None = None, *, progress: Callable[[int, int, str], None] | None = None
 ) -> xr.Dataset:
