@@ -7,13 +7,16 @@ BIN := $(VENV)/bin
 # Tests run in two processes; more only pay with more cores.
 JOBS ?= 2
 
-.PHONY: demo test check notebook clean
+.PHONY: demo test slow check notebook clean
 
 demo: $(VENV)/.installed
 	$(BIN)/homojax sweep --config experiments/demo.toml --out runs/demo --overwrite
 
 test: $(VENV)/.installed-test
 	$(BIN)/pytest -n $(JOBS)
+
+slow: $(VENV)/.installed-test
+	$(BIN)/pytest -n $(JOBS) -m slow
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

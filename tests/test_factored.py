@@ -126,6 +126,7 @@ def test_a_far_off_origin_costs_no_digits():
     np.testing.assert_allclose(far, near, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_float32_resolves_corrections_of_large_potentials():
     x, y = np.random.default_rng(0).uniform(size=(2, 300, 2))
     exact = project(point_cloud_logits(x, y), 1e-3)
@@ -135,6 +136,7 @@ def test_float32_resolves_corrections_of_large_potentials():
     np.testing.assert_allclose(rounded.matrix.dense(), exact.matrix.dense(), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_batch_of_epsilons_is_each_of_them():
     logits, epsilons = low_rank_logits(*clouds(30, 3)), np.array([0.2, 1.0, 5.0])
     together = jax.jit(jax.vmap(hj.sinkhorn, (None, 0)))(logits, epsilons)
@@ -223,6 +225,7 @@ def test_derivatives_in_factors_and_epsilon_match_differences_and_dense_ones(sma
     assert forward == pytest.approx(along, rel=1e-7)
 
 
+@pytest.mark.slow
 def test_derivatives_of_point_clouds_match_differences(rng):
     scalar, (x, y), direction = scalar_of(rng, 30, point_cloud_logits), clouds(30, 2), rng.normal(size=(30, 2))
     by_x, by_y = jax.jit(jax.grad(scalar, (0, 1)))(x, y, 2.0)
@@ -230,6 +233,7 @@ def test_derivatives_of_point_clouds_match_differences(rng):
     assert (by_y * direction).sum() == pytest.approx(oracles.difference(lambda y: scalar(x, y, 2.0), y, direction), rel=1e-7)
 
 
+@pytest.mark.slow
 def test_second_derivatives_match_differences_of_first(rng):
     scalar, (queries, keys) = scalar_of(rng, 12, low_rank_logits), clouds(12, 2)
     slope = jax.jit(jax.grad(lambda e: scalar(queries, keys, e)))

@@ -6,6 +6,7 @@ import pytest
 import homojax as hj
 from homojax.lanes import in_buckets
 
+slow = pytest.mark.slow
 project = jax.jit(lambda s, e: hj.sinkhorn(s, e))
 
 
@@ -15,7 +16,7 @@ def wide(n, lanes):
     return rng.normal(size=(lanes, n, n)), rng.permutation(np.geomspace(0.02, 20, lanes))
 
 
-@pytest.mark.parametrize(("n", "lanes"), [(4, 1100), (16, 150), (64, 9)])
+@pytest.mark.parametrize(("n", "lanes"), [(4, 1100), pytest.param(16, 150, marks=slow), pytest.param(64, 9, marks=slow)])
 def test_what_a_lane_gets_does_not_depend_on_its_neighbours(n, lanes, dtype):
     logits, epsilon = (x.astype(dtype) for x in wide(n, lanes))
     batched = jax.jit(jax.vmap(hj.sinkhorn))

@@ -31,8 +31,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from homojax import sinkhorn
-from homojax.factored import point_cloud_logits
+from homojax import point_cloud_logits, sinkhorn
 
 FEATURES = 64
 TOL = 1e-4  # float32 promises 6e-5 at n = 16,384
@@ -100,7 +99,7 @@ def worst_error(x: np.ndarray, y: np.ndarray, epsilon: float, solution: Solution
 
 def report(rows: list[dict]) -> None:
     table = Table(title=f"float32, {FEATURES} features, errors ≤ {TOL:g} asked for", box=box.SIMPLE_HEAD, padding=0)
-    for column in ("n", "ε", "solver", "passes", "worst error", "time", "per pass", "compile", "peak memory", "× homojax"):
+    for column in ("n", "ε", "solver", "passes", "worst\nerror", "time", "per\npass", "compile", "peak\nmemory", "×\nhomojax"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
