@@ -192,5 +192,5 @@ def conjugate_gradients(
 
     scaled = b / diagonal
     start = b @ scaled
-    x, *_, k = jax.lax.while_loop(unfinished, advance, (jnp.zeros_like(b), b, scaled, start, 0))
+    x, *_, k = jax.lax.while_loop(unfinished, advance, (jnp.zeros_like(b), b, scaled, start, jnp.asarray(0)))
     return x, k

@@ -13,12 +13,13 @@ import json
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import ott
 import tyro
 from ott.geometry import geometry
 from ott.problems.linear import linear_problem
@@ -34,7 +35,7 @@ TOL = 1e-5
 LEAST, MOST = 0.2, 5.0  # ε, geometrically
 SIZES = [(16, 256), (64, 64)]  # n, batch
 UNROLLED = (20, 200)  # alternations
-Solver = Callable[[jax.Array, jax.Array], jax.Array]  # logits [n, n], ε -> matrix
+Solver = Callable[[jax.Array, jax.Array], Any]  # logits [n, n], ε -> matrix
 
 
 def main(out: Path = Path("runs/derivative.json"), repeats: int = 7, quick: bool = False) -> None:
@@ -72,7 +73,7 @@ def main(out: Path = Path("runs/derivative.json"), repeats: int = 7, quick: bool
     out.parent.mkdir(parents=True, exist_ok=True)
     about = {
         "jax": jax.__version__,
-        "ott": ott.__version__,
+        "ott": version("ott-jax"),
         "device": str(jax.devices()[0]),
         "tol": TOL,
         "epsilon": [LEAST, MOST],
@@ -80,7 +81,7 @@ def main(out: Path = Path("runs/derivative.json"), repeats: int = 7, quick: bool
     out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 
-def gradient_of(solve: Solver) -> Callable:
+def gradient_of(solve: Solver) -> Any:
     return jax.jit(jax.vmap(jax.grad(lambda logits, epsilon, weights: (weights * solve(logits, epsilon)).sum())))
 
 
@@ -116,11 +117,11 @@ def report(rows: list[dict]) -> None:
     Console().print(table)
 
 
-def sinkhorn_matrix(logits: jax.Array, epsilon: jax.Array, tol: float) -> jax.Array:
+def sinkhorn_matrix(logits: jax.Array, epsilon: jax.Array, tol: float) -> Any:
     return sinkhorn(logits, epsilon, tol=tol).matrix
 
 
-def unrolled_matrix(logits: jax.Array, epsilon: jax.Array, num_iters: int) -> jax.Array:
+def unrolled_matrix(logits: jax.Array, epsilon: jax.Array, num_iters: int) -> Any:
     return truncated_sinkhorn(logits, epsilon, num_iters).matrix
 
 
@@ -128,7 +129,7 @@ def ott_matrix(logits: jax.Array, epsilon: jax.Array, **solver_kwargs: float) ->
     """To the error that the projection's benchmark asks of it, with its implicit derivative."""
     implicit = implicit_differentiation.ImplicitDiff(solver_kwargs=solver_kwargs)
     solver = ott_sinkhorn.Sinkhorn(threshold=TOL / 4, max_iterations=20_000, implicit_diff=implicit)
-    problem = linear_problem.LinearProblem(geometry.Geometry(cost_matrix=-logits, epsilon=epsilon))
+    problem = linear_problem.LinearProblem(geometry.Geometry(cost_matrix=-logits, epsilon=epsilon))  # pyright: ignore[reportArgumentType]
     return solver(problem).matrix * logits.shape[0]
 
 

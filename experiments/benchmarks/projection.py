@@ -12,14 +12,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import ot.batch
-import ott
 import tyro
 from ott.geometry import geometry
 from ott.problems.linear import linear_problem
@@ -33,7 +33,7 @@ from homojax import sinkhorn
 
 TOL = 1e-5
 MAX_STEPS = 20_000  # for the rivals
-Solver = Callable[[jax.Array, jax.Array], jax.Array]  # logits [B, n, n], ε [B] -> matrices [B, n, n]
+Solver = Callable[[jax.Array, jax.Array], Any]  # logits [B, n, n], ε [B] -> matrices [B, n, n]
 
 
 class Grid(NamedTuple):
@@ -71,7 +71,7 @@ def main(
             print(rows[-1], flush=True)
     report(rows)
     out.parent.mkdir(parents=True, exist_ok=True)
-    versions = {"jax": jax.__version__, "ott": ott.__version__, "device": str(jax.devices()[0]), "tol": TOL}
+    versions = {"jax": jax.__version__, "ott": version("ott-jax"), "device": str(jax.devices()[0]), "tol": TOL}
     out.write_text(json.dumps({**versions, "rows": rows}, indent=1) + "\n")
 
 
@@ -113,12 +113,12 @@ def report(rows: list[dict]) -> None:
 
 
 @jax.jit
-def _homojax(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
+def _homojax(logits: jax.Array, epsilon: jax.Array) -> Any:
     return jax.vmap(lambda s, e: sinkhorn(s, e, tol=TOL).matrix)(logits, epsilon)
 
 
 @jax.jit
-def _alternation(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
+def _alternation(logits: jax.Array, epsilon: jax.Array) -> Any:
     return jax.vmap(lambda s, e: sinkhorn(s, e, tol=TOL, max_steps=MAX_STEPS, method="alternating").matrix)(logits, epsilon)
 
 
@@ -128,7 +128,7 @@ def _ott(momentum: bool) -> Solver:
     solver = ott_sinkhorn.Sinkhorn(threshold=TOL / 4, max_iterations=MAX_STEPS, **accelerated)
 
     def solve_one(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
-        problem = linear_problem.LinearProblem(geometry.Geometry(cost_matrix=-logits, epsilon=epsilon))
+        problem = linear_problem.LinearProblem(geometry.Geometry(cost_matrix=-logits, epsilon=epsilon))  # pyright: ignore[reportArgumentType]
         return solver(problem).matrix * logits.shape[0]
 
     return jax.jit(jax.vmap(solve_one))
