@@ -223,7 +223,7 @@ def _solve(logits, epsilon, start, tol, *, method, max_steps, warm) -> tuple[Ite
         iterate = jax.vmap(partial(alternate, max_steps=limit, patience=patience))(jax.vmap(_scale)(logits, epsilon), start, tol)
         if method != "alternating":
             go_on = jax.vmap(partial(newton, warm=warm, max_steps=max_steps))
-            left = ~(iterate.error <= tol).all()
+            left = ~(iterate.error <= tol / 2).all()
             iterate = jax.lax.cond(left, go_on, lambda *lanes: lanes[2], logits, epsilon, iterate, tol)
         return iterate, feasible
 

@@ -119,11 +119,12 @@ def newton(logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Arr
             center(1 - col_sums),
             jnp.maximum(diagonal - (matrix * matrix).sum(0), eps * diagonal),
             rtol=jnp.where(colder | rejected, jnp.inf, jnp.maximum(jnp.minimum(at.error, 0.1), 8 * eps / at.error)),
-            max_steps=n,
+            max_steps=10 * n,
         )
         step = jnp.where(colder, 0, center(jnp.where(rejected, -jnp.log(jnp.maximum(col_sums, tiny)), newton_step)))
         log_matrix, trial_matrix, row_sums, error = _normalise_rows(ratio * at.log_matrix + step[None, :])
-        keep = (colder | rejected | (row_sums.sum() < 0) | (error < at.error)) & jnp.isfinite(error)
+        descends = row_sums.sum() < -n * eps * jnp.maximum(abs(row_sums).max(), 1)
+        keep = (colder | rejected | descends | (error < at.error)) & jnp.isfinite(error)
 
         eased = damping * jnp.where(rejected, 1, jnp.where(error < 0.5 * at.error, 0.05, 0.3))
         next_damping = jnp.clip(jnp.where(keep, eased, jnp.maximum(8 * damping, 1e-3)), eps, 1e6)
@@ -138,7 +139,7 @@ def newton(logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Arr
     stage = jnp.where(near, epsilon, jnp.maximum(epsilon, _spread(logits) / 4))
     f, g = (jnp.where(near, potential, 0) for potential in (iterate.f, iterate.g))
     log_matrix, matrix, row_sums, error = _normalise_rows(logits / stage + f[:, None] + g[None, :])
-    done = iterate.error <= tol
+    done = iterate.error <= tol / 2
     begin = Iterate(log_matrix, f - row_sums, g, jnp.where(done, 0, error), iterate.num_steps)
     start = begin, matrix, stage, jnp.asarray(0.01, dtype), jnp.asarray(False), error, jnp.asarray(0)
     current, *_ = jax.lax.while_loop(unfinished, advance, start)

@@ -13,6 +13,7 @@ from ott.geometry.geometry import Geometry
 from ott.problems.linear.linear_problem import LinearProblem
 from ott.solvers.linear import sinkhorn as ott_sinkhorn
 from scipy.optimize import linear_sum_assignment
+from sklearn.datasets import load_digits
 
 import homojax as hj
 import oracles
@@ -128,6 +129,34 @@ def stubborn_logits(name):
 def test_near_permutations_converge_from_a_cold_start(name, method):
     result = jax.jit(jax.vmap(lambda s: hj.sinkhorn(s, 1.0, method=method)))(stubborn_logits(name))
     assert result.converged.all() and result.num_steps.max() <= 100
+
+
+def digit_logits(n, count):
+    """[count, n, n]: scaled dot products of handwritten digits, which fall into groups with links down to e^−60 between them."""
+    pixels = load_digits().data
+    pixels = (pixels - pixels.mean(0)) / (pixels - pixels.mean(0)).std()
+    rng = np.random.default_rng(n)
+    chosen = pixels[np.stack([rng.choice(len(pixels), n, replace=False) for _ in range(count)])]
+    return chosen @ chosen.swapaxes(1, 2) / 8
+
+
+def test_groups_with_links_of_every_strength_converge():
+    """Conjugate gradients cut off after n steps, and steps kept for a descent that was rounding, left 1 in 16 stalled."""
+    result = project_all(digit_logits(64, 24), np.geomspace(0.02, 1, 8))
+    assert result.converged.all() and result.num_steps.max() <= 100
+
+
+def test_alternations_that_end_just_within_the_tolerance_are_gone_on_from():
+    """The error that the iteration sees and that of the matrix differ by rounding."""
+    alternate = partial(hj.sinkhorn, tol=0.0, max_steps=64, method="alternating")
+    logits, epsilon = NORMAL.astype(np.float32), np.geomspace(0.05, 0.6, 60).astype(np.float32)
+    stopped = jax.jit(jax.vmap(jax.vmap(alternate, (None, 0)), (0, None)))(logits, epsilon)
+    error = np.maximum(stopped.row_error, stopped.col_error)
+    i, j = np.nonzero((error > 1e-6) & (error < 1e-3))
+    assert len(i) > 40
+    to_tolerance = jax.jit(jax.vmap(lambda s, e, tol: hj.sinkhorn(s, e, tol=tol)))
+    for above in (-1e-7, 0, 1e-7):
+        assert to_tolerance(logits[i], epsilon[j], error[i, j] * np.float32(1 + above)).converged.all()
 
 
 @pytest.mark.parametrize("method", METHODS)
