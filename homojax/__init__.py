@@ -25,22 +25,12 @@ from homojax.bounds import (
     doeblin_bound,
     frobenius_bounds,
     hilbert_bound,
+    isolated_unit_frontier,
     logit_budget,
     pinsker_bound,
     schatten_bounds,
 )
-from homojax.claims import (
-    MATRIX_LAWS,
-    Comparison,
-    MatrixCase,
-    StackCase,
-    matrix_case,
-    product_comparison,
-    residual_comparison,
-    stack_case,
-    turn_comparison,
-    verdict,
-)
+from homojax.claims import Claim, Comparison, verdict
 from homojax.depth import (
     amax_gain,
     composite,
@@ -76,10 +66,15 @@ from homojax.spectrum import (
     subdominant_eigenvalue_modulus,
     subdominant_singular_value,
 )
+from homojax.theory import CLAIMS
+from homojax.theory.matrix import MATRIX_LAWS, MatrixCase, matrix_case
+from homojax.theory.stack import StackCase, product_comparison, residual_comparison, stack_case, turn_comparison
 
 __all__ = [
+    "CLAIMS",
     "MATRIX_LAWS",
     "BalanceResult",
+    "Claim",
     "Comparison",
     "FactoredLogits",
     "FactoredMatrix",
@@ -118,6 +113,7 @@ __all__ = [
     "frobenius_bounds",
     "hilbert_bound",
     "isolated_unit",
+    "isolated_unit_frontier",
     "lazy_cycle",
     "lazy_hypercube",
     "log_contraction_gap",

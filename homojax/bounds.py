@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.birkhoff import detail, entropy_deficit, projective_diameter
+from homojax.birkhoff import detail, entropy_deficit, excess, projective_diameter
 from homojax.numerics import as_float, as_square, max_over_row_pairs, sqrt
 
 
@@ -101,6 +101,33 @@ def pinsker_bound(matrix: ArrayLike) -> jax.Array:
     0.2838
     """
     return sqrt(2 * jnp.maximum(entropy_deficit(matrix), 0))
+
+
+def isolated_unit_frontier(deficit: ArrayLike, n: int) -> jax.Array:
+    """σ₂ = t of the isolated-unit matrix (1 − t)J + t(1 ⊕ J_{n−1}) with this entropy deficit ΔH, in nats: 1 from t = 1 on.
+
+    Conjectured to be the largest σ₂ at a given deficit, for every n ≥ 2. By bisection, to the last bits; NaN for a negative
+    deficit. theory.md 2.3.
+
+    >>> round(float(isolated_unit_frontier(entropy_deficit([[0.75, 0.25], [0.25, 0.75]]), 2)), 6)
+    0.5
+    """
+    deficit = as_float(deficit)
+
+    def deficit_at(t):
+        corner, cross, rest = (n - 1) * t, -t, t / (n - 1)  # nM − 1 at 1, 2(n − 1) and (n − 1)² entries
+        return (excess(corner) + 2 * (n - 1) * excess(cross) + (n - 1) ** 2 * excess(rest)) / n
+
+    def halve(_, bracket):
+        low, high = bracket
+        middle = jnp.sqrt(low * high)
+        below = deficit_at(middle) < deficit
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    tiny, one = jnp.asarray(jnp.finfo(deficit.dtype).eps ** 2, deficit.dtype), jnp.ones((), deficit.dtype)
+    low, high = jax.lax.fori_loop(0, jnp.finfo(deficit.dtype).nmant + 10, halve, (tiny, one))
+    found = jnp.where(deficit >= deficit_at(one), 1, jnp.where(deficit > 0, (low + high) / 2, 0))
+    return jnp.where(deficit >= 0, found, jnp.nan)
 
 
 def logit_budget(retention: ArrayLike, depth: ArrayLike) -> jax.Array:

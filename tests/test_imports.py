@@ -10,9 +10,10 @@ import homojax
 ROOT = Path(homojax.__file__).parent
 STANDARD = {"__future__", "collections", "enum", "functools", "math", "typing"}
 FACES = {"__init__", "__main__"}  # the public names and the command: they sit in the core's folder and are not core
-CORE = {path.stem for path in ROOT.glob("*.py")} - FACES
+CORE = {path.stem for path in ROOT.glob("*.py")} - FACES | {"theory"}
+CORE_FILES = [*sorted(path for path in ROOT.glob("*.py") if path.stem in CORE), *sorted(ROOT.glob("theory/*.py"))]
 LAYERS = {
-    "core": ([path for path in sorted(ROOT.glob("*.py")) if path.stem in CORE], STANDARD | {"jax", "chex"}),
+    "core": (CORE_FILES, STANDARD | {"jax", "chex"}),
     "networks": (sorted(ROOT.glob("networks/**/*.py")), STANDARD | {"jax", "chex", "flax", "optax"}),
 }
 

@@ -19,15 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from homojax import layernorm
 from homojax.birkhoff import center, entropy, entropy_deficit, logit_spread
-from homojax.claims import (
-    MATRIX_LAWS,
-    StackCase,
-    matrix_case,
-    product_comparison,
-    residual_comparison,
-    turn_comparison,
-    verdict,
-)
+from homojax.claims import verdict
 from homojax.depth import amax_gain, composite, composite_doeblin_bound, effective_depth, lyapunov_exponents, measured_depth
 from homojax.lab.config import InputError, Sweep
 from homojax.lab.sources import Source, load_source
@@ -35,6 +27,8 @@ from homojax.lab.store import BlockStore, read_dataset, write_dataset
 from homojax.numerics import marginal_tolerance, matmul
 from homojax.sinkhorn import SinkhornResult, Status, sinkhorn, truncated_sinkhorn
 from homojax.spectrum import distance_to_uniform, subdominant_eigenvalue_modulus, subdominant_singular_value
+from homojax.theory.matrix import MATRIX_LAWS, matrix_case
+from homojax.theory.stack import StackCase, product_comparison, residual_comparison, turn_comparison
 
 NUM_PROBES = 8  # random detail vectors whose turn is measured; the largest is kept
 
