@@ -70,7 +70,7 @@ def _newton(log_matrix: jax.Array, max_steps: int) -> BalanceResult:
     tolerance = float(jnp.finfo(log_matrix.dtype).eps) ** 0.5
     finite = log_matrix > -jnp.inf
     span = jnp.where(finite, log_matrix, -jnp.inf).max() - jnp.where(finite, log_matrix, jnp.inf).min()
-    row_of = jnp.argsort(_heaviest_permutation(log_matrix))  # by column
+    row_of = jnp.argsort(heaviest_permutation(log_matrix))  # by column
 
     def unfinished(state):
         _, stage, size, num_steps = state
@@ -157,10 +157,13 @@ def _potentials(log_weights: jax.Array, forces: jax.Array) -> jax.Array:
     return jax.lax.fori_loop(0, n - 1, substitute, jnp.zeros(n, forces.dtype))
 
 
-def _heaviest_permutation(log_matrix: jax.Array) -> jax.Array:
+def heaviest_permutation(log_matrix: jax.Array) -> jax.Array:
     """The permutation with the largest sum of entries: [n] columns, one a row. −inf is taken where there is no other.
 
     Row after row finds the shortest augmenting path. Source: Kuhn (1955); Jonker and Volgenant (Computing 38, 1987).
+
+    >>> heaviest_permutation(jnp.array([[1.0, 3.0], [0.0, 1.0]])).tolist()
+    [1, 0]
     """
     n = log_matrix.shape[0]
     finite = log_matrix > -jnp.inf

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 import homojax as hj
 import oracles
 import trained_oracle
-from homojax.balance import _heaviest_permutation, balance
+from homojax.balance import heaviest_permutation, balance
 from homojax.gap import contraction_gap, log_contraction_gap
 
 TRAINED = np.array([layer["logits"] for layer in trained_oracle.TRAINED["layers"]]) / trained_oracle.TRAINED["tau"]
@@ -134,12 +134,12 @@ def test_balance_under_vmap_is_the_same_lane_by_lane(rng):
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 9, 20])
-def test_heaviest_permutation_is_scipys(n, rng):
+def testheaviest_permutation_is_scipys(n, rng):
     for _ in range(10):
         score = rng.normal(size=(n, n)) * 100
         score[rng.uniform(size=(n, n)) < 0.4] = -np.inf
         score[range(n), rng.permutation(n)] = rng.normal(size=n)
-        chosen = np.asarray(jax.jit(_heaviest_permutation)(score))
+        chosen = np.asarray(jax.jit(heaviest_permutation)(score))
         rows, cols = linear_sum_assignment(np.where(np.isneginf(score), 1e6, -score))
         assert sorted(chosen) == list(range(n))
         assert score[range(n), chosen].sum() == pytest.approx(score[rows, cols].sum(), rel=1e-12)
