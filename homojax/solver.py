@@ -138,7 +138,7 @@ def newton(logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Arr
     near = warm & (iterate.error < 0.1)
     stage = jnp.where(near, epsilon, jnp.maximum(epsilon, _spread(logits) / 4))
     f, g = (jnp.where(near, potential, 0) for potential in (iterate.f, iterate.g))
-    log_matrix, matrix, row_sums, error = _normalise_rows(logits / stage + f[:, None] + g[None, :])
+    log_matrix, matrix, row_sums, error = _normalise_rows(jnp.where(near, iterate.log_matrix, logits / stage))
     done = iterate.error <= tol / 2
     begin = Iterate(log_matrix, f - row_sums, g, jnp.where(done, 0, error), iterate.num_steps)
     start = begin, matrix, stage, jnp.asarray(0.01, dtype), jnp.asarray(False), error, jnp.asarray(0)
