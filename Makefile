@@ -4,8 +4,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { command -v $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Tests run in two processes; more only pay with more cores.
+# Tests run in two processes; more only pay with more cores. A file stays in one process, where its tests share what is compiled.
 JOBS ?= 2
+PYTEST = $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test slow check notebook clean
 
@@ -13,10 +14,10 @@ demo: $(VENV)/.installed
 	$(BIN)/homojax sweep --config experiments/demo.toml --out runs/demo --overwrite
 
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n $(JOBS)
+	$(PYTEST)
 
 slow: $(VENV)/.installed-test
-	$(BIN)/pytest -n $(JOBS) -m slow
+	$(PYTEST) -m slow
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -6,6 +6,12 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before it is loaded: its threads wait for each other where cores are busy
 
+# Compiling is most of what these tests do: neither a second run nor a process that a test starts need do it again.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"homojax-test-cache-{os.getuid()}")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
 import hypothesis
 import jax
 import numpy as np
@@ -13,11 +19,6 @@ import pytest
 
 jax.config.update("jax_enable_x64", True)
 
-# Compiling is most of what these tests do: a second run need not do it again.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    jax.config.update("jax_compilation_cache_dir", str(Path(tempfile.gettempdir()) / f"homojax-test-cache-{os.getuid()}"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 hypothesis.settings.register_profile("homojax", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis.settings.load_profile("homojax")

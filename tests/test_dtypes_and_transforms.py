@@ -150,27 +150,26 @@ def test_public_function_keeps_its_dtype_and_means_the_same_under_every_transfor
 
     @chex.assert_max_traces(n=1)
     def derivatives(args, tangents, key):
-        values, pullback = jax.vjp(floats, *args)
+        values, forward = jax.linearize(floats, *args)  # forward mode, and its transpose, around one evaluation
         cotangents = [jax.random.normal(jax.random.fold_in(key, i), v.shape, v.dtype) for i, v in enumerate(values)]
-        _, pushed = jax.jvp(floats, args, tangents)
-        forward = sum((c * p).sum() for c, p in zip(cotangents, pushed, strict=True))
-        return values, forward, pullback(cotangents)
+        pushed = sum((c * p).sum() for c, p in zip(cotangents, forward(*tangents), strict=True))
+        return values, pushed, jax.linear_transpose(forward, *args)(cotangents)
 
+    # Compiled once for each dtype, vmapped with its derivatives; what that is held against is one call after another, op by op,
+    # of the same numbers in float64. Only random draws are others with another dtype.
     chex.clear_trace_counter()  # it goes by the name of the function, here always the same
-    compiled = jax.jit(derivatives)
-    batched = jax.jit(jax.vmap(lambda *args: jax.tree.leaves(function(*args))))(*batch)
-    assert all(leaf.dtype == shape.dtype for leaf, shape in zip(batched, shapes, strict=True))
-    batched = [leaf for leaf in batched if jnp.issubdtype(leaf.dtype, jnp.floating)]  # numbers of steps may differ
-    for i, args in enumerate(lanes):  # other values, same shapes: no second trace
-        tangents = [jnp.asarray(rng.normal(size=np.shape(x)), dtype) for x in args]
-        values, forward, gradients = compiled(args, tangents, jax.random.fold_in(KEY, i))
-        routes = [values, *([floats(*args)] if i == 0 and dtype == np.float64 else [])]  # eager compiles op by op: once
-        for route in routes:
-            for value, lane in zip(route, batched, strict=True):
-                assert np.isfinite(value).all()
-                np.testing.assert_allclose(lane[i], value, rtol=close, atol=close)
+    batched = jax.jit(jax.vmap(derivatives))
+    directions = [jnp.asarray(rng.normal(size=x.shape), dtype) for x in batch]
+    values, forward, gradients = batched(batch, directions, jax.random.split(KEY, 3))
+    for i, args in enumerate(lanes):
+        alone = floats(*args if name == "sample_cosine" else [x.astype(np.float64) for x in args])
+        for value, lane in zip(alone, values, strict=True):
+            assert lane.dtype == dtype and np.isfinite(value).all()
+            np.testing.assert_allclose(lane[i], value, rtol=close, atol=close)
         if values:  # a verdict has none
-            terms = [np.asarray(g, float) * t for g, t in zip(gradients, tangents, strict=True)]
-            assert all(np.isfinite(g).all() and g.dtype == dtype for g in gradients) and any(np.any(g) for g in gradients)
-            error = abs(forward - sum(x.sum() for x in terms))
+            terms = [np.asarray(g[i], float) * t[i] for g, t in zip(gradients, directions, strict=True)]
+            assert all(np.isfinite(g[i]).all() and g.dtype == dtype for g in gradients)
+            assert any(np.any(g[i]) for g in gradients)
+            error = abs(forward[i] - sum(x.sum() for x in terms))
             assert error <= close * sum(abs(x).sum() for x in terms)
+    batched([x[::-1] for x in batch], directions, jax.random.split(KEY, 3))  # other values, same shapes: no second trace

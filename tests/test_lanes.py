@@ -7,7 +7,7 @@ import homojax as hj
 from homojax.lanes import in_buckets
 
 slow = pytest.mark.slow
-project = jax.jit(lambda s, e: hj.sinkhorn(s, e))
+batched = jax.vmap(hj.sinkhorn)  # its solver is jitted within: one compilation for each number of lanes
 
 
 def wide(n, lanes):
@@ -16,10 +16,16 @@ def wide(n, lanes):
     return rng.normal(size=(lanes, n, n)), rng.permutation(np.geomspace(0.02, 20, lanes))
 
 
-@pytest.mark.parametrize(("n", "lanes"), [(4, 1100), pytest.param(16, 150, marks=slow), pytest.param(64, 9, marks=slow)])
+@pytest.mark.parametrize(
+    ("n", "lanes", "dtype"),
+    [
+        (4, 1100, np.float64),
+        pytest.param(4, 1100, np.float32, marks=slow),
+        *(pytest.param(n, lanes, dtype, marks=slow) for n, lanes in ((16, 150), (64, 9)) for dtype in (np.float64, np.float32)),
+    ],
+)
 def test_what_a_lane_gets_does_not_depend_on_its_neighbours(n, lanes, dtype):
     logits, epsilon = (x.astype(dtype) for x in wide(n, lanes))
-    batched = jax.jit(jax.vmap(hj.sinkhorn))
     together, order = batched(logits, epsilon), np.random.default_rng(0).permutation(lanes)
     shuffled, part = batched(logits[order], epsilon[order]), batched(logits[: lanes // 3], epsilon[: lanes // 3])
     assert together.converged.all()
@@ -28,16 +34,16 @@ def test_what_a_lane_gets_does_not_depend_on_its_neighbours(n, lanes, dtype):
         np.testing.assert_allclose(getattr(shuffled, field), getattr(together, field)[order], atol=8 * eps)
     np.testing.assert_allclose(part.matrix, together.matrix[: lanes // 3], atol=2 * n * hj.marginal_tolerance(n, dtype))
     for i in (0, lanes // 2, lanes - 1):
-        alone = project(logits[i], epsilon[i])
+        alone = hj.sinkhorn(logits[i], epsilon[i])
         np.testing.assert_allclose(alone.matrix, together.matrix[i], atol=2 * n * hj.marginal_tolerance(n, dtype))
 
 
 def test_nested_batches_are_one_batch_and_keep_their_axes():
-    logits, epsilon = wide(4, 30)[0], np.geomspace(0.05, 5, 40)
-    grid = jax.jit(jax.vmap(jax.vmap(hj.sinkhorn, (None, 0)), (0, None)))(logits, epsilon)
-    across = jax.jit(jax.vmap(jax.vmap(hj.sinkhorn, (0, None)), (None, 0)))(logits, epsilon)
-    flat = jax.jit(jax.vmap(hj.sinkhorn))(np.repeat(logits, 40, 0), np.tile(epsilon, 30))
-    assert grid.matrix.shape == (30, 40, 4, 4) and across.matrix.shape == (40, 30, 4, 4)
+    logits, epsilon = wide(4, 25)[0], np.geomspace(0.05, 5, 44)
+    grid = jax.vmap(jax.vmap(hj.sinkhorn, (None, 0)), (0, None))(logits, epsilon)
+    across = jax.vmap(jax.vmap(hj.sinkhorn, (0, None)), (None, 0))(logits, epsilon)
+    flat = batched(np.repeat(logits, 44, 0), np.tile(epsilon, 25))
+    assert grid.matrix.shape == (25, 44, 4, 4) and across.matrix.shape == (44, 25, 4, 4)
     np.testing.assert_allclose(grid.matrix.reshape(-1, 4, 4), flat.matrix, atol=1e-11)
     np.testing.assert_allclose(across.matrix.swapaxes(0, 1), grid.matrix, atol=1e-11)
 
@@ -63,6 +69,6 @@ def test_batches_differentiate_like_their_lanes():
     slope = jax.grad(lambda s, e: (weights * hj.sinkhorn(s, e, tol=1e-13).matrix).sum(), (0, 1))
     by_logits, by_epsilon = jax.jit(jax.vmap(slope))(logits, epsilon)
     for i in (0, 299, 599):
-        alone = jax.jit(slope)(logits[i], epsilon[i])
+        alone = slope(logits[i], epsilon[i])
         np.testing.assert_allclose(by_logits[i], alone[0], rtol=1e-6, atol=1e-10)
         np.testing.assert_allclose(by_epsilon[i], alone[1], rtol=1e-6, atol=1e-10)
