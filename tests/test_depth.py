@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 import homojax as hj
 import oracles
+from homojax.depth import lyapunov_spectrum, transient_gain
 
 RNG = np.random.default_rng(11)
 STACKS = np.array([[oracles.permutation_mixture(RNG, 5, 4) for _ in range(8)] for _ in range(10)])
@@ -13,6 +14,7 @@ SIDES = ("columns", "rows") * 4  # alternating sides: rows let the mean into det
 TRUNCATED = np.array([[oracles.alternate(RNG.normal(size=(5, 5)), 0.05, 2, side) for side in SIDES] for _ in range(10)])
 TWO = np.array([[0.75, 0.25], [0.25, 0.75]])  # σ₂ = ½ exactly
 detail_composites = jax.jit(jax.vmap(hj.detail_composite))
+transient = jax.jit(transient_gain, static_argnums=1)
 
 
 def running_products(stack):
@@ -178,6 +180,103 @@ def test_lyapunov_exponents_agree_with_another_frame_when_long_and_sum_to_the_lo
 
 def test_lyapunov_exponents_are_minus_infinity_where_detail_is_lost():
     assert np.isneginf(hj.lyapunov_exponents(np.array([TWO, np.full((2, 2), 0.5), TWO]))).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_lyapunov_exponents_are_nan_where_a_layer_is_not_finite(bad):
+    stack = STACKS[0].copy()
+    stack[3, 1, 2] = bad
+    assert np.isnan(hj.lyapunov_exponents(stack)).all()
+
+
+# ---------------------------------------------------------------- standard errors of exponents
+
+
+def test_standard_errors_are_those_of_block_means_and_go_with_their_exponents(rng):
+    """Circulants of one Fourier basis: in Helmert's at n = 3 a layer scales the plane of detail, so both growths are log |ĉ|."""
+    weights = rng.dirichlet(np.ones(3), 83)
+    stack = weights[:, np.subtract.outer(range(3), range(3)) % 3]
+    exponents, errors = jax.jit(lyapunov_spectrum)(stack)
+    growth = np.log(abs(np.fft.fft(weights)[:, 1]))
+    np.testing.assert_allclose(exponents, growth.mean(), rtol=1e-12)
+    np.testing.assert_allclose(errors, growth[3:].reshape(8, 10).mean(1).std(ddof=1) / 8**0.5, rtol=1e-12)
+
+
+def test_exponents_with_errors_are_the_exponents(rng):
+    stack = np.array([oracles.alternate(m, 0.5, 200) for m in rng.normal(size=(60, 4, 4))])
+    exponents, errors = lyapunov_spectrum(stack, num_blocks=6)
+    np.testing.assert_array_equal(exponents, hj.lyapunov_exponents(stack))
+    assert (np.asarray(errors) > 0).all()
+
+
+def test_the_exponent_of_independent_two_by_twos_is_within_its_error_as_often_as_student_says():
+    """|2p − 1| uniform on [0, 1]: the exponent is −1 and its variance 1/L."""
+    seeds, layers = 4000, 256
+    p = np.random.default_rng(8).uniform(size=(seeds, layers))
+    stacks = np.stack([np.stack([p, 1 - p], -1), np.stack([1 - p, p], -1)], -2)
+    exponents, errors = jax.jit(jax.vmap(lyapunov_spectrum))(stacks)
+    assert np.mean(np.square(errors)) * layers == pytest.approx(1, rel=0.05)
+    for quantile, share in [(1.0, 0.6494), (2.3646, 0.95)]:  # of Student's t with 7 degrees of freedom
+        covered = (abs(exponents + 1) <= quantile * errors).mean()
+        assert abs(covered - share) < 4 * (share * (1 - share) / seeds) ** 0.5 + 0.005
+
+
+def test_exponents_of_a_shared_matrix_are_certain_of_the_log_eigenvalues():
+    matrix = oracles.symmetric_psd(np.random.default_rng(3), 5)
+    eigenvalues = np.sort(np.linalg.eigvalsh(matrix))[-2::-1]
+    exponents, errors = lyapunov_spectrum(np.array([matrix] * 2000))
+    np.testing.assert_allclose(exponents, np.log(eigenvalues), atol=3e-3)
+    assert np.max(errors) < 3e-3
+
+
+def test_errors_are_nan_where_an_exponent_is_minus_infinity_and_refused_of_fewer_layers_than_blocks():
+    exponents, errors = lyapunov_spectrum(np.array([TWO, np.full((2, 2), 0.5), TWO, TWO]), num_blocks=2)
+    assert np.isneginf(exponents).all() and np.isnan(errors).all()
+    for num_blocks in (1, 9):
+        with pytest.raises(ValueError, match="num_blocks"):
+            lyapunov_spectrum(STACKS[0], num_blocks=num_blocks)
+
+
+# ---------------------------------------------------------------- transients
+
+
+def test_the_transient_of_a_shared_normal_layer_is_one(dtype, rng):
+    for matrix in (oracles.symmetric_psd(rng, 5), rng.dirichlet(np.ones(5))[np.subtract.outer(range(5), range(5)) % 5]):
+        gain = transient(matrix.astype(dtype), 40)
+        assert gain.dtype == dtype
+        np.testing.assert_allclose(gain, 1, atol=2e-3 if dtype == np.float32 else 1e-11)
+
+
+def test_the_transient_is_the_ratio_of_powers_far_below_what_a_float_can_hold():
+    """Entries near J, so that 2000 layers leave about 1e-2693 of the detail."""
+    matrix = 1 / 3 + 0.05 * (np.array([[0.4, -0.1, -0.3], [0.2, 0.1, -0.3], [-0.6, 0.0, 0.6]]))
+    with oracles.mp.workdps(60):
+        a = oracles.mp.matrix(oracles.centring(3) @ matrix @ oracles.centring(3))
+        rate = max(abs(x) for x in oracles.mp.eig(a, left=False, right=False))
+        depths = (1, 2, 3, 10, 500, 2000)
+        expected = [float(max(oracles.mp.svd_r(a**depth, compute_uv=False)) / rate**depth) for depth in depths]
+        assert rate ** depths[-1] < oracles.mp.mpf("1e-2600")
+    gain = transient(matrix, 2000)
+    assert expected[-1] > 1.001
+    np.testing.assert_allclose(gain[np.array(depths) - 1], expected, rtol=1e-9)
+
+
+def test_the_transient_is_long_near_a_de_bruijn_walk(rng):
+    """The walk forgets nothing for two layers; with a tenth of it stopped, λ₂ = 0.1."""
+    walk = 0.9 * np.asarray(hj.de_bruijn(3)) + 0.1 * np.eye(8)
+    gain = np.asarray(transient(walk, 12))
+    power = [oracles.sigma2(np.linalg.matrix_power(walk, depth)) for depth in (1, 2)]
+    assert power[1] > 0.8 and gain.max() > 100
+    np.testing.assert_allclose(gain[:2], power / np.array([0.1, 0.01]), rtol=1e-3)  # λ₂ is defective: right to about eps^(1/3)
+    ordinary = oracles.permutation_mixture(rng, 8, 6)
+    assert 1 < transient(ordinary, 12).max() < 10
+
+
+def test_a_transient_is_refused_for_no_layers_and_nan_where_nothing_is_kept():
+    with pytest.raises(ValueError, match="depth"):
+        transient_gain(TWO, 0)
+    assert np.isnan(transient_gain(np.full((2, 2), 0.5), 2)).all()
+    assert np.isnan(transient_gain(np.full((2, 2), np.nan), 2)).all()
 
 
 def test_amax_gain_is_rows_forward_and_columns_backward(rng):
