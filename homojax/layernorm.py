@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,65 @@ def signal_to_noise(signal: ArrayLike, noise_std: ArrayLike) -> jax.Array:
     """
     signal = center(signal)
     return (signal**2).sum() / ((signal.shape[0] - 1) * jnp.asarray(noise_std, signal.dtype) ** 2)
+
+
+def normalise(
+    x: ArrayLike,
+    *,
+    axis: Literal["features", "units"] = "features",
+    kind: Literal["layer", "rms"] = "layer",
+    gain: ArrayLike | None = None,
+    shift: ArrayLike | None = None,
+    eps: ArrayLike = 0.0,
+) -> jax.Array:
+    """Layer or RMS normalisation of x [n, D], n units with D features each, or of one vector; the shape stays. theory.md 4.7.
+
+    Along "features", as networks do, each unit by itself; along "units", as the paper has it, each feature over the mixed axis.
+    "layer" subtracts the mean and divides by √(variance + eps), "rms" divides by √(mean square + eps): with eps = 0 the norms
+    become √D or √n. Then times ``gain`` plus ``shift``, scalars or vectors along the normalised axis. NaN where all is 0.
+
+    Raises:
+        ValueError: no such axis or kind, or x is neither a matrix nor a vector.
+
+    >>> normalise([[3.0, 1.0], [5.0, 5.5]]).tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
+    >>> normalise([1.0, -7.0], kind="rms", gain=5.0, shift=[0.0, 1.0]).tolist()
+    [1.0, -6.0]
+    """
+    x = as_float(x)
+    if axis not in ("features", "units") or kind not in ("layer", "rms"):
+        raise ValueError(f'axis must be "features" or "units" and kind "layer" or "rms", got {axis!r} and {kind!r}')
+    if x.ndim not in (1, 2):
+        raise ValueError(f"x must have shape [n, D] or be one vector, got {list(x.shape)}; batch with jax.vmap")
+    along_first = x.T if axis == "features" else x
+    along_first = center(along_first) if kind == "layer" else along_first
+    scale = sqrt((along_first**2).mean(0) + jnp.asarray(eps, x.dtype))
+    along_last = (along_first / jnp.where(scale > 0, scale, jnp.nan)).T
+    along_last = along_last if gain is None else along_last * jnp.asarray(gain, x.dtype)
+    along_last = along_last if shift is None else along_last + jnp.asarray(shift, x.dtype)
+    return along_last if axis == "features" else along_last.T
+
+
+def token_detail_bound(
+    tokens: ArrayLike, sigma2: ArrayLike, *, kind: Literal["layer", "rms"] = "layer", gain: ArrayLike | None = None
+) -> jax.Array:
+    """‖PN(MX)‖_F/√(nD) ≤ 2σ₂‖PX‖_F max|gain|/(√n ‖m‖): detail left once M ∈ 𝔅ₙ has mixed tokens and N normalised each.
+
+    X = ``tokens`` [n, D], m their mean, both centred over features for "layer"; N is ``normalise`` along "features", and P
+    removes its shift. For a row a of MX, ‖a/‖a‖ − m/‖m‖‖ ≤ 2‖a − m‖/(‖a‖ + ‖m‖) (Dunkl and Williams, 1964); M keeps m; and no
+    constant rows are nearer than the mean that P takes away. A share, no unit; without gain it says nothing above 1; ∞ at m = 0.
+    A token that all but cancels m reaches 1 − 1/n of it. theory.md 4.7.
+
+    >>> float(token_detail_bound([[1.0, 0.0], [3.0, 0.0]], 0.5, kind="rms"))  # 2 · ½ · √2/(√2 · 2)
+    0.5
+    """
+    tokens = as_float(tokens)
+    tokens = center(tokens.T).T if kind == "layer" else tokens
+    mean = sqrt((tokens.mean(0) ** 2).sum())
+    spread = sqrt((center(tokens) ** 2).mean(0).sum())
+    largest = 1 if gain is None else abs(jnp.asarray(gain, tokens.dtype)).max()
+    share = 2 * jnp.asarray(sigma2, tokens.dtype) * spread * largest / jnp.where(mean > 0, mean, 1)
+    return jnp.where(mean == 0, jnp.inf, share)
 
 
 def sample_cosine(key: jax.Array, signal: ArrayLike, noise_std: ArrayLike, num_samples: int) -> jax.Array:
@@ -85,6 +145,20 @@ def expected_cosine(snr: ArrayLike, d: ArrayLike) -> jax.Array:
     return jnp.where(valid, sqrt(2 * kappa / jnp.pi) * top * matmul(weights, integrand), jnp.nan)
 
 
+def cosine_range(snr: ArrayLike, d: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """√(κ/(κ + d + 2)) ≤ E cos θ ≤ √(κ/(κ + d − 1)), κ = d·SNR: (lower, upper), at every d ≥ 2; tends to equality for large κ.
+
+    Both from the integral in ``expected_cosine``: 1 − w² ≤ exp(−w²), w = sin φ, above; in w = tan φ, (1 + w²)⁻¹ ≥ exp(−w²) and
+    w²/(1 + w²) ≤ w², below. So E cos θ is within 2/(3√3 d) of √(SNR/(1 + SNR)). Scalars; NaN for SNR < 0. theory.md 4.3.
+
+    >>> [round(float(end), 3) for end in cosine_range(1.0, 10)]
+    [0.674, 0.725]
+    """
+    snr = as_float(snr)
+    kappa = snr * d
+    return sqrt(kappa / (kappa + d + 2)), sqrt(kappa / (kappa + d - 1))
+
+
 def asymptotic_cosine(snr: ArrayLike) -> jax.Array:
     """√(SNR/(1 + SNR)): the limit of E cos θ as d grows. theory.md 4.3.
 
@@ -123,6 +197,21 @@ def cosine_bound(snr: ArrayLike, d: ArrayLike, u: ArrayLike) -> jax.Array:
     return jnp.where(defined, bound, jnp.inf)
 
 
+def critical_cosine(d: ArrayLike, *, level: ArrayLike = 0.05) -> jax.Array:
+    """The cosine that a random direction exceeds with probability α = ``level``: where a level-α test detects. theory.md 4.5.
+
+    Scalars; √(d−1) cos θ/√(1 − cos² θ) is then Student's t with d − 1 degrees of freedom. NaN unless 0 < α < 1 and d > 1.
+
+    >>> round(float(critical_cosine(3, level=0.1)), 6)  # uniform height on the sphere
+    0.8
+    """
+    level = as_float(level)
+    d = jnp.asarray(d, level.dtype)
+    valid = (level > 0) & (level < 1) & (d > 1)
+    tau = _critical_ratio(jnp.where(valid, level, 0.05), jnp.where(valid, d, 2))
+    return jnp.where(valid, tau / jnp.sqrt(1 + tau**2), jnp.nan)
+
+
 def critical_snr(d: ArrayLike, *, level: ArrayLike = 0.05, power: ArrayLike = 0.95) -> jax.Array:
     """Least SNR at which a level-α test of cos θ against a random direction has this power; exact from 4.1. theory.md 4.5.
 
@@ -139,8 +228,7 @@ def critical_snr(d: ArrayLike, *, level: ArrayLike = 0.05, power: ArrayLike = 0.
     valid = (level > 0) & (level < 1) & (power > 0) & (power < 1) & (d >= 1)
     safe_d = jnp.where(valid & (d > 1), d, 2)
     safe_level, safe_power = jnp.where(valid, level, 0.05), jnp.where(valid, power, 0.95)
-    # sinh spans directions from 1e-9 to 1e9 radians off the equator with even relative resolution
-    threshold = jnp.sinh(_bisect(lambda y: 1 - _ray_cdf(jnp.sinh(y), 0, safe_d) - safe_level, -21.0, 21.0, level.dtype))
+    threshold = _critical_ratio(safe_level, safe_d)
     root_kappa = jnp.exp(_bisect(lambda y: safe_power - 1 + _ray_cdf(threshold, jnp.exp(y), safe_d), -14.0, 21.0, level.dtype))
     snr = jnp.where(d > 1, jnp.where(power <= level, 0, root_kappa**2 / safe_d), jnp.inf)
     return jnp.where(valid, snr, jnp.nan)
@@ -219,6 +307,12 @@ def _ray_cdf(tau: jax.Array, root_kappa: ArrayLike, d: jax.Array) -> jax.Array:
     density = jnp.exp(log_density) * lengths[:, None] * weights
     cdf = (density * ndtr(tau * radius - root_kappa)).sum() / density.sum()
     return jnp.where(d > 1, cdf, ndtr(-root_kappa))
+
+
+def _critical_ratio(level: jax.Array, d: jax.Array) -> jax.Array:
+    """τ = t/√(1 − t²) of the cosine t that a random direction exceeds with this probability; d > 1."""
+    # sinh spans directions from 1e-9 to 1e9 radians off the equator with even relative resolution
+    return jnp.sinh(_bisect(lambda y: 1 - _ray_cdf(jnp.sinh(y), 0, d) - level, -21.0, 21.0, level.dtype))
 
 
 def _bisect(decreasing, low: float, high: float, dtype) -> jax.Array:

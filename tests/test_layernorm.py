@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -6,6 +7,7 @@ from scipy.optimize import brentq
 
 import homojax as hj
 import oracles
+from homojax import layernorm
 
 FALSE_ALARM = 1e-3  # of each Kolmogorov-Smirnov or mean test, were the seeds not fixed
 DIMENSIONS = (2, 3, 15, 64, 1023)
@@ -261,3 +263,104 @@ def test_at_the_critical_depth_the_snr_has_fallen_to_the_critical_one(snr, sigma
 )
 def test_critical_depth_at_its_edges(snr, sigma2, d, depth):
     np.testing.assert_array_equal(hj.critical_depth(snr, sigma2, d), depth)
+
+
+# ---------------------------------------------------------------- normalisation
+
+
+def reference(x, axis, kind, eps=0.0):
+    """As torch.nn.LayerNorm and RMSNorm without parameters have it."""
+    x = x - x.mean(axis, keepdims=True) if kind == "layer" else x
+    return x / np.sqrt((x**2).mean(axis, keepdims=True) + eps)
+
+
+@pytest.mark.parametrize("kind", ["layer", "rms"])
+@pytest.mark.parametrize(("axis", "index"), [("units", 0), ("features", 1)])
+def test_normalise_is_layer_or_rms_norm_along_its_axis(axis, index, kind, rng, dtype):
+    x = rng.normal(size=(5, 3)).astype(dtype) + 2
+    gain, shift = rng.normal(size=(2, x.shape[index])).astype(dtype)
+    out = layernorm.normalise(x, axis=axis, kind=kind)
+    assert out.dtype == dtype
+    np.testing.assert_allclose(out, reference(x, index, kind), rtol=20 * np.finfo(dtype).eps, atol=20 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(np.sqrt((out**2).sum(index)), np.sqrt(x.shape[index]), rtol=1e-6)
+    along = (slice(None), None) if index == 0 else (None, slice(None))
+    expected = reference(x, index, kind, 0.1) * gain[along] + shift[along]
+    out = layernorm.normalise(x, axis=axis, kind=kind, gain=gain, shift=shift, eps=0.1)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+    one = layernorm.normalise(x[:, 0] if index == 0 else x[0], axis=axis, kind=kind, gain=2.0, shift=1.0)
+    np.testing.assert_allclose(one, np.take(2 * reference(x, index, kind) + 1, 0, 1 - index), rtol=1e-5, atol=1e-5)
+
+
+def test_normalise_has_nothing_to_say_of_a_row_without_detail():
+    x = np.array([[2.0, 2.0], [0.0, 0.0], [1.0, 3.0]])
+    np.testing.assert_array_equal(layernorm.normalise(x), [[np.nan] * 2, [np.nan] * 2, [-1, 1]])
+    np.testing.assert_array_equal(layernorm.normalise(x, kind="rms")[:2], [[1, 1], [np.nan] * 2])
+    np.testing.assert_array_equal(layernorm.normalise(x, eps=1.0)[:2], 0)
+    assert np.isfinite(jax.grad(lambda x: layernorm.normalise(x, eps=1e-5)[2, 0])(x)).all()
+
+
+@pytest.mark.parametrize("wrong", [{"axis": "rows"}, {"kind": "batch"}, {"x": np.ones((2, 2, 2))}, {"x": 1.0}])
+def test_normalise_refuses_what_it_does_not_know(wrong):
+    with pytest.raises(ValueError, match="must"):
+        layernorm.normalise(**{"x": np.ones((2, 2)), **wrong})
+
+
+def mixed_share(tokens, matrix, kind, gain=None, shift=None):
+    out = reference(matrix @ tokens, 1, kind)
+    out = out * (1 if gain is None else gain) + (0 if shift is None else shift)
+    return np.linalg.norm(out - out.mean(0)) / np.sqrt(out.size)
+
+
+@pytest.mark.parametrize("kind", ["layer", "rms"])
+def test_detail_of_normalised_tokens_is_within_its_bound_whatever_the_matrix(kind, rng):
+    for matrix in oracles.birkhoff_family(rng, 5, 4):
+        tokens = rng.normal(size=(5, 8)) * rng.choice([0.05, 1.0, 5.0]) + 2 * rng.normal(size=8)
+        gain, shift = rng.normal(size=(2, 8))
+        sigma2 = oracles.sigma2(matrix) + 1e-12
+        assert mixed_share(tokens, matrix, kind) <= layernorm.token_detail_bound(tokens, sigma2, kind=kind)
+        bound = layernorm.token_detail_bound(tokens, sigma2, kind=kind, gain=gain)
+        assert mixed_share(tokens, matrix, kind, gain, shift) <= bound
+
+
+@pytest.mark.parametrize("n", [3, 10, 100])
+def test_a_token_that_all_but_cancels_the_mean_comes_near_the_bound(n, rng):
+    """One token just beyond zero, the others alike: 1 − 1/n of 2σ₂‖PX‖_F/(√n‖m‖)."""
+    mean = rng.normal(size=6)
+    pattern = np.where(np.arange(n) == 0, -1 - 1e-9, (1 + 1e-9) / (n - 1))
+    matrix = oracles.lazy_permutation(rng, n, 0.4)
+    tokens = mean + np.outer(pattern, mean) / 0.4
+    share = mixed_share(tokens, matrix, "rms") / layernorm.token_detail_bound(tokens, 0.4, kind="rms")
+    assert share == pytest.approx(1 - 1 / n, rel=1e-6)
+
+
+def test_the_bound_of_tokens_without_a_mean_is_none():
+    tokens = np.array([[1.0, -1.0], [-1.0, 1.0]])
+    assert np.isposinf(layernorm.token_detail_bound(tokens, 0.5, kind="rms"))
+    assert layernorm.token_detail_bound(tokens + 1, 0.0, kind="rms") == 0
+
+
+# ---------------------------------------------------------------- mean cosine between two roots, critical cosine
+
+
+@pytest.mark.parametrize("d", [2, 3, 16, 64, 1000])
+def test_the_mean_cosine_lies_in_its_range_and_reaches_it_for_large_signals(d):
+    snrs = np.logspace(-6, 6, 25)
+    low, high = layernorm.cosine_range(snrs, d)
+    exact = np.array([oracles.expected_cosine(snr, d) for snr in snrs])
+    assert (low < exact).all() and (exact <= high * (1 + 1e-15)).all()
+    assert low[-1] / high[-1] > 1 - 1e-5
+    limit = np.sqrt(snrs / (1 + snrs))
+    assert (d * np.maximum(high - limit, limit - low)).max() <= 2 / (3 * np.sqrt(3)) + 1e-9
+
+
+@pytest.mark.parametrize("level", [0.2, 0.05, 1e-4])
+@pytest.mark.parametrize("d", [2, 3, 15, 1000])
+def test_critical_cosine_is_the_quantile_of_the_t_distribution(d, level):
+    quantile = stats.t.isf(level, d - 1) / np.sqrt(d - 1)
+    found = jax.jit(lambda d: layernorm.critical_cosine(d, level=level))(float(d))
+    assert found == pytest.approx(quantile / np.sqrt(1 + quantile**2), rel=1e-9)
+
+
+@pytest.mark.parametrize(("d", "level"), [(1, 0.05), (5, 0.0), (5, 1.0), (np.nan, 0.05), (5, np.nan)])
+def test_critical_cosine_at_its_edges(d, level):
+    assert np.isnan(jax.jit(lambda d, level: layernorm.critical_cosine(d, level=level))(jnp.asarray(d, float), level))
