@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -121,7 +121,8 @@ def _unit(x: jax.Array) -> jax.Array:
 
 def _mix(x: jax.Array, sigma2: ArrayLike, axis: int = -1) -> jax.Array:
     """M x with M = σ₂Π + (1 − σ₂)J, Π cyclic: ‖PMx‖ = σ₂‖Px‖ for every x."""
-    return sigma2 * jnp.roll(x, 1, axis) + (1 - sigma2) * x.mean(axis, keepdims=True)
+    mean = x.mean(axis, keepdims=True)
+    return mean + jnp.asarray(sigma2, x.dtype) * (jnp.roll(x, 1, axis) - mean)
 
 
 def _cosine(u: jax.Array, v: jax.Array) -> jax.Array:
@@ -269,7 +270,7 @@ def _norm(x: jax.Array) -> jax.Array:
     return sqrt((x**2).sum())
 
 
-def _token_detail(kind: str, affine: bool, case: NoiseCase) -> Comparison:
+def _token_detail(kind: Literal["layer", "rms"], affine: bool, case: NoiseCase) -> Comparison:
     # A normalised row is off by the rounding of its row before over its norm, which may be small against the rest.
     sigma2, gain, shift = case.kept[0], *((case.gain, case.shift) if affine else (None, None))
     mixed = _mix(case.tokens, sigma2, 0)
@@ -289,7 +290,9 @@ def _root_mean_square_gain(compare: Callable[[NoiseCase], Comparison]) -> Callab
     return mutant
 
 
-def _over_units(case: NoiseCase, kind: str, gain: jax.Array | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _over_units(
+    case: NoiseCase, kind: Literal["layer", "rms"], gain: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of one feature, mixed with σ₂ = kept⁸ and normalised over units: σ₂, the norm/√n of its detail, and rounding."""
     x, sigma2 = case.tokens[:, 0], case.kept[0] ** 8
     mixed = _mix(x, sigma2)
@@ -339,7 +342,7 @@ def _scaled(factor: Callable[[NoiseCase], ArrayLike], compare: Callable[[NoiseCa
     return _predicted(lambda case, comparison: comparison.greater * factor(case), compare)
 
 
-def _token_claim(kind: str, affine: bool) -> Claim:
+def _token_claim(kind: Literal["layer", "rms"], affine: bool) -> Claim:
     compare = partial(_token_detail, kind, affine)
     centred = ", centred over features" if kind == "layer" else ""
     gain, gain_latex = (" max|gain|", r"\,\max_k |g_k|") if affine else ("", "")
@@ -527,7 +530,10 @@ CLAIMS: tuple[Claim, ...] = (
         (_DETAIL, _NOISE, _MIXING),
         mutants=(("1/d² for 1/d", _scaled(lambda case: 1 / _dimension(case), _layers_limit)),),
     ),
-    *(_token_claim(kind, affine) for kind in ("layer", "rms") for affine in (False, True)),
+    _token_claim("layer", False),
+    _token_claim("layer", True),
+    _token_claim("rms", False),
+    _token_claim("rms", True),
     Claim(
         "4.7",
         "unit_layer_norm",
