@@ -171,14 +171,17 @@ def solve_spd(
 def conjugate_gradients(
     apply: Callable[[jax.Array], jax.Array], b: jax.Array, diagonal: jax.Array, *, rtol: ArrayLike, max_steps: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
-    """x [n] with ``apply(x) = b`` to a residual of ``rtol`` times b's in the norm of the preconditioner, and the steps taken.
+    """x [n] with ``apply(x) = b`` to a residual of ``rtol`` times b's, in the 2-norm and the preconditioner's; the steps taken.
+
+    The latter alone is all about parts whose ``diagonal`` is next to nothing, the former all about the others.
 
     ``apply`` is symmetric and positive semidefinite, with b in its range; ``diagonal`` > 0 preconditions.
     """
 
     def unfinished(state):
-        *_, size, k = state
-        return (size > rtol**2 * start) & (k < max_steps)
+        _, residual, _, size, k = state
+        reduced = (size <= rtol**2 * start) & (residual @ residual <= rtol**2 * (b @ b))
+        return ~reduced & (size > 0) & (k < max_steps)
 
     def advance(state):
         x, residual, direction, size, k = state
