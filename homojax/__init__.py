@@ -38,24 +38,31 @@ from homojax.depth import (
     detail_composite,
     effective_depth,
     lyapunov_exponents,
+    lyapunov_spectrum,
     measured_depth,
     suppression_ratios,
+    transient_gain,
 )
 from homojax.factored import FactoredLogits, FactoredMatrix, low_rank_logits, point_cloud_logits
 from homojax.gap import contraction_gap, log_contraction_gap
 from homojax.lab.config import InputError, Sweep
 from homojax.lab.sweep import run_sweep
+from homojax.lab.verify import Verification, verify
 from homojax.layernorm import (
     asymptotic_cosine,
     cosine_bound,
     cosine_cdf,
+    cosine_range,
+    critical_cosine,
     critical_depth,
     critical_snr,
     expected_cosine,
+    normalise,
     overlap,
     retained_cosine,
     sample_cosine,
     signal_to_noise,
+    token_detail_bound,
 )
 from homojax.numerics import marginal_tolerance, rounding
 from homojax.residual import residual_bound, residual_matrix, turn_angle, turn_bound
@@ -84,6 +91,7 @@ __all__ = [
     "StackCase",
     "Status",
     "Sweep",
+    "Verification",
     "amax_gain",
     "asymptotic_cosine",
     "balance",
@@ -95,6 +103,8 @@ __all__ = [
     "contraction_gap",
     "cosine_bound",
     "cosine_cdf",
+    "cosine_range",
+    "critical_cosine",
     "critical_depth",
     "critical_snr",
     "de_bruijn",
@@ -121,10 +131,12 @@ __all__ = [
     "logit_spread",
     "low_rank_logits",
     "lyapunov_exponents",
+    "lyapunov_spectrum",
     "marginal_errors",
     "marginal_tolerance",
     "matrix_case",
     "measured_depth",
+    "normalise",
     "overlap",
     "pinsker_bound",
     "point_cloud_logits",
@@ -145,10 +157,13 @@ __all__ = [
     "subdominant_eigenvalue_modulus",
     "subdominant_singular_value",
     "suppression_ratios",
+    "token_detail_bound",
+    "transient_gain",
     "truncated_sinkhorn",
     "turn_angle",
     "turn_bound",
     "turn_comparison",
     "uniform",
     "verdict",
+    "verify",
 ]

@@ -121,13 +121,17 @@ def isolated_unit_frontier(deficit: ArrayLike, n: int) -> jax.Array:
     def halve(_, bracket):
         low, high = bracket
         middle = jnp.sqrt(low * high)
-        below = deficit_at(middle) < deficit
+        below = deficit_at(middle) < fixed
         return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
+    fixed = jax.lax.stop_gradient(deficit)
     tiny, one = jnp.asarray(jnp.finfo(deficit.dtype).eps ** 2, deficit.dtype), jnp.ones((), deficit.dtype)
     low, high = jax.lax.fori_loop(0, jnp.finfo(deficit.dtype).nmant + 10, halve, (tiny, one))
-    found = jnp.where(deficit >= deficit_at(one), 1, jnp.where(deficit > 0, (low + high) / 2, 0))
-    return jnp.where(deficit >= 0, found, jnp.nan)
+    inside = (deficit > 0) & (deficit < deficit_at(one))
+    root = jnp.where(inside, (low + high) / 2, 0.5)
+    slope = jax.grad(deficit_at)(root)
+    root = root + jnp.where(inside, deficit - fixed, 0) / slope  # its derivative, by the implicit function theorem
+    return jnp.where(inside, root, jnp.where(deficit > 0, 1, jnp.where(deficit == 0, 0, jnp.nan)))
 
 
 def logit_budget(retention: ArrayLike, depth: ArrayLike) -> jax.Array:

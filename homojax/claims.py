@@ -71,7 +71,7 @@ class Claim(NamedTuple):
         return comparison.lesser if self.direction == "≥" else comparison.greater
 
     def judge(self, case: Any) -> tuple[Comparison, jax.Array]:
-        """The comparison and its verdict, int8 as of ``verdict``.
+        """The comparison, its fields of one shape, and its verdict, int8 as of ``verdict``.
 
         =, ~: violated where the two sides differ by more than the margin, holding where the difference and the margin together
         are within the ``resolution``, undecidable between.
@@ -80,25 +80,28 @@ class Claim(NamedTuple):
         applies = jnp.asarray(comparison.applies)
         for _, predicate in self.assumptions:
             applies = applies & predicate(case)
-        comparison = comparison._replace(applies=applies)
+        fields = (comparison.lesser, comparison.greater, comparison.margin, applies)
+        comparison = Comparison(*jnp.broadcast_arrays(*map(jnp.asarray, fields)))
         if self.direction not in ("=", "~"):
             return comparison, verdict(comparison)
-        apart = abs(jnp.asarray(comparison.lesser) - comparison.greater)
+        apart = abs(comparison.lesser - comparison.greater)
         decided = jnp.where(
             apart > comparison.margin, VIOLATED, jnp.where(apart + comparison.margin <= self.resolution, HOLDS, UNDECIDABLE)
         )
-        return comparison, jnp.where(applies, decided, NOT_APPLICABLE).astype(jnp.int8)
+        return comparison, jnp.where(comparison.applies, decided, NOT_APPLICABLE).astype(jnp.int8)
 
 
 def tightness(claim: Claim, comparison: Comparison) -> jax.Array:
     """lesser/greater: 1 where a bound is attained, above 1 where it is violated; for = and ~ the difference over the margin.
 
-    NaN where both sides are 0, and where the claim does not apply.
+    NaN where the claim does not apply, and where the margin leaves less than two digits of the greater side.
     """
-    lesser, greater = jnp.asarray(comparison.lesser), jnp.asarray(comparison.greater)
+    lesser, greater = comparison.lesser, comparison.greater
     if claim.direction in ("=", "~"):
-        lesser, greater = abs(lesser - greater), jnp.asarray(comparison.margin)
-    known = jnp.asarray(comparison.applies) & (greater > 0)
+        lesser, greater = abs(lesser - greater), comparison.margin
+    else:
+        greater = jnp.where(comparison.margin < 0.01 * greater, greater, 0)
+    known = comparison.applies & (greater > 0)
     return jnp.where(known, lesser / jnp.where(known, greater, 1), jnp.nan)
 
 

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 import homojax as hj
 import oracles
 import trained_oracle
-from homojax.balance import heaviest_permutation, balance
+from homojax.balance import balance, heaviest_permutation
 from homojax.gap import contraction_gap, log_contraction_gap
 
 TRAINED = np.array([layer["logits"] for layer in trained_oracle.TRAINED["layers"]]) / trained_oracle.TRAINED["tau"]

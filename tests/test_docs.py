@@ -10,6 +10,7 @@ from nbclient import NotebookClient
 
 import homojax
 from homojax import claims
+from homojax.theory import matrix as theory
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -39,24 +40,26 @@ def test_the_readme_pictures_and_links_exist():
     assert len(targets) >= 4 and all((ROOT / target).exists() for target in targets)
 
 
-def test_the_worked_example_of_a_claim_holds_and_is_attained(monkeypatch):
+def test_the_worked_example_of_a_claim_holds_is_attained_and_its_mutants_are_caught():
     import jax
     import jax.numpy as jnp
 
-    monkeypatch.setattr(claims, "MATRIX_LAWS", dict(claims.MATRIX_LAWS))
+    names = dict(vars(theory))
     (block,) = python_blocks("CONTRIBUTING.md")
-    exec(compile(block, "CONTRIBUTING.md", "exec"), vars(claims))
-    _, compare = claims.MATRIX_LAWS["trace"]
+    exec(compile(block, "CONTRIBUTING.md", "exec"), names)
+    trace = names["TRACE"]
 
-    def judge(logits):
-        return claims.verdict(compare(claims.matrix_case(logits, 0.5, homojax.sinkhorn(logits, 0.5).matrix)))
+    @jax.jit
+    @jax.vmap
+    def verdicts(logits, matrix):
+        case = homojax.matrix_case(logits, 0.5, matrix)
+        return trace.judge(case)[1], [mutant.judge(case)[1] for mutant in claims.mutants_of(trace)]
 
-    verdicts = jax.vmap(judge)(jax.random.normal(jax.random.key(0), (64, 5, 5)))
-    assert (verdicts == claims.HOLDS).all()
+    logits = jax.random.normal(jax.random.key(0), (64, 5, 5))
+    assert (verdicts(logits, jax.vmap(homojax.sinkhorn, (0, None))(logits, 0.5).matrix)[0] == claims.HOLDS).all()
     lazy = 0.3 * jnp.eye(5) + 0.7 * homojax.uniform(5)
-    attained = compare(claims.matrix_case(jnp.log(lazy), 1.0, lazy))
-    assert abs(attained.lesser - attained.greater) < 1e-12 and claims.verdict(attained) == claims.UNDECIDABLE
-    monkeypatch.delattr(claims, "_trace")
+    attained, mutants = verdicts(jnp.log(lazy)[None], lazy[None])
+    assert attained == claims.UNDECIDABLE and len(mutants) == 3 and sum(m == claims.VIOLATED for m in mutants) == 2
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)

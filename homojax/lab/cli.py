@@ -1,4 +1,4 @@
-"""The command line: ``homojax sweep``."""
+"""The command line: ``homojax sweep`` and ``homojax verify``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tyro.constructors import PrimitiveConstructorSpec
 
-from homojax.lab import report
+from homojax.lab import report, trial
 from homojax.lab.config import InputError, Sweep, load_sweeps, nearest, parse_grid
 from homojax.lab.sources import load_source
 from homojax.lab.store import RunFolder
 from homojax.lab.sweep import run_sweep
+from homojax.lab.verify import Verification, load_case, save_case, verify, worst_cases
 
-VERBS = {"sweep": "map the trap: over entropy × depth × n × seeds × noise × residual weight"}
+VERBS = {
+    "sweep": "map the trap: over entropy × depth × n × seeds × noise × residual weight",
+    "verify": "test the theory: every claim on many matrices; holds, violated, or undecidable; how tight",
+}
 
 GRID = PrimitiveConstructorSpec(
     nargs="*",
@@ -44,6 +48,22 @@ class SweepCommand:
     """Replace the run that is in that folder."""
 
 
+@dataclasses.dataclass(frozen=True)
+class VerifyCommand:
+    """Test the theory: every claim on many matrices. Writes zarr, a report, and the worst case of every violation.
+
+    Exits 0 if every theorem holds and every refuted claim was refuted again (with --mutants: if each was caught), else 1.
+    """
+
+    verification: tyro.conf.OmitArgPrefixes[Verification]
+    replay: Path | None = None
+    """Judge one saved case (.npz) again, in every precision, and do nothing else."""
+    out: Path = Path("runs/verify")
+    """Folder to write; it must not exist."""
+    overwrite: bool = False
+    """Replace the run that is in that folder."""
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: exits 0, or with one sentence on standard error and 2 for a mistake in what was asked, 1 for a failure."""
     args = list(sys.argv[1:] if args is None else args)
@@ -56,8 +76,10 @@ def main(args: Sequence[str] | None = None) -> None:
             console.print("\nhomojax VERB --help lists the options.")
         elif args[0] not in VERBS:
             raise InputError(f'there is no verb "{args[0]}": {nearest(args[0], VERBS)}')
-        else:
+        elif args[0] == "sweep":
             _sweep(args[1:], console)
+        elif not _verify(args[1:], console):
+            sys.exit(1)
     except InputError as error:
         errors.print(f"homojax: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
@@ -105,6 +127,36 @@ def _sweep(args: list[str], console: Console) -> None:
         report.print_tables(dataset, console)
     text = f"\nData, figures and report are in {out}/; open {out / 'report.html'} in a browser."
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _verify(args: list[str], console: Console) -> bool:
+    """Whether all is as theory.md says."""
+    command = tyro.cli(VerifyCommand, prog="homojax verify", args=args, default=VerifyCommand(Verification()))
+    jax.config.update("jax_enable_x64", True)
+    if command.replay is not None:
+        trial.print_replay(load_case(command.replay), console)
+        return True
+    verification, out = command.verification, command.out
+    folder = RunFolder(out, [f"verify {verification.digest}"], overwrite=command.overwrite)
+    matplotlib.use("agg")
+    with _progress(console) as progress:
+        task = progress.add_task("verify", total=None, doing="")
+        dataset = verify(
+            verification,
+            folder.part / "verify.zarr",
+            progress=lambda done, total, doing: progress.update(task, completed=done, total=total, doing=doing),
+        )
+        cases = {}
+        if not verification.mutants:
+            for claim, n, case in worst_cases(verification, dataset):
+                cases[claim, n] = f"violations/{claim}-{n}.npz"
+                save_case(case, folder.part / cases[claim, n])
+        trial.write_verification(dataset, cases, folder.part)
+    folder.finish()
+    as_expected = trial.print_verification(dataset, {key: out / path for key, path in cases.items()}, console)
+    text = f"\nData, cases and report are in {out}/; open {out / 'report.html'} in a browser."
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    return as_expected
 
 
 def _parse_sweeps(args: list[str]) -> list[SweepCommand]:

@@ -32,6 +32,28 @@ HALO = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
 MEASURED, BOUND, TYPICAL, WARNING = "#1b1b1b", "#0072b2", "#009e73", "#d55e00"  # told apart by the colour-blind too
 
 
+def tightness_map(ds: xr.Dataset) -> Figure:
+    """Claims × families: the best tightness of a verification, and where a claim is violated."""
+    bounds = ds.sel(claim=[d not in ("=", "~") for d in ds.direction.values])
+    if (ds.n > 2).any():
+        bounds = bounds.sel(n=bounds.n > 2)  # a 2 × 2 matrix attains nearly everything
+    best = bounds.tightness_best.max("n")
+    known = best.notnull().any("claim").values
+    best, violated = best[:, known], (bounds.violated.sum("n") > 0)[:, known]
+    fig, ax = plt.subplots(figsize=(3.2 + 0.36 * best.sizes["family"], 1.8 + 0.3 * best.sizes["claim"]), layout="constrained")
+    ax.set_facecolor("#e4e4e4")
+    image = ax.imshow(np.clip(best, 0, 1), vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    rows, cols = np.nonzero(violated.values)
+    ax.plot(cols, rows, "x", color=WARNING, markersize=8, markeredgewidth=2)
+    labels = [f"{number} {name}" for number, name in zip(bounds.number.values, bounds.claim.values, strict=True)]
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_xticks(range(best.sizes["family"]), best.family.values, rotation=60, ha="right")
+    ax.set(xlabel="family of cases", ylabel="claim")
+    ax.grid(False)
+    fig.colorbar(image, label="best tightness, lesser over greater side", shrink=0.8)
+    return fig
+
+
 def phase_diagram(ds: xr.Dataset) -> Figure:
     """ε × depth: the share of detail retained as measured, and the laws' contours where it falls to the retention asked."""
     retention = _config(ds)["retention"]

@@ -23,7 +23,7 @@ from homojax.lab import plots
 from homojax.lab.sweep import FLAGS, LAWS
 
 KS_FALSE_ALARM = 0.01  # chance, for a whole sweep, that a true law is rejected; a test can reject 4.1, and never prove it
-TEXT_COLUMNS = ("law", "statement")
+TEXT_COLUMNS = ("law", "claim", "statement", "status", "worst case", "precision", "verdict", "mutant", "caught in")
 SUMMARY_CAPTION = "medians; error: worst |row or column sum − 1|; L: depth in layers at which {retention:.0%} of detail is left"
 
 # figure -> (what it shows, claim)
@@ -132,14 +132,7 @@ def print_tables(ds: xr.Dataset, console: Console) -> None:
         (summary(ds), SUMMARY_CAPTION.format(retention=retention)),
         (law_table(ds), "undec.: undecidable, equal within the error of the matrix and of rounding"),
     ):
-        table = Table(caption=caption, caption_style="dim", caption_justify="left", box=box.SIMPLE_HEAD, padding=0)
-        for column in header:
-            left = column in TEXT_COLUMNS
-            table.add_column(column.replace("/", " /").replace(" ", "\n"), justify="left" if left else "right", no_wrap=True)
-        for row in rows:
-            style = "bold red" if _is_violated(header, row) else None
-            table.add_row(*row, style=style)
-        console.print(table)
+        print_table(header, rows, _violated(header, rows), caption, console)
 
 
 def write_figures(datasets: dict[str, xr.Dataset], folder: Path) -> list[tuple[str, str, bytes]]:
@@ -184,18 +177,30 @@ def write_report(datasets: dict[str, xr.Dataset], figures: list[tuple[str, str, 
             if name.startswith(f"{label}-") and name.removeprefix(f"{label}-").removesuffix(".png") in {*CAPTIONS, "truncation"}
         )
         config = json.loads(ds.attrs["config"])
+        what, laws = summary(ds), law_table(ds)
         retention, config = config["retention"], json.dumps(config, indent=1, ensure_ascii=False)
         sections.append(
             f"<section><h2>{html.escape(label)}</h2><p class=source>{html.escape(ds.attrs['source'])}</p>"
             f"<p>{html.escape(headline(ds))}</p>"
-            f"{pictures}<h3>What survives</h3>{_html_table(*summary(ds))}"
+            f"{pictures}<h3>What survives</h3>{html_table(*what, _violated(*what))}"
             f"<p class=source>{html.escape(SUMMARY_CAPTION.format(retention=retention))}</p>"
-            f"<h3>The laws</h3>{_html_table(*law_table(ds))}"
+            f"<h3>The laws</h3>{html_table(*laws, _violated(*laws))}"
             f"<details><summary>Run it again</summary><p>Data: <code>{html.escape(label)}.zarr</code> · config hash "
             f"<code>{ds.attrs['config_hash']}</code> · {html.escape(ds.attrs['dtype'])} on {html.escape(ds.attrs['device'])} · "
             f"{html.escape(ds.attrs['versions'])}</p><pre>{html.escape(config)}</pre></details></section>"
         )
-    path.write_text(_PAGE.substitute(sections="\n".join(sections)), "utf-8")
+    path.write_text(PAGE.substitute(title="homojax sweep", heading="The map of the trap", sections="\n".join(sections)), "utf-8")
+
+
+def print_table(header: list[str], rows: list[list[str]], wrong: list[bool], caption: str | None, console: Console) -> None:
+    """A table in the terminal, wrong rows (none, if that is empty) in red; texts to the left, numbers to the right."""
+    table = Table(caption=caption, caption_style="dim", caption_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    for column in header:
+        justify = "left" if column in TEXT_COLUMNS else "right"
+        table.add_column(column.replace("/", " /").replace(" ", "\n"), justify=justify, no_wrap=True)
+    for row, bad in zip(rows, wrong or [False] * len(rows), strict=True):
+        table.add_row(*(Text(cell) for cell in row), style="bold red" if bad else None)
+    console.print(table)
 
 
 def _counts(ds: xr.Dataset, laws) -> dict[str, int]:
@@ -224,37 +229,38 @@ def _depth(value: float) -> str:
     return "∞" if np.isinf(value) else f"{value:.3g}" if value < 1e4 else f"{value:.1e}"
 
 
-def _is_violated(header: list[str], row: list[str]) -> bool:
-    return row[header.index("viol.")] != "0"
+def _violated(header: list[str], rows: list[list[str]]) -> list[bool]:
+    return [row[header.index("viol.")] != "0" for row in rows]
 
 
-def _html_table(header: list[str], rows: list[list[str]]) -> str:
+def html_table(header: list[str], rows: list[list[str]], wrong: list[bool]) -> str:
+    """The same as HTML."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = "".join(
-        f"<tr{' class=violated' if _is_violated(header, row) else ''}>"
+        f"<tr{' class=violated' if bad else ''}>"
         + "".join(
             f"<td{' class=text' if column in TEXT_COLUMNS else ''}>{html.escape(cell)}</td>"
             for column, cell in zip(header, row, strict=True)
         )
         + "</tr>"
-        for row in rows
+        for row, bad in zip(rows, wrong or [False] * len(rows), strict=True)
     )
     return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-_PAGE = string.Template("""<!doctype html>
+PAGE = string.Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>homojax sweep</title>
+<title>$title</title>
 <style>
  body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
  h1 { font-size: 1.6rem } h2 { margin-top: 3rem; border-top: 1px solid #ddd; padding-top: 1.2rem } .source { color: #555 }
  figure { margin: 1.5rem 0 } img { max-width: 100%; height: auto } figcaption { color: #444; font-size: .92rem }
  .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums }
  th, td { padding: .25rem .7rem; border-bottom: 1px solid #e5e5e5; text-align: right } th { background: #f6f6f6 }
- td.text { text-align: left } tr.violated { background: #fdeaea; font-weight: 600 }
+ td.text { text-align: left } .bad { color: #a40000; font-weight: 600 } tr.violated { background: #fdeaea; font-weight: 600 }
  pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .82rem } code { font-size: .9em }
 </style></head><body>
-<h1>The map of the trap</h1>
+<h1>$heading</h1>
 <p>Each law's prediction beside its measurement. A comparison <em>holds</em> or is <em>violated</em> only where its slack
 exceeds the error that the matrix's missed sums and rounding can cause; equality, where a bound is attained, is
 <em>undecidable</em>.</p>

@@ -1,6 +1,6 @@
 """Every numbered claim of theory.md, one module a section: what they say, and how far both sides can be off."""
 
 from homojax.claims import Claim
-from homojax.theory import matrix, projection
+from homojax.theory import matrix, noise, projection, stack
 
-CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (*projection.CLAIMS, *matrix.CLAIMS)}
+CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (*projection.CLAIMS, *matrix.CLAIMS, *stack.CLAIMS, *noise.CLAIMS)}

@@ -117,11 +117,12 @@ def _pinsker(case: MatrixCase) -> Comparison:
 
 def _logit_budget(case: MatrixCase) -> Comparison:
     # Only differences of logits count: R is half their range once rows and columns are centred as far as that narrows it.
-    least = jnp.arctanh(jnp.clip(case.sigma2 - 3 * case.distance, 0, 1 - case.rounding))
+    # Where σ₂ is within its error of 1, artanh σ₂ may be anything.
     needed = jnp.arctanh(jnp.clip(case.sigma2, 0, 1 - case.rounding))
+    least, most = (jnp.arctanh(jnp.clip(case.sigma2 + off, 0, 1)) for off in (-3 * case.distance, 3 * case.distance))
     largest = jnp.minimum(_half_range(case.logits), _half_range(center(center(case.logits).T).T)) / case.epsilon
     off = 8 * jnp.finfo(case.logits.dtype).eps * (1 + abs(case.logits).max() / case.epsilon)
-    return Comparison(needed, largest, needed - least + off)
+    return Comparison(needed, largest, jnp.maximum(needed - least, most - needed) + off)
 
 
 def _half_range(x: jax.Array) -> jax.Array:
@@ -184,7 +185,7 @@ _lower1, _upper1, _lower4, _upper4 = _schatten(1, 0), _schatten(1, 1), _schatten
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         "1.7",
-        "truncated-norm",
+        "truncated_norm",
         "‖M‖₂ ≤ √(1 + r), r the row error, columns normalised last",
         r"\lVert M\rVert_2 \le \sqrt{1 + r}",
         "theory.md 1.7; interpolation of the 1- and ∞-norms (Riesz)",
