@@ -199,8 +199,9 @@ def test_trained_logits_are_the_twelve_that_ship():
     assert 0.02 <= cells.epsilon.min() < 0.03 and 15 < cells.epsilon.max() <= 20
 
 
-def test_sigma2_of_rising_logits_rises_with_epsilon_and_so_does_entropy():
-    logits, epsilon, _ = drawn("rising", 4, 200)
+@pytest.mark.parametrize("n", [4, 8])
+def test_sigma2_of_rising_logits_rises_with_epsilon_and_so_does_entropy(n):
+    logits, epsilon, _ = drawn("rising", n, 100)
     now, later = projected(logits, epsilon), projected(logits, 1.05 * epsilon)
     assert (oracles.sigma2(later) > oracles.sigma2(now) + 1e-4).all()
     assert (np.array([oracles.entropy_deficit(m) for m in later]) < [oracles.entropy_deficit(m) for m in now]).all()

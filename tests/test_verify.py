@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import homojax as hj
+import oracles
 from homojax.claims import HOLDS, UNDECIDABLE, VIOLATED, mutants_of
 from homojax.lab import verify as lab
 from homojax.lab.cli import main
@@ -19,6 +20,7 @@ from homojax.lab.verify import Verification
 QUIET = tuple(
     claim.name for claim in hj.CLAIMS.values() if claim.scope != "noise"
 )  # noise has its own tests: it compiles for long
+COUNTEREXAMPLES = Path(__file__).parent.parent / "docs" / "counterexamples"
 SMALL = Verification(QUIET, n=(4,), cells=1_000, stacks=120, depth=16)
 PAIRS = Verification(("hilbert", "doeblin", "logit_budget"), ("two-by-two", "symmetric-pair"), n=(2,), cells=60)
 ONE = Verification(claims=("doeblin", "pinsker"), families=("permutations", "uniform"), n=(2, 4), cells=60, stacks=0)
@@ -110,6 +112,15 @@ def test_sigma2_rises_with_epsilon_and_the_saved_case_says_so_again(capsys):
     assert code == 0 and "homojax verify --replay a/violations/sigma2_falls-4.npz" in out
     code, out, _ = said(capsys, "verify", "--replay", "a/violations/sigma2_falls-4.npz")
     assert code == 0 and "float64" in out and "violated" in out
+
+
+@pytest.mark.parametrize("n", [3, 4, 8])
+def test_the_committed_counterexamples_to_a_monotone_sigma2_are_ones(n):
+    case = lab.load_case(COUNTEREXAMPLES / f"sigma2_falls-{n}.npz")
+    cold, hot = (oracles.alternate(case.arrays["logits"], r * float(case.arrays["epsilon"]), 20_000) for r in (1, 1.25))
+    assert max(abs(m.sum(axis) - 1).max() for m in (cold, hot) for axis in (0, 1)) < 1e-9
+    assert oracles.sigma2(hot) > oracles.sigma2(cold) + 0.01
+    assert oracles.entropy_deficit(hot) < oracles.entropy_deficit(cold)
 
 
 def test_a_refuted_claim_that_is_not_refuted_is_a_failure():

@@ -73,6 +73,7 @@ def _plane_order(n: int) -> int | None:
 _ANY = _Sizes(lambda n: n >= 2, "n ≥ 2")
 _TWO = _Sizes(lambda n: n == 2, "n = 2")
 _FOUR = _Sizes(lambda n: n == 4, "n = 4")
+_FOURS = _Sizes(lambda n: n >= 4 and n % 4 == 0, "a multiple of 4")
 _BITS = _Sizes(lambda n: n >= 2 and n & (n - 1) == 0, "a power of 2, n ≥ 2")
 _TWO_BITS = _Sizes(lambda n: n >= 4 and n & (n - 1) == 0, "a power of 2, n ≥ 4")
 _IMAGES = _Sizes(lambda n: 2 <= n <= 1797, "2 ≤ n ≤ 1797, the number of images")
@@ -249,10 +250,12 @@ def _trained_mhc(rng, n, count):
     return logits[rng.integers(len(logits), size=count)], _log_uniform(rng, 0.02, 20, count)
 
 
-@_projected("rising", "logits whose σ₂ rises with ε although entropy rises, a little perturbed (theory.md 1.4)", _FOUR)
+@_projected("rising", "logits whose σ₂ rises with ε although entropy rises, a little perturbed (theory.md 1.4)", _FOURS)
 def _rising(rng, n, count):
+    """Every unit of a 4 × 4 example n/4 times over: M ⊗ J has the σ₂ of M."""
     found = np.array([[2.7, 2.7, 9.3, -14.7], [5.2, 3.2, -11.5, 3.1], [2.7, -14.7, 9.3, 2.7], [-10.6, 8.9, -7.1, 8.8]])
-    return found + 0.1 * rng.standard_normal((count, n, n)), rng.uniform(1.2, 2, count)
+    copies = np.kron(found, np.ones((n // 4, n // 4)))
+    return copies + 0.1 * rng.standard_normal((count, n, n)), rng.uniform(1.2, 2, count)
 
 
 # ---------------------------------------------------------------- matrices

@@ -33,8 +33,11 @@ MEASURED, BOUND, TYPICAL, WARNING = "#1b1b1b", "#0072b2", "#009e73", "#d55e00"  
 
 
 def tightness_map(ds: xr.Dataset) -> Figure:
-    """Claims × families: the best tightness of a verification, and where a claim is violated."""
-    bounds = ds.sel(claim=[d not in ("=", "~") for d in ds.direction.values])
+    """Claims about matrices × families: the best tightness of a verification, and where a claim is violated."""
+    bounds = ds.sel(
+        claim=[d not in ("=", "~") and s != "noise" for d, s in zip(ds.direction.values, ds.scope.values, strict=True)]
+    )
+    bounds = bounds if bounds.sizes["claim"] else ds  # of equalities, or signals, alone: better than nothing
     if (ds.n > 2).any():
         bounds = bounds.sel(n=bounds.n > 2)  # a 2 × 2 matrix attains nearly everything
     best = bounds.tightness_best.max("n")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -105,11 +105,11 @@ class Unit(NamedTuple):
     scope: str  # "matrix" (with the claims of scope projection where there are logits), "stack" or "noise"
     family: str
     n: int
-    count: int
+    cells: int
     block: int  # cells computed together
 
     def blocks(self) -> int:
-        return -(-self.count // self.block)
+        return -(-self.cells // self.block)
 
 
 def chosen_claims(names: tuple[str, ...]) -> list[Claim]:
@@ -168,7 +168,7 @@ def verify(
             return found
         blocks = BlockStore(store, verification.digest)
     units = list(_units(verification))
-    total, done, results = sum(unit.count for unit in units), 0, []
+    total, done, results = sum(unit.cells for unit in units), 0, []
     for unit in units:
         parts = []
         for block in range(unit.blocks()):
@@ -181,7 +181,7 @@ def verify(
                 if blocks:
                     blocks.save(key, part)
             parts.append(part)
-            done += min(unit.block, unit.count - block * unit.block)
+            done += min(unit.block, unit.cells - block * unit.block)
         results.append(_merge(parts))
     if progress:
         progress(total, total, "done")
@@ -314,12 +314,13 @@ def _units(verification: Verification) -> Iterator[Unit]:
     for scope, needs, total, entries, layers in wanted:
         if not (scopes & needs and total and places):
             continue
-        share = -(-total // len(places))
+        constant = ("uniform", "identity")  # all cells are one: two do
+        share = -(-total // max(1, sum(family.name not in constant for family, _ in places)))
         for n in verification.n:  # all of one n together: they share their compiled programs
             block = max(2, min(share, entries // (n * n * layers), 2**13))
             for family, size in places:
                 if size == n:
-                    count = min(share, 2) if family.name in ("uniform", "identity") else share
+                    count = min(share, 2) if family.name in constant else share
                     yield Unit(scope, family.name, n, count, block + block % 2)
     if "noise" in scopes and verification.signals and (not verification.families or NOISE in verification.families):
         share = -(-verification.signals // len(NOISE_SIZES))
@@ -340,12 +341,12 @@ def _draw(verification: Verification, unit: Unit, block: int) -> dict[str, np.nd
     draw = FAMILIES[unit.family].draw
 
     def rounded(x):
-        return None if x is None else np.asarray(x, verification.dtype).astype(np.float64)
+        return np.asarray(x, verification.dtype).astype(np.float64)
 
     if unit.scope == "matrix":
         cells = draw(rng, n, size)
-        arrays = {"logits": rounded(cells.logits), "epsilon": rounded(cells.epsilon), "matrix": rounded(cells.matrix)}
-        return {key: x for key, x in arrays.items() if x is not None}
+        arrays = {"logits": rounded(cells.logits), "epsilon": rounded(cells.epsilon)}
+        return arrays if cells.matrix is None else {**arrays, "matrix": rounded(cells.matrix)}
     half, depth = size // 2, verification.depth
     cells = draw(rng, n, half * depth + size - half)
     matrices = _projected(cells, verification.dtype)
@@ -366,8 +367,8 @@ def _projected(cells: Cells, dtype: str) -> np.ndarray:
 
 @jax.jit
 @jax.vmap
-def _project(logits, epsilon):
-    return sinkhorn(logits, epsilon).matrix
+def _project(logits, epsilon) -> jax.Array:
+    return cast(jax.Array, sinkhorn(logits, epsilon).matrix)  # no factors here
 
 
 _sigma2 = jax.jit(jax.vmap(subdominant_singular_value))
@@ -413,7 +414,7 @@ def _compare(scope: str, claims: tuple[Claim, ...], arrays: dict[str, np.ndarray
 def _judge_block(verification: Verification, unit: Unit, block: int) -> dict[str, np.ndarray]:
     """Per claim of the unit: verdicts [4], tightness of every comparison, and the least slack and its cell."""
     cells = _draw(verification, unit, block)
-    used = min(unit.block, unit.count - block * unit.block)
+    used = min(unit.block, unit.cells - block * unit.block)
     part: dict[str, np.ndarray] = {}
     for scope in ("matrix", "projection") if unit.scope == "matrix" else (unit.scope,):
         claims = _claims(verification, scope)
@@ -477,7 +478,7 @@ def _merge(parts: list[dict[str, np.ndarray]]) -> dict[str, dict[str, float]]:
     """claim -> what the Dataset has of it, over the blocks of a unit."""
     merged = {}
     for name in {key.rsplit("/", 1)[0] for key in parts[0]}:
-        verdicts = sum(part[f"{name}/verdicts"] for part in parts)
+        verdicts = np.sum([part[f"{name}/verdicts"] for part in parts], axis=0)
         tight = np.concatenate([part[f"{name}/tightness"] for part in parts])
         worst = min((part[f"{name}/worst"] for part in parts), key=lambda w: w[0])
         known = tight[np.isfinite(tight)]

@@ -435,6 +435,7 @@ CLAIMS: tuple[Claim, ...] = (
         "→",
         _cosine_limit,
         (_DETAIL, _NOISE),
+        status="conjecture",
         mutants=(("1/d² for 1/d", _scaled(lambda case: 1 / _dimension(case), _cosine_limit)),),
     ),
     Claim(
@@ -463,6 +464,7 @@ CLAIMS: tuple[Claim, ...] = (
         "→",
         _overlap_limit,
         (_DETAIL, _NOISE),
+        status="conjecture",
         mutants=(("1/d² for 1/d", _scaled(lambda case: 1 / _dimension(case), _overlap_limit)),),
     ),
     Claim(
@@ -503,6 +505,7 @@ CLAIMS: tuple[Claim, ...] = (
         "→",
         _critical_limit,
         (_NOISE,),
+        status="conjecture",
         mutants=(("1/(d−2)² for 1/(d−2)", _scaled(lambda case: 1 / max(_dimension(case) - 2, 1), _critical_limit)),),
     ),
     Claim(
@@ -528,6 +531,7 @@ CLAIMS: tuple[Claim, ...] = (
         "→",
         _layers_limit,
         (_DETAIL, _NOISE, _MIXING),
+        status="conjecture",
         mutants=(("1/d² for 1/d", _scaled(lambda case: 1 / _dimension(case), _layers_limit)),),
     ),
     _token_claim("layer", False),
