@@ -80,9 +80,13 @@ TABLE = {
     "asymptotic_cosine": (hj.asymptotic_cosine, share),
     "cosine_bound": (lambda snr, d, u: hj.cosine_bound(snr, 50 * d, u), share, share, share),
     "cosine_cdf": (lambda t, snr: hj.cosine_cdf(t, snr, 9), share, share),
+    "cosine_range": (lambda snr, d: hj.cosine_range(snr, 9 * d), share, share),
+    "critical_cosine": (lambda level: hj.critical_cosine(9, level=level / 3), share),
     "critical_depth": (lambda snr, s, p: hj.critical_depth(100 * snr, s, 50, level=0.1, power=p), share, share, share),
     "critical_snr": (lambda level, power: hj.critical_snr(9, level=level / 9, power=power), share, share),
     "expected_cosine": (lambda snr, d: hj.expected_cosine(snr, 9 * d), share, share),
+    "normalise": (hj.normalise, matrix),
+    "token_detail_bound": (hj.token_detail_bound, logits, share),
     "overlap": (hj.overlap, share, share),
     "retained_cosine": (lambda *x: hj.retained_cosine(*x[:2], 9, x[2]), share, share, share),
     "sample_cosine": (lambda x, nu: hj.sample_cosine(KEY, x, nu, 5), vector, share),
@@ -106,7 +110,18 @@ TABLE = {
     "subdominant_singular_value": (hj.subdominant_singular_value, matrix),
 }
 RESULT_TYPES = {
-    *("BalanceResult", "Comparison", "FactoredLogits", "FactoredMatrix", "MatrixCase", "StackCase", "SinkhornResult", "Status")
+    *(
+        "CLAIMS",
+        "Claim",
+        "BalanceResult",
+        "Comparison",
+        "FactoredLogits",
+        "FactoredMatrix",
+        "MatrixCase",
+        "StackCase",
+        "SinkhornResult",
+        "Status",
+    )
 }
 WITHOUT_ARRAYS = {
     "de_bruijn": lambda: hj.de_bruijn(2),

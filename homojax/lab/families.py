@@ -73,7 +73,7 @@ def _plane_order(n: int) -> int | None:
 _ANY = _Sizes(lambda n: n >= 2, "n ≥ 2")
 _TWO = _Sizes(lambda n: n == 2, "n = 2")
 _FOUR = _Sizes(lambda n: n == 4, "n = 4")
-_FOURS = _Sizes(lambda n: n >= 4 and n % 4 == 0, "a multiple of 4")
+_FOURS = _Sizes(lambda n: n >= 4 and n % 4 == 0, "n a multiple of 4")
 _BITS = _Sizes(lambda n: n >= 2 and n & (n - 1) == 0, "a power of 2, n ≥ 2")
 _TWO_BITS = _Sizes(lambda n: n >= 4 and n & (n - 1) == 0, "a power of 2, n ≥ 4")
 _IMAGES = _Sizes(lambda n: 2 <= n <= 1797, "2 ≤ n ≤ 1797, the number of images")
