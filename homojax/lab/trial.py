@@ -58,7 +58,7 @@ def mutant_table(ds: xr.Dataset) -> tuple[list[str], list[list[str]]]:
     rows = []
     for name in ds.claim.values:
         violated = ds.violated.sel(claim=name)
-        at = violated.sum("n")
+        at = violated.sum("n").values
         caught = str(ds.family.values[int(at.argmax())]) if int(at.max()) else "not caught"
         judged = int((ds.violated + ds.undecidable + ds.holds).sel(claim=name).sum())
         rows.append([str(ds.number.sel(claim=name).item()), str(name), f"{judged:,}", f"{int(violated.sum()):,}", caught])
