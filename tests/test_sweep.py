@@ -137,7 +137,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, sm
     calls.clear()
     xr.testing.assert_identical(run_sweep(SMALL, store), read_dataset(store))
     assert not calls
-    with pytest.raises(InputError, match="holds another sweep"):
+    with pytest.raises(InputError, match="holds something else"):
         run_sweep(Sweep(seeds=1), store)
 
 

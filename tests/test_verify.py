@@ -11,6 +11,7 @@ import pytest
 import homojax as hj
 import oracles
 from homojax.claims import HOLDS, UNDECIDABLE, VIOLATED, mutants_of
+from homojax.lab import cases
 from homojax.lab import verify as lab
 from homojax.lab.cli import main
 from homojax.lab.config import InputError
@@ -116,7 +117,7 @@ def test_sigma2_rises_with_epsilon_and_the_saved_case_says_so_again(capsys):
 
 @pytest.mark.parametrize("n", [3, 4, 8])
 def test_the_committed_counterexamples_to_a_monotone_sigma2_are_ones(n):
-    case = lab.load_case(COUNTEREXAMPLES / f"sigma2_falls-{n}.npz")
+    case = cases.load_case(COUNTEREXAMPLES / f"sigma2_falls-{n}.npz")
     cold, hot = (oracles.alternate(case.arrays["logits"], r * float(case.arrays["epsilon"]), 20_000) for r in (1, 1.25))
     assert max(abs(m.sum(axis) - 1).max() for m in (cold, hot) for axis in (0, 1)) < 1e-9
     assert oracles.sigma2(hot) > oracles.sigma2(cold) + 0.01
@@ -202,23 +203,29 @@ def test_a_case_that_is_damaged_foreign_or_of_another_version_is_refused(capsys)
     ds = hj.verify(Verification(claims=("normalised_entropy",), families=("isolated-unit",), n=(4,), cells=4, stacks=0))
     assert int(ds.violated.sum()) > 0
     ((_, _, case),) = lab.worst_cases(Verification(**json.loads(ds.attrs["config"])), ds)
-    lab.save_case(case, Path("case.npz"))
+    cases.save_case(case, Path("case.npz"))
     whole = Path("case.npz").read_bytes()
     Path("cut.npz").write_bytes(whole[: len(whole) // 2])
     np.savez("foreign.npz", logits=np.eye(3))
-    lab.save_case(case._replace(about={**case.about, "format": 0}), Path("old.npz"))
-    lab.save_case(case._replace(claim="hilbrt"), Path("unknown.npz"))
-    lab.save_case(case._replace(arrays={"epsilon": np.ones(())}), Path("poor.npz"))
+    cases.save_case(case._replace(about={**case.about, "format": 0}), Path("old.npz"))
+    cases.save_case(case._replace(claim="hilbrt"), Path("unknown.npz"))
+    cases.save_case(case._replace(arrays={"epsilon": np.ones(())}), Path("poor.npz"))
+    cases.save_case(case._replace(scope="stack"), Path("astray.npz"))
+    cases.save_case(case._replace(arrays={**case.arrays, "logits": np.ones((3, 4))}), Path("oblong.npz"))
+    cases.save_case(case._replace(arrays={**case.arrays, "logits": np.array([["a"]])}), Path("words.npz"))
     for name, message in [
         ("cut", "is not a case"),
         ("foreign", "is not a case"),
         ("old", "in another format"),
         ("unknown", 'did you mean "hilbert"?'),
         ("poor", "lacks logits"),
+        ("astray", "has a case of scope stack"),
+        ("oblong", "do not fit each other"),
+        ("words", "must be numbers of shape [n, n]"),
     ]:
         code, _, err = said(capsys, "verify", "--replay", f"{name}.npz")
         assert code == 2 and message in err, name
-    loaded = lab.load_case(Path("case.npz"))
+    loaded = cases.load_case(Path("case.npz"))
     assert loaded.about["versions"] and {row[3] for row in lab.replay(loaded).values()} == {"violated"}
 
 

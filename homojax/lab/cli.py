@@ -15,11 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tyro.constructors import PrimitiveConstructorSpec
 
 from homojax.lab import report, trial
+from homojax.lab.cases import load_case, save_case
 from homojax.lab.config import InputError, Sweep, load_sweeps, nearest, parse_grid
 from homojax.lab.sources import load_source
 from homojax.lab.store import RunFolder
 from homojax.lab.sweep import run_sweep
-from homojax.lab.verify import Verification, load_case, save_case, verify, worst_cases
+from homojax.lab.verify import Verification, verify, worst_cases
 
 VERBS = {
     "sweep": "map the trap: over entropy × depth × n × seeds × noise × residual weight",

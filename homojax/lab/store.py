@@ -17,7 +17,7 @@ from homojax.lab.config import InputError
 
 
 class BlockStore:
-    """Finished blocks of a sweep, in a folder beside its store, so that an interrupted run goes on where it stopped."""
+    """Finished blocks of a run, in a folder beside its store, so that an interrupted run goes on where it stopped."""
 
     def __init__(self, store: Path, digest: str):
         self.store = store
@@ -47,6 +47,23 @@ class BlockStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def open_store(store: str | Path | None, digest: str) -> tuple[xr.Dataset | None, BlockStore | None]:
+    """(the Dataset that ``store`` holds already, its blocks so far): one of the two, or neither where no store is wanted.
+
+    Raises:
+        InputError: what it holds was made with another configuration than that of ``digest``, or is damaged.
+    """
+    if store is None:
+        return None, None
+    store = Path(store)
+    if not store.exists():
+        return None, BlockStore(store, digest)
+    found = read_dataset(store)
+    if found.attrs.get("config_hash") != digest:
+        raise InputError(f"{store} holds something else than what is asked; choose another place or remove it.")
+    return found, None
+
+
 def write_dataset(dataset: xr.Dataset, path: Path) -> None:
     """Writes a zarr store that appears under ``path`` only once it is whole.
 
@@ -60,14 +77,14 @@ def write_dataset(dataset: xr.Dataset, path: Path) -> None:
 
 
 def read_dataset(path: str | Path) -> xr.Dataset:
-    """The Dataset of a finished sweep, in memory.
+    """The Dataset of a finished run, in memory.
 
     Raises:
         InputError: there is none, or it is damaged.
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"there is no sweep at {path}.")
+        raise InputError(f"there is no run at {path}.")
     try:
         return xr.load_dataset(path, engine="zarr", consolidated=False)
     except Exception as error:  # zarr raises anything from KeyError to zlib's own on a damaged store

@@ -23,7 +23,7 @@ from homojax.claims import verdict
 from homojax.depth import amax_gain, composite, composite_doeblin_bound, effective_depth, lyapunov_exponents, measured_depth
 from homojax.lab.config import InputError, Sweep
 from homojax.lab.sources import Source, load_source
-from homojax.lab.store import BlockStore, read_dataset, write_dataset
+from homojax.lab.store import open_store, write_dataset
 from homojax.numerics import marginal_tolerance, matmul
 from homojax.sinkhorn import SinkhornResult, Status, sinkhorn, truncated_sinkhorn
 from homojax.spectrum import distance_to_uniform, subdominant_eigenvalue_modulus, subdominant_singular_value
@@ -130,15 +130,9 @@ def run_sweep(
     source = load_source(sweep)
     for n in source.sizes:
         _block_size(sweep, n)  # says what cannot fit before anything runs
-    blocks = None
-    if store is not None:
-        store = Path(store)
-        if store.exists():
-            found = read_dataset(store)
-            if found.attrs.get("config_hash") != sweep.digest:
-                raise InputError(f"{store} holds another sweep; choose another place or remove it.")
-            return found
-        blocks = BlockStore(store, sweep.digest)
+    found, blocks = open_store(store, sweep.digest)
+    if found is not None:
+        return found
     total = len(source.sizes) * len(sweep.epsilon) * source.seeds
     done = 0
     results: list[dict[str, np.ndarray]] = []

@@ -15,8 +15,9 @@ import xarray as xr
 from rich.console import Console
 
 from homojax.lab import plots
+from homojax.lab.cases import Case
 from homojax.lab.report import PAGE, html_table, print_table
-from homojax.lab.verify import Case, isolated_units, outcome, replay
+from homojax.lab.verify import isolated_units, outcome, replay
 from homojax.theory import CLAIMS
 
 TIGHTNESS = "n.a.: assumptions not met; best: lesser over greater side, 1 where a bound is attained; for = and ~ of the margin"

@@ -21,10 +21,11 @@ from threadpoolctl import threadpool_limits
 
 from homojax.birkhoff import entropy, isolated_unit
 from homojax.claims import HOLDS, NOT_APPLICABLE, UNDECIDABLE, VIOLATED, Claim, mutants_of, tightness
+from homojax.lab.cases import Case
 from homojax.lab.config import InputError, nearest
 from homojax.lab.families import FAMILIES, Cells, Family, choose_families
 from homojax.lab.referee import referee
-from homojax.lab.store import BlockStore, read_dataset, write_dataset
+from homojax.lab.store import open_store, write_dataset
 from homojax.sinkhorn import sinkhorn
 from homojax.spectrum import subdominant_eigenvalue_modulus, subdominant_singular_value
 from homojax.theory import CLAIMS
@@ -37,7 +38,6 @@ NOISE = "noise"  # the family of the claims about signals, which have no matrix
 NOISE_SIZES = 3, 8, 64  # few and many directions for the noise to go
 VERDICTS = {"violated": VIOLATED, "undecidable": UNDECIDABLE, "holds": HOLDS, "not_applicable": NOT_APPLICABLE}
 REFEREED_SIZE, REFEREED_CELLS = 6, 4  # n up to which, and cells of a claim and block that, many digits decide
-_FORMAT = 1  # of case files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,15 +158,9 @@ def verify(
     needed = "float64" if verification.escalate else verification.dtype
     if jax.dtypes.canonicalize_dtype(needed) != needed:
         raise InputError(f'{needed} needs jax.config.update("jax_enable_x64", True) first.')
-    blocks = None
-    if store is not None:
-        store = Path(store)
-        if store.exists():
-            found = read_dataset(store)
-            if found.attrs.get("config_hash") != verification.digest:
-                raise InputError(f"{store} holds something else; choose another place or remove it.")
-            return found
-        blocks = BlockStore(store, verification.digest)
+    found, blocks = open_store(store, verification.digest)
+    if found is not None:
+        return found
     units = list(_units(verification))
     total, done, results = sum(unit.cells for unit in units), 0, []
     for unit in units:
@@ -208,16 +202,6 @@ def outcome(ds: xr.Dataset) -> tuple[bool, list[str]]:
     return not failures, failures
 
 
-class Case(NamedTuple):
-    """One cell, as it is saved: enough to judge it again."""
-
-    claim: str
-    scope: str
-    family: str
-    arrays: dict[str, np.ndarray]
-    about: dict[str, Any]
-
-
 def worst_cases(verification: Verification, ds: xr.Dataset) -> Iterator[tuple[str, int, Case]]:
     """(claim, n, case) of the worst cell of every claim and n at which one is violated: drawn again, not remembered."""
     by_key = {(unit.scope, unit.family, unit.n): unit for unit in _units(verification)}
@@ -231,42 +215,9 @@ def worst_cases(verification: Verification, ds: xr.Dataset) -> Iterator[tuple[st
             family, scope = str(rows.family.values[at]), str(rows.scope.item())
             unit = by_key["matrix" if scope == "projection" else scope, family, int(n)]
             block, cell = int(rows.block.values[at]), int(rows.cell.values[at])
-            arrays = {key: np.asarray(x[cell]) for key, x in _draw(verification, unit, block).items() if x is not None}
-            about = {"format": _FORMAT, "seed": verification.seed, "dtype": verification.dtype, "versions": _versions()}
+            arrays = {key: np.asarray(x[cell]) for key, x in _draw(verification, unit, block).items()}
+            about = {"seed": verification.seed, "dtype": verification.dtype, "versions": _versions()}
             yield str(name), int(n), Case(str(name), scope, family, arrays, about)
-
-
-def save_case(case: Case, path: Path) -> None:
-    """Writes a case as .npz: its arrays, and ``about`` as JSON."""
-    about = json.dumps({"claim": case.claim, "scope": case.scope, "family": case.family, **case.about})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, about=np.array(about), allow_pickle=False, **case.arrays)
-
-
-def load_case(path: Path) -> Case:
-    """Reads what ``save_case`` wrote.
-
-    Raises:
-        InputError: it cannot be read, is no case, or is one of a format or with a claim that this version does not know.
-    """
-    if not path.is_file():
-        raise InputError(f"there is no file {path}.")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            about = json.loads(str(arrays["about"]))
-            values = {key: arrays[key] for key in arrays.files if key != "about"}
-            claim, scope, family = (str(about.pop(key)) for key in ("claim", "scope", "family"))
-    except Exception as error:  # a hostile or damaged file raises anything
-        raise InputError(f"{path} is not a case that homojax verify saved, or is damaged.") from error
-    if about.get("format") != _FORMAT:
-        found = about.get("versions", {}).get("homojax", "unknown")
-        raise InputError(f"{path} was written by homojax {found} in another format: replay it with that version.")
-    if claim not in CLAIMS:
-        raise InputError(f'{path} is about the claim "{claim}", which this version does not have: {nearest(claim, CLAIMS)}')
-    needed = {"noise": {"key", "snr", "n"}, "stack": {"matrices", "alpha", "probe"}}.get(scope, {"logits", "epsilon"})
-    if not needed <= set(values):
-        raise InputError(f"{path} lacks {', '.join(sorted(needed - set(values)))}: it is damaged.")
-    return Case(claim, scope, family, values, about)
 
 
 def replay(case: Case) -> dict[str, tuple[str, str, str, str]]:

@@ -14,12 +14,14 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 from jax.typing import ArrayLike, DTypeLike
 
+from homojax import bounds
 from homojax.balance import heaviest_permutation
 from homojax.birkhoff import detail, entropy, projective_diameter, uniform
 from homojax.claims import Claim, Comparison
 from homojax.numerics import as_square, rounding
 from homojax.singular import top_singular_pair
 from homojax.sinkhorn import sinkhorn
+from homojax.theory.matrix import entropy_error
 
 LARGEST_ASSIGNMENT = 64  # beyond, the best assignment takes longer to find than the projection
 HOTTER = 1.25  # the second ε, over the first: a decay of the logits by a fifth
@@ -30,7 +32,6 @@ class ProjectionCase(NamedTuple):
 
     logits: jax.Array  # [n, n]
     epsilon: jax.Array
-    diameter: jax.Array  # Δ(S)
     matrix: jax.Array  # [n, n], M_ε
     log_matrix: jax.Array  # [n, n]
     sigma2: jax.Array
@@ -47,10 +48,10 @@ class ProjectionCase(NamedTuple):
 
 
 def projection_distance(matrix: jax.Array, row_error: jax.Array, col_error: jax.Array, sigma2: jax.Array) -> jax.Array:
-    """≥ ‖M − M_ε(S)‖₂ for a scaling M of exp(S/ε) that misses its sums by these errors; ∞ where they are too large for it.
+    """≥ ‖M − M_ε(S)‖ for a scaling M of exp(S/ε) that misses its sums by these errors; ∞ where they are too large for it.
 
     The scalings left to do solve [[I, M], [Mᵀ, I]](df, dg) = (errors), whose least singular value off the kernel is 1 − σ₂; M
-    changes by ‖df‖∞ + ‖dg‖∞ at most, and once more as much for what is not linear (Kantorovich) while that is below ¼.
+    changes by ‖df‖∞ + ‖dg‖∞ at most, in the 2-, 1- and ∞-norm; as much again for what is not linear, while that is below ¼.
     """
     n = matrix.shape[0]
     missed = math.sqrt(n) * jnp.hypot(row_error, col_error) + rounding(n, matrix.dtype) / 4
@@ -82,8 +83,7 @@ def projection_case(logits: ArrayLike, epsilon: ArrayLike) -> ProjectionCase:
         matrix = cast(jax.Array, result.matrix)  # no factors here
         return matrix, (matrix, cast(jax.Array, result.log_matrix), result.row_error, result.col_error)
 
-    diameter = projective_diameter(logits)
-    step = eps**0.25 / (1 + diameter / epsilon)
+    step = eps**0.25 / (1 + projective_diameter(logits) / epsilon)
     _, pull_back, (cold, log_matrix, row_error, col_error) = jax.vjp(project, logits, jnp.zeros((), dtype), has_aux=True)
     ratios = jnp.stack([jnp.asarray(math.log(HOTTER), dtype), *(k * step for k in (-2, -1, 1, 2))])
     matrices, (*_, row_errors, col_errors) = jax.vmap(project, (None, 0))(logits, ratios)
@@ -101,7 +101,6 @@ def projection_case(logits: ArrayLike, epsilon: ArrayLike) -> ProjectionCase:
     return ProjectionCase(
         logits,
         epsilon,
-        diameter,
         cold,
         log_matrix,
         sigma2,
@@ -139,18 +138,13 @@ def _assignment_limit(case: ProjectionCase) -> Comparison:
         return Comparison(*jnp.full((3,), jnp.nan, centred.dtype), applies=False)
     best = centred[jnp.arange(len(centred)), heaviest_permutation(centred)].sum()
     spread = centred.max() - centred.min()
-    off = _entropy_error(case.matrix, case.distance) + len(centred) * spread * case.distance
+    off = entropy_error(len(centred), case.distance) + len(centred) * spread * case.distance
     return Comparison(best - (centred * case.matrix).sum(), entropy(case.matrix), off)
 
 
-def _entropy_error(matrix: jax.Array, distance: jax.Array) -> jax.Array:
-    n = matrix.shape[0]
-    near = jnp.minimum(distance, 0.5)
-    return jnp.where(distance < 0.5, n * near * (1 + jnp.log(n / near)), jnp.inf)
-
-
 def _entropy_rises(case: ProjectionCase) -> Comparison:
-    off = _entropy_error(case.matrix, case.distance) + _entropy_error(case.hotter, case.hotter_distance)
+    n = case.matrix.shape[0]
+    off = entropy_error(n, case.distance) + entropy_error(n, case.hotter_distance)
     return Comparison(entropy(case.matrix), entropy(case.hotter), off)
 
 
@@ -178,10 +172,10 @@ def _differential(case: ProjectionCase) -> Comparison:
 
 
 def _decay(case: ProjectionCase) -> Comparison:
-    exponent = case.diameter / (4 * HOTTER * case.epsilon)
+    exponent = projective_diameter(case.logits) / (4 * HOTTER * case.epsilon)
     off = 8 * jnp.finfo(case.logits.dtype).eps * (1 + abs(case.logits).max() / case.epsilon)
     margin = case.hotter_distance + jnp.tanh(exponent) - jnp.tanh(exponent - off)
-    return Comparison(case.hotter_sigma2, jnp.tanh(exponent), margin)
+    return Comparison(case.hotter_sigma2, bounds.hilbert_bound(case.logits, HOTTER * case.epsilon), margin)
 
 
 def _gradient_trap(case: ProjectionCase) -> Comparison:
