@@ -23,7 +23,7 @@ from homojax.birkhoff import entropy, isolated_unit
 from homojax.claims import HOLDS, NOT_APPLICABLE, UNDECIDABLE, VIOLATED, Claim, mutants_of, tightness
 from homojax.lab.cases import Case
 from homojax.lab.config import InputError, nearest
-from homojax.lab.families import FAMILIES, Cells, Family, choose_families
+from homojax.lab.families import FAMILIES, Family, choose_families
 from homojax.lab.referee import referee
 from homojax.lab.store import open_store, write_dataset
 from homojax.sinkhorn import sinkhorn
@@ -280,7 +280,11 @@ def _units(verification: Verification) -> Iterator[Unit]:
 
 
 def _draw(verification: Verification, unit: Unit, block: int) -> dict[str, np.ndarray]:
-    """The cells of a block, always whole ones: arrays [block, …], float64 but rounded to the dtype of the verification."""
+    """The cells of a block, always whole ones: arrays [block, …], as exact as float64 whatever they are judged in.
+
+    Rounded to float32, a matrix and its logits would no more be each other's: what rounding does is in the margins of the
+    precision that rounds, and not in those of a finer one that judges again.
+    """
     rng = np.random.default_rng([verification.seed, zlib.crc32(f"{unit.scope} {unit.family}".encode()), unit.n, block])
     size, n = unit.block, unit.n
     if unit.scope == "noise":
@@ -289,31 +293,22 @@ def _draw(verification: Verification, unit: Unit, block: int) -> dict[str, np.nd
             "snr": np.exp(rng.uniform(np.log(1e-3), np.log(1e3), size)),
             "n": np.full(size, n),
         }
-    draw = FAMILIES[unit.family].draw
-
-    def rounded(x):
-        return np.asarray(x, verification.dtype).astype(np.float64)
-
-    if unit.scope == "matrix":
-        cells = draw(rng, n, size)
-        arrays = {"logits": rounded(cells.logits), "epsilon": rounded(cells.epsilon)}
-        return arrays if cells.matrix is None else {**arrays, "matrix": rounded(cells.matrix)}
     half, depth = size // 2, verification.depth
-    cells = draw(rng, n, half * depth + size - half)
-    matrices = _projected(cells, verification.dtype)
+    cells = FAMILIES[unit.family].draw(rng, n, size if unit.scope == "matrix" else half * depth + size - half)
+    if unit.scope == "matrix":
+        arrays = {"logits": cells.logits, "epsilon": cells.epsilon}
+        return arrays if cells.matrix is None else {**arrays, "matrix": cells.matrix}
+    matrices = cells.matrix
+    if matrices is None:
+        dtype = "float64" if verification.escalate else verification.dtype
+        matrices = np.asarray(_project(cells.logits.astype(dtype), cells.epsilon.astype(dtype)), np.float64)
     independent = matrices[: half * depth].reshape(half, depth, n, n)
     shared = np.repeat(matrices[half * depth :, None], depth, 1)
     return {
         "matrices": np.concatenate([independent, shared]),
-        "alpha": rounded(rng.uniform(0, 1, size)),
-        "probe": rounded(rng.standard_normal((size, n))),
+        "alpha": rng.uniform(0, 1, size),
+        "probe": rng.standard_normal((size, n)),
     }
-
-
-def _projected(cells: Cells, dtype: str) -> np.ndarray:
-    if cells.matrix is not None:
-        return np.asarray(cells.matrix, dtype).astype(np.float64)
-    return np.asarray(_project(cells.logits.astype(dtype), cells.epsilon.astype(dtype)), np.float64)
 
 
 @jax.jit
