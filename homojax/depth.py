@@ -171,7 +171,7 @@ def transient_gain(matrix: ArrayLike, depth: int) -> jax.Array:
 
     Source: Trefethen and Embree, Spectra and Pseudospectra (2005), §14 to 16.
 
-    >>> transient_gain([[0.25, 0.75], [0.75, 0.25]], 3).round(4).tolist()
+    >>> [round(x, 4) for x in transient_gain([[0.25, 0.75], [0.75, 0.25]], 3).tolist()]
     [1.0, 1.0, 1.0]
     """
     if depth < 1:

@@ -50,7 +50,7 @@ def normalise(
 
     >>> normalise([[3.0, 1.0], [5.0, 5.5]]).tolist()
     [[1.0, -1.0], [-1.0, 1.0]]
-    >>> normalise([1.0, -7.0], kind="rms", gain=5.0, shift=[0.0, 1.0]).round(5).tolist()
+    >>> [round(x, 5) for x in normalise([1.0, -7.0], kind="rms", gain=5.0, shift=[0.0, 1.0]).tolist()]
     [1.0, -6.0]
     """
     x = as_float(x)

@@ -45,7 +45,7 @@ def top_singular_pair(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arra
     Differentiable where θ is simple. NaN where the matrix has a NaN or an infinity.
 
     >>> norm, u, v = top_singular_pair(jnp.array([[0.0, 2.0], [1.0, 0.0]]))
-    >>> round(float(norm), 6), abs(v).round(6).tolist()
+    >>> round(float(norm), 6), [round(abs(x), 6) for x in v.tolist()]
     (2.0, [0.0, 1.0])
     """
     matrix = jax.lax.stop_gradient(matrix)

@@ -124,7 +124,7 @@ def _project(logits, epsilon, added):
     """By Newton's method with backtracking down an ε schedule."""
     n = len(logits)
     spread = float(np.ptp(logits) / epsilon)
-    with mp.workdps(int(60 + spread)):
+    with mp.workdps(int(100 + spread)):  # a gradient of 1e-40 is worth 1e-80 of the value, which the line search compares
         s = [
             [mp.mpf(float(x)) + mp.mpf(float(y)) for x, y in zip(*rows, strict=True)] for rows in zip(logits, added, strict=True)
         ]
