@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import jax
 import matplotlib.pyplot as plt
@@ -16,6 +17,9 @@ from matplotlib.patheffects import withStroke
 
 from homojax.birkhoff import entropy_deficit, isolated_unit
 from homojax.layernorm import asymptotic_cosine, critical_snr, expected_cosine
+
+if TYPE_CHECKING:
+    from homojax.lab.probe import Finding
 
 STYLE: dict = {
     "figure.dpi": 120,
@@ -55,6 +59,28 @@ def tightness_map(ds: xr.Dataset) -> Figure:
     ax.grid(False)
     fig.colorbar(image, label="best tightness, lesser over greater side", shrink=0.8)
     return fig
+
+
+def search_history(finding: Finding) -> Figure:
+    """A probe's search: the best of every start so far, and where the first-order steps end."""
+    fig, ax = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    steps = np.arange(1, len(finding.history) + 1)
+    ax.plot(steps, finding.history, color=BOUND, lw=0.7, alpha=0.35)
+    ax.plot(steps, np.nanmax(finding.history, axis=1), color=MEASURED, lw=2, label="best of all starts")
+    ax.axvline(finding.search.steps, color="#777777", lw=0.8, ls=":", label="first-order steps end")
+    ax.axhline(0 if finding.goal == "refute" else 1, color=WARNING, ls="--", lw=1.2, label=_GOALS[finding.goal][1])
+    ax.set(xlabel="steps", ylabel=_GOALS[finding.goal][0])
+    low, high = np.nanquantile(finding.history[-1], 0.02), np.nanmax(finding.history)
+    ax.set_ylim(*sorted((min(low, 0 if finding.goal == "refute" else low) - 0.05, max(high, 0) + 0.05)))
+    ax.legend(loc="lower right")
+    ax.set_title(f"{finding.goal} {finding.claim.number} {finding.claim.name}: {finding.claim.statement}", fontsize=10)
+    return fig
+
+
+_GOALS = {
+    "refute": ("lesser − greater side", "above: violated"),
+    "tighten": ("lesser / greater side", "attained"),
+}
 
 
 def phase_diagram(ds: xr.Dataset) -> Figure:

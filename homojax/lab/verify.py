@@ -24,7 +24,7 @@ from homojax.claims import HOLDS, NOT_APPLICABLE, UNDECIDABLE, VIOLATED, Claim, 
 from homojax.lab.cases import Case
 from homojax.lab.config import InputError, nearest
 from homojax.lab.families import FAMILIES, Family, choose_families
-from homojax.lab.referee import referee
+from homojax.lab.referee import referee, referee_stack
 from homojax.lab.store import open_store, write_dataset
 from homojax.sinkhorn import sinkhorn
 from homojax.spectrum import subdominant_eigenvalue_modulus, subdominant_singular_value
@@ -32,7 +32,7 @@ from homojax.theory import CLAIMS
 from homojax.theory.matrix import matrix_case
 from homojax.theory.noise import noise_case
 from homojax.theory.projection import projection_case
-from homojax.theory.stack import depth_case
+from homojax.theory.stack import claim_depths, depth_case
 
 NOISE = "noise"  # the family of the claims about signals, which have no matrix
 NOISE_SIZES = 3, 8, 64  # few and many directions for the noise to go
@@ -216,7 +216,7 @@ def worst_cases(verification: Verification, ds: xr.Dataset) -> Iterator[tuple[st
             unit = by_key["matrix" if scope == "projection" else scope, family, int(n)]
             block, cell = int(rows.block.values[at]), int(rows.cell.values[at])
             arrays = {key: np.asarray(x[cell]) for key, x in _draw(verification, unit, block).items()}
-            about = {"seed": verification.seed, "dtype": verification.dtype, "versions": _versions()}
+            about = {"seed": verification.seed, "dtype": verification.dtype, "versions": versions()}
             yield str(name), int(n), Case(str(name), scope, family, arrays, about)
 
 
@@ -229,15 +229,33 @@ def replay(case: Case) -> dict[str, tuple[str, str, str, str]]:
         if jax.dtypes.canonicalize_dtype(dtype) != dtype:
             continue
         batch = {key: np.asarray(x)[None] for key, x in case.arrays.items()}
-        comparison, verdict, _ = _compare(case.scope, (claim,), batch, dtype, int(case.arrays.get("n", 0)))[claim.name]
+        comparison, verdict, _ = judge_cells(case.scope, (claim,), batch, dtype, int(case.arrays.get("n", 0)))[claim.name]
         sides = [np.ravel(x) for x in comparison]
         at = int(np.argmin(np.ravel(verdict)))
         rows[dtype] = (*(f"{float(x[at]):.9g}" for x in sides[:3]), names[int(np.ravel(verdict)[at])])
-    if case.scope == "matrix" and len(case.arrays["logits"]) <= REFEREED_SIZE:
-        found = referee(claim.name, case.arrays["logits"], float(case.arrays["epsilon"]), case.arrays.get("matrix"))
-        if found is not None:
-            rows["50 digits"] = (*(str(x)[:24] for x in found), "0", names[_decided(*found)])
+        case = up_to_comparison(case, comparison.lesser.shape[1:], at)
+    found = in_many_digits(case)
+    if found is not None:
+        rows["50 digits"] = (*(str(x)[:24] for x in found), "0", names[decided(*found)])
     return rows
+
+
+def up_to_comparison(case: Case, shape: tuple[int, ...], at: int) -> Case:
+    """The case with no more layers than its comparison number ``at`` of those in ``shape`` is about."""
+    if case.scope != "stack" or not shape:
+        return case
+    layers = claim_depths(len(case.arrays["matrices"]))[np.unravel_index(at, shape)[0]]
+    return case._replace(arrays={**case.arrays, "matrices": case.arrays["matrices"][:layers]})
+
+
+def in_many_digits(case: Case) -> tuple[Any, Any] | None:
+    """(lesser, greater) of a case with n ≤ 6 as the referee finds them; None of larger ones, and where it says nothing."""
+    arrays = case.arrays
+    if case.scope == "stack" and arrays["matrices"].shape[-1] <= REFEREED_SIZE:
+        return referee_stack(case.claim, arrays["matrices"], float(arrays["alpha"]), arrays["probe"])
+    if case.scope in ("matrix", "projection") and len(arrays["logits"]) <= REFEREED_SIZE:
+        return referee(case.claim, arrays["logits"], float(arrays["epsilon"]), arrays.get("matrix"))
+    return None
 
 
 def isolated_units(sizes: tuple[int, ...] = (4, 64, 1024)) -> list[tuple[int, float, float]]:
@@ -339,8 +357,13 @@ def _judges(scope: str, claims: tuple[Claim, ...], n: int) -> Callable:
     return jax.jit(jax.vmap(judge))
 
 
-def _compare(scope: str, claims: tuple[Claim, ...], arrays: dict[str, np.ndarray], dtype: str, n: int) -> dict[str, Any]:
-    """claim -> (comparison, verdict, tightness), arrays [cells, …]. One chain of LAPACK calls to a program, as in a sweep."""
+def judge_cells(
+    scope: str, claims: tuple[Claim, ...], arrays: dict[str, np.ndarray], dtype: str, n: int = 0
+) -> dict[str, tuple[Any, np.ndarray, np.ndarray]]:
+    """claim -> (comparison, verdict, tightness), arrays [cells, …]; ``n`` for signals alone, which have no matrix.
+
+    One chain of LAPACK calls to a program, as in a sweep.
+    """
     typed = {key: jnp.asarray(x, dtype) for key, x in arrays.items() if key not in ("key", "n")}
     if scope == "noise":
         found = _judges(scope, claims, n)(jnp.asarray(arrays["key"]), typed["snr"])
@@ -366,9 +389,9 @@ def _judge_block(verification: Verification, unit: Unit, block: int) -> dict[str
         claims = _claims(verification, scope)
         if not claims or (scope == "projection" and "matrix" in cells):
             continue
-        found = _compare(scope, claims, cells, verification.dtype, unit.n)
+        found = judge_cells(scope, claims, cells, verification.dtype, unit.n)
         if verification.escalate and verification.dtype == "float32" and scope != "noise":
-            finer = _compare(scope, claims, cells, "float64", unit.n)
+            finer = judge_cells(scope, claims, cells, "float64", unit.n)
             found = {name: _sharper(found[name], finer[name]) for name in found}
         for claim in claims:
             comparison, verdict, tight = found[claim.name]
@@ -383,7 +406,7 @@ def _judge_block(verification: Verification, unit: Unit, block: int) -> dict[str
                     matrix = cells["matrix"][cell] if "matrix" in cells else None
                     sides_found = referee(claim.name, cells["logits"][cell], float(cells["epsilon"][cell]), matrix)
                     if sides_found is not None:
-                        verdict[cell, 0] = _decided(*sides_found)
+                        verdict[cell, 0] = decided(*sides_found)
                         refereed += 1
             worst = np.nan_to_num(relative, nan=np.inf).min(1)
             part |= {
@@ -412,7 +435,7 @@ def _sharper(coarse, fine):
     return jax.tree.map(lambda a, b: np.where(undecided, b, a), coarse, fine)
 
 
-def _decided(lesser, greater) -> int:
+def decided(lesser, greater) -> int:
     """The verdict of 50 digits: equality to 40 of them stays undecidable."""
     slack = greater - lesser
     if abs(slack) <= 1e-40 * (1 + abs(greater)):
@@ -485,7 +508,7 @@ def _dataset(verification: Verification, units: list[Unit], results: list[dict[s
         "title": "homojax verify" + (" --mutants" if verification.mutants else ""),
         "config": json.dumps(dataclasses.asdict(verification)),
         "config_hash": verification.digest,
-        "versions": json.dumps(_versions()),
+        "versions": json.dumps(versions()),
         "dtype": verification.dtype,
         "device": f"{device.platform}: {device.device_kind}",
         "seed": verification.seed,
@@ -493,5 +516,6 @@ def _dataset(verification: Verification, units: list[Unit], results: list[dict[s
     return xr.Dataset(variables, coords, attrs)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What a result was made with."""
     return {name: version(name) for name in ("homojax", "jax", "jaxlib", "numpy")} | {"python": platform.python_version()}
