@@ -1,4 +1,4 @@
-"""The command line: ``homojax sweep`` and ``homojax verify``."""
+"""The command line: ``homojax sweep``, ``homojax verify`` and ``homojax probe``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tyro.constructors import PrimitiveConstructorSpec
 
-from homojax.lab import report, trial
+from homojax.lab import findings, report, trial
+from homojax.lab.calibrate import Calibrate, calibrate, sensitivity_over
 from homojax.lab.cases import load_case, save_case
 from homojax.lab.config import InputError, Sweep, load_sweeps, nearest, parse_grid
+from homojax.lab.frontier import FrontierSearch, frontier
+from homojax.lab.probe import Search, refute, tighten
 from homojax.lab.sources import load_source
 from homojax.lab.store import RunFolder
 from homojax.lab.sweep import run_sweep
@@ -25,6 +28,14 @@ from homojax.lab.verify import Verification, verify, worst_cases
 VERBS = {
     "sweep": "map the trap: over entropy × depth × n × seeds × noise × residual weight",
     "verify": "test the theory: every claim on many matrices; holds, violated, or undecidable; how tight",
+    "probe": "by gradient: the matrix that makes a bound tight, or breaks a claim; the ε that meets a target",
+}
+PROBES = {
+    "tighten": "CLAIM: the logits that bring a bound closest to equality",
+    "refute": "CLAIM: hunt a violation; re-checked in 50 digits, reduced, saved",
+    "frontier": "the largest and smallest σ₂ at each entropy deficit, against the isolated unit (2.3)",
+    "calibrate": "the ε at which σ₂ or a stack's share of detail meets a target",
+    "sensitivity": "‖∂σ₂/∂S‖ along ε, with public initialisations marked (6.2)",
 }
 
 GRID = PrimitiveConstructorSpec(
@@ -65,6 +76,51 @@ class VerifyCommand:
     """Replace the run that is in that folder."""
 
 
+@dataclasses.dataclass(frozen=True)
+class SearchCommand:
+    """Probe a claim by gradient from many random starts. Writes the case with its replay, the history and report.html."""
+
+    claim: tyro.conf.Positional[str]
+    """Name (hilbert) or number of theory.md (1.4)."""
+    search: tyro.conf.OmitArgPrefixes[Search]
+    out: Path = Path("runs/probe")
+    """Folder to write; it must not exist."""
+    overwrite: bool = False
+    """Replace the run that is in that folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FrontierCommand:
+    """The largest and the smallest σ₂ at each entropy deficit (2.3). Writes zarr, a figure and report.html."""
+
+    search: tyro.conf.OmitArgPrefixes[FrontierSearch]
+    out: Path = Path("runs/frontier")
+    """Folder to write; it must not exist."""
+    overwrite: bool = False
+    """Replace the run that is in that folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrateCommand:
+    """The ε that meets a target, for every matrix or stack of a source. Writes zarr, a figure and report.html."""
+
+    what: tyro.conf.OmitArgPrefixes[Calibrate]
+    out: Path = Path("runs/calibrate")
+    """Folder to write; it must not exist."""
+    overwrite: bool = False
+    """Replace the run that is in that folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SensitivityCommand:
+    """Where a gradient reaches the logits: ‖∂σ₂/∂S‖ along ε (6.2). Writes zarr, a figure and report.html."""
+
+    out: Path = Path("runs/sensitivity")
+    """Folder to write; it must not exist."""
+    overwrite: bool = False
+    """Replace the run that is in that folder."""
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: exits 0, or with one sentence on standard error and 2 for a mistake in what was asked, 1 for a failure."""
     args = list(sys.argv[1:] if args is None else args)
@@ -79,7 +135,7 @@ def main(args: Sequence[str] | None = None) -> None:
             raise InputError(f'there is no verb "{args[0]}": {nearest(args[0], VERBS)}')
         elif args[0] == "sweep":
             _sweep(args[1:], console)
-        elif not _verify(args[1:], console):
+        elif not {"verify": _verify, "probe": _probe}[args[0]](args[1:], console):
             sys.exit(1)
     except InputError as error:
         errors.print(f"homojax: {error}", markup=False, highlight=False, soft_wrap=True)
@@ -156,6 +212,58 @@ def _verify(args: list[str], console: Console) -> bool:
     folder.finish()
     as_expected = trial.print_verification(dataset, {key: out / path for key, path in cases.items()}, console)
     text = f"\nData, cases and report are in {out}/; open {out / 'report.html'} in a browser."
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    return as_expected
+
+
+def _probe(args: list[str], console: Console) -> bool:
+    """Whether all is as theory.md says."""
+    if not args or args[0] in ("-h", "--help"):
+        console.print("usage: homojax probe WHAT [options]\n", markup=False)
+        for name, text in PROBES.items():
+            console.print(f"  {name:13}{text}", highlight=False, markup=False)
+        console.print("\nhomojax probe WHAT --help lists the options.")
+        return True
+    if args[0] not in PROBES:
+        raise InputError(f'there is no probe "{args[0]}": {nearest(args[0], PROBES)}')
+    what, prog, rest = args[0], f"homojax probe {args[0]}", args[1:]
+    matplotlib.use("agg")
+    jax.config.update("jax_enable_x64", True)
+    if what in ("tighten", "refute"):
+        command = tyro.cli(SearchCommand, prog=prog, args=rest)
+    elif what == "frontier":
+        command = tyro.cli(FrontierCommand, prog=prog, args=rest, default=FrontierCommand(FrontierSearch()))
+    else:
+        command = tyro.cli(CalibrateCommand if what == "calibrate" else SensitivityCommand, prog=prog, args=rest)
+    folder = RunFolder(command.out, [f"probe {what} {command}"], overwrite=command.overwrite)
+    as_expected, cases = True, []
+    with _progress(console) as bar:
+        task = bar.add_task(what, total=None, doing="")
+
+        def progress(done: int, total: int, doing: str) -> None:
+            bar.update(task, completed=done, total=total, doing=doing)
+
+        if isinstance(command, SearchCommand):
+            finding = (tighten if what == "tighten" else refute)(command.claim, command.search, progress=progress)
+            text, tables = findings.describe(finding)
+            cases = findings.write_finding(finding, folder.part)
+            as_expected = what == "tighten" or finding.refuted == (finding.claim.status == "refuted")
+        else:
+            if isinstance(command, FrontierCommand):
+                dataset = frontier(command.search, progress=progress)
+                as_expected = not (dataset.excess > dataset.excess_error).any()
+            elif isinstance(command, CalibrateCommand):
+                dataset = calibrate(command.what, progress=progress)
+            else:
+                dataset = sensitivity_over()
+                progress(1, 1, "done")
+            text, tables = findings.DESCRIPTIONS[what][0](dataset)
+            findings.write_probe(what, dataset, folder.part)
+    folder.finish()
+    findings.show(text, tables, not as_expected, console)
+    for name in cases:
+        console.print(f"homojax verify --replay {command.out / name}", markup=False, highlight=False, soft_wrap=True)
+    text = f"\nAll of it is in {command.out}/; open {command.out / 'report.html'} in a browser."
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     return as_expected
 

@@ -23,7 +23,7 @@ from homojax.lab import plots
 from homojax.lab.sweep import FLAGS, LAWS
 
 KS_FALSE_ALARM = 0.01  # chance, for a whole sweep, that a true law is rejected; a test can reject 4.1, and never prove it
-TEXT_COLUMNS = ("law", "claim", "statement", "status", "worst case", "precision", "verdict", "mutant", "caught in")
+TEXT_COLUMNS = ("law", "claim", "statement", "status", "worst case", "precision", "verdict", "mutant", "caught in", "logits")
 SUMMARY_CAPTION = "medians; error: worst |row or column sum − 1|; L: depth in layers at which {retention:.0%} of detail is left"
 
 # figure -> (what it shows, claim)

@@ -1,0 +1,201 @@
+"""What a person sees of a probe: tables in the terminal, and a folder with data, a figure and one HTML page."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from homojax.calibration import CalibrationStatus, sensitivity, trainable_band
+from homojax.lab import plots
+from homojax.lab.calibrate import ANSWERS
+from homojax.lab.cases import save_case
+from homojax.lab.probe import Finding
+from homojax.lab.report import PAGE, html_table, print_table
+from homojax.lab.store import write_dataset
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def show(text: str, tables: list[tuple[str, Table]], bad: bool, console: Console) -> None:
+    """The sentence and the tables in the terminal."""
+    console.print()
+    console.print(text, style="bold red" if bad else "bold", markup=False, highlight=False)
+    for caption, (header, rows) in tables:
+        console.print(f"\n{caption}", style="dim", markup=False, highlight=False)
+        print_table(header, rows, [], None, console)
+
+
+def write(folder: Path, heading: str, text: str, tables: list[tuple[str, Table]], figure: Figure, about: dict) -> None:
+    """figure.png and report.html of a probe."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    plt.close(figure)
+    (folder / "figure.png").write_bytes(png.getvalue())
+    picture = base64.b64encode(png.getvalue()).decode()
+    parts = [
+        f"<p>{html.escape(text)}</p>",
+        f'<figure><img alt="{html.escape(heading)}" src="data:image/png;base64,{picture}"></figure>',
+    ]
+    parts += [f"<h3>{html.escape(caption)}</h3>{html_table(header, rows, [])}" for caption, (header, rows) in tables]
+    config = html.escape(json.dumps(about, indent=1, ensure_ascii=False, default=str))
+    parts.append(f"<details><summary>Run it again</summary><pre>{config}</pre></details>")
+    page = PAGE.substitute(title=heading, heading=html.escape(heading), sections=f"<section>{''.join(parts)}</section>")
+    (folder / "report.html").write_text(page, "utf-8")
+
+
+# ---------------------------------------------------------------- tighten, refute
+
+
+def describe(finding: Finding) -> tuple[str, list[tuple[str, Table]]]:
+    """What a search found, in a sentence or two, and the tables: both sides, and the logits."""
+    claim, goal, n = finding.claim, finding.goal, f"n = {finding.search.n}"
+    name, lesser, greater = f"{claim.number} {claim.name}", f"{finding.lesser:.9g}", f"{finding.greater:.9g}"
+    if goal == "tighten":
+        text = f"{name}: {lesser} of {greater} at {n}, {finding.score:.6f} of the bound; "
+        text += f"{finding.share:.0%} of the starts came within 1e-3 of it."
+    elif finding.refuted:
+        text = f"{name} is VIOLATED at {n}: {lesser} > {greater}"
+        text += " (in 50 digits too)." if finding.exact is not None else " (in float64 alone: there is no referee for it)."
+        text += f" {finding.share:.0%} of the starts broke it."
+        if claim.status == "theorem":
+            text += " It is marked a theorem: THIS IS A BUG OF OURS until shown otherwise; please report it with the saved case."
+        if claim.status == "conjecture":
+            text += " It was a conjecture: this case decides it."
+        if claim.name == "sigma2_falls":
+            slope = sensitivity(finding.case.arrays["logits"], finding.case.arrays["epsilon"]).epsilon_slope
+            text += f" dσ₂/dε = {float(slope):+.4f} at ε = {float(finding.case.arrays['epsilon']):g}."
+    else:
+        text = f"{name} was not refuted at {n}: the nearest came to {finding.score:.3g} ({finding.verdict})."
+        if finding.verdict == "violated":
+            text += f" float64 found a violation, which 50 digits take back: {finding.exact_verdict}."
+        if claim.status == "refuted":
+            text += " theory.md refutes it: give the search more starts or steps, or another n."
+    sides = [["float64", f"{finding.lesser:.12g}", f"{finding.greater:.12g}", f"{finding.margin:.2g}", finding.verdict]]
+    if finding.exact is not None:
+        sides.append(["50 digits", *(str(x)[:24] for x in finding.exact), "0", str(finding.exact_verdict)])
+    tables = [("both sides", (["precision", "lesser", "greater", "margin", "verdict"], sides))]
+    case = finding.case if finding.reduced is None else finding.reduced
+    logits = np.asarray(case.about.get("logits", case.arrays.get("logits")))
+    logits = logits.reshape(-1, *logits.shape[-2:])
+    if logits.shape[-1] <= 16:
+        digits = 4 if finding.digits is None else finding.digits
+        epsilon = float(case.about.get("epsilon", case.arrays.get("epsilon")))
+        short = "logits" if finding.reduced is None else "logits, with the fewest digits that keep the violation"
+        rest = "".join(
+            f", {key} = {np.round(case.arrays[key], max(digits, 2)).tolist()}" for key in ("alpha", "probe") if key in case.arrays
+        )
+        rows = [[f"{x:.{digits}f}" for x in row] for layer in logits for row in layer]
+        tables.append((f"{short}, ε = {epsilon:g}{rest}", ([str(j + 1) for j in range(logits.shape[-1])], rows)))
+    return text, tables
+
+
+def write_finding(finding: Finding, folder: Path) -> list[str]:
+    """The page, history.npz and the cases; returns the names of the cases' files."""
+    text, tables = describe(finding)
+    with plt.rc_context(plots.STYLE), plt.ioff():
+        figure = finding.plot()
+        write(folder, f"{finding.goal} {finding.claim.name}", text, tables, figure, finding.case.about)
+    np.savez(folder / "history.npz", history=finding.history)
+    cases = {"case.npz": finding.case, "reduced.npz": finding.reduced}
+    for name, case in cases.items():
+        if case is not None:
+            save_case(case, folder / name)
+    return [name for name, case in cases.items() if case is not None]
+
+
+# ---------------------------------------------------------------- frontier, calibrate, sensitivity
+
+
+def describe_frontier(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
+    """Whether anything lies above the isolated unit's curve, and by how much."""
+    above = ds.excess > ds.excess_error
+    if above.any():
+        text = f"2.3 is BROKEN: {int(above.sum())} of {above.size} deficits have a larger σ₂ than the isolated unit, by up to "
+        text += f"{float(ds.excess.max()):.3g}; the matrices are in the data."
+    else:
+        text = (
+            f"2.3 stands: at none of {above.size} deficits was a σ₂ found above the isolated unit's by more than the error; the "
+        )
+        text += f"largest excess is {float(ds.excess.max()):.1e}, the largest shortfall {float(-ds.excess.min()):.1e}."
+    rows = []
+    for n in ds.n.values:
+        for k in range(ds.sizes["deficit"]):
+            cell = ds.sel(n=n).isel(deficit=k)
+            values = (cell.entropy_deficit, cell.sigma2_largest, cell.isolated_unit, cell.sigma2_smallest)
+            numbers = [f"{float(x):.6f}" for x in values]
+            rows.append(
+                [str(n), *numbers, f"{float(cell.excess):+.1e}", f"{float(cell.excess_error):.0e}", f"{float(cell.share):.0%}"]
+            )
+    header = ["n", "ΔH", "largest σ₂", "isolated unit", "smallest σ₂", "excess", "error", "starts there"]
+    return text, [("σ₂ at each entropy deficit (nat)", (header, rows))]
+
+
+def describe_calibration(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
+    """How many found an ε, how many are certified, and every answer (at most 24 a table)."""
+    found = ds.status == CalibrationStatus.FOUND
+    sure = found & ds.certified
+    text = f"{int(found.sum())} of {found.size} found an ε, {int(sure.sum())} of them certified."
+    for status, meaning in ANSWERS.items():
+        count = int((ds.status == status).sum())
+        if count and status != CalibrationStatus.FOUND:
+            text += f" {count}: {meaning}."
+    rows = []
+    for index in np.ndindex(*ds.status.shape):
+        cell = ds.isel(n=index[0], seed=index[1], layer=index[2])
+        state = CalibrationStatus(int(cell.status)).name.lower().replace("_", " ")
+        ok = bool(found.values[index])
+        numbers = [f"{float(cell.epsilon):.8g}", f"{float(cell.kept):.8g}"] if ok else ["–", "–"]
+        proof = f"{float(cell.shortfall):.1e}" if ok and np.isfinite(cell.shortfall) else "–"
+        labels = [str(int(cell[name])) for name in ("n", "seed", "layer")]
+        rows.append([*labels, *numbers, "yes" if ok and cell.certified else "no", proof, f"{float(cell.ceiling):.5g}", state])
+    caption = "certified: the promise of the root is proved, to the shortfall; ceiling: the worst-case rule 2.1"
+    caption += "" if len(rows) <= 24 else f"; 24 of {len(rows)}, all are in the data"
+    header = ["n", "seed", "layer", "ε", "kept", "certified", "shortfall", "ceiling", "status"]
+    return text, [(caption, (header, rows[:24]))]
+
+
+def describe_sensitivity(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
+    """The trainable band of each case, and whether the ε that it is used at lies in it."""
+    rows, outside = [], []
+    for case in ds.case.values:
+        cells = ds.sel(case=case)
+        started = float(cells.started)
+        at = np.exp(np.interp(np.log(started), np.log(ds.epsilon), np.log(np.maximum(cells.gradient_norm, 1e-300))))
+        low, high = (float(x) for x in trainable_band(cells.epsilon.values, cells.gradient_norm.values))
+        inside = low <= started <= high
+        if float(cells.sigma2.max()) < 1e-12:  # J at every ε: there is nothing to train away from
+            rows.append([str(case), f"{started:g}", f"{at:.1e}", "–", "–", "σ₂ = 0"])
+            continue
+        if not inside:
+            outside.append(str(case))
+        rows.append([str(case), f"{started:g}", f"{at:.1e}", f"{low:.3g}", f"{high:.3g}", "yes" if inside else "no"])
+    text = "Outside their trainable band: " + ("; ".join(outside) if outside else "none") + "."
+    header = ["logits", "ε", "‖∂σ₂/∂S‖", "band from", "to", "inside"]
+    return text, [("band: where ‖∂σ₂/∂S‖ keeps a tenth of its maximum over ε (6.2)", (header, rows))]
+
+
+DESCRIPTIONS = {
+    "frontier": (describe_frontier, plots.frontier, "The entropy–σ₂ frontier"),
+    "calibrate": (describe_calibration, plots.calibration, "Calibrated ε"),
+    "sensitivity": (describe_sensitivity, plots.sensitivity, "Where gradients reach the logits"),
+}
+
+
+def write_probe(kind: str, ds: xr.Dataset, folder: Path) -> None:
+    """The page, figure and Dataset of a frontier, a calibration or a sensitivity."""
+    description, draw, heading = DESCRIPTIONS[kind]
+    text, tables = description(ds)
+    with plt.rc_context(plots.STYLE), plt.ioff():
+        figure = draw(ds)
+        about = {**json.loads(ds.attrs.get("config", "{}")), "versions": json.loads(ds.attrs["versions"])}
+        write(folder, heading, text, tables, figure, about)
+    write_dataset(ds, folder / f"{kind}.zarr")
