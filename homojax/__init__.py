@@ -46,6 +46,8 @@ from homojax.depth import (
 from homojax.factored import FactoredLogits, FactoredMatrix, low_rank_logits, point_cloud_logits
 from homojax.gap import contraction_gap, log_contraction_gap
 from homojax.lab.config import InputError, Sweep
+from homojax.lab.frontier import FrontierSearch, frontier
+from homojax.lab.probe import Finding, Search, refute, tighten
 from homojax.lab.sweep import run_sweep
 from homojax.lab.verify import Verification, verify
 from homojax.layernorm import (
@@ -85,8 +87,11 @@ __all__ = [
     "Comparison",
     "FactoredLogits",
     "FactoredMatrix",
+    "Finding",
+    "FrontierSearch",
     "InputError",
     "MatrixCase",
+    "Search",
     "SinkhornResult",
     "StackCase",
     "Status",
@@ -121,6 +126,7 @@ __all__ = [
     "entropy_deficit",
     "expected_cosine",
     "frobenius_bounds",
+    "frontier",
     "hilbert_bound",
     "isolated_unit",
     "isolated_unit_frontier",
@@ -143,6 +149,7 @@ __all__ = [
     "product_comparison",
     "projective_diameter",
     "random_birkhoff",
+    "refute",
     "residual_bound",
     "residual_comparison",
     "residual_matrix",
@@ -157,6 +164,7 @@ __all__ = [
     "subdominant_eigenvalue_modulus",
     "subdominant_singular_value",
     "suppression_ratios",
+    "tighten",
     "token_detail_bound",
     "transient_gain",
     "truncated_sinkhorn",

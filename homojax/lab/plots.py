@@ -98,7 +98,7 @@ def frontier(ds: xr.Dataset) -> Figure:
         ax.set(xlabel="entropy deficit ΔH (nat)", ylabel="σ₂", ylim=(0, 1.05))
         ax.set_title(f"n = {n}: largest excess {worst:+.0e} ± {float(cells.excess_error.max()):.0e}", fontsize=10)
     handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=4)
+    fig.legend(handles, labels, loc="outside lower center", ncols=2)
     fig.suptitle("The entropy–σ₂ frontier (2.3): what optimisation from random starts reaches")
     return fig
 
@@ -132,8 +132,8 @@ def calibration(ds: xr.Dataset) -> Figure:
         Line2D([], [], color=WARNING, ls="--", label=f"target {target:.4g}"),
         Line2D([], [], color=BOUND, ls=":", label="above: no logits of this diameter can (2.1)"),
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=3)
-    fig.suptitle(f"Calibrated ε, {config['root']} root: {ds.attrs['source']}", fontsize=10)
+    fig.legend(handles=handles, loc="outside lower center", ncols=3 if ds.sizes["n"] > 1 else 1)
+    fig.suptitle(f"Calibrated ε, {config['root']} root\n{ds.attrs['source']}", fontsize=10, wrap=True)
     return fig
 
 
