@@ -200,6 +200,10 @@ _PROJECTION_SIDES: dict[str, Callable[[mp.matrix, mp.matrix, mp.matrix], tuple[m
     "assignment_limit": lambda m, h, x: (_fall_short(m, x), _entropy(m)),
     "entropy_rises": lambda m, h, x: (_entropy(m), _entropy(h)),
     "sigma2_falls": lambda m, h, x: (_norm(_detail(h)), _norm(_detail(m))),
+    "sigma2_path": lambda m, h, x: (
+        abs(mp.asin(_norm(_detail(h))) - mp.asin(_norm(_detail(m)))),
+        mp.sqrt((1 - mp.mpf(1) / m.rows) * (_deficit(m) - _deficit(h)) * mp.log(mp.mpf("1.25"))),
+    ),
     "weight_decay": lambda m, h, x: (_norm(_detail(h)), mp.tanh(max(max(rows) - min(rows) for rows in _apart(x)) / 5)),
 }
 

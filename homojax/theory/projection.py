@@ -17,6 +17,7 @@ from jax.typing import ArrayLike, DTypeLike
 from homojax import bounds
 from homojax.balance import heaviest_permutation
 from homojax.birkhoff import detail, entropy, projective_diameter, uniform
+from homojax.calibration import path_length_bound
 from homojax.claims import Claim, Comparison
 from homojax.numerics import as_square, rounding
 from homojax.singular import top_singular_pair
@@ -171,6 +172,19 @@ def _differential(case: ProjectionCase) -> Comparison:
     return Comparison(finer, case.slope, abs(coarser - finer) + 2 * case.difference_error)
 
 
+def _path(case: ProjectionCase) -> Comparison:
+    n = case.matrix.shape[0]
+    rise = entropy(case.hotter) - entropy(case.matrix)
+    off = entropy_error(n, case.distance) + entropy_error(n, case.hotter_distance)
+    bound, most = (path_length_bound(x, math.log(HOTTER), n) for x in (rise, rise + off))
+
+    def angle(sigma2, distance):  # least, as it is, most
+        return [jnp.arcsin(jnp.clip(sigma2 + sign * distance, 0, 1)) for sign in (-1, 0, 1)]
+
+    (low, at, high), (hot_low, hot, hot_high) = angle(case.sigma2, case.distance), angle(case.hotter_sigma2, case.hotter_distance)
+    return Comparison(abs(at - hot), bound, most - bound + high - low + hot_high - hot_low)
+
+
 def _decay(case: ProjectionCase) -> Comparison:
     exponent = projective_diameter(case.logits) / (4 * HOTTER * case.epsilon)
     off = 8 * jnp.finfo(case.logits.dtype).eps * (1 + abs(case.logits).max() / case.epsilon)
@@ -256,6 +270,18 @@ CLAIMS: tuple[Claim, ...] = (
         _differential,
         (_CONVERGED,),
         resolution=1e-5,
+    ),
+    Claim(
+        "1.6",
+        "sigma2_path",
+        "from ε to 1.25ε arcsin σ₂ moves by √((1 − 1/n) ΔH log 1.25) at most, ΔH the rise of entropy",
+        r"|\arcsin\sigma_2(\varepsilon_1) - \arcsin\sigma_2(\varepsilon_0)| \le "
+        r"\sqrt{(1-\tfrac1n)\,(H_1-H_0)\log(\varepsilon_1/\varepsilon_0)}",
+        "homojax.calibration, from theory.md 1.6 by Cauchy and Schwarz",
+        "projection",
+        "≤",
+        _path,
+        (_CONVERGED,),
     ),
     Claim(
         "6.1",
