@@ -5,7 +5,7 @@ import pytest
 
 import homojax as hj
 import oracles
-from homojax.lab import findings, plots
+from homojax.lab import findings
 from homojax.lab.config import InputError
 from homojax.lab.frontier import FrontierSearch, frontier
 
@@ -49,10 +49,20 @@ def test_a_matrix_above_the_curve_would_be_reported(found):
     broken["excess"][0, 1] = 1e-3
     assert "2.3 is BROKEN: 1 of 8" in findings.describe_frontier(broken)[0]
     assert "2.3 stands" in findings.describe_frontier(found)[0]
-    assert len(plots.frontier(found).axes) == 2
+    assert len(found.homojax.plot().axes) == 2
 
 
 @pytest.mark.parametrize("field", [{"n": ()}, {"n": (1,)}, {"deficits": 0}, {"starts": 0}])
 def test_a_search_that_cannot_be_is_refused(field):
     with pytest.raises(InputError):
         FrontierSearch(**field)
+
+
+def test_the_way_up_never_falls(found):
+    steps = found.history_largest.diff("chunk")
+    assert found.sizes["chunk"] == 3 and (steps >= -1e-6).all()
+
+
+def test_deficits_that_no_start_meets_are_nan_and_cost_the_others_nothing():
+    short = frontier(FrontierSearch(n=(3,), deficits=2, starts=2, steps=1))
+    assert short.excess.shape == (1, 2)  # β settles in the end, however short the search

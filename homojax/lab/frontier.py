@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -16,7 +16,7 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from homojax.birkhoff import detail, detail_basis, entropy_deficit, isolated_unit, marginal_errors
-from homojax.bounds import isolated_unit_frontier, pinsker_bound, schatten_bounds
+from homojax.bounds import isolated_unit_frontier, schatten_bounds
 from homojax.lab.config import InputError
 from homojax.lab.verify import versions
 from homojax.singular import top_singular_pair
@@ -59,6 +59,7 @@ class _Lane(NamedTuple):
     logits: tuple[jax.Array, ...]  # (u, v) of logits βuvᵀ, or (S,) of logits βS
     log_beta: jax.Array
     state: optax.OptState
+    sigma2: jax.Array  # where the last step started; of the search for the smallest its smooth upper bound
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
@@ -73,8 +74,9 @@ def frontier(search: FrontierSearch | None = None, *, progress: Callable[[int, i
 
     Dimensions n, deficit (its number). Variables: ``entropy_deficit`` (nat), ``sigma2_largest``, ``sigma2_smallest``,
     ``isolated_unit`` (σ₂ of that matrix at the deficit of the largest), ``excess`` (largest − isolated_unit), ``excess_error``,
-    ``pinsker``, ``share`` (of the starts that came within 1e-6 of the largest), and the matrices found, ``largest`` and
-    ``smallest`` [row, column], padded with NaN.
+    ``share`` (of the starts that came within 1e-6 of the largest), ``history_largest`` and ``history_smallest`` (the best so
+    far), and the matrices found, ``largest`` and ``smallest`` [row, column], padded with NaN. NaN where no start met the deficit.
+    ``ds.homojax.plot()`` draws it.
 
     Raises:
         InputError: JAX's x64 is switched off.
@@ -84,38 +86,33 @@ def frontier(search: FrontierSearch | None = None, *, progress: Callable[[int, i
     search = search or FrontierSearch()
     if not jax.config.jax_enable_x64:
         raise InputError('a probe is in float64, which needs jax.config.update("jax_enable_x64", True) first.')
-    shape, most = (len(search.n), search.deficits), max(search.n)
+    shape, most, chunks = (len(search.n), search.deficits), max(search.n), -(-search.steps // CHUNK)
     data = {name: np.full(shape, np.nan) for name in _VARIABLES}
     found = {name: np.full((*shape, most, most), np.nan) for name in ("largest", "smallest")}
-    total = 2 * search.steps * len(search.n)
+    history = {name: np.full((*shape, chunks), np.nan) for name in found}
+    total = 2 * chunks * len(search.n)
     for i, n in enumerate(search.n):
-        reached = float(entropy_deficit(isolated_unit(n)))
-        deficits = np.linspace(0, reached, search.deficits + 2)[1:-1]
-        for side, goal in enumerate(("largest", "smallest")):
-            before = search.steps * (2 * i + side)
-            matrices = _climb(
-                goal,
-                n,
-                deficits,
-                search,
-                lambda done, b=before, g=goal, n=n: progress and progress(b + done, total, f"{g} σ₂, n = {n}"),
-            )
+        deficits = np.linspace(0, float(entropy_deficit(isolated_unit(n))), search.deficits + 2)[1:-1]
+        curve_at = jax.vmap(partial(isolated_unit_frontier, n=n))
+        for side, goal in enumerate(found):
+            climb = _climb(goal, n, deficits, search)
+            for chunk in range(chunks):
+                if progress:
+                    progress(chunks * (2 * i + side) + chunk, total, f"{goal} σ₂, n = {n}")
+                history[goal][i, :, chunk] = next(climb)
+            matrices = next(climb)
             deficit, sigma2, error, distance = (np.asarray(x) for x in _measure(matrices))
-            missed = abs(deficit - deficits[:, None]) > MISSED_DEFICIT
-            ranked = np.where(missed | ~np.isfinite(sigma2), np.nan, sigma2 if goal == "largest" else -sigma2)
-            if np.isnan(ranked).all(1).any():
-                raise InputError(f"no start met a deficit at n = {n}: give the search more steps or starts.")
-            best = np.nanargmax(ranked, 1)
-            at = np.arange(search.deficits), best
-            found[goal][i, :, :n, :n] = np.asarray(matrices)[at]
-            data[f"sigma2_{goal}"][i] = sigma2[at]
+            met = np.isfinite(sigma2) & (abs(deficit - deficits[:, None]) <= MISSED_DEFICIT)
+            ranked = np.where(met, sigma2 if goal == "largest" else -sigma2, -np.inf)
+            at = np.arange(search.deficits), ranked.argmax(1)
+            sound = np.where(met[at], 1.0, np.nan)  # NaN where no start met the deficit
+            found[goal][i, :, :n, :n] = np.asarray(matrices)[at] * sound[:, None, None]
+            data[f"sigma2_{goal}"][i] = sigma2[at] * sound
             if goal == "largest":
-                curve = np.asarray(jax.vmap(lambda d, n=n: isolated_unit_frontier(d, n))(deficit[at]))
-                ahead = np.asarray(jax.vmap(lambda d, n=n: isolated_unit_frontier(d, n))(deficit[at] + error[at]))
-                data["entropy_deficit"][i], data["isolated_unit"][i] = deficit[at], curve
-                data["excess"][i], data["excess_error"][i] = sigma2[at] - curve, ahead - curve + distance[at]
-                data["share"][i] = (ranked >= ranked[at][:, None] - 1e-6).mean(1)
-                data["pinsker"][i] = [min(1.0, float(pinsker_bound(m))) for m in np.asarray(matrices)[at]]
+                curve, ahead = np.asarray(curve_at(deficit[at])), np.asarray(curve_at(deficit[at] + error[at]))
+                data["entropy_deficit"][i], data["isolated_unit"][i] = deficits, curve * sound
+                data["excess"][i], data["excess_error"][i] = (sigma2[at] - curve) * sound, (ahead - curve + distance[at]) * sound
+                data["share"][i] = (ranked >= ranked[at][:, None] - 1e-6).mean(1) * sound
     if progress:
         progress(total, total, "done")
     coords = {"n": ("n", list(search.n), {"long_name": "mixed units", "units": "1"}), "deficit": np.arange(search.deficits)}
@@ -123,6 +120,10 @@ def frontier(search: FrontierSearch | None = None, *, progress: Callable[[int, i
     matrices = {
         name: (("n", "deficit", "row", "column"), values, {"long_name": f"the matrix of the {name} σ₂ found", "units": "1"})
         for name, values in found.items()
+    }
+    variables |= {
+        f"history_{name}": (("n", "deficit", "chunk"), values, {"long_name": f"{name} σ₂ on the way, every {CHUNK} steps"})
+        for name, values in history.items()
     }
     config = json.dumps(dataclasses.asdict(search))
     attrs = {"title": "homojax probe frontier", "config": config, "versions": json.dumps(versions()), "dtype": "float64"}
@@ -136,13 +137,12 @@ _VARIABLES = {
     "isolated_unit": {"long_name": "σ₂ of (1 − t)J + t(1 ⊕ J) at this deficit", "units": "1"},
     "excess": {"long_name": "largest σ₂ found less the isolated unit's", "units": "1"},
     "excess_error": {"long_name": "what rounding and the projection can leave in that", "units": "1"},
-    "pinsker": {"long_name": "Pinsker's bound √(2ΔH), at most 1", "units": "1"},
     "share": {"long_name": "share of the starts that came within 1e-6 of the largest", "units": "1"},
 }
 
 
-def _climb(goal: str, n: int, deficits: np.ndarray, search: FrontierSearch, report: Callable[[int], object]) -> jax.Array:
-    """The matrices that the lanes end at, [deficits, starts, n, n]."""
+def _climb(goal: str, n: int, deficits: np.ndarray, search: FrontierSearch) -> Iterator[np.ndarray | jax.Array]:
+    """The best σ₂ so far [deficits] after every chunk of steps; then the matrices that all end at, [deficits, starts, n, n]."""
     rng = np.random.default_rng([search.seed, n, goal == "largest"])
     lanes = (len(deficits), search.starts)
     if goal == "largest":
@@ -154,7 +154,8 @@ def _climb(goal: str, n: int, deficits: np.ndarray, search: FrontierSearch, repo
         logits = (basis @ rng.standard_normal((*lanes, n - 1, n - 1)) @ basis.T,)
     adam = optax.adam(optax.cosine_decay_schedule(0.1, search.steps))
     deficits = np.broadcast_to(deficits[:, None], lanes)
-    start = _Lane(logits, np.log(n * np.sqrt(deficits) + 0.1) * (goal == "largest"), jax.vmap(jax.vmap(adam.init))(logits))
+    log_beta = np.log(n * np.sqrt(deficits) + 0.1) * (goal == "largest")
+    start = _Lane(logits, log_beta, jax.vmap(jax.vmap(adam.init))(logits), np.zeros(lanes))
     step = _step_up if goal == "largest" else partial(_step_down, adam)
 
     @partial(jax.jit, static_argnums=2)
@@ -165,10 +166,10 @@ def _climb(goal: str, n: int, deficits: np.ndarray, search: FrontierSearch, repo
 
     lane = jax.tree.map(jnp.asarray, start)
     for done in range(0, search.steps, CHUNK):
-        report(done)
         lane = advance(lane, deficits, min(CHUNK, search.steps - done))
-    settle = jax.jit(jax.vmap(jax.vmap(_settled)))
-    return settle(lane, deficits)
+        sigma2 = np.asarray(lane.sigma2)
+        yield sigma2.max(1) if goal == "largest" else sigma2.min(1)
+    yield jax.jit(jax.vmap(jax.vmap(_settled)))(lane, deficits)
 
 
 def _logits(parts: tuple[jax.Array, ...]) -> jax.Array:
@@ -188,8 +189,8 @@ def _newton(log_beta: jax.Array, found: jax.Array, slope: jax.Array, deficit: ja
 def _step_up(lane: _Lane, deficit: jax.Array) -> _Lane:
     along = partial(_deficit_of, _logits(lane.logits))
     found, slope, matrix = jax.jvp(along, (lane.log_beta,), (jnp.ones_like(lane.log_beta),), has_aux=True)
-    _, u, v = top_singular_pair(detail(matrix))
-    return lane._replace(logits=(u, v), log_beta=_newton(lane.log_beta, found, slope, deficit))
+    sigma2, u, v = top_singular_pair(detail(matrix))
+    return lane._replace(logits=(u, v), log_beta=_newton(lane.log_beta, found, slope, deficit), sigma2=sigma2)
 
 
 def _step_down(adam: optax.GradientTransformation, lane: _Lane, deficit: jax.Array) -> _Lane:
@@ -199,14 +200,14 @@ def _step_down(adam: optax.GradientTransformation, lane: _Lane, deficit: jax.Arr
         found, matrix = _deficit_of(logits, log_beta)
         return schatten_bounds(matrix, SMOOTH_POWER)[1], found
 
-    (_, found), pull_back = jax.vjp(both, lane.logits[0], lane.log_beta)
+    (sigma2, found), pull_back = jax.vjp(both, lane.logits[0], lane.log_beta)
     one, zero = jnp.ones_like(found), jnp.zeros_like(found)
     (sigma_slope, sigma_beta), (deficit_slope, deficit_beta) = pull_back((one, zero)), pull_back((zero, one))
     rate = sigma_beta / jnp.maximum(deficit_beta, jnp.finfo(found.dtype).tiny)
     slope = sigma_slope - rate * deficit_slope
     slope = jnp.where(jnp.isfinite(slope).all(), slope, 0)
     updates, state = adam.update((slope,), lane.state)
-    return _Lane((lane.logits[0] + updates[0],), _newton(lane.log_beta, found, deficit_beta, deficit), state)
+    return _Lane((lane.logits[0] + updates[0],), _newton(lane.log_beta, found, deficit_beta, deficit), state, sigma2)
 
 
 def _settled(lane: _Lane, deficit: jax.Array) -> jax.Array:

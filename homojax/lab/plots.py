@@ -345,6 +345,20 @@ def as_run_against_converged(as_run: xr.Dataset, converged: xr.Dataset) -> Figur
     return fig
 
 
+@xr.register_dataset_accessor("homojax")
+class _Drawing:
+    """``ds.homojax.plot()``: the figure of a probe's Dataset."""
+
+    def __init__(self, ds: xr.Dataset):
+        self._ds = ds
+
+    def plot(self) -> Figure:
+        """The figure that the probe's own page has."""
+        return {"frontier": frontier, "calibrate": calibration, "sensitivity": sensitivity}[self._ds.attrs["title"].split()[-1]](
+            self._ds
+        )
+
+
 def _panels(ds: xr.Dataset, height: float):
     count = ds.sizes["n"]
     fig, axes = plt.subplots(1, count, figsize=(2.2 + 3.5 * count, height), squeeze=False, layout="constrained")
