@@ -30,6 +30,17 @@ from homojax.bounds import (
     pinsker_bound,
     schatten_bounds,
 )
+from homojax.calibration import (
+    Calibration,
+    CalibrationStatus,
+    Sensitivity,
+    calibrate_depth,
+    calibrate_epsilon,
+    epsilon_schedule,
+    path_length_bound,
+    sensitivity,
+    trainable_band,
+)
 from homojax.claims import Claim, Comparison, verdict
 from homojax.depth import (
     amax_gain,
@@ -45,6 +56,7 @@ from homojax.depth import (
 )
 from homojax.factored import FactoredLogits, FactoredMatrix, low_rank_logits, point_cloud_logits
 from homojax.gap import contraction_gap, log_contraction_gap
+from homojax.lab.calibrate import Calibrate, calibrate, sensitivity_over
 from homojax.lab.config import InputError, Sweep
 from homojax.lab.frontier import FrontierSearch, frontier
 from homojax.lab.probe import Finding, Search, refute, tighten
@@ -83,6 +95,9 @@ __all__ = [
     "CLAIMS",
     "MATRIX_LAWS",
     "BalanceResult",
+    "Calibrate",
+    "Calibration",
+    "CalibrationStatus",
     "Claim",
     "Comparison",
     "FactoredLogits",
@@ -92,6 +107,7 @@ __all__ = [
     "InputError",
     "MatrixCase",
     "Search",
+    "Sensitivity",
     "SinkhornResult",
     "StackCase",
     "Status",
@@ -101,6 +117,9 @@ __all__ = [
     "asymptotic_cosine",
     "balance",
     "birkhoff_distance",
+    "calibrate",
+    "calibrate_depth",
+    "calibrate_epsilon",
     "center",
     "circulant",
     "composite",
@@ -124,6 +143,7 @@ __all__ = [
     "effective_depth",
     "entropy",
     "entropy_deficit",
+    "epsilon_schedule",
     "expected_cosine",
     "frobenius_bounds",
     "frontier",
@@ -144,6 +164,7 @@ __all__ = [
     "measured_depth",
     "normalise",
     "overlap",
+    "path_length_bound",
     "pinsker_bound",
     "point_cloud_logits",
     "product_comparison",
@@ -158,6 +179,8 @@ __all__ = [
     "run_sweep",
     "sample_cosine",
     "schatten_bounds",
+    "sensitivity",
+    "sensitivity_over",
     "signal_to_noise",
     "sinkhorn",
     "stack_case",
@@ -166,6 +189,7 @@ __all__ = [
     "suppression_ratios",
     "tighten",
     "token_detail_bound",
+    "trainable_band",
     "transient_gain",
     "truncated_sinkhorn",
     "turn_angle",

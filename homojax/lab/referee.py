@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import mpmath as mp
@@ -47,8 +48,8 @@ def referee(
             with mp.workdps(2 * places):  # squares of small differences keep their digits
                 if exact is None or not moving:
                     return None if exact is None else _SIDES[claim_name](exact, _detail(exact), kernel)
-                hotter = _scaled(kernel / mp.mpf("1.25"), support, places - 10)
-                return None if hotter is None else _PROJECTION_SIDES[claim_name](exact, hotter, kernel)
+                at = partial(_at_ratio, kernel, support, places - 10)
+                return _PROJECTION_SIDES[claim_name](exact, at, kernel)
         except (ZeroDivisionError, RuntimeError):  # mpmath's for a singular system, and for iterations that do not end
             return None
 
@@ -177,6 +178,20 @@ _SIDES: dict[str, Callable[[mp.matrix, mp.matrix, mp.matrix], tuple[mp.mpf, mp.m
 }
 
 
+def _at_ratio(kernel: mp.matrix, support: np.ndarray, places: int, ratio: mp.mpf | float) -> mp.matrix:
+    """The projection at that many times ε."""
+    found = _scaled(kernel / ratio, support, places)
+    if found is None:
+        raise RuntimeError("Newton's method does not end")
+    return found
+
+
+def _sigma2_slope(at: Callable[[mp.mpf], mp.matrix]) -> mp.mpf:
+    """dσ₂/d log ε by a central difference, to some forty digits."""
+    step = mp.mpf(10) ** -20
+    return (_sigma2(at(mp.exp(step))) - _sigma2(at(mp.exp(-step)))) / (2 * step)
+
+
 def _entropy(m: mp.matrix) -> mp.mpf:
     return m.rows * mp.log(m.rows) - _deficit(m)
 
@@ -194,17 +209,18 @@ def _near_barycentre(m: mp.matrix, x: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
     return mp.norm(m - mp.ones(m.rows) / m.rows - linear), rate * mp.norm(linear)
 
 
-# Both sides for the projection m of x at ε = 1, and h at ε = 1.25.
-_PROJECTION_SIDES: dict[str, Callable[[mp.matrix, mp.matrix, mp.matrix], tuple[mp.mpf, mp.mpf]]] = {
-    "barycentre_limit": lambda m, h, x: _near_barycentre(m, x),
-    "assignment_limit": lambda m, h, x: (_fall_short(m, x), _entropy(m)),
-    "entropy_rises": lambda m, h, x: (_entropy(m), _entropy(h)),
-    "sigma2_falls": lambda m, h, x: (_norm(_detail(h)), _norm(_detail(m))),
-    "sigma2_path": lambda m, h, x: (
-        abs(mp.asin(_norm(_detail(h))) - mp.asin(_norm(_detail(m)))),
-        mp.sqrt((1 - mp.mpf(1) / m.rows) * (_deficit(m) - _deficit(h)) * mp.log(mp.mpf("1.25"))),
+# Both sides for the projection m of x at ε = 1; ``at`` gives that at another ε.
+_PROJECTION_SIDES: dict[str, Callable[[mp.matrix, Callable, mp.matrix], tuple[mp.mpf, mp.mpf]]] = {
+    "barycentre_limit": lambda m, at, x: _near_barycentre(m, x),
+    "assignment_limit": lambda m, at, x: (_fall_short(m, x), _entropy(m)),
+    "entropy_rises": lambda m, at, x: (_entropy(m), _entropy(at(1.25))),
+    "sigma2_falls": lambda m, at, x: (_sigma2(at(1.25)), _sigma2(m)),
+    "sigma2_slope": lambda m, at, x: (_sigma2_slope(at), mp.mpf(0)),
+    "sigma2_path": lambda m, at, x: (
+        abs(mp.asin(_sigma2(at(1.25))) - mp.asin(_sigma2(m))),
+        mp.sqrt((1 - mp.mpf(1) / m.rows) * (_entropy(at(1.25)) - _entropy(m)) * mp.log(mp.mpf("1.25"))),
     ),
-    "weight_decay": lambda m, h, x: (_norm(_detail(h)), mp.tanh(max(max(rows) - min(rows) for rows in _apart(x)) / 5)),
+    "weight_decay": lambda m, at, x: (_sigma2(at(1.25)), mp.tanh(max(max(rows) - min(rows) for rows in _apart(x)) / 5)),
 }
 
 
