@@ -2,10 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
 
 from homojax import numerics
-from oracles import permutation_mixture, squares
+from oracles import permutation_mixture
 
 
 @pytest.mark.parametrize("coerce", [numerics.as_float, numerics.as_square])
@@ -47,11 +46,20 @@ def test_square_root_has_derivative_zero_at_zero_and_the_usual_one_elsewhere(dty
     assert np.isnan(numerics.sqrt(jnp.array([-1.0, np.nan]))).all()
 
 
-@given(squares(5))
-def test_max_over_row_pairs_visits_every_ordered_pair(matrix):
-    best = max(np.dot(np.arange(5), a - b) for a in matrix for b in matrix)
-    found = numerics.max_over_row_pairs(lambda rows: rows @ jnp.arange(5.0), jnp.asarray(matrix))
-    assert found == pytest.approx(best, abs=1e-12)
+@pytest.mark.parametrize("n", [2, 5, 6])
+def test_max_over_row_pairs_visits_every_pair(n, rng):
+    weights, matrices = np.arange(1.0, n + 1), rng.normal(size=(20, n, n))
+    found = jax.vmap(lambda m: numerics.max_over_row_pairs(lambda rows: abs(rows @ weights), m))(matrices)
+    np.testing.assert_allclose(found, [max(abs(weights @ (a - b)) for a in m for b in m) for m in matrices], rtol=1e-12)
+
+
+def test_the_derivative_of_max_over_row_pairs_is_that_of_the_farthest_pair(rng):
+    matrix, direction = rng.normal(size=(2, 4, 4))
+
+    def at(x):
+        return numerics.max_over_row_pairs(lambda rows: abs(rows).sum(-1), jnp.asarray(matrix + x * direction))
+
+    assert jax.grad(at)(0.0) == pytest.approx((at(1e-6) - at(-1e-6)) / 2e-6, rel=1e-6)
 
 
 def test_matrix_products_ask_for_full_precision_on_accelerators():

@@ -81,15 +81,16 @@ def projection_case(logits: ArrayLike, epsilon: ArrayLike) -> ProjectionCase:
     epsilon = jnp.asarray(epsilon, dtype)
     eps = float(jnp.finfo(dtype).eps)
 
-    def project(logits, log_ratio):
-        result = sinkhorn(logits, epsilon * jnp.exp(log_ratio))
+    def project(logits, log_ratio, start=None):
+        result = sinkhorn(logits, epsilon * jnp.exp(log_ratio), init=start)
         matrix = cast(jax.Array, result.matrix)  # no factors here
-        return matrix, (matrix, cast(jax.Array, result.log_matrix), result.row_error, result.col_error)
+        return matrix, (matrix, cast(jax.Array, result.log_matrix), result.row_error, result.col_error, result.col_potential)
 
     step = eps**0.25 / (1 + projective_diameter(logits) / epsilon)
-    _, pull_back, (cold, log_matrix, row_error, col_error) = jax.vjp(project, logits, jnp.zeros((), dtype), has_aux=True)
+    _, pull_back, (cold, log_matrix, row_error, col_error, g) = jax.vjp(project, logits, jnp.zeros((), dtype), has_aux=True)
     ratios = jnp.stack([jnp.asarray(math.log(HOTTER), dtype), *(k * step for k in (-2, -1, 1, 2))])
-    matrices, (*_, row_errors, col_errors) = jax.vmap(project, (None, 0))(logits, ratios)
+    # from the cold potential, which is inverse to ε where that matters
+    matrices, (_, _, row_errors, col_errors, _) = jax.vmap(project, (None, 0, 0))(logits, ratios, g * jnp.exp(-ratios)[:, None])
     decomposed = jnp.concatenate([cold[None], matrices if n <= LARGEST_FOR_ALL else matrices[:1]])
     tops, (u, *_), (v, *_) = jax.vmap(top_singular_pair)(jax.vmap(detail)(decomposed))
     sigma2, hotter_sigma2 = tops[:2]
