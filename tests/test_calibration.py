@@ -272,7 +272,9 @@ def kept_by(stack, epsilon, kind):
     return np.exp(np.max(growth))
 
 
-@pytest.mark.parametrize("kind", ["bound", "composite", "lyapunov"])
+@pytest.mark.parametrize(
+    "kind", ["bound", pytest.param("composite", marks=pytest.mark.slow), pytest.param("lyapunov", marks=pytest.mark.slow)]
+)
 def test_stack_keeps_the_share_asked_for_and_below_the_ceiling(kind, rng):
     stack = rng.normal(size=(4, 3, 3))
     found = calibrate_depth(stack, 0.5, kept=kind)
@@ -286,6 +288,7 @@ def test_stack_keeps_the_share_asked_for_and_below_the_ceiling(kind, rng):
         assert min(colder) >= 0.5 - float(found.shortfall) - 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bound", "composite", "lyapunov"])
 def test_shared_matrix_keeps_the_share_asked_for(kind, rng):
     logits, depth = rng.normal(size=(3, 3)), 10
@@ -302,6 +305,7 @@ def test_shared_matrix_keeps_the_share_asked_for(kind, rng):
         assert found.epsilon == pytest.approx(float(calibrate_epsilon(logits, 0.3 ** (1 / depth), root="last").epsilon), rel=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("root", ["first", "last"])
 def test_composite_of_one_layer_is_calibrated_as_that_layer_is_also_where_sigma2_rises(root):
     logits = np.load(COUNTEREXAMPLES / "sigma2_falls-4.npz")["logits"]

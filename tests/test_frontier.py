@@ -12,13 +12,13 @@ from homojax.lab.frontier import FrontierSearch, frontier
 
 @pytest.fixture(scope="module")
 def found():
-    return frontier(FrontierSearch(n=(3, 4), deficits=4, starts=6, steps=150))
+    return frontier(FrontierSearch(n=(3,), deficits=4, starts=6, steps=150))
 
 
 def test_random_starts_climb_to_the_isolated_unit_and_not_above_it(found):
     assert (abs(found.excess) < 1e-4).all()
     assert (found.excess <= found.excess_error).all() and (found.excess_error < 1e-6).all()
-    for n in (3, 4):
+    for n in found.n.values:
         t = found.sigma2_largest.sel(n=n).values
         deficits = [float(hj.entropy_deficit(hj.isolated_unit(n, x))) for x in t]
         np.testing.assert_allclose(deficits, found.entropy_deficit.sel(n=n), rtol=1e-4)
@@ -26,7 +26,7 @@ def test_random_starts_climb_to_the_isolated_unit_and_not_above_it(found):
 
 @pytest.mark.parametrize("kind", ["largest", "smallest"])
 def test_the_matrices_are_doubly_stochastic_with_the_sigma2_and_the_deficit_that_are_said(found, kind):
-    for n in (3, 4):
+    for n in found.n.values:
         for k in range(4):
             matrix = found[kind].sel(n=n).isel(deficit=k).values[:n, :n]
             np.testing.assert_allclose([matrix.sum(0), matrix.sum(1)], 1, atol=1e-11)
@@ -37,7 +37,7 @@ def test_the_matrices_are_doubly_stochastic_with_the_sigma2_and_the_deficit_that
 
 def test_the_smallest_is_below_the_largest_and_not_below_the_frobenius_bound(found):
     assert (found.sigma2_smallest < found.sigma2_largest).all()
-    for n in (3, 4):
+    for n in found.n.values:
         norms = np.nansum((found.smallest.sel(n=n).values[:, :n, :n] - 1 / n) ** 2, axis=(1, 2))
         assert (found.sigma2_smallest.sel(n=n) >= np.sqrt(norms / (n - 1)) - 1e-12).all()
     # at n = 3 and these deficits all three shifts of a lazy cycle tie: σ₂ is that of the lowest possible Frobenius norm
@@ -47,9 +47,9 @@ def test_the_smallest_is_below_the_largest_and_not_below_the_frobenius_bound(fou
 def test_a_matrix_above_the_curve_would_be_reported(found):
     broken = found.copy(deep=True)
     broken["excess"][0, 1] = 1e-3
-    assert "2.3 is BROKEN: 1 of 8" in findings.describe_frontier(broken)[0]
+    assert "2.3 is BROKEN: 1 of 4" in findings.describe_frontier(broken)[0]
     assert "2.3 stands" in findings.describe_frontier(found)[0]
-    assert len(found.homojax.plot().axes) == 2
+    assert len(found.homojax.plot().axes) == 1
 
 
 @pytest.mark.parametrize("field", [{"n": ()}, {"n": (1,)}, {"deficits": 0}, {"starts": 0}])

@@ -64,7 +64,8 @@ def test_the_same_search_twice_finds_the_same():
 
 
 @pytest.mark.parametrize(
-    ("claim", "n", "least"), [("hilbert", 2, 0.9999), ("frobenius_lower", 3, 0.999), ("frobenius_upper", 3, 0.999)]
+    ("claim", "n", "least"),
+    [("hilbert", 2, 0.9999), ("frobenius_lower", 3, 0.999), pytest.param("frobenius_upper", 3, 0.999, marks=pytest.mark.slow)],
 )
 def test_bounds_that_are_attained_are_tightened_until_they_are(claim, n, least):
     found = tighten(claim, dataclasses.replace(SHORT, n=n, steps=150))
@@ -77,6 +78,7 @@ def test_the_first_order_steps_never_claim_more_than_a_bound_allows():
     assert np.nanmax(tighten("hilbert", SHORT).history) <= 1 + 1e-9
 
 
+@pytest.mark.slow
 def test_a_free_epsilon_is_searched_too():
     found = tighten("doeblin", dataclasses.replace(SHORT, epsilon=None))
     assert found.case.arrays["epsilon"] != 1
