@@ -37,7 +37,6 @@ from homojax.theory.stack import claim_depths, depth_case
 NOISE = "noise"  # the family of the claims about signals, which have no matrix
 NOISE_SIZES = 3, 8, 64  # few and many directions for the noise to go
 VERDICTS = {"violated": VIOLATED, "undecidable": UNDECIDABLE, "holds": HOLDS, "not_applicable": NOT_APPLICABLE}
-ONE_BY_ONE = 128  # n from which projections are judged one by one: their linear solves would wait for the slowest of a block
 REFEREED_SIZE, REFEREED_CELLS = 6, 4  # n up to which, and cells of a claim and block that, many digits decide
 
 
@@ -355,8 +354,6 @@ def _judges(scope: str, claims: tuple[Claim, ...], n: int) -> Callable:
         judged = {claim.name: claim.judge(case) for claim in claims}
         return {claim.name: (*judged[claim.name], tightness(claim, judged[claim.name][0])) for claim in claims}
 
-    if scope == "projection" and n >= ONE_BY_ONE:
-        return jax.jit(lambda *arrays: jax.lax.map(lambda cell: judge(*cell), arrays))
     return jax.jit(jax.vmap(judge))
 
 
@@ -371,7 +368,7 @@ def judge_cells(
     if scope == "noise":
         found = _judges(scope, claims, n)(jnp.asarray(arrays["key"]), typed["snr"])
     elif scope == "projection":
-        found = _judges(scope, claims, typed["logits"].shape[-1])(typed["logits"], typed["epsilon"])
+        found = _judges(scope, claims, 0)(typed["logits"], typed["epsilon"])
     elif scope == "stack":
         flat = typed["matrices"].reshape(-1, *typed["matrices"].shape[2:])
         spectra = [jax.block_until_ready(f(flat)).reshape(typed["matrices"].shape[:2]) for f in (_sigma2, _lambda2)]
