@@ -25,7 +25,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/pyright
 
 notebook: $(VENV)/.installed-test
-	$(BIN)/jupyter execute --inplace notebooks/quickstart.ipynb
+	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 clean:
 	rm -rf $(VENV) runs

@@ -54,10 +54,10 @@ def test_max_over_row_pairs_visits_every_pair(n, rng):
 
 
 def test_the_derivative_of_max_over_row_pairs_is_that_of_the_farthest_pair(rng):
-    matrix, direction = rng.normal(size=(2, 4, 4))
+    matrix, direction = jnp.asarray(rng.normal(size=(2, 4, 4)))
 
     def at(x):
-        return numerics.max_over_row_pairs(lambda rows: abs(rows).sum(-1), jnp.asarray(matrix + x * direction))
+        return numerics.max_over_row_pairs(lambda rows: abs(rows).sum(-1), matrix + x * direction)
 
     assert jax.grad(at)(0.0) == pytest.approx((at(1e-6) - at(-1e-6)) / 2e-6, rel=1e-6)
 
