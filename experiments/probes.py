@@ -60,32 +60,23 @@ def main() -> None:
     header = ["claim", "n", "lesser/greater", "lesser", "greater", "starts within 1e-3"]
     print_table(header, rows, [], "ε = 1, |S| ≤ 20 (hilbert: 6)", console)
 
-    ds = frontier(FrontierSearch(n=(3, 4) if quick else (3, 4, 8, 16, 32), starts=16 if quick else 32))
-    rows = [
-        [
-            str(n),
-            f"{float(ds.excess.sel(n=n).max()):+.1e}",
-            f"{float(ds.excess.sel(n=n).min()):+.1e}",
-            f"{float(ds.excess_error.sel(n=n).max()):.0e}",
-            f"{float(ds.share.sel(n=n).min()):.0%}",
-        ]
-        for n in ds.n.values
-    ]
-    print_table(
-        ["n", "largest excess", "least", "its error", "fewest starts there"],
-        rows,
-        [],
-        "σ₂ − isolated unit's, 20 deficits",
-        console,
-    )
     out = Path("runs/probes.json")
     out.parent.mkdir(exist_ok=True)
-    frontiers = {
-        name: ds[name].values.tolist() for name in ("excess", "excess_error", "share", "entropy_deficit", "sigma2_smallest")
-    }
-    out.write_text(
-        json.dumps({"slopes": found, "seconds": seconds, "tightened": kept, "n": ds.n.values.tolist(), "frontier": frontiers})
-    )
+    rows, frontiers = [], []
+    searches = [FrontierSearch(n=(3, 4) if quick else (3, 4, 8, 16), starts=16)]
+    if not quick:
+        searches.append(FrontierSearch(n=(32,), deficits=10, starts=6, steps=200))
+    for search in searches:
+        ds = frontier(search)
+        ds.to_zarr(out.with_name(f"frontier-{max(search.n)}.zarr"), mode="w", zarr_format=3, consolidated=False)
+        frontiers.append({name: ds[name].values.tolist() for name in ("n", "entropy_deficit", "excess", "excess_error", "share")})
+        for n in ds.n.values:
+            cells = ds.sel(n=n)
+            values = (cells.excess.max(), cells.excess.min(), cells.excess_error.max())
+            rows.append([str(n), str(search.deficits), *(f"{float(x):+.1e}" for x in values), f"{float(cells.share.min()):.0%}"])
+    header = ["n", "deficits", "largest excess", "least", "its error", "fewest starts there"]
+    print_table(header, rows, [], "largest σ₂ found − the isolated unit's", console)
+    out.write_text(json.dumps({"slopes": found, "seconds": seconds, "tightened": kept, "frontier": frontiers}))
     console.print(f"written to {out}")
 
 

@@ -91,6 +91,7 @@ TABLE = {
     "retained_cosine": (lambda *x: hj.retained_cosine(*x[:2], 9, x[2]), share, share, share),
     "sample_cosine": (lambda x, nu: hj.sample_cosine(KEY, x, nu, 5), vector, share),
     "signal_to_noise": (hj.signal_to_noise, vector, share),
+    "path_length_bound": (lambda rise, ratio: hj.path_length_bound(rise, ratio, 4), share, share),
     "residual_bound": (hj.residual_bound, share, share),
     "residual_matrix": (hj.residual_matrix, matrix, share),
     "turn_angle": (hj.turn_angle, vector, vector),
@@ -111,6 +112,9 @@ TABLE = {
 }
 RESULT_TYPES = {
     *(
+        "Calibration",
+        "CalibrationStatus",
+        "Sensitivity",
         "CLAIMS",
         "Claim",
         "BalanceResult",
@@ -121,7 +125,7 @@ RESULT_TYPES = {
         "StackCase",
         "SinkhornResult",
         "Status",
-    )
+    ),
 }
 WITHOUT_ARRAYS = {
     "de_bruijn": lambda: hj.de_bruijn(2),
@@ -135,9 +139,13 @@ WITHOUT_ARRAYS = {
 }
 
 
+# Whole searches, to a tolerance of their own: their dtypes, batches and derivatives are tests/test_calibration.py's.
+SEARCHES = {"calibrate_depth", "calibrate_epsilon", "epsilon_schedule", "sensitivity", "trainable_band"}
+
+
 def test_the_tables_name_every_public_function():
     core = {name for name in hj.__all__ if not getattr(getattr(hj, name), "__module__", "").startswith("homojax.lab")}
-    assert {name.split()[0] for name in TABLE} | set(WITHOUT_ARRAYS) | RESULT_TYPES == core
+    assert {name.split()[0] for name in TABLE} | set(WITHOUT_ARRAYS) | SEARCHES | RESULT_TYPES == core
 
 
 @pytest.mark.parametrize("name", WITHOUT_ARRAYS)

@@ -149,7 +149,12 @@ def sensitivity(ds: xr.Dataset) -> Figure:
     for eps, name in ((2.0**-23, "float32"), (2.0**-52, "float64")):
         ax.plot(ds.epsilon, eps / ds.epsilon, color="#777777", ls="--", lw=1)
         ax.annotate(
-            f"lost to rounding in {name}", (0.012, eps / 0.012), (0, -9), textcoords="offset points", fontsize=8, color="#555555"
+            f"lost to rounding in {name}",
+            (ds.epsilon[0], eps / ds.epsilon[0]),
+            (4, -10),
+            textcoords="offset points",
+            fontsize=8,
+            color="#555555",
         )
     ax.set(xscale="log", yscale="log", ylim=(3e-25, 30))
     ax.set(xlabel="entropy weight ε (logit units)", ylabel="‖∂σ₂/∂S‖_F (per logit unit)")
