@@ -129,7 +129,7 @@ def test_a_thousand_random_logits_meet_their_targets(n, lanes, most, rng):
         assert np.asarray(result.certified)[targets <= 0.99].all()
 
 
-@pytest.mark.parametrize("name", ["sigma2_falls-4", "sigma2_falls-3"])
+@pytest.mark.parametrize("name", ["sigma2_falls-4", pytest.param("sigma2_falls-3", marks=pytest.mark.slow)])
 def test_first_and_last_root_where_sigma2_rises_are_those_of_a_dense_grid(name):
     logits = np.load(COUNTEREXAMPLES / f"{name}.npz")["logits"]
     epsilons = np.geomspace(40, 0.05, 1500) if name.endswith("4") else np.geomspace(2, 0.004, 1500)
@@ -165,6 +165,7 @@ def test_nothing_on_the_promised_side_is_worse_than_the_shortfall(logits, target
     assert wrong <= float(found.shortfall) + 1e-9
 
 
+@pytest.mark.slow
 def test_shortfall_holds_also_where_the_projections_allowed_do_not_certify(rng):
     logits, targets = rng.normal(size=(8, 16, 16)), np.resize([0.5, 0.9, 0.999], 8)
     result = jax.jit(jax.vmap(partial(calibrate_epsilon, max_projections=16)))(logits, targets)
@@ -352,6 +353,7 @@ def test_sensitivity_of_two_by_two_is_the_closed_form_at_any_gap():
         assert found.depth_slope == pytest.approx(-slope / epsilon * depth / (-np.log1p(-np.exp(log_gap)) * sigma2), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_sensitivity_is_the_derivative_through_the_projection_and_within_its_bound(rng):
     logits = rng.normal(size=(5, 5))
 
