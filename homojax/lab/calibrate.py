@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from homojax.calibration import CalibrationStatus, calibrate_depth, calibrate_ep
 from homojax.depth import detail_composite, lyapunov_exponents
 from homojax.lab.config import InputError, Sweep
 from homojax.lab.sources import load_source, trained_mhc
-from homojax.lab.verify import versions
+from homojax.lab.verify import require, versions
 from homojax.sinkhorn import sinkhorn
 from homojax.spectrum import subdominant_singular_value
 
@@ -96,8 +96,7 @@ def calibrate(what: Calibrate, *, progress: Callable[[int, int, str], None] | No
 
     >>> ds = calibrate(Calibrate(sigma2=0.5, n=(2,), seeds=1))  # doctest: +SKIP
     """
-    if not jax.config.jax_enable_x64:
-        raise InputError('a calibration is in float64, which needs jax.config.update("jax_enable_x64", True) first.')
+    require("float64")
     source = load_source(what._sweep())
     layers = what.depth or source.layers or (1 if what.sigma2 is not None else 16)
     single = what.sigma2 is not None or what.schedule
@@ -204,7 +203,7 @@ def sensitivity_over(
     epsilons = np.geomspace(0.01, 100, 81) if epsilons is None else np.asarray(epsilons, float)
     cases = initialisations() if cases is None else cases
     found = [jax.jit(jax.vmap(partial(sensitivity, retention=retention), (None, 0)))(s, epsilons) for s, _ in cases.values()]
-    variables = {
+    variables: dict[str, Any] = {
         name: (("case", "epsilon"), np.stack([np.asarray(getattr(f, name)) for f in found]), {"long_name": text, "units": unit})
         for name, text, unit in (
             ("sigma2", "σ₂", "1"),

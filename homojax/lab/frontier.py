@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from homojax.birkhoff import detail, detail_basis, entropy_deficit, isolated_unit, marginal_errors
 from homojax.bounds import isolated_unit_frontier, schatten_bounds
 from homojax.lab.config import InputError
-from homojax.lab.verify import versions
+from homojax.lab.verify import require, versions
 from homojax.singular import top_singular_pair
 from homojax.sinkhorn import sinkhorn
 from homojax.theory.matrix import entropy_error
@@ -56,10 +56,10 @@ class FrontierSearch:
 class _Lane(NamedTuple):
     """A search under way, at one deficit from one start."""
 
-    logits: tuple[jax.Array, ...]  # (u, v) of logits βuvᵀ, or (S,) of logits βS
-    log_beta: jax.Array
+    logits: Any  # (u, v) of logits βuvᵀ, or (S,) of logits βS
+    log_beta: Any
     state: optax.OptState
-    sigma2: jax.Array  # where the last step started; of the search for the smallest its smooth upper bound
+    sigma2: Any  # where the last step started; of the search for the smallest its smooth upper bound
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
@@ -84,8 +84,7 @@ def frontier(search: FrontierSearch | None = None, *, progress: Callable[[int, i
     >>> ds = frontier(FrontierSearch(n=(3,), deficits=2, starts=4, steps=60))  # doctest: +SKIP
     """
     search = search or FrontierSearch()
-    if not jax.config.jax_enable_x64:
-        raise InputError('a probe is in float64, which needs jax.config.update("jax_enable_x64", True) first.')
+    require("float64")
     shape, most, chunks = (len(search.n), search.deficits), max(search.n), -(-search.steps // CHUNK)
     data = {name: np.full(shape, np.nan) for name in _VARIABLES}
     found = {name: np.full((*shape, most, most), np.nan) for name in ("largest", "smallest")}
@@ -207,7 +206,7 @@ def _step_down(adam: optax.GradientTransformation, lane: _Lane, deficit: jax.Arr
     slope = sigma_slope - rate * deficit_slope
     slope = jnp.where(jnp.isfinite(slope).all(), slope, 0)
     updates, state = adam.update((slope,), lane.state)
-    return _Lane((lane.logits[0] + updates[0],), _newton(lane.log_beta, found, deficit_beta, deficit), state, sigma2)
+    return _Lane(optax.apply_updates(lane.logits, updates), _newton(lane.log_beta, found, deficit_beta, deficit), state, sigma2)
 
 
 def _settled(lane: _Lane, deficit: jax.Array) -> jax.Array:

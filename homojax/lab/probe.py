@@ -20,7 +20,7 @@ from homojax.claims import VIOLATED, Claim
 from homojax.lab import plots
 from homojax.lab.cases import Case
 from homojax.lab.config import InputError
-from homojax.lab.verify import VERDICTS, chosen_claims, decided, in_many_digits, judge_cells, up_to_comparison, versions
+from homojax.lab.verify import VERDICTS, chosen_claims, decided, in_many_digits, judge_cells, require, up_to_comparison, versions
 from homojax.sinkhorn import sinkhorn
 from homojax.spectrum import subdominant_eigenvalue_modulus, subdominant_singular_value
 from homojax.theory.matrix import matrix_case
@@ -129,8 +129,7 @@ def refute(claim: str, search: Search | None = None, *, progress: Progress | Non
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def _search(goal: Goal, name: str, search: Search, progress: Progress | None) -> Finding:
     claim = _one_claim(goal, name)
-    if not jax.config.jax_enable_x64:
-        raise InputError('a probe is in float64, which needs jax.config.update("jax_enable_x64", True) first.')
+    require("float64")
     lanes, history = _starts(claim, search), []
     for order, steps, before in (("first-order", search.steps, 0), ("quasi-Newton", search.polish, search.steps)):
         begin, advance = _climber(claim, goal, dataclasses.replace(search, seed=0, starts=1), order)
@@ -198,8 +197,8 @@ def _score(claim: Claim, goal: Goal, search: Search, smooth: bool, parameters: d
     """The best of a case's comparisons that apply; −∞ where none does. If ``smooth``, not above that, and without σ₂'s kinks."""
     cell = _cell(claim, search, parameters)
     if claim.scope == "stack":
-        spectra = (jax.vmap(f)(cell["matrices"]) for f in (subdominant_singular_value, subdominant_eigenvalue_modulus))
-        case = depth_case(cell["matrices"], *spectra, cell["alpha"], cell["probe"])
+        sigma2, lambda2 = (jax.vmap(f)(cell["matrices"]) for f in (subdominant_singular_value, subdominant_eigenvalue_modulus))
+        case = depth_case(cell["matrices"], sigma2, lambda2, cell["alpha"], cell["probe"])
     elif claim.scope == "projection":
         case = projection_case(cell["logits"], cell["epsilon"])
     else:
@@ -240,20 +239,23 @@ def _climber(claim: Claim, goal: Goal, search: Search, order: str) -> tuple[Call
         adam = optax.adam(optax.cosine_decay_schedule(search.bound / 20, search.steps))
         init, value_and_grad = adam.init, jax.value_and_grad(loss)
 
+        def evaluate(parameters, state) -> Any:
+            return value_and_grad(parameters)
+
         def update(value, slope, state, parameters):
             return adam.update(slope, state, parameters)
     else:
         lbfgs = optax.lbfgs(linesearch=optax.scale_by_backtracking_linesearch(20, store_grad=True))
         init, from_state = lbfgs.init, optax.value_and_grad_from_state(loss)
 
+        def evaluate(parameters, state) -> Any:
+            return from_state(parameters, state=state)
+
         def update(value, slope, state, parameters):
             return lbfgs.update(slope, state, parameters, value=value, grad=slope, value_fn=loss)
 
     def step(climb: _Climb, _):
-        if order == "first-order":
-            value, slope = value_and_grad(climb.parameters)
-        else:
-            value, slope = from_state(climb.parameters, state=climb.state)
+        value, slope = evaluate(climb.parameters, climb.state)
         usable = jnp.isfinite(value) & _finite(slope)  # else this start stays where it is
         updates, state = update(value, slope, climb.state, climb.parameters)
         usable &= _finite(updates)

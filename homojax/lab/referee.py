@@ -198,7 +198,7 @@ def _entropy(m: mp.matrix) -> mp.mpf:
 
 def _fall_short(m: mp.matrix, x: mp.matrix) -> mp.mpf:
     """Of the heaviest assignment: max ⟨x, Π⟩ − ⟨x, M⟩."""
-    best = max(mp.fsum(x[i, p[i]] for i in range(m.rows)) for p in itertools.permutations(range(m.rows)))
+    best = max(mp.mpf(mp.fsum(x[i, p[i]] for i in range(m.rows))) for p in itertools.permutations(range(m.rows)))
     return best - mp.fsum(a * b for a, b in zip(m, x, strict=True))
 
 
@@ -245,7 +245,7 @@ def _turned(layers: list[mp.matrix], x: mp.matrix, layer: Callable[[mp.matrix, m
 
 
 def _most_turned(layers: list[mp.matrix], alpha: mp.mpf, sigma2: Callable[[mp.matrix], mp.mpf]) -> mp.mpf:
-    return mp.fsum(mp.asin(alpha * sigma2(m) / (1 - alpha)) for m in layers)
+    return mp.mpf(mp.fsum(mp.asin(alpha * sigma2(m) / (1 - alpha)) for m in layers))
 
 
 def _sigma2(m: mp.matrix) -> mp.mpf:

@@ -156,8 +156,7 @@ def verify(
     1
     """
     needed = "float64" if verification.escalate else verification.dtype
-    if jax.dtypes.canonicalize_dtype(needed) != needed:
-        raise InputError(f'{needed} needs jax.config.update("jax_enable_x64", True) first.')
+    require(needed)
     found, blocks = open_store(store, verification.digest)
     if found is not None:
         return found
@@ -514,6 +513,16 @@ def _dataset(verification: Verification, units: list[Unit], results: list[dict[s
         "seed": verification.seed,
     }
     return xr.Dataset(variables, coords, attrs)
+
+
+def require(dtype: str) -> None:
+    """Nothing, where JAX computes in this precision.
+
+    Raises:
+        InputError: it would fall back to float32.
+    """
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise InputError(f'{dtype} needs jax.config.update("jax_enable_x64", True) first.')
 
 
 def versions() -> dict[str, str]:
