@@ -75,7 +75,7 @@ class Finding(NamedTuple):
     greater: float
     margin: float
     verdict: str  # in float64
-    exact: tuple[Any, Any] | None  # (lesser, greater) in 50 digits, where there is a referee for it (n ≤ 6)
+    exact: tuple[Any, Any] | None  # (lesser, greater) in 50 digits, where there is a referee for it (n ≤ 12)
     exact_verdict: str | None
     share: float  # of the starts that came within 1e-3 of the best, or broke the claim
     case: Case  # the best one
@@ -117,7 +117,7 @@ def tighten(claim: str, search: Search | None = None, *, progress: Progress | No
 def refute(claim: str, search: Search | None = None, *, progress: Progress | None = None) -> Finding:
     """Hunts a violation: the logits with the largest lesser − greater side. What it takes and raises is as of ``tighten``.
 
-    A violation is judged anew in float64 with its margins, then in 50 digits where n ≤ 6, and then given the fewest digits
+    A violation is judged anew in float64 with its margins, then in 50 digits where n ≤ 12, and then given the fewest digits
     that keep it (``Finding.reduced``).
 
     >>> refute("doeblin", Search(n=2, starts=2, steps=5, polish=0)).refuted
@@ -296,7 +296,7 @@ def _judged(goal: Goal, claim: Claim, search: Search, cells: dict[str, np.ndarra
     share = (broken.any(1) if broken.any() else ranked.max(1) >= best - 1e-3 * abs(best)).mean()
     case = _case(claim, search, {key: x[start] for key, x in cells.items()}, comparison.lesser.shape[1:], int(at))
     sides = [float(np.reshape(x, (starts, -1))[start, at]) for x in comparison[:3]]
-    exact = in_many_digits(case)
+    exact = _in_many_digits(case)
     finding = Finding(
         *(goal, claim, search, history, best, *sides),
         verdict=_NAMES[int(np.reshape(verdicts, (starts, -1))[start, at])],
@@ -308,6 +308,11 @@ def _judged(goal: Goal, claim: Claim, search: Search, cells: dict[str, np.ndarra
         digits=None,
     )
     return finding._replace(**_reduced(finding)) if goal == "refute" and finding.refuted else finding
+
+
+def _in_many_digits(case: Case) -> tuple[Any, Any] | None:
+    """As the referee finds it: a violation is worth its seconds at n = 12; of assignments it tries all, so fewer."""
+    return in_many_digits(case, 6 if case.claim == "assignment_limit" else 12)
 
 
 _NAMES = {value: name for name, value in VERDICTS.items()}
@@ -347,7 +352,7 @@ def _reduced(finding: Finding) -> dict[str, Any]:
         if len(violated):
             cell = {key: x[i] for key, x in cells.items()}
             short = _case(claim, finding.search, cell, comparison.lesser.shape[1:], int(violated[-1]))
-            exact = in_many_digits(short)
+            exact = _in_many_digits(short)
             if exact is None or decided(*exact) == VIOLATED:
                 return {"reduced": short, "digits": i // 2}
     return {}

@@ -247,12 +247,12 @@ def up_to_comparison(case: Case, shape: tuple[int, ...], at: int) -> Case:
     return case._replace(arrays={**case.arrays, "matrices": case.arrays["matrices"][:layers]})
 
 
-def in_many_digits(case: Case) -> tuple[Any, Any] | None:
-    """(lesser, greater) of a case with n ≤ 6 as the referee finds them; None of larger ones, and where it says nothing."""
+def in_many_digits(case: Case, largest: int = REFEREED_SIZE) -> tuple[Any, Any] | None:
+    """(lesser, greater) of a case up to this n as the referee finds them; None of larger ones, and where it says nothing."""
     arrays = case.arrays
-    if case.scope == "stack" and arrays["matrices"].shape[-1] <= REFEREED_SIZE:
+    if case.scope == "stack" and arrays["matrices"].shape[-1] <= largest:
         return referee_stack(case.claim, arrays["matrices"], float(arrays["alpha"]), arrays["probe"])
-    if case.scope in ("matrix", "projection") and len(arrays["logits"]) <= REFEREED_SIZE:
+    if case.scope in ("matrix", "projection") and len(arrays["logits"]) <= largest:
         return referee(case.claim, arrays["logits"], float(arrays["epsilon"]), arrays.get("matrix"))
     return None
 
