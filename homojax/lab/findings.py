@@ -70,7 +70,7 @@ def describe(finding: Finding) -> tuple[str, list[tuple[str, Table]]]:
             text += " It is marked a theorem: THIS IS A BUG OF OURS until shown otherwise; please report it with the saved case."
         if claim.status == "conjecture":
             text += " It was a conjecture: this case decides it."
-        if claim.number == "1.4":
+        if claim.name == "sigma2_falls":
             slope = sensitivity(finding.case.arrays["logits"], finding.case.arrays["epsilon"]).epsilon_slope
             text += f" dσ₂/dε = {float(slope):+.4f} at ε = {float(finding.case.arrays['epsilon']):g}."
     else:
