@@ -17,9 +17,9 @@ from threadpoolctl import threadpool_limits
 
 from homojax.calibration import CalibrationStatus, calibrate_depth, calibrate_epsilon, epsilon_schedule, sensitivity
 from homojax.depth import detail_composite, lyapunov_exponents
-from homojax.lab.config import InputError, Sweep
+from homojax.lab.config import InputError, Sweep, require_precision
 from homojax.lab.sources import load_source, trained_mhc
-from homojax.lab.verify import require, versions
+from homojax.lab.store import versions
 from homojax.sinkhorn import sinkhorn
 from homojax.spectrum import subdominant_singular_value
 
@@ -96,7 +96,7 @@ def calibrate(what: Calibrate, *, progress: Callable[[int, int, str], None] | No
 
     >>> ds = calibrate(Calibrate(sigma2=0.5, n=(2,), seeds=1))  # doctest: +SKIP
     """
-    require("float64")
+    require_precision("float64")
     source = load_source(what._sweep())
     layers = what.depth or source.layers or (1 if what.sigma2 is not None else 16)
     single = what.sigma2 is not None or what.schedule

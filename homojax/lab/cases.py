@@ -10,6 +10,7 @@ import numpy as np
 
 from homojax.lab.config import InputError, nearest
 from homojax.theory import CLAIMS
+from homojax.theory.stack import claim_depths
 
 FORMAT = 1  # of the files; another one is refused
 
@@ -61,6 +62,14 @@ def load_case(path: Path) -> Case:
     if len(sizes) > 1 or min(sizes, default=2) < 2 or ("matrix" in values and values["matrix"].shape != values["logits"].shape):
         raise InputError(f"{path} has arrays that do not fit each other: it is damaged.")
     return Case(claim, scope, family, values, about)
+
+
+def up_to_comparison(case: Case, shape: tuple[int, ...], at: int) -> Case:
+    """The case with no more layers than its comparison number ``at`` of those in ``shape`` is about."""
+    if case.scope != "stack" or not shape:
+        return case
+    layers = claim_depths(len(case.arrays["matrices"]))[np.unravel_index(at, shape)[0]]
+    return case._replace(arrays={**case.arrays, "matrices": case.arrays["matrices"][:layers]})
 
 
 _SHAPES = {

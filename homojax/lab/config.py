@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import numpy as np
 
 
@@ -143,6 +144,16 @@ def parse_grid(words: Iterable[str | float]) -> tuple[float, ...]:
         except (ValueError, OverflowError):
             raise InputError(f'"{word}" is neither a number nor a geometric grid LOW:HIGH:COUNT such as 0.05:20:12.') from None
     return tuple(values)
+
+
+def require_precision(dtype: str) -> None:
+    """Nothing, where JAX computes in this precision.
+
+    Raises:
+        InputError: it would fall back to float32.
+    """
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise InputError(f'{dtype} needs jax.config.update("jax_enable_x64", True) first.')
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

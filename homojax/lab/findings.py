@@ -117,15 +117,17 @@ def write_finding(finding: Finding, folder: Path) -> list[str]:
 
 def describe_frontier(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
     """Whether anything lies above the isolated unit's curve, and by how much."""
-    above = ds.excess > ds.excess_error
+    above, found = ds.excess > ds.excess_error, int(ds.excess.notnull().sum())
     if above.any():
-        text = f"2.3 is BROKEN: {int(above.sum())} of {above.size} deficits have a larger σ₂ than the isolated unit, by up to "
+        text = f"2.3 is BROKEN: {int(above.sum())} of {found} deficits have a larger σ₂ than the isolated unit, by up to "
         text += f"{float(ds.excess.max()):.3g}; the matrices are in the data."
+    elif found:
+        text = f"2.3 stands: at none of {found} deficits was a σ₂ found above the isolated unit's by more than the error; "
+        text += f"the largest excess is {float(ds.excess.max()):.1e}, the largest shortfall {float(-ds.excess.min()):.1e}."
     else:
-        text = (
-            f"2.3 stands: at none of {above.size} deficits was a σ₂ found above the isolated unit's by more than the error; the "
-        )
-        text += f"largest excess is {float(ds.excess.max()):.1e}, the largest shortfall {float(-ds.excess.min()):.1e}."
+        text = "Nothing was found."
+    if found < above.size:
+        text += f" At {above.size - found} deficits no start met the deficit: give the search more starts or steps."
     rows = []
     for n in ds.n.values:
         for k in range(ds.sizes["deficit"]):

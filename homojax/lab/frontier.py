@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from homojax.birkhoff import detail, detail_basis, entropy_deficit, isolated_unit, marginal_errors
 from homojax.bounds import isolated_unit_frontier, schatten_bounds
-from homojax.lab.config import InputError
-from homojax.lab.verify import require, versions
+from homojax.lab.config import InputError, require_precision
+from homojax.lab.store import versions
 from homojax.singular import top_singular_pair
 from homojax.sinkhorn import sinkhorn
 from homojax.theory.matrix import entropy_error
@@ -84,7 +84,7 @@ def frontier(search: FrontierSearch | None = None, *, progress: Callable[[int, i
     >>> ds = frontier(FrontierSearch(n=(3,), deficits=2, starts=4, steps=60))  # doctest: +SKIP
     """
     search = search or FrontierSearch()
-    require("float64")
+    require_precision("float64")
     shape, most, chunks = (len(search.n), search.deficits), max(search.n), -(-search.steps // CHUNK)
     data = {name: np.full(shape, np.nan) for name in _VARIABLES}
     found = {name: np.full((*shape, most, most), np.nan) for name in ("largest", "smallest")}

@@ -18,9 +18,11 @@ from homojax.birkhoff import detail_basis
 from homojax.bounds import schatten_bounds
 from homojax.claims import VIOLATED, Claim
 from homojax.lab import plots
-from homojax.lab.cases import Case
-from homojax.lab.config import InputError
-from homojax.lab.verify import VERDICTS, chosen_claims, decided, in_many_digits, judge_cells, require, up_to_comparison, versions
+from homojax.lab.cases import Case, up_to_comparison
+from homojax.lab.config import InputError, require_precision
+from homojax.lab.referee import decided, in_many_digits
+from homojax.lab.store import versions
+from homojax.lab.verify import VERDICTS, chosen_claims, judge_cells
 from homojax.sinkhorn import sinkhorn
 from homojax.spectrum import subdominant_eigenvalue_modulus, subdominant_singular_value
 from homojax.theory.matrix import matrix_case
@@ -129,7 +131,7 @@ def refute(claim: str, search: Search | None = None, *, progress: Progress | Non
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def _search(goal: Goal, name: str, search: Search, progress: Progress | None) -> Finding:
     claim = _one_claim(goal, name)
-    require("float64")
+    require_precision("float64")
     lanes, history = _starts(claim, search), []
     for order, steps, before in (("first-order", search.steps, 0), ("quasi-Newton", search.polish, search.steps)):
         begin, advance = _climber(claim, goal, dataclasses.replace(search, seed=0, starts=1), order)

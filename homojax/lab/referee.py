@@ -8,12 +8,35 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import mpmath as mp
 import numpy as np
 
+from homojax.claims import HOLDS, UNDECIDABLE, VIOLATED
+from homojax.lab.cases import Case
 from homojax.support import total_support
+
+REFEREED_SIZE = 6  # n up to which a question of many digits is answered unless it is asked for more
+
+
+def in_many_digits(case: Case, largest: int = REFEREED_SIZE) -> tuple[Any, Any] | None:
+    """(lesser, greater) of a case up to this n as the referee finds them; None of larger ones, and where it says nothing."""
+    arrays = case.arrays
+    if case.scope == "stack" and arrays["matrices"].shape[-1] <= largest:
+        return referee_stack(case.claim, arrays["matrices"], float(arrays["alpha"]), arrays["probe"])
+    if case.scope in ("matrix", "projection") and len(arrays["logits"]) <= largest:
+        return referee(case.claim, arrays["logits"], float(arrays["epsilon"]), arrays.get("matrix"))
+    return None
+
+
+def decided(lesser, greater) -> int:
+    """The verdict of 50 digits: equality to 40 of them stays undecidable."""
+    slack = greater - lesser
+    if abs(slack) <= 1e-40 * (1 + abs(greater)):
+        return UNDECIDABLE
+    return HOLDS if slack > 0 else VIOLATED
 
 
 def referee(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import platform
 import shutil
 import tempfile
 from importlib.metadata import version
@@ -89,6 +90,12 @@ def read_dataset(path: str | Path) -> xr.Dataset:
         return xr.load_dataset(path, engine="zarr", consolidated=False)
     except Exception as error:  # zarr raises anything from KeyError to zlib's own on a damaged store
         raise InputError(f"{path} is not a whole zarr store: {type(error).__name__}.") from error
+
+
+def versions() -> dict[str, str]:
+    """What a result was made with."""
+    packages = ("homojax", "jax", "jaxlib", "numpy", "xarray", "zarr")
+    return {name: version(name) for name in packages} | {"python": platform.python_version()}
 
 
 class RunFolder:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Callable
 from functools import cache, partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,9 +19,9 @@ from homojax import layernorm
 from homojax.birkhoff import center, entropy, entropy_deficit, logit_spread
 from homojax.claims import verdict
 from homojax.depth import amax_gain, composite, composite_doeblin_bound, effective_depth, lyapunov_exponents, measured_depth
-from homojax.lab.config import InputError, Sweep
+from homojax.lab.config import InputError, Sweep, require_precision
 from homojax.lab.sources import Source, load_source
-from homojax.lab.store import open_store, write_dataset
+from homojax.lab.store import open_store, versions, write_dataset
 from homojax.numerics import marginal_tolerance, matmul
 from homojax.sinkhorn import SinkhornResult, Status, sinkhorn, truncated_sinkhorn
 from homojax.spectrum import distance_to_uniform, subdominant_eigenvalue_modulus, subdominant_singular_value
@@ -125,8 +123,7 @@ def run_sweep(
     >>> sorted(ds.sizes) == ["alpha", "depth", "epsilon", "layer", "n", "seed", "snr"]
     True
     """
-    if jax.dtypes.canonicalize_dtype(sweep.dtype) != sweep.dtype:
-        raise InputError('dtype float64 needs jax.config.update("jax_enable_x64", True) first; or ask for dtype "float32".')
+    require_precision(sweep.dtype)
     source = load_source(sweep)
     for n in source.sizes:
         _block_size(sweep, n)  # says what cannot fit before anything runs
@@ -383,14 +380,13 @@ def _dataset(sweep: Sweep, source: Source, results: list[dict[str, np.ndarray]])
 
 def _provenance(sweep: Sweep, source: Source) -> dict[str, object]:
     device = jax.devices()[0]
-    packages = ("homojax", "jax", "jaxlib", "numpy", "xarray", "zarr")
     return {
         "title": f"homojax sweep: {sweep.label}",
         "source": source.description,
         "distinct_layers": source.layers if source.layers is not None else max(sweep.depth),
         "config": json.dumps(sweep.as_dict()),
         "config_hash": sweep.digest,
-        "versions": json.dumps({name: version(name) for name in packages} | {"python": platform.python_version()}),
+        "versions": json.dumps(versions()),
         "dtype": sweep.dtype,
         "device": f"{device.platform}: {device.device_kind}",
         "seed": sweep.seed,

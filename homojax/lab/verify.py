@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import platform
 import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -21,23 +20,23 @@ from threadpoolctl import threadpool_limits
 
 from homojax.birkhoff import entropy, isolated_unit
 from homojax.claims import HOLDS, NOT_APPLICABLE, UNDECIDABLE, VIOLATED, Claim, mutants_of, tightness
-from homojax.lab.cases import Case
-from homojax.lab.config import InputError, nearest
+from homojax.lab.cases import Case, up_to_comparison
+from homojax.lab.config import InputError, nearest, require_precision
 from homojax.lab.families import FAMILIES, Family, choose_families
-from homojax.lab.referee import referee, referee_stack
-from homojax.lab.store import open_store, write_dataset
+from homojax.lab.referee import REFEREED_SIZE, decided, in_many_digits, referee
+from homojax.lab.store import open_store, versions, write_dataset
 from homojax.sinkhorn import sinkhorn
 from homojax.spectrum import subdominant_eigenvalue_modulus, subdominant_singular_value
 from homojax.theory import CLAIMS
 from homojax.theory.matrix import matrix_case
 from homojax.theory.noise import noise_case
 from homojax.theory.projection import projection_case
-from homojax.theory.stack import claim_depths, depth_case
+from homojax.theory.stack import depth_case
 
 NOISE = "noise"  # the family of the claims about signals, which have no matrix
 NOISE_SIZES = 3, 8, 64  # few and many directions for the noise to go
 VERDICTS = {"violated": VIOLATED, "undecidable": UNDECIDABLE, "holds": HOLDS, "not_applicable": NOT_APPLICABLE}
-REFEREED_SIZE, REFEREED_CELLS = 6, 4  # n up to which, and cells of a claim and block that, many digits decide
+REFEREED_CELLS = 4  # of a claim and block, that many digits decide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +155,7 @@ def verify(
     1
     """
     needed = "float64" if verification.escalate else verification.dtype
-    require(needed)
+    require_precision(needed)
     found, blocks = open_store(store, verification.digest)
     if found is not None:
         return found
@@ -237,24 +236,6 @@ def replay(case: Case) -> dict[str, tuple[str, str, str, str]]:
     if found is not None:
         rows["50 digits"] = (*(str(x)[:24] for x in found), "0", names[decided(*found)])
     return rows
-
-
-def up_to_comparison(case: Case, shape: tuple[int, ...], at: int) -> Case:
-    """The case with no more layers than its comparison number ``at`` of those in ``shape`` is about."""
-    if case.scope != "stack" or not shape:
-        return case
-    layers = claim_depths(len(case.arrays["matrices"]))[np.unravel_index(at, shape)[0]]
-    return case._replace(arrays={**case.arrays, "matrices": case.arrays["matrices"][:layers]})
-
-
-def in_many_digits(case: Case, largest: int = REFEREED_SIZE) -> tuple[Any, Any] | None:
-    """(lesser, greater) of a case up to this n as the referee finds them; None of larger ones, and where it says nothing."""
-    arrays = case.arrays
-    if case.scope == "stack" and arrays["matrices"].shape[-1] <= largest:
-        return referee_stack(case.claim, arrays["matrices"], float(arrays["alpha"]), arrays["probe"])
-    if case.scope in ("matrix", "projection") and len(arrays["logits"]) <= largest:
-        return referee(case.claim, arrays["logits"], float(arrays["epsilon"]), arrays.get("matrix"))
-    return None
 
 
 def isolated_units(sizes: tuple[int, ...] = (4, 64, 1024)) -> list[tuple[int, float, float]]:
@@ -434,14 +415,6 @@ def _sharper(coarse, fine):
     return jax.tree.map(lambda a, b: np.where(undecided, b, a), coarse, fine)
 
 
-def decided(lesser, greater) -> int:
-    """The verdict of 50 digits: equality to 40 of them stays undecidable."""
-    slack = greater - lesser
-    if abs(slack) <= 1e-40 * (1 + abs(greater)):
-        return UNDECIDABLE
-    return HOLDS if slack > 0 else VIOLATED
-
-
 def _merge(parts: list[dict[str, np.ndarray]]) -> dict[str, dict[str, float]]:
     """claim -> what the Dataset has of it, over the blocks of a unit."""
     merged = {}
@@ -513,18 +486,3 @@ def _dataset(verification: Verification, units: list[Unit], results: list[dict[s
         "seed": verification.seed,
     }
     return xr.Dataset(variables, coords, attrs)
-
-
-def require(dtype: str) -> None:
-    """Nothing, where JAX computes in this precision.
-
-    Raises:
-        InputError: it would fall back to float32.
-    """
-    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
-        raise InputError(f'{dtype} needs jax.config.update("jax_enable_x64", True) first.')
-
-
-def versions() -> dict[str, str]:
-    """What a result was made with."""
-    return {name: version(name) for name in ("homojax", "jax", "jaxlib", "numpy")} | {"python": platform.python_version()}
