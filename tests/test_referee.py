@@ -4,12 +4,15 @@ import jax
 import mpmath as mp
 import numpy as np
 import pytest
+import scipy.optimize
 
 import homojax as hj
 import oracles
-from homojax.claims import HOLDS, NOT_APPLICABLE, VIOLATED
+from homojax.claims import HOLDS, NOT_APPLICABLE, UNDECIDABLE, VIOLATED
 from homojax.lab.families import FAMILIES
-from homojax.lab.referee import referee
+from homojax.lab.referee import decided, referee, referee_stack
+from homojax.lab.verify import judge_cells
+from homojax.theory import projection, stack
 from homojax.theory.matrix import CLAIMS
 
 NAMES = [claim.name for claim in CLAIMS]
@@ -52,7 +55,7 @@ def cells_of_size(n):
 def test_it_agrees_with_every_verdict_of_float64_and_with_its_slack_within_the_errors(n):
     logits, epsilon, matrix, seen = map(np.array, zip(*cells_of_size(n), strict=True))
     cases, verdicts = judged(logits, epsilon, matrix)
-    decided = 0
+    told = 0
     for name, (comparison, verdict) in verdicts.items():
         for k in np.flatnonzero(verdict != NOT_APPLICABLE):
             if name == "logit_budget" and cases.sigma2[k] > 1 - 1e-9:  # artanh σ₂ is lost in float64
@@ -62,8 +65,48 @@ def test_it_agrees_with_every_verdict_of_float64_and_with_its_slack_within_the_e
             if name != "eigenvalue":  # λ₂ of a matrix nearby can be anywhere
                 error = comparison.margin[k] + 2 * cases.distance[k]
                 assert abs(float(found) - (comparison.greater[k] - comparison.lesser[k])) <= error
-            decided += verdict[k] != 0
-    assert decided > len(logits)
+            told += verdict[k] != 0
+    assert told > len(logits)
+
+
+def test_its_sides_of_a_projection_are_those_of_float64_within_their_margin():
+    logits, epsilon = RNG.normal(size=(6, 3, 3)), np.repeat([2.0, 0.5], 3)
+    found = judge_cells("projection", projection.CLAIMS, {"logits": logits, "epsilon": epsilon}, "float64")
+    for name, (comparison, _, _) in found.items():
+        scale = epsilon if name == "gradient_trap" else np.ones(6)  # the referee's is for ε = 1
+        for k in range(6):
+            sides = [float(side) for side in referee(name, logits[k], epsilon[k], None)]
+            assert sides == pytest.approx(
+                [comparison.lesser[k] * scale[k], comparison.greater[k] * scale[k]], abs=1e-14 + comparison.margin[k]
+            ), name
+
+
+def test_its_sides_of_a_stack_are_those_of_float64_but_for_what_its_matrices_miss_of_their_sums():
+    logits, probes = RNG.normal(size=(4, 2, 3, 3)), RNG.normal(size=(4, 3))
+    matrices, alphas = jax.vmap(project)(logits, np.full((4, 2), 0.3)), np.array([0.1, 0.25, 0.3, 0.9])
+    cells = {"matrices": np.asarray(matrices), "alpha": alphas, "probe": probes}
+    for name, (comparison, verdict, _) in judge_cells("stack", stack.CLAIMS, cells, "float64").items():
+        for k in range(4):
+            sides = referee_stack(name, cells["matrices"][k], alphas[k], probes[k])
+            if name == "effective_depth" and verdict[k] == NOT_APPLICABLE:
+                assert sides is None
+                continue
+            pairs = np.stack([x[k, -1] if np.ndim(x) > 1 else x[k] for x in comparison[:2]], -1).reshape(-1, 2)  # of all layers
+            off = abs(pairs - [float(side) for side in sides]).max(1)  # horn has a pair for every k, the gain two
+            assert off.min() < 1e-11 or verdict[k].min() == NOT_APPLICABLE, name
+
+
+def test_an_equality_holds_to_within_its_resolution_and_an_attained_bound_is_left_undecided():
+    assert decided("alternation_rate", mp.mpf(0.5), mp.mpf(0.5)) == HOLDS
+    assert decided("alternation_rate", mp.mpf(0.5), mp.mpf(0.6)) == VIOLATED == decided("alternation_rate", mp.mpf(0.6), mp.mpf(0.5))
+    assert decided("doeblin", mp.mpf(0.5), mp.mpf(0.5)) == UNDECIDABLE
+
+
+def test_the_heaviest_assignment_is_found_among_all():
+    for logits in RNG.normal(size=(3, 7, 7)):
+        best = logits[scipy.optimize.linear_sum_assignment(logits, maximize=True)].sum()
+        missed = best - (logits * oracles.alternate(logits, 1.0, 2000)).sum()
+        assert float(referee("assignment_limit", logits, 1.0, None)[0]) == pytest.approx(missed, abs=1e-10)
 
 
 def test_what_is_left_of_one_is_that_of_the_contraction_gap():

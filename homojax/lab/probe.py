@@ -31,6 +31,7 @@ from homojax.theory.stack import depth_case
 
 SMOOTH_POWER = 32  # of the Schatten bounds that stand in for σ₂ while the first-order steps pass ties
 CHUNK = 20  # steps between two reports of progress
+REFEREED_SIZE = 12  # n up to which many digits are asked: a finding is worth their seconds
 
 Goal = Literal["tighten", "refute"]
 
@@ -298,23 +299,18 @@ def _judged(goal: Goal, claim: Claim, search: Search, cells: dict[str, np.ndarra
     share = (broken.any(1) if broken.any() else ranked.max(1) >= best - 1e-3 * abs(best)).mean()
     case = _case(claim, search, {key: x[start] for key, x in cells.items()}, comparison.lesser.shape[1:], int(at))
     sides = [float(np.reshape(x, (starts, -1))[start, at]) for x in comparison[:3]]
-    exact = _in_many_digits(case)
+    exact = in_many_digits(case, REFEREED_SIZE)
     finding = Finding(
         *(goal, claim, search, history, best, *sides),
         verdict=_NAMES[int(np.reshape(verdicts, (starts, -1))[start, at])],
         exact=exact,
-        exact_verdict=None if exact is None else _NAMES[decided(*exact)],
+        exact_verdict=None if exact is None else _NAMES[decided(claim.name, *exact)],
         share=float(share),
         case=case,
         reduced=None,
         digits=None,
     )
     return finding._replace(**_reduced(finding)) if goal == "refute" and finding.refuted else finding
-
-
-def _in_many_digits(case: Case) -> tuple[Any, Any] | None:
-    """As the referee finds it: a violation is worth its seconds at n = 12; of assignments it tries all, so fewer."""
-    return in_many_digits(case, 6 if case.claim == "assignment_limit" else 12)
 
 
 _NAMES = {value: name for name, value in VERDICTS.items()}
@@ -354,8 +350,8 @@ def _reduced(finding: Finding) -> dict[str, Any]:
         if len(violated):
             cell = {key: x[i] for key, x in cells.items()}
             short = _case(claim, finding.search, cell, comparison.lesser.shape[1:], int(violated[-1]))
-            exact = _in_many_digits(short)
-            if exact is None or decided(*exact) == VIOLATED:
+            exact = in_many_digits(short, REFEREED_SIZE)
+            if exact is None or decided(claim.name, *exact) == VIOLATED:
                 return {"reduced": short, "digits": i // 2}
     return {}
 

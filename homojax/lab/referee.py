@@ -5,7 +5,7 @@ Both sides are computed anew, in mpmath, sharing no code with ``homojax.theory``
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from homojax.claims import HOLDS, UNDECIDABLE, VIOLATED
 from homojax.lab.cases import Case
 from homojax.support import total_support
+from homojax.theory import CLAIMS
 
 REFEREED_SIZE = 6  # n up to which a question of many digits is answered unless it is asked for more
 
@@ -31,9 +32,10 @@ def in_many_digits(case: Case, largest: int = REFEREED_SIZE) -> tuple[Any, Any] 
     return None
 
 
-def decided(lesser, greater) -> int:
-    """The verdict of 50 digits: equality to 40 of them stays undecidable."""
-    slack = greater - lesser
+def decided(claim_name: str, lesser: mp.mpf, greater: mp.mpf) -> int:
+    """The verdict of 50 digits: a bound that is attained to 40 of them stays undecidable; = holds to within its resolution."""
+    claim = CLAIMS[claim_name]
+    slack = claim.resolution - abs(greater - lesser) if claim.direction == "=" else greater - lesser
     if abs(slack) <= 1e-40 * (1 + abs(greater)):
         return UNDECIDABLE
     return HOLDS if slack > 0 else VIOLATED
@@ -82,7 +84,7 @@ def referee_stack(
 ) -> tuple[mp.mpf, mp.mpf] | None:
     """(lesser, greater) of a claim about a stack [L, n, n] at its full depth L; None as ``referee`` says it.
 
-    Each matrix stands for the doubly stochastic one that scaling its rows and columns leads to.
+    None, too, of ``effective_depth`` where more than half is kept by the bound. Each matrix stands for the doubly stochastic one that scaling its rows and columns leads to.
     """
     if claim_name not in _STACK_SIDES or not all(np.isfinite(x).all() for x in (matrices, alpha, probe)):
         return None
@@ -97,7 +99,10 @@ def referee_stack(
         if any(layer is None for layer in layers):
             return None
         with mp.workdps(2 * digits + 40):
-            return _STACK_SIDES[claim_name](layers, mp.mpf(float(alpha)), mp.matrix(np.asarray(probe, float).tolist()))
+            try:
+                return _STACK_SIDES[claim_name](layers, mp.mpf(float(alpha)), mp.matrix(np.asarray(probe, float).tolist()))
+            except (ZeroDivisionError, RuntimeError):
+                return None
 
 
 def _scaled(kernel: mp.matrix, support: np.ndarray, places: int) -> mp.matrix | None:
@@ -138,8 +143,17 @@ def _scaled(kernel: mp.matrix, support: np.ndarray, places: int) -> mp.matrix | 
     return None
 
 
+def _singular_values(a: mp.matrix) -> list[mp.mpf]:
+    """Descending."""
+    return sorted((mp.sqrt(max(x, mp.mpf(0))) for x in mp.eigsy(a.T * a, eigvals_only=True)), reverse=True)
+
+
 def _norm(a: mp.matrix) -> mp.mpf:
-    return mp.mpf(mp.sqrt(max(0, *mp.eigsy(a.T * a, eigvals_only=True))))
+    return _singular_values(a)[0]
+
+
+def _lambda2(m: mp.matrix) -> mp.mpf:
+    return mp.mpf(max(map(abs, mp.eig(_detail(m), left=False, right=False))))
 
 
 def _detail(m: mp.matrix) -> mp.matrix:
@@ -193,7 +207,7 @@ _SIDES: dict[str, Callable[[mp.matrix, mp.matrix, mp.matrix], tuple[mp.mpf, mp.m
     "frobenius_upper": lambda m, a, x: (_norm(a), _schatten(a, 1)),
     "schatten_lower": lambda m, a, x: (_schatten(a, 4) / mp.root(m.rows - 1, 8), _norm(a)),
     "schatten_upper": lambda m, a, x: (_norm(a), _schatten(a, 4)),
-    "eigenvalue": lambda m, a, x: (max(map(abs, mp.eig(a, left=False, right=False))), _norm(a)),
+    "eigenvalue": lambda m, a, x: (_lambda2(m), _norm(a)),
     "pinsker": lambda m, a, x: (_norm(a), mp.sqrt(2 * _deficit(m))),
     "logit_budget": lambda m, a, x: (mp.atanh(_norm(a)), min(max(y) - min(y) for y in (x, _detail(x))) / 2),
     "normalised_entropy": lambda m, a, x: (_norm(a), mp.sqrt(_deficit(m) / (m.rows * mp.log(m.rows)))),
@@ -221,8 +235,15 @@ def _entropy(m: mp.matrix) -> mp.mpf:
 
 def _fall_short(m: mp.matrix, x: mp.matrix) -> mp.mpf:
     """Of the heaviest assignment: max ⟨x, Π⟩ − ⟨x, M⟩."""
-    best = max(mp.mpf(mp.fsum(x[i, p[i]] for i in range(m.rows))) for p in itertools.permutations(range(m.rows)))
-    return best - mp.fsum(a * b for a, b in zip(m, x, strict=True))
+    best = {0: mp.mpf(0)}  # set of columns, as bits -> the most that as many first rows can have there
+    for i in range(m.rows):
+        heavier: dict[int, mp.mpf] = {}
+        for taken, weight in best.items():
+            for j in range(m.rows):
+                if not taken >> j & 1:
+                    heavier[taken | 1 << j] = max(weight + x[i, j], heavier.get(taken | 1 << j, mp.ninf))
+        best = heavier
+    return best.popitem()[1] - mp.fsum(a * b for a, b in zip(m, x, strict=True))
 
 
 def _near_barycentre(m: mp.matrix, x: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
@@ -232,6 +253,60 @@ def _near_barycentre(m: mp.matrix, x: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
     return mp.norm(m - mp.ones(m.rows) / m.rows - linear), rate * mp.norm(linear)
 
 
+def _top_pair(m: mp.matrix) -> tuple[mp.matrix, mp.mpf, mp.matrix]:
+    """u, σ₂, v."""
+    a = _detail(m)
+    squares, vectors = mp.eigsy(a.T * a)
+    v = vectors[:, max(range(m.rows), key=lambda k: squares[k])]
+    return a * v / mp.norm(a * v), mp.norm(a * v), v
+
+
+def _alternation_rate(m: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
+    """The rate along v, from how one alternation shrinks a disturbance of 1e-30 to both sides; its error is of order 1e-60."""
+    _, sigma2, v = _top_pair(m)
+    step = mp.mpf(10) ** -30
+
+    def after_one(size):
+        f = [-mp.log(mp.fsum(m[i, j] * mp.exp(size * v[j]) for j in range(m.rows))) for i in range(m.rows)]
+        return [-mp.log(mp.fsum(m[i, j] * mp.exp(f[i]) for i in range(m.rows))) for j in range(m.rows)]
+
+    moved = mp.fdot(v, after_one(step)) - mp.fdot(v, after_one(-step))
+    return moved / (2 * step), sigma2**2
+
+
+def _rest(m: mp.matrix, change: mp.matrix) -> mp.matrix:
+    """R = change − df 1ᵀ − 1 dgᵀ, of which M∘R has rows and columns that sum to 0."""
+    n = m.rows
+    system, sums = mp.matrix(2 * n), mp.matrix(2 * n, 1)
+    for i in range(n):
+        system[i, i] = system[n + i, n + i] = 1
+        sums[i] = mp.fsum(m[i, j] * change[i, j] for j in range(n))
+        sums[n + i] = mp.fsum(m[j, i] * change[j, i] for j in range(n))
+        for j in range(n):
+            system[i, n + j] = system[n + j, i] = m[i, j]
+    moves = mp.matrix([*mp.lu_solve(system[: 2 * n - 1, : 2 * n - 1], sums[: 2 * n - 1]), 0])  # the last dg is held
+    return mp.matrix([[change[i, j] - moves[i] - moves[n + j] for j in range(n)] for i in range(n)])
+
+
+def _differential(m: mp.matrix, at: Callable[[mp.mpf], mp.matrix], x: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
+    """⟨W, dM/d log ε⟩ by a central difference and by the implicit function theorem, for the W of ``homojax.theory``."""
+    weights = _detail(mp.matrix([[mp.cos(i + 2 * j + mp.mpf(j * j) / 2) for j in range(m.rows)] for i in range(m.rows)]))
+    weights /= mp.norm(weights)
+    step = mp.mpf(10) ** -20
+    difference = (at(mp.exp(step)) - at(mp.exp(-step))) / (2 * step)
+    implicit = mp.fsum(w * p * -r for w, p, r in zip(weights, m, _rest(m, x), strict=True))
+    return mp.mpf(mp.fdot(weights, difference)), implicit
+
+
+def _gradient_trap(m: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
+    """ε‖∂σ₂/∂S‖_F and its bound."""
+    u, _, v = _top_pair(m)
+    outer = u * v.T
+    gradient = [p * r for p, r in zip(m, _rest(m, outer), strict=True)]
+    weight = mp.fsum(p * w**2 for p, w in zip(m, outer, strict=True))
+    return mp.norm(gradient), mp.mpf(mp.sqrt(max(m) * weight))
+
+
 # Both sides for the projection m of x at ε = 1; ``at`` gives that at another ε.
 _PROJECTION_SIDES: dict[str, Callable[[mp.matrix, Callable, mp.matrix], tuple[mp.mpf, mp.mpf]]] = {
     "barycentre_limit": lambda m, at, x: _near_barycentre(m, x),
@@ -239,11 +314,14 @@ _PROJECTION_SIDES: dict[str, Callable[[mp.matrix, Callable, mp.matrix], tuple[mp
     "entropy_rises": lambda m, at, x: (_entropy(m), _entropy(at(1.25))),
     "sigma2_falls": lambda m, at, x: (_sigma2(at(1.25)), _sigma2(m)),
     "sigma2_slope": lambda m, at, x: (_sigma2_slope(at), mp.mpf(0)),
+    "alternation_rate": lambda m, at, x: _alternation_rate(m),
+    "differential": _differential,
     "sigma2_path": lambda m, at, x: (
         abs(mp.asin(_sigma2(at(1.25))) - mp.asin(_sigma2(m))),
         mp.sqrt((1 - mp.mpf(1) / m.rows) * (_entropy(at(1.25)) - _entropy(m)) * mp.log(mp.mpf("1.25"))),
     ),
     "weight_decay": lambda m, at, x: (_sigma2(at(1.25)), mp.tanh(max(max(rows) - min(rows) for rows in _apart(x)) / 5)),
+    "gradient_trap": lambda m, at, x: _gradient_trap(m),
 }
 
 
@@ -268,7 +346,64 @@ def _turned(layers: list[mp.matrix], x: mp.matrix, layer: Callable[[mp.matrix, m
 
 
 def _most_turned(layers: list[mp.matrix], alpha: mp.mpf, sigma2: Callable[[mp.matrix], mp.mpf]) -> mp.mpf:
-    return mp.mpf(mp.fsum(mp.asin(alpha * sigma2(m) / (1 - alpha)) for m in layers))
+    """A layer whose branch outweighs the rest may turn by anything."""
+    moved = [alpha * sigma2(m) for m in layers]
+    return mp.mpf(mp.fsum(mp.asin(x / (1 - alpha)) if x < 1 - alpha else mp.pi for x in moved))
+
+
+def _half(layers: list[mp.matrix]) -> tuple[mp.mpf, mp.mpf] | None:
+    """Of the first layers whose Π σ₂ is at most ½."""
+    kept = mp.mpf(1)
+    for count, layer in enumerate(layers, 1):
+        kept *= _sigma2(layer)
+        if kept <= 0.5:
+            return _sigma2(_product(layers[:count])), mp.mpf("0.5")
+    return None
+
+
+def _growth(layers: list[mp.matrix]) -> mp.mpf:
+    """exp of the top Lyapunov exponent: by Gram and Schmidt from Helmert's contrasts."""
+    n = layers[0].rows
+    frame = [[1] * k + [-k] + [0] * (n - k - 1) for k in range(1, n)]
+    frame = [mp.matrix(c) / mp.norm(c) for c in frame]
+    growths = [mp.mpf(1)] * (n - 1)
+    for layer in map(_detail, layers):
+        found: list[mp.matrix] = []
+        for k, column in enumerate(frame):
+            x = layer * column
+            for q in found:
+                x -= q * mp.fdot(q, x)
+            growths[k] *= mp.norm(x)
+            found.append(x / (mp.norm(x) or 1))
+        frame = found
+    return mp.mpf(max(mp.root(growth, len(layers)) for growth in growths))
+
+
+def _shared_rate(layers: list[mp.matrix]) -> mp.mpf:
+    return mp.root(_sigma2(layers[0] ** len(layers)), len(layers))
+
+
+def _henrici(layers: list[mp.matrix]) -> mp.mpf:
+    a, depth, radius = _detail(layers[0]), len(layers), _lambda2(layers[0])
+    d = a.rows - 1
+    departure = mp.root(mp.mpf(d**3 - d) / 12, 4) * mp.sqrt(mp.norm(a.T * a - a * a.T))
+    words = (math.comb(depth, k) * radius ** (depth - k) * departure**k for k in range(min(depth, d - 1) + 1))
+    return mp.root(mp.fsum(words), depth)
+
+
+def _gain(product: mp.matrix) -> mp.mpf:
+    """The largest absolute row or column sum, whichever is farther from 1."""
+    sums = (max(mp.fsum(map(abs, x)) for x in y.tolist()) for y in (product, product.T))
+    return max(sums, key=lambda gain: abs(gain - 1))
+
+
+def _horn(layers: list[mp.matrix]) -> tuple[mp.mpf, mp.mpf]:
+    """Geometric means of the first k singular values on V⊥, for the k with the least slack."""
+    d = layers[0].rows - 1
+    curves = [_singular_values(_detail(m))[:d] for m in (_product(layers), *layers)]
+    means = [[mp.root(mp.fprod(curve[:k]), k) for k in range(1, d + 1)] for curve in curves]
+    pairs = ((kept, mp.fprod(bounds)) for kept, *bounds in zip(*means, strict=True))
+    return min(pairs, key=lambda pair: pair[1] - pair[0])
 
 
 def _sigma2(m: mp.matrix) -> mp.mpf:
@@ -280,8 +415,14 @@ def _branch(m: mp.matrix, x: mp.matrix) -> mp.matrix:
 
 
 # Both sides for layers in 𝔅ₙ, a residual weight a and a vector x.
-_STACK_SIDES: dict[str, Callable[[list[mp.matrix], mp.mpf, mp.matrix], tuple[mp.mpf, mp.mpf]]] = {
+_STACK_SIDES: dict[str, Callable[[list[mp.matrix], mp.mpf, mp.matrix], tuple[mp.mpf, mp.mpf] | None]] = {
     "product": lambda ms, a, x: (_sigma2(_product(ms)), mp.fprod(map(_sigma2, ms))),
+    "effective_depth": lambda ms, a, x: _half(ms),
+    "lyapunov": lambda ms, a, x: (_growth(ms), mp.root(mp.fprod(map(_sigma2, ms)), len(ms))),
+    "shared": lambda ms, a, x: (_lambda2(ms[0]), _shared_rate(ms)),
+    "shared_limit": lambda ms, a, x: (_shared_rate(ms) - _lambda2(ms[0]), _henrici(ms) - _lambda2(ms[0])),
+    "amax_gain": lambda ms, a, x: (_gain(_product(ms)), mp.mpf(1)),
+    "horn": lambda ms, a, x: _horn(ms),
     "gain_retention": lambda ms, a, x: (mp.mpf(1), _sigma2(_product(ms))),
     "doeblin_composed": lambda ms, a, x: (_sigma2(_product(ms)), _least_shared(ms)),
     "doeblin_frobenius": lambda ms, a, x: (_schatten(_detail(_product(ms)), 1), mp.sqrt(x.rows - 1) * _least_shared(ms)),

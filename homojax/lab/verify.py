@@ -234,7 +234,7 @@ def replay(case: Case) -> dict[str, tuple[str, str, str, str]]:
         case = up_to_comparison(case, comparison.lesser.shape[1:], at)
     found = in_many_digits(case)
     if found is not None:
-        rows["50 digits"] = (*(str(x)[:24] for x in found), "0", names[decided(*found)])
+        rows["50 digits"] = (*(str(x)[:24] for x in found), "0", names[decided(case.claim, *found)])
     return rows
 
 
@@ -381,12 +381,12 @@ def _judge_block(verification: Verification, unit: Unit, block: int) -> dict[str
             with np.errstate(all="ignore"):
                 relative = np.where(verdict == NOT_APPLICABLE, np.inf, slack / sides[2])
             refereed = 0
-            if verification.escalate and scope == "matrix" and not verification.mutants and unit.n <= REFEREED_SIZE:
+            if verification.escalate and unit.scope == "matrix" and not verification.mutants and unit.n <= REFEREED_SIZE:
                 for cell in np.flatnonzero(verdict[:, 0] == UNDECIDABLE)[:REFEREED_CELLS]:
                     matrix = cells["matrix"][cell] if "matrix" in cells else None
                     sides_found = referee(claim.name, cells["logits"][cell], float(cells["epsilon"][cell]), matrix)
                     if sides_found is not None:
-                        verdict[cell, 0] = decided(*sides_found)
+                        verdict[cell, 0] = decided(claim.name, *sides_found)
                         refereed += 1
             worst = np.nan_to_num(relative, nan=np.inf).min(1)
             part |= {
