@@ -79,6 +79,7 @@ from homojax.layernorm import (
     token_detail_bound,
 )
 from homojax.numerics import marginal_tolerance, rounding
+from homojax.parametrizations import PARAMETRIZATIONS, PRESETS, Parametrization, Preset
 from homojax.residual import residual_bound, residual_matrix, turn_angle, turn_bound
 from homojax.sinkhorn import SinkhornResult, Status, sinkhorn, truncated_sinkhorn
 from homojax.spectrum import (
@@ -94,6 +95,8 @@ from homojax.theory.stack import StackCase, product_comparison, residual_compari
 __all__ = [
     "CLAIMS",
     "MATRIX_LAWS",
+    "PARAMETRIZATIONS",
+    "PRESETS",
     "BalanceResult",
     "Calibrate",
     "Calibration",
@@ -106,6 +109,8 @@ __all__ = [
     "FrontierSearch",
     "InputError",
     "MatrixCase",
+    "Parametrization",
+    "Preset",
     "Search",
     "Sensitivity",
     "SinkhornResult",

@@ -42,6 +42,31 @@ def as_square(matrix: ArrayLike, name: str = "matrix") -> jax.Array:
     return matrix
 
 
+def as_epsilon(epsilon: ArrayLike, dtype: DTypeLike) -> jax.Array:
+    """An entropy weight ε as a scalar of ``dtype``: NaN unless positive.
+
+    Raises:
+        ValueError: it is not a scalar.
+
+    >>> float(as_epsilon(2, "float32"))
+    2.0
+    """
+    epsilon = jnp.asarray(epsilon, dtype)
+    if epsilon.ndim:
+        raise ValueError(f"epsilon must be a scalar, got shape {list(epsilon.shape)}; batch with jax.vmap")
+    return jnp.where(epsilon > 0, epsilon, jnp.nan)
+
+
+def scaled_logits(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
+    """S/ε, whose derivative with respect to ε is 0, not infinite, where S is −inf.
+
+    >>> scaled_logits(as_float([1, -jnp.inf]), as_float(2)).tolist()
+    [0.5, -inf]
+    """
+    allowed = logits != -jnp.inf
+    return jnp.where(allowed, jnp.where(allowed, logits, 0) / epsilon, -jnp.inf)
+
+
 def as_stack(matrices: ArrayLike, name: str = "matrices") -> jax.Array:
     """``matrices`` as a floating-point [L, n, n] array with L ≥ 1 and n ≥ 2, one matrix a layer.
 

@@ -9,12 +9,12 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import ArrayLike
 
 from homojax.birkhoff import center, detail, marginal_errors
 from homojax.factored import FactoredLogits, FactoredMatrix, project_factored
 from homojax.lanes import in_buckets
-from homojax.numerics import as_float, as_square, marginal_tolerance, matmul
+from homojax.numerics import as_epsilon, as_float, as_square, marginal_tolerance, matmul, scaled_logits
 from homojax.solver import STEPS_WORTH_TAKING, Iterate, alternate, newton, solve_spd
 from homojax.support import total_support
 
@@ -96,7 +96,7 @@ def sinkhorn(
     (0.8808, True)
     """
     if isinstance(logits, FactoredLogits):
-        epsilon = _checked_epsilon(epsilon, logits.dtype)
+        epsilon = as_epsilon(epsilon, logits.dtype)
     else:
         logits, epsilon = _checked(logits, epsilon)
     n, dtype = logits.shape[0], logits.dtype
@@ -116,7 +116,7 @@ def sinkhorn(
     else:
         fixed = jax.lax.stop_gradient((logits, epsilon, start, accepted))
         iterate, feasible = _solve(*fixed, method=method, max_steps=max_steps, warm=init is not None)
-        limit = _limit(_scale(logits, epsilon), iterate.log_matrix, iterate.f, iterate.g)
+        limit = _limit(scaled_logits(logits, epsilon), iterate.log_matrix, iterate.f, iterate.g)
         result = _result(*limit, iterate.num_steps, accepted)
     gave_up = (result.status == Status.STEP_LIMIT) & (result.num_steps < max_steps)
     status = jnp.where(gave_up, Status.STALLED, result.status)
@@ -159,7 +159,7 @@ def truncated_sinkhorn(
     if last not in ("rows", "columns"):
         raise ValueError(f'last must be "rows" or "columns", got {last!r}')
     logits, epsilon = _checked(logits, epsilon)
-    scaled = _scale(logits, epsilon)
+    scaled = scaled_logits(logits, epsilon)
     first_axis = 1 if last == "columns" else 0  # the axis summed over: 1 normalises rows
 
     def alternate(_, potentials):
@@ -177,20 +177,7 @@ def truncated_sinkhorn(
 
 def _checked(logits: ArrayLike, epsilon: ArrayLike) -> tuple[jax.Array, jax.Array]:
     logits = as_square(logits, "logits")
-    return logits, _checked_epsilon(epsilon, logits.dtype)
-
-
-def _checked_epsilon(epsilon: ArrayLike, dtype: DTypeLike) -> jax.Array:
-    epsilon = jnp.asarray(epsilon, dtype)
-    if epsilon.ndim:
-        raise ValueError(f"epsilon must be a scalar, got shape {list(epsilon.shape)}; batch with jax.vmap")
-    return jnp.where(epsilon > 0, epsilon, jnp.nan)
-
-
-def _scale(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
-    """S/ε, whose derivative with respect to ε is 0, not infinite, where S is −inf."""
-    allowed = logits != -jnp.inf
-    return jnp.where(allowed, jnp.where(allowed, logits, 0) / epsilon, -jnp.inf)
+    return logits, as_epsilon(epsilon, logits.dtype)
 
 
 def _result(log_matrix: jax.Array, f: jax.Array, g: jax.Array, num_steps: jax.Array, tol: ArrayLike) -> SinkhornResult:
@@ -220,7 +207,9 @@ def _solve(logits, epsilon, start, tol, *, method, max_steps, warm) -> tuple[Ite
         support = jax.lax.cond(masked.any(), jax.vmap(total_support), jnp.ones_like, ~masked)
         feasible = support.any((1, 2))
         logits = jnp.where(feasible[:, None, None], jnp.where(support, logits, -jnp.inf), jnp.nan)
-        iterate = jax.vmap(partial(alternate, max_steps=limit, patience=patience))(jax.vmap(_scale)(logits, epsilon), start, tol)
+        iterate = jax.vmap(partial(alternate, max_steps=limit, patience=patience))(
+            jax.vmap(scaled_logits)(logits, epsilon), start, tol
+        )
         if method != "alternating":
             go_on = jax.vmap(partial(newton, warm=warm, max_steps=max_steps))
             left = ~(iterate.error <= tol / 2).all()

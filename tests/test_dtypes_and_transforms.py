@@ -91,6 +91,17 @@ TABLE = {
     "retained_cosine": (lambda *x: hj.retained_cosine(*x[:2], 9, x[2]), share, share, share),
     "sample_cosine": (lambda x, nu: hj.sample_cosine(KEY, x, nu, 5), vector, share),
     "signal_to_noise": (hj.signal_to_noise, vector, share),
+    "PARAMETRIZATIONS": (
+        lambda epsilon, *parameters: [
+            p.matrix(x, epsilon) for p, x in zip(hj.PARAMETRIZATIONS.values(), parameters, strict=True)
+        ],
+        share,
+        *(lambda rng, p=p: rng.normal(size=p.shape(4)) for p in hj.PARAMETRIZATIONS.values()),
+    ),
+    "PRESETS": (
+        lambda *parameters: [preset.matrix(x) for preset, x in zip(hj.PRESETS.values(), parameters, strict=True)],
+        *(lambda rng, p=p: rng.normal(size=p.initial(4).shape) for p in hj.PRESETS.values()),
+    ),
     "path_length_bound": (lambda rise, ratio: hj.path_length_bound(rise, ratio, 4), share, share),
     "residual_bound": (hj.residual_bound, share, share),
     "residual_matrix": (hj.residual_matrix, matrix, share),
@@ -122,6 +133,8 @@ RESULT_TYPES = {
         "FactoredLogits",
         "FactoredMatrix",
         "MatrixCase",
+        "Parametrization",
+        "Preset",
         "StackCase",
         "SinkhornResult",
         "Status",
