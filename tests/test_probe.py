@@ -1,8 +1,11 @@
 """Probes by gradient: they find what is there, check it in many digits, make it short, and do not find what is not there."""
 
 import dataclasses
+import functools
+import itertools
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -181,3 +184,23 @@ def test_probe_lists_what_it_can_and_names_the_nearest(capsys):
 
 def test_the_public_names_are_there():
     assert hj.tighten is tighten and hj.refute is refute and hj.Search is Search
+
+
+@pytest.mark.parametrize("name", ["frobenius_upper", "sigma2_falls", "gain_retention"])
+def test_first_order_steps_see_all_directions_of_a_tie_alike(name):
+    """At S = I, which no renumbering changes, nor does it the slope of a smooth score; σ₂'s own subgradient takes one side."""
+    claim, basis = CLAIMS[name], np.asarray(hj.detail_basis(3))
+    stacked = claim.scope == "stack"
+    start = {"logits": basis.T @ basis} | ({"alpha": 0.0, "probe": np.ones(2)} if stacked else {})
+    start["logits"] = start["logits"][None] if stacked else start["logits"]
+
+    def slope(smooth):
+        score = functools.partial(probe._score, claim, "refute", Search(n=3, layers=1), smooth)
+        found = np.asarray(jax.jit(jax.grad(score))(start)["logits"]).reshape(2, 2)
+        return basis @ found @ basis.T
+
+    orders = [list(order) for order in itertools.permutations(range(3))]
+    for smooth, alike in ((True, True), (False, False)):
+        found = slope(smooth)
+        assert abs(found).max() > 1e-2
+        assert all(np.allclose(found[order][:, order], found, atol=1e-9) for order in orders) == alike

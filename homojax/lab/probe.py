@@ -51,9 +51,9 @@ class Search:
     starts: int = 64
     """Random starts, climbed from side by side."""
     steps: int = 300
-    """First-order steps (Adam), with a smooth σ₂ for claims about one matrix."""
+    """First-order steps (Adam), with a smooth σ₂."""
     polish: int = 40
-    """Quasi-Newton steps (L-BFGS) from where those end, with σ₂ itself."""
+    """Quasi-Newton steps (L-BFGS) from where those end, with σ₂ itself: what they climb has kinks, where a Hessian is no guide."""
     seed: int = 0
     """Of the starts."""
 
@@ -197,19 +197,50 @@ def _cell(claim: Claim, search: Search, parameters: dict[str, jax.Array]) -> dic
 
 
 def _score(claim: Claim, goal: Goal, search: Search, smooth: bool, parameters: dict[str, jax.Array]) -> jax.Array:
-    """The best of a case's comparisons that apply; −∞ where none does. If ``smooth``, not above that, and without σ₂'s kinks."""
+    """The best of a case's comparisons that apply; −∞ where none does.
+
+    If ``smooth``, σ₂ of the case's own matrices gives way to its Schatten bounds, which have no kinks at ties, and the score is
+    the lower of theirs. What a case has besides (slopes, whole curves, residual layers) keeps its documented subgradients.
+    """
     cell = _cell(claim, search, parameters)
-    if claim.scope == "stack":
-        sigma2, lambda2 = (jax.vmap(f)(cell["matrices"]) for f in (subdominant_singular_value, subdominant_eigenvalue_modulus))
-        case = depth_case(cell["matrices"], sigma2, lambda2, cell["alpha"], cell["probe"])
-    elif claim.scope == "projection":
-        case = projection_case(cell["logits"], cell["epsilon"])
-    else:
-        matrix = cast(jax.Array, sinkhorn(cell["logits"], cell["epsilon"]).matrix)
-        around = schatten_bounds(matrix, SMOOTH_POWER) if smooth else (None,)
-        cases = [matrix_case(cell["logits"], cell["epsilon"], matrix, sigma2) for sigma2 in around]
-        return jnp.stack([_scores(claim, goal, claim.judge(case)[0], jnp).max() for case in cases]).min()
-    return _scores(claim, goal, claim.judge(case)[0], jnp).max()
+    cases = _smooth_cases(claim, cell) if smooth else [_exact_case(claim, cell)]
+    return jnp.stack([_scores(claim, goal, claim.judge(case)[0], jnp).max() for case in cases]).min()
+
+
+def _exact_case(claim: Claim, cell: dict[str, jax.Array], sigma2: jax.Array | None = None) -> Any:
+    """The case of a cell; with ``sigma2`` instead of its matrices' own where these are given to it."""
+    if claim.scope == "projection":
+        return projection_case(cell["logits"], cell["epsilon"])
+    if claim.scope == "matrix":
+        return matrix_case(cell["logits"], cell["epsilon"], _matrix(cell), sigma2)
+    matrices = cell["matrices"]
+    sigma2 = jax.vmap(subdominant_singular_value)(matrices) if sigma2 is None else sigma2
+    return depth_case(matrices, sigma2, jax.vmap(subdominant_eigenvalue_modulus)(matrices), cell["alpha"], cell["probe"])
+
+
+def _smooth_cases(claim: Claim, cell: dict[str, jax.Array]) -> list[Any]:
+    """The case with the lower and with the upper Schatten bound for σ₂."""
+
+    def around(*matrices):
+        return zip(*(jax.vmap(lambda m: schatten_bounds(m, SMOOTH_POWER))(stack) for stack in matrices), strict=True)
+
+    if claim.scope == "matrix":
+        return [_exact_case(claim, cell, sigma2[0]) for (sigma2,) in around(_matrix(cell)[None])]
+    if claim.scope == "projection":
+        case = _exact_case(claim, cell)
+        bounds = around(jnp.stack([case.matrix, case.hotter]))
+        return [case._replace(sigma2=sigma2[0], hotter_sigma2=sigma2[1]) for (sigma2,) in bounds]
+    matrices = cell["matrices"]
+    composites = _exact_case(claim, cell).composites
+    return [
+        case._replace(curve=case.curve.at[:, 0].set(kept))
+        for sigma2, kept in around(matrices, composites)
+        for case in [_exact_case(claim, cell, sigma2)]
+    ]
+
+
+def _matrix(cell: dict[str, jax.Array]) -> jax.Array:
+    return cast(jax.Array, sinkhorn(cell["logits"], cell["epsilon"]).matrix)
 
 
 def _scores(claim: Claim, goal: Goal, comparison: Any, xp: Any) -> Any:
