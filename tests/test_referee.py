@@ -98,7 +98,9 @@ def test_its_sides_of_a_stack_are_those_of_float64_but_for_what_its_matrices_mis
 
 def test_an_equality_holds_to_within_its_resolution_and_an_attained_bound_is_left_undecided():
     assert decided("alternation_rate", mp.mpf(0.5), mp.mpf(0.5)) == HOLDS
-    assert decided("alternation_rate", mp.mpf(0.5), mp.mpf(0.6)) == VIOLATED == decided("alternation_rate", mp.mpf(0.6), mp.mpf(0.5))
+    assert (
+        decided("alternation_rate", mp.mpf(0.5), mp.mpf(0.6)) == VIOLATED == decided("alternation_rate", mp.mpf(0.6), mp.mpf(0.5))
+    )
     assert decided("doeblin", mp.mpf(0.5), mp.mpf(0.5)) == UNDECIDABLE
 
 

@@ -53,7 +53,7 @@ class Search:
     steps: int = 300
     """First-order steps (Adam), with a smooth σ₂."""
     polish: int = 40
-    """Quasi-Newton steps (L-BFGS) from where those end, with σ₂ itself: what they climb has kinks, where a Hessian is no guide."""
+    """Quasi-Newton steps (L-BFGS) from where those end, with σ₂ itself, whose kinks would mislead a Hessian."""
     seed: int = 0
     """Of the starts."""
 

@@ -84,7 +84,8 @@ def referee_stack(
 ) -> tuple[mp.mpf, mp.mpf] | None:
     """(lesser, greater) of a claim about a stack [L, n, n] at its full depth L; None as ``referee`` says it.
 
-    None, too, of ``effective_depth`` where more than half is kept by the bound. Each matrix stands for the doubly stochastic one that scaling its rows and columns leads to.
+    None, too, of ``effective_depth`` where more than half is kept by the bound. Each matrix stands for the doubly stochastic one
+    that scaling its rows and columns leads to.
     """
     if claim_name not in _STACK_SIDES or not all(np.isfinite(x).all() for x in (matrices, alpha, probe)):
         return None
