@@ -282,8 +282,10 @@ class Preset(NamedTuple):
     the code writes it so or not; constants come after. ``last`` and ``exact`` are of the matrix that is returned.
 
     >>> tokenbender = PRESETS["tokenbender"]
-    >>> tokenbender.exact, tokenbender.initial(2).tolist(), tokenbender.matrix([[1.0, 1.0], [1.0, 1.0]]).tolist()
-    ('rows', [[0.0, -8.0], [-8.0, 0.0]], [[0.5, 0.5], [0.5, 0.5]])
+    >>> tokenbender.exact, tokenbender.initial(2).tolist()
+    ('rows', [[0.0, -8.0], [-8.0, 0.0]])
+    >>> tokenbender.matrix(jnp.zeros((2, 2))).round(4).tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
     """
 
     name: str

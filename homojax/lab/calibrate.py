@@ -20,6 +20,7 @@ from homojax.depth import detail_composite, lyapunov_exponents
 from homojax.lab.config import InputError, Sweep, require_precision
 from homojax.lab.sources import load_source, trained_mhc
 from homojax.lab.store import versions
+from homojax.parametrizations import PRESETS
 from homojax.sinkhorn import sinkhorn
 from homojax.spectrum import subdominant_singular_value
 
@@ -176,13 +177,15 @@ def _curves(what: Calibrate, layers: np.ndarray, grid: np.ndarray) -> np.ndarray
 def initialisations() -> dict[str, tuple[np.ndarray, float]]:
     """Logits and ε that public codes start from, and what training made of one: name -> (logits [n, n], ε).
 
-    The off-diagonal −8 at τ = 0.05 of mHC codes (theory.md 6.2); KromHC's factors [[p, q], [q, p]], p, q = softmax(0, b), are the
-    projections of [[0, b], [b, 0]] at ε = 1 (arXiv 2601.21579); the first layer of the trained matrices that ship.
+    The off-diagonal −8 at τ = 0.05 of the preset tokenbender (theory.md 6.2); KromHC's factors [[p, q], [q, p]], p, q =
+    softmax(0, b), are the projections of [[0, b], [b, 0]] at ε = 1, its preset's and on the way to J; the first layer of the
+    trained matrices that ship.
     """
-    data = trained_mhc()
-    krom = {f"KromHC factor, b = {b}": (b * (1.0 - np.eye(2)), 1.0) for b in (-8, -2, -1, 0)}
+    data, mhc, kromhc = trained_mhc(), PRESETS["tokenbender"], PRESETS["kromhc"]
+    start = float(kromhc.initial(2)[0, 1])
+    krom = {f"KromHC factor, b = {b:g}": (b * (1.0 - np.eye(2)), kromhc.epsilon) for b in (start, -2, -1, 0)}
     return {
-        "mHC, −8 off the diagonal, n = 4": (-8.0 * (1 - np.eye(4)), 0.05),
+        "mHC, −8 off the diagonal, n = 4": (np.asarray(mhc.initial(4), float), mhc.epsilon),
         **krom,
         "trained mHC, layer 1, n = 4": (np.array(data["layers"][0]["logits"]), float(data["tau"])),
         "normal logits, n = 16": (np.random.default_rng(0).standard_normal((16, 16)), 1.0),

@@ -1,0 +1,447 @@
+"""Parameters to matrices: what each map promises, against NumPy; and each public code's recipe, written out step by step."""
+
+import functools
+import importlib.util
+import itertools
+import math
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import oracles
+from homojax import PARAMETRIZATIONS, PRESETS, entropy, truncated_sinkhorn
+from homojax.lab.calibrate import initialisations
+
+ROOT = Path(__file__).parent.parent
+SQUARE = [name for name, row in PARAMETRIZATIONS.items() if row.shape(8) == (8, 8)]
+TEMPERED = [name for name, row in PARAMETRIZATIONS.items() if row.tempered]
+SINKHORN = [name for name, preset in PRESETS.items() if preset.num_iters]
+ROUNDING = 1e-13
+
+
+@functools.cache
+def compiled(name, **settings):
+    return jax.jit(functools.partial(PARAMETRIZATIONS[name].matrix, **settings))
+
+
+@functools.cache
+def batched(name):
+    return jax.jit(jax.vmap(PARAMETRIZATIONS[name].matrix, (0, None)))
+
+
+def softmax(x, axis=-1):
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+def permutations(n):
+    """[n!, n, n], as itertools has them, row i with its 1 in column π(i)."""
+    return np.eye(n)[list(itertools.permutations(range(n)))]
+
+
+# ---------------------------------------------------------------- parametrizations
+
+
+@pytest.mark.parametrize("name", PARAMETRIZATIONS)
+@pytest.mark.parametrize("n", [2, 4, 7])
+def test_sums_are_1_and_entries_nonnegative_where_the_table_says_so_and_nowhere_else(name, n, rng):
+    row = PARAMETRIZATIONS[name]
+    if not row.sizes(n):
+        with pytest.raises(ValueError, match=f"no {name} matrix with n = {n}: {row.needs}"):
+            row.shape(n)
+        return
+    draws = rng.normal(size=(64, *row.shape(n))) * np.geomspace(0.1, 30, 64).reshape(-1, *(1 for _ in row.shape(n)))
+    m = np.asarray(batched(name)(draws, 1.0))
+    assert m.shape == (64, n, n)
+    wrong = {"rows": abs(m.sum(2) - 1).max(), "columns": abs(m.sum(1) - 1).max()}
+    kept = {"both": {"rows", "columns"}, "none": set()}.get(row.exact, {row.exact})
+    tolerance = 2e-12 if name == "sinkhorn" else 1e-11 if name == "truncated-sinkhorn" else ROUNDING
+    assert all(wrong[side] < tolerance if side in kept else wrong[side] > 1e-3 for side in wrong)
+    assert (m.min() > -ROUNDING) == (row.nonnegative or (name == "orthogonal" and n == 2))  # V⊥ is then a line: only I is left
+    assert row.doubly_stochastic == (row.nonnegative and row.exact == "both")
+
+
+def test_converged_and_truncated_projections_are_those_of_the_references(rng):
+    logits = rng.normal(size=(4, 4))
+    np.testing.assert_allclose(compiled("sinkhorn")(logits, 0.3), oracles.project(logits, 0.3), atol=1e-11)
+    for last, count in (("columns", 5), ("rows", 3)):
+        m = compiled("truncated-sinkhorn", num_iters=count, last=last)(logits, 0.3)
+        np.testing.assert_allclose(m, oracles.alternate(logits, 0.3, count, last), atol=1e-14)
+        np.testing.assert_array_equal(m, jax.jit(lambda s, k=count, e=last: truncated_sinkhorn(s, 0.3, k, last=e).matrix)(logits))
+    np.testing.assert_allclose(compiled("truncated-sinkhorn")(logits, 0.3), oracles.alternate(logits, 0.3, 20), atol=1e-14)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_birkhoff_weighs_every_permutation_in_the_order_of_itertools(n, rng):
+    logits = rng.normal(size=math.factorial(n))
+    expected = np.tensordot(softmax(logits / 0.7), permutations(n), 1)
+    np.testing.assert_allclose(compiled("birkhoff")(logits, 0.7), expected, atol=1e-15)
+    only = np.full(math.factorial(n), -np.inf)
+    for index, permuted in enumerate(itertools.permutations(range(n))):
+        matrix = compiled("birkhoff")(np.where(np.arange(len(only)) == index, 0, only), 1.0)
+        np.testing.assert_array_equal(matrix @ np.arange(n), permuted)
+
+
+@pytest.mark.parametrize("n", [2, 4, 8])
+def test_singular_values_of_a_kronecker_matrix_are_products_of_its_factors(n, rng):
+    logits = rng.normal(size=(n.bit_length() - 1, 2))
+    m = np.asarray(compiled("kronecker")(logits, 0.5))
+    factors = [np.array([[p, q], [q, p]]) for p, q in softmax(logits / 0.5)]
+    np.testing.assert_allclose(m, functools.reduce(np.kron, factors), atol=1e-15)
+    tanhs = np.tanh(abs(logits[:, 1] - logits[:, 0]) / (2 * 0.5))
+    products = [math.prod(chosen) for chosen in itertools.product(*((1, t) for t in tanhs))]
+    np.testing.assert_allclose(np.linalg.svd(m, compute_uv=False), sorted(products, reverse=True), atol=1e-14)
+    assert oracles.sigma2(m) == pytest.approx(tanhs.max(), abs=1e-14)
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_spectrum_of_a_circulant_is_the_fourier_transform_of_its_weights(n, rng):
+    logits = rng.normal(size=n)
+    m, spectrum = np.asarray(compiled("circulant")(logits, 2.0)), np.fft.fft(softmax(logits / 2.0))
+    waves = np.exp(2j * np.pi * np.outer(np.arange(n), np.arange(n)) / n)
+    np.testing.assert_allclose(m @ waves, waves * spectrum, atol=1e-14)
+    assert oracles.sigma2(m) == pytest.approx(abs(spectrum[1:]).max(), abs=1e-14)
+
+
+def test_gossip_is_symmetric_and_on_0_1_edges_has_the_classical_metropolis_weights(rng):
+    adjacency = np.triu(rng.uniform(size=(6, 6)) < 0.5, 1)
+    adjacency[:, 5] = False  # a unit alone
+    logits = np.where(adjacency, 0, -np.inf)[np.triu_indices(6, 1)]
+    edges = adjacency | adjacency.T
+    degree = edges.sum(1)
+    expected = edges / (1 + np.maximum.outer(degree, degree))
+    expected += np.diag(1 - expected.sum(1))
+    np.testing.assert_allclose(compiled("gossip")(logits, 1.0), expected, atol=1e-15)
+
+    weights = rng.exponential(size=10)
+    full = np.zeros((5, 5))
+    full[np.triu_indices(5, 1)] = weights
+    full += full.T
+    full = full / (1 + np.maximum.outer(full.sum(1), full.sum(1)))
+    m = np.asarray(compiled("gossip")(np.log(weights), 1.0))
+    np.testing.assert_allclose(m, full + np.diag(1 - full.sum(1)), atol=1e-15)
+    np.testing.assert_array_equal(m, m.T)
+    rate = np.sort(abs(np.linalg.eigvalsh(m)))[-2]  # σ₂ is the consensus rate
+    decay = np.linalg.matrix_power(oracles.centring(5) @ m, 200) @ rng.normal(size=5)
+    reached = np.linalg.norm(oracles.centring(5) @ m @ decay) / np.linalg.norm(decay)
+    assert oracles.sigma2(m) == pytest.approx(rate, abs=1e-13) == pytest.approx(reached, rel=1e-6)
+
+
+def test_push_sum_finds_the_mean_by_its_weights_and_softmax_is_its_transpose(rng):
+    logits, x = rng.normal(size=(5, 5)), rng.normal(size=5)
+    m = np.asarray(compiled("push-sum")(logits, 0.8))
+    np.testing.assert_allclose(m, softmax(logits / 0.8, 0), atol=1e-15)
+    power = np.linalg.matrix_power(m, 400)
+    assert np.ptp(power @ x) > 1e-2  # not the mean, but over what 1 comes to it is
+    np.testing.assert_allclose(power @ x / (power @ np.ones(5)), x.mean(), atol=1e-12)
+    np.testing.assert_allclose(compiled("softmax")(logits.T, 0.8), m.T, atol=1e-15)
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_orthogonal_loses_no_detail_and_keeps_the_mean(n, rng):
+    s = 3 * rng.normal(size=(n, n))
+    m = np.asarray(compiled("orthogonal")(s))
+    np.testing.assert_allclose(m.T @ m, np.eye(n), atol=1e-13)
+    np.testing.assert_allclose(m @ np.ones(n), 1, atol=1e-13)
+    np.testing.assert_allclose(oracles.singular_values(m), 1, atol=1e-13)
+    centred = oracles.centring(n) @ s @ oracles.centring(n)
+    a = (centred - centred.T) / 2
+    np.testing.assert_allclose(m, (np.eye(n) - a) @ np.linalg.inv(np.eye(n) + a), atol=1e-12)
+    assert np.linalg.det(m) == pytest.approx(1)
+
+
+def test_unconstrained_and_identity_are_what_they_are_called(dtype, rng):
+    s = rng.normal(size=(3, 3)).astype(dtype)
+    np.testing.assert_array_equal(compiled("unconstrained")(s, 0.1), s)
+    identity = jax.jit(jax.vmap(PARAMETRIZATIONS["identity"].matrix))(jnp.zeros((2, 3, 0), dtype))
+    assert identity.dtype == dtype
+    np.testing.assert_array_equal(identity, np.broadcast_to(np.eye(3), (2, 3, 3)))
+    assert jax.grad(lambda x: PARAMETRIZATIONS["identity"].matrix(x).sum())(jnp.zeros((3, 0))).shape == (3, 0)
+
+
+@pytest.mark.parametrize("name", PARAMETRIZATIONS)
+def test_epsilon_divides_the_parameters_where_it_acts_and_does_nothing_elsewhere(name, rng):
+    row, matrix = PARAMETRIZATIONS[name], compiled(name)
+    s = rng.normal(size=row.shape(4))
+    np.testing.assert_allclose(matrix(s, 0.4), matrix(s / 0.4 if row.tempered else s, 1.0), atol=1e-12)
+    for bad in (0.0, -1.0, np.nan):
+        assert np.isnan(matrix(s, bad)).all() == row.tempered == np.isnan(matrix(s, bad)).any()
+
+
+@pytest.mark.parametrize("name", [name for name in PARAMETRIZATIONS if name != "identity"])
+def test_gradients_are_those_of_differences(name, rng):
+    shape = PARAMETRIZATIONS[name].shape(4)
+    s, direction, cotangent = rng.normal(size=shape), rng.normal(size=shape), rng.normal(size=(4, 4))
+    matrix = compiled(name)
+    gradient, slope = jax.jit(jax.grad(lambda s, e: (cotangent * matrix(s, e)).sum(), (0, 1)))(s, 0.7)
+    expected = oracles.difference(lambda x: (cotangent * np.asarray(matrix(x, 0.7))).sum(), s, direction)
+    assert (gradient * direction).sum() == pytest.approx(expected, rel=1e-7, abs=1e-9)
+    expected = oracles.difference(lambda e: (cotangent * np.asarray(matrix(s, e))).sum(), 0.7, 1.0)
+    assert slope == pytest.approx(expected, rel=1e-7, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in TEMPERED if name != "truncated-sinkhorn"])
+def test_a_parameter_of_minus_infinity_weighs_nothing_and_its_gradient_is_0(name, rng):
+    s = rng.normal(size=PARAMETRIZATIONS[name].shape(4))
+    index = (0,) * s.ndim
+    s[index] = -np.inf
+    cotangent = rng.normal(size=(4, 4))
+    value, (gradient, slope) = jax.jit(
+        jax.value_and_grad(lambda s, e: (cotangent * PARAMETRIZATIONS[name].matrix(s, e)).sum(), (0, 1))
+    )(s, 0.7)
+    assert np.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(slope) and gradient[index] == 0
+    s[index] = -1e3
+    assert value == pytest.approx(float((cotangent * np.asarray(compiled(name)(s, 0.7))).sum()), abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [(name, shape) for name in SQUARE for shape in ((3,), (2, 3), (1, 1))]
+    + [("birkhoff", shape) for shape in ((4,), (1,), (3, 2), ())]
+    + [("kronecker", shape) for shape in ((2, 3), (0, 2), (2,))]
+    + [("circulant", shape) for shape in ((1,), (2, 2))]
+    + [("gossip", shape) for shape in ((2,), (0,), (3, 1))]
+    + [("identity", shape) for shape in ((0,), (1, 0), (3, 1))],
+)
+def test_a_shape_that_no_n_has_is_refused(name, shape):
+    with pytest.raises(ValueError, match=r"shape|2 x 2"):
+        PARAMETRIZATIONS[name].matrix(jnp.zeros(shape))
+
+
+@given(st.sampled_from(SQUARE), st.permutations(range(4)), oracles.squares(4, 3.0))
+def test_renaming_units_renames_rows_and_columns(name, order, s):
+    p = np.eye(4)[list(order)]
+    np.testing.assert_allclose(compiled(name)(p @ s @ p.T, 0.5), p @ compiled(name)(s, 0.5) @ p.T, atol=1e-10)
+
+
+@given(st.sampled_from([name for name in TEMPERED if name != "truncated-sinkhorn"]), st.integers(0, 2**32 - 1))
+def test_equal_parameters_mix_most(name, seed):
+    shape = PARAMETRIZATIONS[name].shape(4)
+    s = np.random.default_rng(seed).normal(size=shape)
+    assert entropy(compiled(name)(s, 0.5)) <= entropy(compiled(name)(np.zeros(shape), 0.5)) + 1e-12
+    np.testing.assert_allclose(compiled(name)(np.zeros(shape), 0.5), 0.25, atol=1e-12)
+
+
+# ---------------------------------------------------------------- presets
+
+
+def mhc_paper(h):
+    """M⁽ᵗ⁾ = T_r(T_c(M⁽ᵗ⁻¹⁾)) from exp(H̃); x ← H x."""
+    m = np.exp(h)
+    for _ in range(20):
+        m = m / m.sum(0, keepdims=True)
+        m = m / m.sum(1, keepdims=True)
+    return m
+
+
+def maxtext(h):
+    """Softmax over the last axis plus 1e-6, then the axes in turn with 1e-6 in every sum; out_m = Σ_k H_km x_k."""
+    m = softmax(h, -1) + 1e-6
+    m = m / (m.sum(-2, keepdims=True) + 1e-6)
+    for _ in range(20 - 1):
+        m = m / (m.sum(-1, keepdims=True) + 1e-6)
+        m = m / (m.sum(-2, keepdims=True) + 1e-6)
+    return m.T
+
+
+def lucidrains(h):
+    """exp less the largest of axis −2, then ℓ₁-normalised along −2 and −1; out_t = Σ_s H_st x_s."""
+    m = np.exp(h - h.max(-2, keepdims=True))
+    for _ in range(20):
+        m = m / np.maximum(abs(m).sum(-2, keepdims=True), 1e-12)
+        m = m / np.maximum(abs(m).sum(-1, keepdims=True), 1e-12)
+    return m.T
+
+
+def tokenbender(h):
+    """Potentials u and v of log marginals −log n, times n in the end; out_t = Σ_s H_st x_s."""
+    z, n = h / 0.05, len(h)
+    u, v = np.zeros(n), np.zeros(n)
+    for _ in range(10):
+        u = -np.log(n) - np.logaddexp.reduce(z + v, axis=1)
+        v = -np.log(n) - np.logaddexp.reduce(z + u[:, None], axis=0)
+    return np.exp(z + u[:, None] + v).T * n
+
+
+def kromhc(h):
+    m = np.ones((1, 1))
+    for identity, swap in h:
+        p = 1 / (1 + np.exp(swap - identity))
+        m = np.einsum("ac,bd->abcd", m, [[p, 1 - p], [1 - p, p]]).reshape(2 * len(m), 2 * len(m))
+    return m.T
+
+
+def mhc_lite(h):
+    n = next(n for n in range(9) if math.factorial(n) == len(h))
+    return np.einsum("r,rij->ij", softmax(h), permutations(n)).T
+
+
+CODES = {
+    "mhc-paper": mhc_paper,
+    "maxtext": maxtext,
+    "megatron": maxtext,
+    "lucidrains": lucidrains,
+    "tokenbender": tokenbender,
+    "kromhc": kromhc,
+    "mhc-lite": mhc_lite,
+}
+
+
+@functools.cache
+def run(name):
+    return jax.jit(jax.vmap(PRESETS[name].matrix))
+
+
+def draws(name, scale, count=200):
+    return scale * np.random.default_rng(scale).normal(size=(count, *PRESETS[name].initial(4).shape))
+
+
+@functools.cache
+def public(name, scale):
+    """What the code itself makes of the draws."""
+    return np.array([CODES[name](h) for h in draws(name, scale)])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("scale", [1, 3, 6])
+def test_a_preset_does_step_for_step_what_its_code_does(name, scale):
+    np.testing.assert_allclose(run(name)(draws(name, scale)), public(name, scale), rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("n", [2, 8])
+def test_it_does_so_at_other_n_and_from_where_training_starts(name, n, rng):
+    preset = PRESETS[name]
+    n = 3 if (name, n) == ("mhc-lite", 8) else n
+    start = np.asarray(preset.initial(n))
+    assert start.shape == PARAMETRIZATIONS[preset.parametrization].shape(n)
+    np.testing.assert_allclose(preset.matrix(start), CODES[name](start), rtol=1e-10, atol=1e-15)
+    other = start + rng.normal(size=start.shape)
+    np.testing.assert_allclose(preset.matrix(other), CODES[name](other), rtol=1e-10, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_side_that_is_exact_is_and_the_other_keeps_its_truncation_error(name):
+    preset = PRESETS[name]
+    off = {}
+    for scale in (1, 3, 6):
+        m = np.asarray(run(name)(draws(name, scale)))
+        off[scale] = {"rows": abs(m.sum(2) - 1).max(1), "columns": abs(m.sum(1) - 1).max(1)}
+    kept = {"rows", "columns"} if preset.exact == "both" else {preset.exact}
+    bound = 2 * preset.added_to_sums + 1e-12  # a sum s > ½ is brought to s/(s + 1e-6)
+    assert all((off[scale][side] <= bound).all() for scale in off for side in kept)
+    for side in {"rows", "columns"} - kept:
+        means = [off[scale][side].mean() for scale in (1, 3, 6)]
+        about = [0.2, 0.4, 0.4] if preset.epsilon < 1 else [1e-6, 4e-3, 2e-2]
+        assert means == sorted(means) and means[0] < 2 * about[0]  # at scale 1 the mean is that of the worst few
+        np.testing.assert_allclose(means[1:], about[1:], rtol=0.5)
+
+
+def test_softmax_first_and_exp_first_are_one_but_for_the_constants():
+    bare = PRESETS["maxtext"]._replace(added_to_entries=0.0, added_to_sums=0.0, least_sum=1e-300)  # in plain divisions still
+    s = draws("maxtext", 3)[:20]
+    np.testing.assert_allclose(jax.vmap(bare.matrix)(s), [mhc_paper(h.T) for h in s], atol=1e-13)
+
+
+@pytest.mark.parametrize("name", SINKHORN)
+def test_presets_turn_their_matrix_where_the_code_mixes_with_the_transpose(name):
+    s = np.array([[0.0, 2.0, -1.0], [1.0, 0.0, 0.5], [-0.5, 3.0, 0.0]])
+    preset = PRESETS[name]
+    turned = preset._replace(orientation={"inputs-first": "outputs-first", "outputs-first": "inputs-first"}[preset.orientation])
+    np.testing.assert_allclose(turned.matrix(s.T), preset.matrix(s), atol=1e-15)
+    assert abs(preset.matrix(s) - preset.matrix(s).T).max() > 0.02
+
+
+@pytest.mark.parametrize(
+    ("name", "sigma2", "gradient"),
+    [
+        *((name, 0, 3 / 4) for name in ("mhc-paper", "maxtext", "megatron")),  # dM = P dS P/n at J
+        ("lucidrains", (math.e - 1) / (math.e + 3), None),
+        ("tokenbender", 1, 0),
+        ("kromhc", math.tanh(4), None),
+        ("mhc-lite", (1 - math.exp(-8)) / (1 + 23 * math.exp(-8)), None),  # J but for what the identity has over the others
+    ],
+)
+def test_at_the_start_sigma2_and_the_gradient_are_known(name, sigma2, gradient, rng):
+    preset = PRESETS[name]
+    start = np.asarray(preset.initial(4))
+    matrix, jacobian = jax.jit(lambda s: (preset.matrix(s), jax.jacrev(preset.matrix)(s)))(start)
+    assert oracles.sigma2(np.asarray(matrix)) == pytest.approx(sigma2, abs=1e-6 if preset.added_to_sums else 1e-13)
+    if gradient is not None:
+        assert jnp.linalg.norm(jacobian) == pytest.approx(gradient, abs=4 * preset.added_to_sums + 1e-12)
+    direction = rng.normal(size=start.shape)
+    pushed = np.tensordot(jacobian, direction, start.ndim)
+    np.testing.assert_allclose(pushed, oracles.difference(CODES[name], start, direction), atol=1e-10)
+
+
+def test_the_gradient_of_tokenbenders_start_is_lost_in_float32_and_next_to_nothing_in_float64():
+    preset = PRESETS["tokenbender"]
+    wide, narrow = (jax.jit(jax.jacrev(preset.matrix))(preset.initial(4).astype(dtype)) for dtype in ("float64", "float32"))
+    assert not narrow.any()
+    small = math.exp(-8 / 0.05)
+    np.testing.assert_allclose(np.asarray(preset.matrix(preset.initial(4)))[0, 1:], small, rtol=1e-12)
+    assert 0 < float(jnp.linalg.norm(wide)) < 20 * small / 0.05
+
+
+def test_presets_refuse_what_their_parametrization_has_not():
+    with pytest.raises(ValueError, match="no kronecker matrix with n = 6: n must be a power of two"):
+        PRESETS["kromhc"].initial(6)
+    with pytest.raises(ValueError, match="no birkhoff matrix with n = 9: n must be from 2 to 8"):
+        PRESETS["mhc-lite"].initial(9)
+    with pytest.raises(ValueError, match="n = 1: n must be at least 2"):
+        PRESETS["tokenbender"].initial(1)
+    with pytest.raises(ValueError, match="logits must have shape"):
+        PRESETS["lucidrains"].matrix(jnp.zeros((2, 3)))
+
+
+@given(st.sampled_from([name for name in SINKHORN if PRESETS[name].epsilon == 1]), oracles.squares(4, 3.0), st.integers(0, 3))
+def test_a_shift_of_what_is_normalised_first_changes_nothing(name, s, unit):
+    preset = PRESETS[name]
+    shifted = s.copy()
+    over_rows = (preset.last == "columns") != (preset.orientation == "inputs-first")
+    shifted[(unit,) if over_rows else (slice(None), unit)] += 2.5
+    np.testing.assert_allclose(run(name)(shifted[None]), run(name)(s[None]), atol=1e-12)
+
+
+# ---------------------------------------------------------------- what is built on them
+
+
+def test_the_tables_of_the_document_are_those_of_the_code():
+    spec = importlib.util.spec_from_file_location("presets", ROOT / "experiments" / "presets.py")
+    assert spec and spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    document = (ROOT / "docs" / "parametrizations.md").read_text("utf-8")
+    assert script.markdown(script.parametrizations()) in document
+    assert script.markdown(script.presets()) in document
+    header, *measured = script.conformance()
+    assert script.markdown([header]) in document
+    written = dict(re.findall(r"^\| ([\w-]+) \| ((?:rows|columns|both) .*) \|$", document, re.MULTILINE))
+    for name, *cells in measured:
+        for cell, text in zip(cells, written[name].split(" | "), strict=True):
+            if re.match(r"[\d.]", cell):  # another machine may round another way
+                assert float(text) == pytest.approx(float(cell), rel=0.11)
+            else:
+                assert text == cell
+
+
+def test_the_example_of_the_document_runs():
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "parametrizations.md").read_text("utf-8"), re.DOTALL)
+    names = {}
+    exec(compile(block, "parametrizations.md", "exec"), names)
+    np.testing.assert_allclose(names["matrix"], 0.25, atol=1e-6)
+
+
+def test_initialisations_of_the_sensitivity_probe_are_those_of_the_presets():
+    cases = initialisations()
+    logits, epsilon = cases["mHC, −8 off the diagonal, n = 4"]
+    assert epsilon == PRESETS["tokenbender"].epsilon == 0.05
+    np.testing.assert_array_equal(logits, PRESETS["tokenbender"].initial(4))
+    logits, epsilon = cases["KromHC factor, b = -8"]
+    np.testing.assert_allclose(oracles.project(logits, epsilon), kromhc(np.asarray(PRESETS["kromhc"].initial(2))), atol=1e-15)
