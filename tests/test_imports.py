@@ -14,7 +14,7 @@ CORE = {path.stem for path in ROOT.glob("*.py")} - FACES | {"theory"}
 CORE_FILES = [*sorted(path for path in ROOT.glob("*.py") if path.stem in CORE), *sorted(ROOT.glob("theory/*.py"))]
 LAYERS = {
     "core": (CORE_FILES, STANDARD | {"jax", "chex"}),
-    "networks": (sorted(ROOT.glob("networks/**/*.py")), STANDARD | {"jax", "chex", "flax", "optax"}),
+    "networks": (sorted(ROOT.glob("networks/**/*.py")), STANDARD | {"dataclasses", "jax", "chex", "flax", "optax"}),
 }
 
 

@@ -1,19 +1,21 @@
-"""Where logits come from, by name: random, real images, real trained matrices, or a user's own file."""
+"""Where logits and the tasks of networks come from, by name: random, real images, text, trained matrices, a user's own file."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import zipfile
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from homojax.lab.config import InputError, Sweep, nearest
+from homojax.networks.tasks import Task, classification, copying, language, recall
 
 
 class Source(NamedTuple):
@@ -63,12 +65,78 @@ def _digits(sweep: Sweep) -> Source:
 
 @cache
 def _standardised_digits() -> np.ndarray:
-    from sklearn.datasets import load_digits
-
-    pixels, _ = load_digits(return_X_y=True)
-    pixels = np.asarray(pixels)
+    images, _ = digits()
+    pixels = images.reshape(len(images), -1).astype(np.float64)
     pixels = pixels - pixels.mean(0)
     return pixels / pixels.std()
+
+
+@cache
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's 1797 handwritten digits: float32 images [1797, 8, 8] of whole numbers 0 … 16, and int32 labels 0 … 9.
+
+    Read-only: every caller gets the same two arrays. From the UCI repository's "Optical Recognition of Handwritten Digits"
+    (Alpaydın and Kaynak, 1998), its test part; scikit-learn ships them.
+
+    >>> images, labels = digits()
+    >>> images.shape, images.max().item(), labels[:3].tolist()
+    ((1797, 8, 8), 16.0, [0, 1, 2])
+    """
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.asarray(pixels, np.float32).reshape(-1, 8, 8)
+    labels = np.asarray(labels, np.int32)
+    images.flags.writeable = labels.flags.writeable = False
+    return images, labels
+
+
+@cache
+def documentation() -> str:
+    """The text of Python's own ``help()`` topics (``pydoc_data.topics``), about 460 kB: all of them, in order of their names.
+
+    It differs between versions of Python: say which where a figure is reported.
+
+    Raises:
+        InputError: this Python was installed without it.
+
+    >>> len(documentation()) > 100_000
+    True
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise InputError("this Python was installed without its help topics (pydoc_data): try another for task text.") from error
+    return "".join(topics[name] for name in sorted(topics))
+
+
+def load_task(name: str, **options: Any) -> Task:
+    """The task of this name, with options such as its ``units`` or ``seed`` (see ``homojax.networks.tasks``) set.
+
+    Raises:
+        InputError: no such task, an option that it does not have, or a value that it cannot have.
+
+    >>> load_task("copying", units=4).units
+    4
+    """
+    if name not in TASKS:
+        raise InputError(f'there is no task "{name}": {nearest(name, TASKS)}')
+    known = inspect.signature(TASKS[name]).parameters
+    for option in options:
+        if option not in known:
+            raise InputError(f'task {name} has no option "{option}": {nearest(option, known)}')
+    try:
+        return TASKS[name](**options)
+    except ValueError as error:
+        raise InputError(f"task {name}: {error}.") from error
+
+
+def _digits_task(patch: int = 2, held_out: float = 0.2, seed: int = 0) -> Task:
+    return classification(*digits(), patch=patch, held_out=held_out, seed=seed, name="digits")
+
+
+def _text_task(units: int = 64, held_out: float = 0.1, tests: int = 512) -> Task:
+    return language(documentation(), units, held_out=held_out, tests=tests, name="text")
 
 
 def trained_mhc() -> dict:
@@ -176,3 +244,5 @@ SOURCES: dict[str, Callable[[Sweep], Source]] = {
     "trained-mhc": _trained_mhc,
     "file": _file,
 }
+
+TASKS: dict[str, Callable[..., Task]] = {"copying": copying, "recall": recall, "digits": _digits_task, "text": _text_task}
