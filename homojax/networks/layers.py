@@ -1,0 +1,178 @@
+"""One layer of a network: how it mixes, its residual weight, its norms, its feed-forward branch, its noise.
+
+A layer sees one example. What it mixes comes first: tokens [n, width], or the streams [s, n, width] of hyper-connections.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from homojax.networks.mixing import Mixer, mixer
+
+if TYPE_CHECKING:
+    from homojax.networks.model import Architecture
+
+DYNAMIC_GATE = 0.01  # of what hyper-connections add from the token at the start: mHC, arXiv 2512.24880, table 5
+
+
+class Setting(nnx.Variable):
+    """A value that training leaves alone and a sweep may vary."""
+
+
+class Normed(nnx.Module):
+    """Has a norm over the features of every token, ``before`` what it does or ``after`` it is added."""
+
+    def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs):
+        self.norm = normalisation(architecture, rngs)
+        self.pre = architecture.placement == "pre"
+
+    def before(self, x: jax.Array) -> jax.Array:
+        return self.norm(x) if self.norm is not None and self.pre else x
+
+    def after(self, x: jax.Array) -> jax.Array:
+        return self.norm(x) if self.norm is not None and not self.pre else x
+
+
+class Layer(Normed):
+    """x -> (1 − α)x + αMx, then a feed-forward branch; of streams X -> ((1 − α)I + αM)X + write ⊗ F(read X). Noise last."""
+
+    def __init__(self, architecture: Architecture, units: int, causal: bool, *, rngs: nnx.Rngs):
+        super().__init__(architecture, rngs=rngs)
+        kind = {"tokens": TokenMixing, "attention": Attention, "streams": HyperConnection}[architecture.over]
+        self.mixing = kind(architecture, units, causal, rngs=rngs)
+        self.branch = Branch(architecture, rngs=rngs) if architecture.hidden and architecture.over != "streams" else None
+        self.noisy = architecture.noisy
+        self.epsilon, self.alpha, self.noise = (Setting(jnp.float32(value)) for value in (1, 0.5, 0))
+
+    def __call__(self, x: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(the state after, the mixing matrices [..., n, n])."""
+        x, matrices = self.mixing(x, self.before, self.alpha[...], self.epsilon[...])
+        x = self.after(x)
+        x = x if self.branch is None else self.branch.after(x + self.branch(x))
+        return (x + self.noise[...] * jax.random.normal(key, x.shape, x.dtype) if self.noisy else x), matrices
+
+
+class Parameters(nnx.Module):
+    """The parameters of one mixing matrix: called with ε, it is the matrix."""
+
+    def __init__(self, architecture: Architecture, units: int, *, rngs: nnx.Rngs):
+        self.mixer = mixer(architecture.mixer, units, architecture.num_iters)
+        self.dtype = architecture.mixing_dtype
+        initial = self.mixer.initial(rngs.params(), architecture.logit_scale).astype(jnp.float32)
+        self.values = (nnx.Param if architecture.learned else Setting)(initial)
+
+    def __call__(self, epsilon: jax.Array, change: jax.Array | float = 0.0) -> jax.Array:
+        return self.mixer.matrix((self.values[...] + change).astype(self.dtype), epsilon)
+
+
+class TokenMixing(nnx.Module):
+    """Tokens mixed by one matrix of parameters."""
+
+    def __init__(self, architecture: Architecture, units: int, causal: bool, *, rngs: nnx.Rngs):
+        if causal:
+            raise ValueError("a matrix over tokens lets each see the others: a causal task needs attention or streams")
+        self.parameters = Parameters(architecture, units, rngs=rngs)
+
+    def __call__(self, x: jax.Array, norm: Callable, alpha: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
+        matrix = self.parameters(epsilon)
+        return (1 - alpha) * x + alpha * _mix(matrix, norm(x)), matrix
+
+
+class Attention(nnx.Module):
+    """Multi-head attention whose weights are the mixer's matrix of Q Kᵀ/√d: softmax, or Sinkhorn as in Sinkformers.
+
+    Source: Sander et al., Sinkformers (AISTATS 2022), arXiv 2110.11773.
+    """
+
+    def __init__(self, architecture: Architecture, units: int, causal: bool, *, rngs: nnx.Rngs):
+        self.mixer = mixer(architecture.mixer, units, architecture.num_iters)
+        if not self.mixer.of_logits:
+            raise ValueError(
+                f"attention makes logits, and {architecture.mixer} is not a matrix of logits: try sinkhorn or softmax"
+            )
+        if causal and architecture.mixer != "softmax":
+            raise ValueError(
+                f"a causal task hides later tokens, and only the identity is doubly stochastic and lower triangular: attention by "
+                f"{architecture.mixer} cannot be causal, softmax can"
+            )
+        self.heads, self.causal, self.dtype = architecture.heads, causal, architecture.mixing_dtype
+        self.project = nnx.Linear(architecture.width, 3 * architecture.width, use_bias=False, rngs=rngs)
+        self.out = nnx.Linear(architecture.width, architecture.width, use_bias=False, rngs=rngs)
+
+    def __call__(self, x: jax.Array, norm: Callable, alpha: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
+        n, width = x.shape
+        q, k, v = self.project(norm(x)).reshape(n, 3, self.heads, -1).transpose(1, 2, 0, 3)  # [heads, n, width/heads] each
+        logits = q @ k.mT / math.sqrt(width // self.heads)
+        logits = jnp.where(jnp.tril(jnp.ones((n, n), bool)), logits, -jnp.inf) if self.causal else logits
+        matrices = jax.vmap(self.mixer.matrix, (0, None))(logits.astype(self.dtype), epsilon)
+        mixed = jax.vmap(_mix)(matrices, v).transpose(1, 0, 2).reshape(n, width)
+        return (1 - alpha) * x + alpha * self.out(mixed), matrices
+
+
+class HyperConnection(nnx.Module):
+    """n residual streams mixed by a matrix, around a layer F (attention by softmax, feed-forward) that reads and writes them all.
+
+    With ``dynamic`` every token adds its own part to the logits, the read and the write map, through a gate.
+
+    Source: Hyper-connections, arXiv 2409.19606; mHC, arXiv 2512.24880 (read map σ, write map 2σ).
+    """
+
+    def __init__(self, architecture: Architecture, units: int, causal: bool, *, rngs: nnx.Rngs):
+        streams, width = architecture.streams, architecture.width
+        self.parameters = Parameters(architecture, streams, rngs=rngs)
+        self.read = nnx.Param(jnp.full(streams, -math.log(streams - 1)))  # 1/n each
+        self.write = nnx.Param(jnp.zeros(streams))  # 1 each
+        inner = architecture.replace(mixer="softmax", over="attention", mixing_dtype="float32")
+        self.inner = Attention(inner, units, causal, rngs=rngs)
+        self.branch = Branch(architecture, rngs=rngs) if architecture.hidden else None
+        size = 2 * streams + self.parameters.values[...].size
+        self.maps = nnx.Linear(streams * width, size, use_bias=False, rngs=rngs) if architecture.dynamic else None
+        self.gate = nnx.Param(jnp.full(3, DYNAMIC_GATE)) if architecture.dynamic else None
+
+    def __call__(self, x: jax.Array, norm: Callable, alpha: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
+        read, write = self.read[...][:, None], self.write[...][:, None]  # [streams, 1]: every token alike
+        if self.maps is None or self.gate is None:
+            matrix = self.parameters(epsilon)
+            kept = _mix(matrix, x.reshape(len(x), -1)).reshape(x.shape)
+        else:
+            token = x.transpose(1, 0, 2).reshape(x.shape[1], -1)  # [n, streams · width]
+            token = token * jax.lax.rsqrt((token**2).mean(-1, keepdims=True) + 1e-6)
+            own = jnp.split(self.maps(token), [len(x), 2 * len(x)], axis=-1)
+            reads, writes, changes = (gate * part for gate, part in zip(self.gate[...], own, strict=True))
+            read, write = read + reads.T, write + writes.T
+            matrix = jax.vmap(self.parameters, (None, 0))(epsilon, changes.reshape(-1, *self.parameters.values[...].shape))
+            # a product of so many small matrices is faster as a sum
+            kept = (matrix.transpose(1, 2, 0)[..., None] * x.astype(matrix.dtype)).sum(1).astype(x.dtype)
+        taken = (jax.nn.sigmoid(read)[..., None] * x).sum(0)
+        made, _ = self.inner(taken, norm, 1.0, 1.0)  # without a residual of its own: that is the streams
+        made = made if self.branch is None else made + self.branch(taken + made)
+        return (1 - alpha) * x + alpha * kept + (2 * jax.nn.sigmoid(write))[..., None] * made, matrix
+
+
+class Branch(Normed):
+    """F of one hidden layer."""
+
+    def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs):
+        super().__init__(architecture, rngs=rngs)
+        self.up = nnx.Linear(architecture.width, architecture.hidden, rngs=rngs)
+        self.down = nnx.Linear(architecture.hidden, architecture.width, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.down(jax.nn.gelu(self.up(self.before(x))))
+
+
+def normalisation(architecture: Architecture, rngs: nnx.Rngs) -> nnx.LayerNorm | nnx.RMSNorm | None:
+    """Over the features of every token; None for none."""
+    kind = {"none": None, "layer": nnx.LayerNorm, "rms": nnx.RMSNorm}[architecture.norm]
+    return None if kind is None else kind(architecture.width, rngs=rngs)
+
+
+def _mix(matrix: jax.Array, x: jax.Array) -> jax.Array:
+    """M x in the precision of the matrix, as x's."""
+    return (matrix @ x.astype(matrix.dtype)).astype(x.dtype)

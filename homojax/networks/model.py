@@ -1,0 +1,158 @@
+"""Networks whose layers each mix by a matrix: over tokens, by attention, or over the streams of hyper-connections.
+
+A model works on one example; batches, seeds and grids of ε are ``jax.vmap``'s. Depth is one scanned layer, so that 96 layers
+compile as fast as one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import ArrayLike
+
+from homojax.birkhoff import center
+from homojax.networks.layers import Layer, normalisation
+from homojax.networks.tasks import Task
+from homojax.residual import turn_angle
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """What a network is made of. ε, α and the noise are values of a model, not here: they vary without compiling again."""
+
+    mixer: str = "sinkhorn"
+    """What makes the mixing matrix: a parametrization of theory.md §6, or a preset of public code."""
+    over: Literal["tokens", "attention", "streams"] = "tokens"
+    """What is mixed: tokens by a matrix of parameters, tokens by attention, or the residual streams of hyper-connections."""
+    depth: int = 8
+    """Layers."""
+    width: int = 32
+    """Features of a token."""
+    hidden: int = 0
+    """Hidden features of the feed-forward branch of every layer; 0: none."""
+    heads: int = 2
+    """Of attention."""
+    streams: int = 4
+    """Of hyper-connections."""
+    dynamic: bool = False
+    """Hyper-connections whose matrix and maps depend on the token, too."""
+    learned: bool = True
+    """Whether the parameters of mixing matrices are trained."""
+    norm: Literal["none", "layer", "rms"] = "layer"
+    """Over the features of every token."""
+    placement: Literal["pre", "post"] = "pre"
+    """The norm before a branch, or after its sum with the residual."""
+    logit_scale: float = 1.0
+    """Standard deviation of the mixing parameters at the start; presets start as their code does."""
+    num_iters: int = 20
+    """Alternations of the mixer truncated-sinkhorn."""
+    mixing_dtype: Literal["bfloat16", "float16", "float32", "float64"] = "float32"
+    """Precision of the mixing matrix and of the mixing."""
+    noisy: bool = False
+    """Gaussian noise on every entry after every layer; its size is a value of the model."""
+    remat: bool = False
+    """Compute layers again in the backward pass instead of keeping what they made."""
+
+    def __post_init__(self):
+        for name, least in (("depth", 1), ("width", 1), ("hidden", 0), ("heads", 1), ("streams", 2), ("num_iters", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be at least {least}.")
+        for name, values in (
+            ("over", ("tokens", "attention", "streams")),
+            ("norm", ("none", "layer", "rms")),
+            ("placement", ("pre", "post")),
+            ("mixing_dtype", ("bfloat16", "float16", "float32", "float64")),
+        ):
+            if getattr(self, name) not in values:
+                raise ValueError(f'{name} must be one of {", ".join(values)}, not "{getattr(self, name)}".')
+        if self.over != "tokens" and self.width % self.heads:
+            raise ValueError(f"width = {self.width} does not divide into {self.heads} heads.")
+        if not 0 <= self.logit_scale < float("inf"):
+            raise ValueError(f"logit_scale must be finite and not negative, got {self.logit_scale}.")
+
+    def replace(self, **changes: Any) -> Architecture:
+        """Another one with these changes."""
+        return dataclasses.replace(self, **changes)
+
+
+class Trace(NamedTuple):
+    """What the mixing did to one example, for the laws of theory.md §3 to §5."""
+
+    matrices: jax.Array  # [L, …, n, n]; attention has its heads between, dynamic hyper-connections the tokens
+    energy: jax.Array  # [L + 1], ‖P x‖_F² before layer 1 and after every layer
+    turned: jax.Array  # [L], radians by which each layer turned the detail; NaN where there is none
+    finite: jax.Array  # [L + 1], whether the state was
+
+
+class Model(nnx.Module):
+    """A network for a task: embedding, L layers, readout.
+
+    >>> from homojax.networks.tasks import copying
+    >>> model = Model(Architecture(depth=3), copying(units=4, vocabulary=5), rngs=nnx.Rngs(0))
+    >>> logits, trace = model.trace(jnp.array([0, 1, 2, 3]))
+    >>> logits.shape, trace.matrices.shape
+    ((4, 5), (3, 4, 4))
+    """
+
+    def __init__(self, architecture: Architecture, task: Task, *, rngs: nnx.Rngs):
+        """Raises ValueError where the mixer is unknown, has no matrix of that size, or cannot do what the task asks."""
+        self.architecture, self.pooled = architecture, task.pooled
+        width, normal = architecture.width, nnx.initializers.normal(1.0)
+        if task.vocabulary is None:
+            self.embedding = nnx.Linear(task.features, width, rngs=rngs)
+        else:
+            self.embedding = nnx.Embed(task.vocabulary, width, embedding_init=normal, rngs=rngs)
+        # A matrix over tokens knows their places; attention has to be told.
+        self.places = None if architecture.over == "tokens" else nnx.Param(normal(rngs.params(), (task.units, width)))
+
+        @nnx.split_rngs(splits=architecture.depth)
+        @nnx.vmap(in_axes=0, out_axes=0)
+        def layers(rngs: nnx.Rngs) -> Layer:
+            return Layer(architecture, task.units, task.causal, rngs=rngs)
+
+        self.layers = layers(rngs)
+        self.norm = normalisation(architecture, rngs)
+        self.readout = nnx.Linear(width, task.classes, rngs=rngs)
+
+    def set(self, *, epsilon: ArrayLike = 1.0, alpha: ArrayLike = 0.5, noise: ArrayLike = 0.0) -> None:
+        """Gives every layer its ε, residual weight α and standard deviation of the noise: scalars, or [L]."""
+        for name, value in (("epsilon", epsilon), ("alpha", alpha), ("noise", noise)):
+            setting = getattr(self.layers, name)
+            setting[...] = jnp.broadcast_to(jnp.asarray(value, jnp.float32), (self.architecture.depth,))
+
+    def __call__(self, inputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Logits of one example, [n, classes], or [classes] if the task is pooled. ``key`` draws the noise; None: always the same."""
+        return self.trace(inputs, key)[0]
+
+    def trace(self, inputs: jax.Array, key: jax.Array | None = None) -> tuple[jax.Array, Trace]:
+        """The logits of one example, and what the mixing did to it."""
+        x = self.embedding(inputs)
+        x = x if self.places is None else x + self.places[...]
+        if self.architecture.over == "streams":
+            x = jnp.broadcast_to(x, (self.architecture.streams, *x.shape))
+        keys = jax.random.split(jax.random.key(0) if key is None else key, self.architecture.depth)
+
+        structure, states = nnx.split(self.layers)  # nnx.scan would refuse a model that jax.vmap closes over
+
+        def step(before: jax.Array, of: tuple[nnx.State, jax.Array]):
+            state, key = of
+            after, matrices = nnx.merge(structure, state, copy=True)(before, key)
+            turned = turn_angle(*(center(x.reshape(len(x), -1)).reshape(-1) for x in (before, after)))
+            return after, (matrices, turned, *_about(after))
+
+        scanned = jax.checkpoint(step) if self.architecture.remat else step
+        last, (matrices, turned, *about) = jax.lax.scan(scanned, x, (states, keys))
+        about = (jnp.concatenate([first[None], rest]) for first, rest in zip(_about(x), about, strict=True))
+        last = last.mean(0) if self.architecture.over == "streams" else last
+        logits = self.readout(last if self.norm is None else self.norm(last))
+        energy, finite = about
+        return (logits.mean(0) if self.pooled else logits), Trace(matrices, energy, turned, finite)
+
+
+def _about(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Energy of detail, and whether all is finite."""
+    return (center(x.reshape(len(x), -1)) ** 2).sum(), jnp.isfinite(x).all()

@@ -1,0 +1,201 @@
+"""Training as pure functions of a run: what ``jax.vmap`` over seeds and grids of ε, α and noise makes one program of.
+
+A run's batches and noise follow from its key and the number of the step, so a run that goes on from where it was kept is, bit
+for bit, the run that never stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.typing import ArrayLike
+
+from homojax.networks.model import Architecture, Model, Trace
+from homojax.networks.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How a network is trained: AdamW with decoupled decay, a linear warm-up and a cosine to zero."""
+
+    steps: int = 1000
+    """Steps of the optimiser."""
+    batch: int = 64
+    """Examples a step."""
+    learning_rate: float = 3e-3
+    """After the warm-up."""
+    warmup: int = 50
+    """Steps of it."""
+    weight_decay: float = 0.0
+    """Of all parameters but those of mixing matrices."""
+    mixing_decay: float = 0.0
+    """Of the parameters of mixing matrices."""
+    clip: float = 1.0
+    """Largest norm of a gradient."""
+
+    def __post_init__(self):
+        for name, least in (("steps", 1), ("batch", 1), ("warmup", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be at least {least}.")
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be a positive number.")
+        for name in ("weight_decay", "mixing_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be finite and not negative.")
+
+
+class Run(NamedTuple):
+    """One run under way. What it carries, no more: what it reports comes from ``Trainer.evaluate`` and ``Trainer.trace``."""
+
+    parameters: nnx.State
+    settings: nnx.State  # ε, α, noise, and matrices that are not trained
+    optimiser: Any
+    key: jax.Array  # of its batches and its noise, as data
+    step: jax.Array  # steps done
+    stopped: jax.Array  # bool: nothing more happens to it
+    failed: jax.Array  # int32, the step at which the loss or its gradient was not finite, and was not taken; −1: none
+
+
+class Trainer(NamedTuple):
+    """Pure functions of one run, for a network, a task and a way to train."""
+
+    begin: Callable[..., Run]  # (key, epsilon, alpha, noise), each of these a scalar or [L] -> Run
+    advance: Callable[[Run, int], tuple[Run, jax.Array]]  # (run, steps) -> (run, losses [steps])
+    evaluate: Callable[[Run], tuple[jax.Array, jax.Array]]  # run -> (loss, accuracy) on the examples held out
+    trace: Callable[
+        [Run, jax.Array], tuple[jax.Array, Trace]
+    ]  # (run, inputs [batch, …]) -> (logits, Trace), a leading axis of examples
+    batch: Callable[[Run], tuple[jax.Array, ...]]  # run -> the batch of its next step
+
+
+def learning_rate(training: Training) -> optax.Schedule:
+    """step -> learning rate.
+
+    >>> float(learning_rate(Training(steps=100, warmup=10, learning_rate=0.5))(10))
+    0.5
+    """
+    if training.warmup >= training.steps:
+        return optax.linear_schedule(0.0, training.learning_rate, training.warmup)
+    return optax.warmup_cosine_decay_schedule(0.0, training.learning_rate, training.warmup, training.steps)
+
+
+def decayed(training: Training) -> jax.Array:
+    """What decoupled decay alone leaves of the mixing logits after 0 … ``steps`` steps, Π(1 − lr_t·decay), [steps + 1]. theory.md 6.1.
+
+    >>> decayed(Training(steps=4, mixing_decay=0.0)).tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0]
+    """
+    rates = jax.vmap(learning_rate(training))(jnp.arange(training.steps))
+    return jnp.concatenate([jnp.ones(1), jnp.cumprod(1 - rates * training.mixing_decay)])
+
+
+def optimiser(training: Training) -> optax.GradientTransformation:
+    """AdamW whose decay of mixing parameters is its own."""
+
+    def mixing(tree: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(lambda path, _: _names(path)[-2:-1] == ["values"], tree)
+
+    def others(tree: Any) -> Any:
+        return jax.tree.map(lambda chosen: not chosen, mixing(tree))
+
+    return optax.chain(
+        optax.clip_by_global_norm(training.clip),
+        optax.scale_by_adam(),
+        optax.add_decayed_weights(training.weight_decay, others),
+        optax.add_decayed_weights(training.mixing_decay, mixing),
+        optax.scale_by_learning_rate(learning_rate(training)),
+    )
+
+
+def _names(path: tuple) -> list[str]:
+    return [str(getattr(entry, "key", getattr(entry, "name", entry))) for entry in path]
+
+
+def trainer(architecture: Architecture, task: Task, training: Training) -> Trainer:
+    """The functions that train such a network on such a task; nothing is compiled yet.
+
+    Raises:
+        ValueError: the mixer is unknown, has no matrix of that size, or cannot do what the task asks.
+    """
+    shape = nnx.eval_shape(lambda: Model(architecture, task, rngs=nnx.Rngs(0)))
+    structure, _, _ = nnx.split(shape, nnx.Param, ...)
+    transform = optimiser(training)
+
+    def begin(key: jax.Array, epsilon: ArrayLike = 1.0, alpha: ArrayLike = 0.5, noise: ArrayLike = 0.0) -> Run:
+        first, later = jax.random.split(key)
+        model = Model(architecture, task, rngs=nnx.Rngs(first))
+        model.set(epsilon=epsilon, alpha=alpha, noise=noise)
+        _, parameters, settings = nnx.split(model, nnx.Param, ...)
+        data, counts = jax.random.key_data(later), (jnp.int32(0), jnp.asarray(False), jnp.int32(-1))
+        return Run(parameters, settings, transform.init(parameters), data, *counts)
+
+    def forward(parameters, settings, inputs, key):
+        def one(inputs, key):
+            return nnx.merge(structure, parameters, settings, copy=True).trace(inputs, key)
+
+        return jax.vmap(one)(inputs, jax.random.split(key, len(inputs)))
+
+    def loss_of(logits, targets, weights):
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), targets)
+        return (losses * weights).sum() / weights.sum()
+
+    def keys_of(run: Run) -> tuple[jax.Array, jax.Array]:
+        return tuple(jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(run.key), run.step)))
+
+    def batch(run: Run) -> tuple[jax.Array, ...]:
+        return task.train(keys_of(run)[0], training.batch)
+
+    def step(run: Run, _) -> tuple[Run, jax.Array]:
+        inputs, targets, weights = batch(run)
+
+        def loss(parameters):
+            return loss_of(forward(parameters, run.settings, inputs, keys_of(run)[1])[0], targets, weights)
+
+        value, slope = jax.value_and_grad(loss)(run.parameters)
+        usable = jnp.isfinite(value) & jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(slope)]).all()
+        updates, state = transform.update(slope, run.optimiser, run.parameters)
+        moved = run._replace(parameters=optax.apply_updates(run.parameters, updates), optimiser=state, step=run.step + 1)
+        taken = usable & ~run.stopped
+        after = jax.tree.map(lambda new, old: jnp.where(taken, new, old), moved, run)
+        failed = jnp.where(usable | run.stopped, run.failed, run.step)
+        return after._replace(failed=failed, stopped=run.stopped | ~usable), value
+
+    def advance(run: Run, steps: int) -> tuple[Run, jax.Array]:
+        return jax.lax.scan(step, run, length=steps)
+
+    def evaluate(run: Run) -> tuple[jax.Array, jax.Array]:
+        inputs, targets, weights = task.test
+        key = jax.random.key(0)  # noise is the same at every evaluation
+
+        def some(of):
+            inputs, targets, weights, index = of
+            logits, _ = forward(run.parameters, run.settings, inputs[None], jax.random.fold_in(key, index))
+            right = (logits[0].argmax(-1) == targets) * weights
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits[0].astype(jnp.float32), targets) * weights
+            return losses.sum(), right.sum(), weights.sum()
+
+        losses, right, asked = jax.lax.map(some, (inputs, targets, weights, jnp.arange(len(inputs))), batch_size=training.batch)
+        return losses.sum() / asked.sum(), right.sum() / asked.sum()
+
+    def trace(run: Run, inputs: jax.Array) -> tuple[jax.Array, Trace]:
+        return forward(run.parameters, run.settings, inputs, keys_of(run)[1])
+
+    return Trainer(begin, advance, evaluate, trace, batch)
+
+
+def first_not_finite(trace: Trace) -> int | None:
+    """The layer after which a state of a traced batch was first not finite: 0 for the embedding, None if all were finite.
+
+    >>> states = jnp.array([[True, True, False], [True, False, False]])
+    >>> first_not_finite(Trace(None, None, None, states))
+    1
+    """
+    broken = ~trace.finite.all(0)
+    return int(broken.argmax()) if broken.any() else None
