@@ -215,9 +215,8 @@ QUICK = Training(steps=60, batch=16, warmup=5, learning_rate=1e-2)
 
 
 @functools.cache
-def compiled(architecture=Architecture(depth=2, width=8), task_name="copying"):
-    task = {"copying": TASK, "recall": recall(pairs=2, keys=4, values=4, tests=128)}[task_name]
-    found = trainer(architecture, task, QUICK)
+def compiled(**architecture):
+    found = trainer(Architecture(depth=2, width=8, **architecture), TASK, QUICK)
     begin = jax.jit(jax.vmap(found.begin))
     advance = jax.jit(jax.vmap(found.advance, (0, None)), static_argnums=1)
     return found, begin, advance, jax.jit(jax.vmap(found.evaluate))
@@ -254,16 +253,15 @@ def test_a_run_that_goes_on_is_bit_for_bit_the_run_that_never_stopped():
 
 def test_runs_side_by_side_are_the_runs_one_by_one():
     _, begin, advance, _ = compiled()
-    together, losses = advance(runs_of(), 30)
+    _, losses = advance(runs_of(), 30)
     keys = jax.random.split(jax.random.key(7), 3)
-    alone, lone = advance(begin(keys[1:2], jnp.array([1.0]), jnp.array([0.5]), jnp.zeros(1)), 30)
+    _, lone = advance(begin(keys[1:2], jnp.array([1.0]), jnp.array([0.5]), jnp.zeros(1)), 30)
     np.testing.assert_allclose(lone[0], losses[1], rtol=1e-3)
     assert not np.allclose(losses[0], losses[1], rtol=1e-2)
 
 
 def test_a_loss_that_is_not_finite_stops_its_run_alone_and_leaves_it_as_it_was():
-    found, _, advance, _ = compiled(Architecture(depth=2, width=8, noisy=True))
-    _, begin, *_ = compiled(Architecture(depth=2, width=8, noisy=True))
+    found, begin, advance, _ = compiled(noisy=True)
     noise = jnp.array([[0.0, 0.0], [0.0, jnp.inf]])
     runs = begin(jax.random.split(jax.random.key(7), 2), jnp.ones((2, 2)), jnp.full((2, 2), 0.5), noise)
     after, _ = advance(runs, 30)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
 
-from homojax.networks.mixing import Mixer, mixer
+from homojax.networks.mixing import mixer
 
 if TYPE_CHECKING:
     from homojax.networks.model import Architecture
@@ -67,7 +68,7 @@ class Parameters(nnx.Module):
         initial = self.mixer.initial(rngs.params(), architecture.logit_scale).astype(jnp.float32)
         self.values = (nnx.Param if architecture.learned else Setting)(initial)
 
-    def __call__(self, epsilon: jax.Array, change: jax.Array | float = 0.0) -> jax.Array:
+    def __call__(self, epsilon: ArrayLike, change: jax.Array | float = 0.0) -> jax.Array:
         return self.mixer.matrix((self.values[...] + change).astype(self.dtype), epsilon)
 
 
@@ -98,7 +99,7 @@ class Attention(nnx.Module):
             )
         if causal and architecture.mixer != "softmax":
             raise ValueError(
-                f"a causal task hides later tokens, and only the identity is doubly stochastic and lower triangular: attention by "
+                f"a causal task hides later tokens, and of doubly stochastic matrices only I has none: attention by "
                 f"{architecture.mixer} cannot be causal, softmax can"
             )
         self.heads, self.causal, self.dtype = architecture.heads, causal, architecture.mixing_dtype
@@ -150,7 +151,7 @@ class HyperConnection(nnx.Module):
             # a product of so many small matrices is faster as a sum
             kept = (matrix.transpose(1, 2, 0)[..., None] * x.astype(matrix.dtype)).sum(1).astype(x.dtype)
         taken = (jax.nn.sigmoid(read)[..., None] * x).sum(0)
-        made, _ = self.inner(taken, norm, 1.0, 1.0)  # without a residual of its own: that is the streams
+        made, _ = self.inner(taken, norm, *jnp.ones(2, x.dtype))  # without a residual of its own: that is the streams
         made = made if self.branch is None else made + self.branch(taken + made)
         return (1 - alpha) * x + alpha * kept + (2 * jax.nn.sigmoid(write))[..., None] * made, matrix
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
+from jax.typing import ArrayLike
 
 from homojax.parametrizations import PARAMETRIZATIONS, PRESETS
 
@@ -16,7 +17,7 @@ class Mixer:
     """A parametrization of theory.md §6 or a preset of public code, for layers with so many mixed units."""
 
     name: str
-    matrix: Callable[[jax.Array, jax.Array], jax.Array]  # (parameters, ε) -> [n, n]; a preset keeps to its own ε
+    matrix: Callable[[jax.Array, ArrayLike], jax.Array]  # (parameters, ε) -> [n, n]; a preset keeps to its own ε
     initial: Callable[[jax.Array, float], jax.Array]  # (key, scale) -> parameters; a preset starts as its code does
     of_logits: bool  # whether the parameters are logits [n, n], such as attention makes
 

@@ -102,10 +102,10 @@ class Model(nnx.Module):
         """Raises ValueError where the mixer is unknown, has no matrix of that size, or cannot do what the task asks."""
         self.architecture, self.pooled = architecture, task.pooled
         width, normal = architecture.width, nnx.initializers.normal(1.0)
-        if task.vocabulary is None:
-            self.embedding = nnx.Linear(task.features, width, rngs=rngs)
-        else:
+        if task.vocabulary is not None:
             self.embedding = nnx.Embed(task.vocabulary, width, embedding_init=normal, rngs=rngs)
+        elif task.features is not None:
+            self.embedding = nnx.Linear(task.features, width, rngs=rngs)
         # A matrix over tokens knows their places; attention has to be told.
         self.places = None if architecture.over == "tokens" else nnx.Param(normal(rngs.params(), (task.units, width)))
 
@@ -125,7 +125,7 @@ class Model(nnx.Module):
             setting[...] = jnp.broadcast_to(jnp.asarray(value, jnp.float32), (self.architecture.depth,))
 
     def __call__(self, inputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Logits of one example, [n, classes], or [classes] if the task is pooled. ``key`` draws the noise; None: always the same."""
+        """Logits of one example, [n, classes], or [classes] if the task is pooled. ``key`` draws the noise; None is one key."""
         return self.trace(inputs, key)[0]
 
     def trace(self, inputs: jax.Array, key: jax.Array | None = None) -> tuple[jax.Array, Trace]:

@@ -17,7 +17,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from homojax.networks.model import Architecture, Model, Trace
-from homojax.networks.tasks import Task
+from homojax.networks.tasks import Batch, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +69,9 @@ class Trainer(NamedTuple):
     begin: Callable[..., Run]  # (key, epsilon, alpha, noise), each of these a scalar or [L] -> Run
     advance: Callable[[Run, int], tuple[Run, jax.Array]]  # (run, steps) -> (run, losses [steps])
     evaluate: Callable[[Run], tuple[jax.Array, jax.Array]]  # run -> (loss, accuracy) on the examples held out
-    trace: Callable[
-        [Run, jax.Array], tuple[jax.Array, Trace]
-    ]  # (run, inputs [batch, …]) -> (logits, Trace), a leading axis of examples
-    batch: Callable[[Run], tuple[jax.Array, ...]]  # run -> the batch of its next step
+    trace: Callable[[Run, jax.Array], tuple[jax.Array, Trace]]  # (run, inputs [batch, …]) -> (logits, Trace), by example
+    batch: Callable[[Run], Batch]  # run -> the batch of its next step
+    test: Batch  # the examples held out
 
 
 def learning_rate(training: Training) -> optax.Schedule:
@@ -87,7 +86,7 @@ def learning_rate(training: Training) -> optax.Schedule:
 
 
 def decayed(training: Training) -> jax.Array:
-    """What decoupled decay alone leaves of the mixing logits after 0 … ``steps`` steps, Π(1 − lr_t·decay), [steps + 1]. theory.md 6.1.
+    """What decay alone leaves of the mixing logits after 0 … ``steps`` steps, Π(1 − lr_t·decay), [steps + 1]. theory.md 6.1.
 
     >>> decayed(Training(steps=4, mixing_decay=0.0)).tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0]
@@ -146,10 +145,10 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
         losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), targets)
         return (losses * weights).sum() / weights.sum()
 
-    def keys_of(run: Run) -> tuple[jax.Array, jax.Array]:
-        return tuple(jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(run.key), run.step)))
+    def keys_of(run: Run) -> jax.Array:
+        return jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(run.key), run.step))
 
-    def batch(run: Run) -> tuple[jax.Array, ...]:
+    def batch(run: Run) -> Batch:
         return task.train(keys_of(run)[0], training.batch)
 
     def step(run: Run, _) -> tuple[Run, jax.Array]:
@@ -187,7 +186,7 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
     def trace(run: Run, inputs: jax.Array) -> tuple[jax.Array, Trace]:
         return forward(run.parameters, run.settings, inputs, keys_of(run)[1])
 
-    return Trainer(begin, advance, evaluate, trace, batch)
+    return Trainer(begin, advance, evaluate, trace, batch, task.test)
 
 
 def first_not_finite(trace: Trace) -> int | None:

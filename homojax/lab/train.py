@@ -1,0 +1,394 @@
+"""Train networks, all seeds and values side by side, and hold their mixing matrices against the laws."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import xarray as xr
+from threadpoolctl import threadpool_limits
+
+from homojax.birkhoff import marginal_errors
+from homojax.depth import composite, effective_depth, lyapunov_exponents
+from homojax.lab.config import InputError
+from homojax.lab.sources import load_task
+from homojax.lab.store import open_store, versions, write_dataset
+from homojax.lab.verify import VERDICTS, judge_cells
+from homojax.networks.model import Architecture, Trace
+from homojax.networks.training import Run, Trainer, Training, first_not_finite, trainer
+from homojax.residual import residual_bound, residual_matrix
+from homojax.spectrum import subdominant_singular_value
+from homojax.theory import CLAIMS
+
+REPORTS = 20  # means of the loss, and chances to save and to stop, in a training
+SEEN = 2  # held-out examples whose matrices are measured, where these differ by example
+RETENTION = 0.5  # the ρ of the effective depths
+GRID = ("epsilon", "alpha", "noise", "seed")  # what is trained side by side
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Which networks to train, on what, and over which values: every combination is trained."""
+
+    task: str = "copying"
+    """copying, recall, digits or text."""
+    architecture: Architecture = dataclasses.field(default_factory=Architecture)
+    training: Training = dataclasses.field(default_factory=Training)
+    depths: tuple[int, ...] = ()
+    """Numbers of layers to compare; default: the architecture's."""
+    epsilon: tuple[float, ...] = (1.0,)
+    """Entropy weights of the mixing; a preset keeps to its own."""
+    alpha: tuple[float, ...] = (0.5,)
+    """Residual weights: x -> (1 − α)x + αMx; hyper-connections of public codes have 1."""
+    noise: tuple[float, ...] = (0.0,)
+    """Standard deviations of the noise on every entry after every layer."""
+    seeds: int = 5
+    """Initialisations, each with its own batches."""
+    seed: int = 0
+    """Of all randomness."""
+    claims: bool = True
+    """Judge the claims about stacks on the trained matrices, too: half a minute of compiling for every depth."""
+    patience: int = 0
+    """Reports (a twentieth of the steps each) without a lower mean loss after which a run stops; 0: none does."""
+
+    def __post_init__(self):
+        for name in ("depths", "epsilon", "alpha", "noise"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise InputError(f"{name} has a value twice: {', '.join(map(str, values))}.")
+        if not self.depths:
+            object.__setattr__(self, "depths", (self.architecture.depth,))
+        ranges = {
+            "depths": (lambda x: x >= 1, "at least 1"),
+            "epsilon": (lambda x: 0 < x < math.inf, "a positive number"),
+            "alpha": (lambda x: 0 <= x <= 1, "between 0 and 1"),
+            "noise": (lambda x: 0 <= x < math.inf, "a finite number, not negative"),
+        }
+        for name, (allowed, text) in ranges.items():
+            if not getattr(self, name):
+                raise InputError(f"{name} is an empty grid: give at least one value.")
+            bad = next((x for x in getattr(self, name) if not allowed(x)), None)
+            if bad is not None:
+                raise InputError(f"{name} = {bad} is not possible: it must be {text}.")
+        for name, least in (("seeds", 1), ("seed", 0), ("patience", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} = {getattr(self, name)} is not possible: it must be at least {least}.")
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything that changes a result."""
+        return hashlib.sha256(json.dumps([dataclasses.asdict(self), version("homojax")]).encode()).hexdigest()[:16]
+
+
+class Trained(NamedTuple):
+    """The networks of one depth: what ``train`` leaves behind them, and what else may be asked of them."""
+
+    trainer: Trainer
+    start: Run  # leading axis of runs: epsilon × alpha × noise × seed
+    end: Run
+    losses: np.ndarray  # [runs, reports]
+
+
+Progress = Callable[[int, int, str], None]
+
+
+@threadpool_limits.wrap(limits=1, user_api="blas")
+def train(what: Train, folder: str | Path | None = None, *, progress: Progress | None = None) -> xr.Dataset:
+    """Trains every network asked for, and measures it before and after on held-out examples.
+
+    Dimensions depth, epsilon, alpha, noise, seed, and report, layer, claim. Variables: ``loss`` (mean of the training loss since
+    the last report), ``test_loss``, ``accuracy``; at the start and at the end (``_start``, ``_end``) ``sigma2`` of every layer,
+    ``energy`` of detail after 0 … L layers, ``turned`` (radians a layer), ``row_error`` and ``col_error`` (largest |sum − 1|),
+    ``kept`` (σ₂ of the composite of the layers (1 − α)I + αM), and the effective depths at ρ = ½ by the bound and by the top
+    Lyapunov exponent of these; the verdicts of every claim about stacks at the end, summed over runs; ``failed_step`` and
+    ``failed_layer`` of a run whose loss was not finite (−1: none; layer 0 is the embedding, L + 1 the gradient).
+
+    With ``folder`` checkpoints and ``train.zarr`` are kept there: an interrupted training goes on where it was, bit for bit.
+
+    Raises:
+        InputError: there is no such task, the architecture cannot do it, or ``folder`` holds another training.
+        OSError: the folder cannot be written.
+
+    >>> small = Train(architecture=Architecture(depth=1, width=4), training=Training(steps=2, batch=2), seeds=1)
+    >>> train(small).accuracy.sizes["epsilon"]
+    1
+    """
+    folder = None if folder is None else Path(folder)
+    if folder is not None:
+        _require_same(what, folder)
+    found, _ = open_store(None if folder is None else folder / "train.zarr", what.digest)
+    if found is not None:
+        return found
+    parts = []
+    for depth in what.depths:
+        trained = train_depth(what, depth, folder, progress=progress)
+        if progress:
+            progress(len(parts) + 1, len(what.depths), f"measuring {depth} layers")
+        parts.append(_measured(what, depth, trained))
+    dataset = _dataset(what, parts)
+    if folder is not None:
+        write_dataset(dataset, folder / "train.zarr")
+    return dataset
+
+
+def train_depth(what: Train, depth: int, folder: Path | None = None, *, progress: Progress | None = None) -> Trained:
+    """The networks of one depth, trained, or as far as ``folder`` has them and then on."""
+    architecture = what.architecture.replace(depth=depth, noisy=what.architecture.noisy or max(what.noise) > 0)
+    try:
+        of = trainer(architecture, load_task(what.task), what.training)
+    except ValueError as error:
+        raise InputError(f"{error}.") from error
+    keys = [jax.random.fold_in(jax.random.key(what.seed), i) for i in range(what.seeds)]
+    cells = list(itertools.product(what.epsilon, what.alpha, what.noise, range(what.seeds)))
+    values = (jnp.asarray(x, jnp.float32) for x in list(zip(*cells, strict=True))[:3])
+    start = jax.jit(jax.vmap(of.begin))(jnp.stack([keys[cell[3]] for cell in cells]), *values)
+    advance = jax.jit(jax.vmap(of.advance, (0, None)), static_argnums=1)
+
+    steps = what.training.steps
+    ends = sorted({-(-steps * i // REPORTS) for i in range(1, REPORTS + 1)})
+    run, losses, best, waited = start, np.zeros((len(cells), 0)), np.full(len(cells), np.inf), np.zeros(len(cells), int)
+    with _Checkpoints(folder, depth) as checkpoints:
+        kept = checkpoints.latest({"run": run, "losses": np.zeros((len(cells), len(ends))), "done": 0})
+        if kept is not None:
+            run, losses = kept["run"], np.asarray(kept["losses"])[:, : int(kept["done"])]
+        for report in range(len(ends)):
+            if report < losses.shape[1]:
+                found = losses[:, report]
+            else:
+                if progress:
+                    progress(ends[report - 1] if report else 0, steps, f"{len(cells)} networks of {depth} layers")
+                run, seen = advance(run, ends[report] - (ends[report - 1] if report else 0))
+                found = np.asarray(seen, np.float64).mean(1)
+                losses = np.column_stack([losses, found])
+            waited = np.where(found < best, 0, waited + 1)
+            best = np.fmin(best, found)
+            if what.patience:
+                run = run._replace(stopped=run.stopped | jnp.asarray(waited >= what.patience))
+            if report >= checkpoints.done:
+                padded = np.pad(losses, ((0, 0), (0, len(ends) - losses.shape[1])), constant_values=np.nan)
+                checkpoints.save(report + 1, {"run": run, "losses": padded, "done": report + 1})
+            if bool(np.asarray(run.stopped).all()):
+                break
+    if progress:
+        progress(steps, steps, f"{len(cells)} networks of {depth} layers")
+    padded = np.pad(losses, ((0, 0), (0, REPORTS - losses.shape[1])), constant_values=np.nan)
+    return Trained(of, start, run, padded)
+
+
+class _Checkpoints:
+    """The state of one depth's runs on disk, the newest only; nothing without a folder."""
+
+    def __init__(self, folder: Path | None, depth: int):
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True, enable_async_checkpointing=False)
+        self.manager = None
+        if folder is not None:
+            self.manager = ocp.CheckpointManager((folder / "checkpoints" / f"depth-{depth}").resolve(), options=options)
+
+    def __enter__(self) -> _Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.manager is not None:
+            self.manager.close()
+
+    @property
+    def done(self) -> int:
+        return (self.manager.latest_step() or 0) if self.manager is not None else 0
+
+    def latest(self, like: dict[str, Any]) -> dict[str, Any] | None:
+        if self.manager is None or not self.done:
+            return None
+        leaves, structure = jax.tree.flatten(like)
+        target = {str(i): leaf for i, leaf in enumerate(map(np.asarray, leaves))}
+        try:
+            found = self.manager.restore(self.done, args=ocp.args.StandardRestore(target))
+        except Exception as error:  # orbax and tensorstore raise anything on a damaged checkpoint
+            raise InputError(f"{self.manager.directory} has a damaged checkpoint: remove it to train anew.") from error
+        return jax.tree.unflatten(structure, [jnp.asarray(found[str(i)]) for i in range(len(leaves))])
+
+    def save(self, report: int, state: dict[str, Any]) -> None:
+        if self.manager is not None:
+            leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+            self.manager.save(report, args=ocp.args.StandardSave(leaves))
+
+
+def _require_same(what: Train, folder: Path) -> None:
+    """Keeps what is trained in this folder, or refuses one that holds something else."""
+    path, asked = folder / "train.json", json.loads(json.dumps(dataclasses.asdict(what)))
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asked, indent=1) + "\n")
+        return
+    try:
+        flat, kept = _flat(asked), _flat(json.loads(path.read_text()))
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: it is not what was trained there.") from error
+    changes = [
+        f"{key} was {kept.get(key)} and is asked to be {flat.get(key)}" for key in flat | kept if kept.get(key) != flat.get(key)
+    ]
+    if changes:
+        raise InputError(f"{folder} holds another training: {'; '.join(changes)}. Choose another folder, or ask for the same.")
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    nested = {key: value for key, value in config.items() if isinstance(value, dict)}
+    return {key: value for key, value in config.items() if key not in nested} | {
+        k: v for x in nested.values() for k, v in x.items()
+    }
+
+
+# ---------------------------------------------------------------- what is measured
+
+
+class Stacks(NamedTuple):
+    """The matrices that runs mixed by, as stacks [runs, stacks, L, n, n] in the precision of JAX."""
+
+    matrices: np.ndarray
+    trace: Trace  # leading axes [runs, examples]
+    alpha: np.ndarray  # [runs]
+
+
+def stacks_of(of: Trainer, runs: Run) -> Stacks:
+    """The mixing of every run on a few held-out examples: one stack of a matrix of parameters, else one a head or token."""
+    inputs = of.test[0][:SEEN]
+    traces = jax.jit(jax.vmap(lambda run: of.trace(run, inputs)[1]))(runs)
+    m = np.asarray(traces.matrices, np.float64 if jax.config.read("jax_enable_x64") else np.float32)  # [R, B, L, …, n, n]
+    several = m.ndim > 5  # matrices of parameters are the same for every example
+    m = np.moveaxis(m, 3, 2).reshape(len(m), -1, m.shape[2], *m.shape[-2:]) if several else m[:, :1]
+    return Stacks(m, traces, np.asarray(runs.settings["layers"]["alpha"][...][:, 0], m.dtype))
+
+
+@jax.jit
+@partial(jax.vmap, in_axes=(0, None))  # stacks
+def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
+    sigma2 = jax.vmap(subdominant_singular_value)(matrices)
+    layers = jax.vmap(residual_matrix, (0, None))(matrices, alpha)
+    row, col = jax.vmap(marginal_errors)(matrices)
+    return {
+        "sigma2": sigma2,
+        "row_error": row.max(),
+        "col_error": col.max(),
+        "kept": subdominant_singular_value(composite(layers)[-1]),
+        "depth_bound": effective_depth(jnp.exp(jnp.log(residual_bound(sigma2, alpha)).mean()), RETENTION),
+        "depth_typical": effective_depth(jnp.exp(jnp.minimum(lyapunov_exponents(layers)[0], 0)), RETENTION),
+    }
+
+
+def _measured(what: Train, depth: int, trained: Trained) -> dict[str, np.ndarray]:
+    """Every variable of the Dataset at this depth, [runs, …]."""
+    found: dict[str, np.ndarray] = {"loss": trained.losses}
+    loss, accuracy = jax.jit(jax.vmap(trained.trainer.evaluate))(trained.end)
+    found |= {"test_loss": np.asarray(loss), "accuracy": np.asarray(accuracy)}
+    for when, runs in (("start", trained.start), ("end", trained.end)):
+        stacks = stacks_of(trained.trainer, runs)
+        measures = [jax.device_get(_measures(jnp.asarray(m), a)) for m, a in zip(stacks.matrices, stacks.alpha, strict=True)]
+        for name in measures[0]:
+            found[f"{name}_{when}"] = np.stack([measure[name].mean(0) for measure in measures])
+        found[f"energy_{when}"] = np.asarray(stacks.trace.energy, np.float64).mean(1)
+        found[f"turned_{when}"] = np.asarray(stacks.trace.turned, np.float64).mean(1)
+    if what.claims:
+        found |= _judged(stacks)
+    failed = np.asarray(trained.end.failed)
+    found["failed_step"], found["failed_layer"] = failed, np.full(len(failed), -1)
+    for i in np.flatnonzero(failed >= 0):
+        run = jax.tree.map(lambda x, i=i: x[i], trained.end)
+        layer = first_not_finite(trained.trainer.trace(run, trained.trainer.batch(run)[0])[1])
+        found["failed_layer"][i] = depth + 1 if layer is None else layer
+    return found
+
+
+def _judged(stacks: Stacks) -> dict[str, np.ndarray]:
+    """verdict -> [claims], comparisons of the claims about stacks on all matrices together."""
+    runs, each, depth, n, _ = stacks.matrices.shape
+    claims = tuple(claim for claim in CLAIMS.values() if claim.scope == "stack")
+    cells = {
+        "matrices": stacks.matrices.reshape(-1, depth, n, n),
+        "alpha": np.repeat(np.clip(stacks.alpha, 0, 1), each),
+        "probe": np.random.default_rng(0).standard_normal((runs * each, n)),
+    }
+    judged = judge_cells("stack", claims, cells, stacks.matrices.dtype.name)
+    verdicts = [judged[claim.name][1] for claim in claims]
+    return {name: np.array([(v == value).sum() for v in verdicts]) for name, value in VERDICTS.items()}
+
+
+_PER_LAYER = {"sigma2": "layer", "turned": "layer", "energy": "after"}
+_LONG = {
+    "loss": "mean training loss since the last report",
+    "test_loss": "loss on held-out examples",
+    "accuracy": "accuracy on held-out examples",
+    "sigma2": "σ₂ of a layer's mixing matrix",
+    "energy": "energy of detail after so many layers",
+    "turned": "angle by which a layer turned the detail",
+    "row_error": "largest |row sum − 1|",
+    "col_error": "largest |column sum − 1|",
+    "kept": "σ₂ of the composite of the layers (1 − α)I + αM",
+    "depth_bound": "effective depth at ρ = ½ by 5.1 and 3.2",
+    "depth_typical": "effective depth at ρ = ½ by the top Lyapunov exponent",
+    "failed_step": "step whose loss or gradient was not finite; −1: none",
+    "failed_layer": "layer after which it was first not finite; 0: embedding; L + 1: the gradient alone; −1: none",
+    "violated": "comparisons found violated",
+    "undecidable": "comparisons that cannot be told at this precision",
+    "holds": "comparisons found to hold",
+    "not_applicable": "comparisons whose assumptions are not met",
+}
+
+
+def _dataset(what: Train, parts: list[dict[str, np.ndarray]]) -> xr.Dataset:
+    grid = (*(len(getattr(what, name)) for name in GRID[:3]), what.seeds)
+    most = max(what.depths)
+    claims = [claim for claim in CLAIMS.values() if claim.scope == "stack"]
+    variables = {}
+    for name in parts[0]:
+        base, _, when = name.rpartition("_")
+        base = base if when in ("start", "end") else name
+        if name in VERDICTS:
+            dims, values = ("depth", "claim"), np.stack([part[name] for part in parts])
+        else:
+            extra = ("report",) if name == "loss" else (_PER_LAYER[base],) if base in _PER_LAYER else ()
+            size = {"layer": most, "after": most + 1, "report": REPORTS}.get(*extra, 0) if extra else 0
+            padded = [
+                np.pad(x, ((0, 0), (0, size - x.shape[1])), constant_values=np.nan) if extra else x
+                for x in (part[name] for part in parts)
+            ]
+            dims = ("depth", *GRID, *extra)
+            values = np.stack([x.reshape(*grid, *x.shape[1:]) for x in padded])
+        text = _LONG[base] + {"start": ", before training", "end": ", after training"}.get(when if base != name else "", "")
+        variables[name] = (dims, values, {"long_name": text, "units": "rad" if base == "turned" else "1"})
+    coords = {
+        "depth": ("depth", list(what.depths), {"long_name": "layers", "units": "1"}),
+        "epsilon": ("epsilon", list(what.epsilon), {"long_name": "entropy weight ε", "units": "1"}),
+        "alpha": ("alpha", list(what.alpha), {"long_name": "residual weight α", "units": "1"}),
+        "noise": ("noise", list(what.noise), {"long_name": "standard deviation of the noise", "units": "1"}),
+        "seed": ("seed", np.arange(what.seeds), {"long_name": "seed"}),
+        "report": ("report", what.training.steps * np.arange(1, REPORTS + 1) / REPORTS, {"long_name": "steps", "units": "1"}),
+        "layer": ("layer", np.arange(1, most + 1), {"long_name": "layer"}),
+        "after": ("after", np.arange(most + 1), {"long_name": "layers passed"}),
+        "claim": ("claim", np.array([claim.name for claim in claims], object), {"long_name": "claim of theory.md"}),
+        "status": ("claim", np.array([claim.status for claim in claims], object)),
+    }
+    task = load_task(what.task)
+    device = jax.devices()[0]
+    attrs = {
+        "title": "homojax train",
+        "config": json.dumps(dataclasses.asdict(what)),
+        "config_hash": what.digest,
+        "versions": json.dumps(versions()),
+        "device": f"{device.platform}: {device.device_kind}",
+        "statement": task.statement,
+        "chance": task.chance,
+        "seed": what.seed,
+    }
+    return xr.Dataset(variables, coords, attrs)
