@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax.parametrizations import PARAMETRIZATIONS, PRESETS
@@ -41,4 +42,8 @@ def mixer(name: str, n: int, num_iters: int = 20) -> Mixer:
     row = PARAMETRIZATIONS[name]
     shape = row.shape(n)
     matrix = partial(row.matrix, num_iters=num_iters) if name == "truncated-sinkhorn" else row.matrix
-    return Mixer(name, matrix, lambda key, scale: scale * jax.random.normal(key, shape), row.tempered and shape == (n, n))
+
+    def initial(key: jax.Array, scale: float) -> jax.Array:
+        return scale * jax.random.normal(key, shape, jnp.float32)  # the same draws whatever JAX's precision is
+
+    return Mixer(name, matrix, initial, row.tempered and shape == (n, n))

@@ -1,0 +1,104 @@
+"""Trainings of whole grids: measured by the laws, kept as they go, refused where they do not fit."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import oracles
+from homojax.lab.config import InputError
+from homojax.lab.train import REPORTS, Train, stacks_of, train, train_depth
+from homojax.networks.model import Architecture
+from homojax.networks.training import Training
+
+SMALL = Train(
+    architecture=Architecture(depth=2, width=8),
+    training=Training(steps=40, batch=8, warmup=5),
+    epsilon=(0.1, 5.0),
+    seeds=2,
+)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, train(SMALL, folder)
+
+
+def test_every_run_of_the_grid_is_measured_before_and_after(kept):
+    _, ds = kept
+    assert dict(ds.accuracy.sizes) == {"depth": 1, "epsilon": 2, "alpha": 1, "noise": 1, "seed": 2}
+    assert ds.loss.sizes["report"] == REPORTS and np.isfinite(ds.loss).all() and (ds.failed_step == -1).all()
+    assert (ds.loss.isel(report=-1) < ds.loss.isel(report=0)).all()
+    assert (ds.sigma2_end.sel(epsilon=0.1) > ds.sigma2_end.sel(epsilon=5.0)).all()
+    assert (ds.kept_end <= 1 + 1e-6).all() and (ds.depth_bound_start > 0).all()
+
+
+def test_no_theorem_is_violated_by_what_was_trained_and_some_are_decided(kept):
+    _, ds = kept
+    theorems = ds.status == "theorem"
+    assert int(ds.violated.where(theorems, 0).sum()) == 0 and int(ds.holds.sum()) > 20
+
+
+def test_what_is_measured_is_that_of_the_matrices_in_numpy(kept):
+    folder, ds = kept
+    trained = train_depth(SMALL, 2, folder)
+    stacks = stacks_of(trained.trainer, trained.end)
+    for index, matrices in enumerate(stacks.matrices[:, 0]):
+        run = ds.isel(depth=0, epsilon=index // 2, alpha=0, noise=0, seed=index % 2)
+        np.testing.assert_allclose(run.sigma2_end, [oracles.sigma2(m) for m in matrices], atol=1e-5)
+        layers = [0.5 * np.eye(8) + 0.5 * m for m in matrices]
+        assert float(run.kept_end) == pytest.approx(float(oracles.sigma2(layers[1] @ layers[0])), abs=1e-5)
+        assert float(run.row_error_end) == pytest.approx(abs(matrices.sum(-1) - 1).max(), abs=1e-6)
+
+
+def test_an_interrupted_training_goes_on_bit_for_bit(kept, tmp_path):
+    folder, _ = kept
+
+    def stop(done, total, doing):
+        if done >= 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_depth(SMALL, 2, tmp_path, progress=stop)
+    assert any((tmp_path / "checkpoints" / "depth-2").iterdir())
+    resumed, whole = train_depth(SMALL, 2, tmp_path), train_depth(SMALL, 2, folder)
+    jax.tree.map(np.testing.assert_array_equal, resumed.end, whole.end)
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+
+
+def test_a_folder_of_another_training_is_refused_with_the_difference(kept):
+    folder, ds = kept
+    other = dataclasses.replace(SMALL, training=dataclasses.replace(SMALL.training, learning_rate=0.5))
+    with pytest.raises(InputError, match=r"learning_rate was 0.003 and is asked to be 0.5"):
+        train(other, folder)
+    assert train(SMALL, folder).equals(ds)
+
+
+def test_a_damaged_checkpoint_is_named(kept, tmp_path):
+    (tmp_path / "checkpoints" / "depth-2" / "20").mkdir(parents=True)
+    with pytest.raises(InputError, match="damaged checkpoint"):
+        train_depth(SMALL, 2, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"epsilon": (0.0,)}, "epsilon = 0.0"),
+        ({"alpha": (1.5,)}, "alpha = 1.5"),
+        ({"noise": ()}, "noise is an empty grid"),
+        ({"depths": (2, 2)}, "twice"),
+        ({"seeds": 0}, "seeds = 0"),
+    ],
+)
+def test_a_grid_that_is_none_is_refused_by_name(wrong, text):
+    with pytest.raises(InputError, match=text):
+        Train(**wrong)
+
+
+def test_what_cannot_be_trained_is_told_in_one_sentence():
+    with pytest.raises(InputError, match='no task "copyng"'):
+        train(dataclasses.replace(SMALL, task="copyng"))
+    with pytest.raises(InputError, match="causal"):
+        train(dataclasses.replace(SMALL, task="text"))
