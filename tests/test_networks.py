@@ -60,7 +60,12 @@ def heads_of(x, kernel, out, heads):
 # ---------------------------------------------------------------- what a layer does
 
 
-@pytest.mark.parametrize("name", [*hj.PARAMETRIZATIONS, *hj.PRESETS])
+FEW = ("sinkhorn", "truncated-sinkhorn", "kronecker", "identity", "tokenbender")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in FEW else pytest.mark.slow) for name in (*hj.PARAMETRIZATIONS, *hj.PRESETS)]
+)
 def test_without_norm_and_branch_a_network_over_tokens_is_its_residual_matrices_one_after_the_other(name):
     model = made(Architecture(name, depth=3, width=6, norm="none"), epsilon=[0.5, 1.0, 2.0], alpha=0.3)
     logits, trace = model.trace(TOKENS)

@@ -186,7 +186,9 @@ def test_the_public_names_are_there():
     assert hj.tighten is tighten and hj.refute is refute and hj.Search is Search
 
 
-@pytest.mark.parametrize("name", ["frobenius_upper", "sigma2_falls", "gain_retention"])
+@pytest.mark.parametrize(
+    "name", ["frobenius_upper", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sigma2_falls", "gain_retention"))]
+)
 def test_first_order_steps_see_all_directions_of_a_tie_alike(name):
     """At S = I, which no renumbering changes, nor does it the slope of a smooth score; σ₂'s own subgradient takes one side."""
     claim, basis = CLAIMS[name], np.asarray(hj.detail_basis(3))
