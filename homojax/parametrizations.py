@@ -348,6 +348,18 @@ def _eye(n: int) -> jax.Array:
 
 
 def _presets() -> dict[str, Preset]:
+    maxtext = Preset(
+        "maxtext",
+        "softmax plus 1e-6, then sums plus 1e-6: 20 times columns and rows, the first columns by the softmax",
+        "github.com/AI-Hypercomputer/maxtext, src/maxtext/layers/mhc.py (sinkhorn, res_mapping) since #4337, July 2026; "
+        "initializers.py (bias 0, gate 0.01)",
+        "truncated-sinkhorn",
+        _zeros,
+        "inputs-first",
+        num_iters=20,
+        added_to_entries=1e-6,
+        added_to_sums=1e-6,
+    )
     rows = [
         Preset(
             "mhc-paper",
@@ -361,29 +373,12 @@ def _presets() -> dict[str, Preset]:
             assumed="the paper gives the initial gate of the input-dependent part (0.01) and not the bias: 0, as MaxText and "
             "Megatron-LM read it",
         ),
-        Preset(
-            "maxtext",
-            "softmax plus 1e-6, then sums plus 1e-6: 20 times columns and rows, the first columns by the softmax",
-            "github.com/AI-Hypercomputer/maxtext, src/maxtext/layers/mhc.py (sinkhorn, res_mapping) since #4337, July 2026; "
-            "initializers.py (bias 0, gate 0.01)",
-            "truncated-sinkhorn",
-            _zeros,
-            "inputs-first",
-            num_iters=20,
-            added_to_entries=1e-6,
-            added_to_sums=1e-6,
-        ),
-        Preset(
-            "megatron",
-            "as maxtext",
-            "github.com/NVIDIA/Megatron-LM, megatron/core/transformer/hyper_connection.py at 023f5cf "
+        maxtext,
+        maxtext._replace(
+            name="megatron",
+            statement="as maxtext",
+            source="github.com/NVIDIA/Megatron-LM, megatron/core/transformer/hyper_connection.py at 023f5cf "
             "(_sinkhorn_iterations_native, HyperConnectionModule), kernels of #4624",
-            "truncated-sinkhorn",
-            _zeros,
-            "inputs-first",
-            num_iters=20,
-            added_to_entries=1e-6,
-            added_to_sums=1e-6,
         ),
         Preset(
             "lucidrains",

@@ -152,6 +152,12 @@ def test_undecidable_cells_of_float32_are_decided_in_float64_and_then_in_many_di
     assert sum(finer[kind].sum() for kind in total) == sum(coarse[kind].sum() for kind in total)
 
 
+def test_many_digits_are_asked_about_projections_too():
+    """2 × 2 matrices attain weight_decay: float64 cannot tell, nor may 50 digits."""
+    ds = hj.verify(Verification(("weight_decay",), ("gaussian",), n=(2,), cells=4, stacks=0, escalate=True))
+    assert ds.refereed.sum() == 4 == ds.undecidable.sum()
+
+
 # ---------------------------------------------------------------- runs
 
 

@@ -202,45 +202,30 @@ def _score(claim: Claim, goal: Goal, search: Search, smooth: bool, parameters: d
     If ``smooth``, σ₂ of the case's own matrices gives way to its Schatten bounds, which have no kinks at ties, and the score is
     the lower of theirs. What a case has besides (slopes, whole curves, residual layers) keeps its documented subgradients.
     """
-    cell = _cell(claim, search, parameters)
-    cases = _smooth_cases(claim, cell) if smooth else [_exact_case(claim, cell)]
+    case = _judged_case(claim, _cell(claim, search, parameters))
+    norms = [lambda m, i=i: schatten_bounds(m, SMOOTH_POWER)[i] for i in range(2)] if smooth else []
+    cases = [_with_norm(claim, case, norm) for norm in norms] or [case]
     return jnp.stack([_scores(claim, goal, claim.judge(case)[0], jnp).max() for case in cases]).min()
 
 
-def _exact_case(claim: Claim, cell: dict[str, jax.Array], sigma2: jax.Array | None = None) -> Any:
-    """The case of a cell; with ``sigma2`` instead of its matrices' own where these are given to it."""
+def _judged_case(claim: Claim, cell: dict[str, jax.Array]) -> Any:
     if claim.scope == "projection":
         return projection_case(cell["logits"], cell["epsilon"])
     if claim.scope == "matrix":
-        return matrix_case(cell["logits"], cell["epsilon"], _matrix(cell), sigma2)
-    matrices = cell["matrices"]
-    sigma2 = jax.vmap(subdominant_singular_value)(matrices) if sigma2 is None else sigma2
-    return depth_case(matrices, sigma2, jax.vmap(subdominant_eigenvalue_modulus)(matrices), cell["alpha"], cell["probe"])
+        matrix = cast(jax.Array, sinkhorn(cell["logits"], cell["epsilon"]).matrix)
+        return matrix_case(cell["logits"], cell["epsilon"], matrix)
+    sigma2, lambda2 = (jax.vmap(f)(cell["matrices"]) for f in (subdominant_singular_value, subdominant_eigenvalue_modulus))
+    return depth_case(cell["matrices"], sigma2, lambda2, cell["alpha"], cell["probe"])
 
 
-def _smooth_cases(claim: Claim, cell: dict[str, jax.Array]) -> list[Any]:
-    """The case with the lower and with the upper Schatten bound for σ₂."""
-
-    def around(*matrices):
-        return zip(*(jax.vmap(lambda m: schatten_bounds(m, SMOOTH_POWER))(stack) for stack in matrices), strict=True)
-
+def _with_norm(claim: Claim, case: Any, norm: Callable[[jax.Array], jax.Array]) -> Any:
+    """The case with ``norm`` in place of σ₂ of its own matrices."""
     if claim.scope == "matrix":
-        return [_exact_case(claim, cell, sigma2[0]) for (sigma2,) in around(_matrix(cell)[None])]
+        return case._replace(sigma2=norm(case.matrix))
     if claim.scope == "projection":
-        case = _exact_case(claim, cell)
-        bounds = around(jnp.stack([case.matrix, case.hotter]))
-        return [case._replace(sigma2=sigma2[0], hotter_sigma2=sigma2[1]) for (sigma2,) in bounds]
-    matrices = cell["matrices"]
-    composites = _exact_case(claim, cell).composites
-    return [
-        case._replace(curve=case.curve.at[:, 0].set(kept))
-        for sigma2, kept in around(matrices, composites)
-        for case in [_exact_case(claim, cell, sigma2)]
-    ]
-
-
-def _matrix(cell: dict[str, jax.Array]) -> jax.Array:
-    return cast(jax.Array, sinkhorn(cell["logits"], cell["epsilon"]).matrix)
+        return case._replace(sigma2=norm(case.matrix), hotter_sigma2=norm(case.hotter))
+    sigma2, kept = (jax.vmap(norm)(matrices) for matrices in (case.matrices, case.composites))
+    return case._replace(sigma2=sigma2, curve=case.curve.at[:, 0].set(kept))
 
 
 def _scores(claim: Claim, goal: Goal, comparison: Any, xp: Any) -> Any:

@@ -294,9 +294,9 @@ def _differential(m: mp.matrix, at: Callable[[mp.mpf], mp.matrix], x: mp.matrix)
     weights = _detail(mp.matrix([[mp.cos(i + 2 * j + mp.mpf(j * j) / 2) for j in range(m.rows)] for i in range(m.rows)]))
     weights /= mp.norm(weights)
     step = mp.mpf(10) ** -20
-    difference = (at(mp.exp(step)) - at(mp.exp(-step))) / (2 * step)
+    difference = (at(mp.mpf(mp.exp(step))) - at(mp.mpf(mp.exp(-step)))) / (2 * step)
     implicit = mp.fsum(w * p * -r for w, p, r in zip(weights, m, _rest(m, x), strict=True))
-    return mp.mpf(mp.fdot(weights, difference)), implicit
+    return mp.mpf(mp.fdot(weights, difference)), mp.mpf(implicit)
 
 
 def _gradient_trap(m: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
@@ -381,7 +381,7 @@ def _growth(layers: list[mp.matrix]) -> mp.mpf:
 
 
 def _shared_rate(layers: list[mp.matrix]) -> mp.mpf:
-    return mp.root(_sigma2(layers[0] ** len(layers)), len(layers))
+    return mp.root(_sigma2(_product([layers[0]] * len(layers))), len(layers))
 
 
 def _henrici(layers: list[mp.matrix]) -> mp.mpf:
@@ -394,7 +394,7 @@ def _henrici(layers: list[mp.matrix]) -> mp.mpf:
 
 def _gain(product: mp.matrix) -> mp.mpf:
     """The largest absolute row or column sum, whichever is farther from 1."""
-    sums = (max(mp.fsum(map(abs, x)) for x in y.tolist()) for y in (product, product.T))
+    sums = (max(mp.mpf(mp.fsum(map(abs, x))) for x in y.tolist()) for y in (product, product.T))
     return max(sums, key=lambda gain: abs(gain - 1))
 
 

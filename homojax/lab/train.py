@@ -122,7 +122,7 @@ def train(what: Train, folder: str | Path | None = None, *, progress: Progress |
         InputError: there is no such task, the architecture cannot do it, or ``folder`` holds another training.
         OSError: the folder cannot be written.
 
-    >>> small = Train(architecture=Architecture(depth=1, width=4), training=Training(steps=2, batch=2), seeds=1)
+    >>> small = Train(architecture=Architecture(depth=1, width=4), training=Training(steps=2, batch=2), seeds=1, claims=False)
     >>> train(small).accuracy.sizes["epsilon"]
     1
     """
@@ -146,7 +146,8 @@ def train(what: Train, folder: str | Path | None = None, *, progress: Progress |
 
 def train_depth(what: Train, depth: int, folder: Path | None = None, *, progress: Progress | None = None) -> Trained:
     """The networks of one depth, trained, or as far as ``folder`` has them and then on."""
-    architecture = what.architecture.replace(depth=depth, noisy=what.architecture.noisy or max(what.noise) > 0)
+    noisy = what.architecture.noisy or max(what.noise) > 0
+    architecture = dataclasses.replace(what.architecture, depth=depth, noisy=noisy)
     try:
         of = trainer(architecture, load_task(what.task), what.training)
     except ValueError as error:

@@ -5,6 +5,7 @@ A layer sees one example. What it mixes comes first: tokens [n, width], or the s
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -129,7 +130,7 @@ class HyperConnection(nnx.Module):
         self.parameters = Parameters(architecture, streams, rngs=rngs)
         self.read = nnx.Param(jnp.full(streams, -math.log(streams - 1)))  # 1/n each
         self.write = nnx.Param(jnp.zeros(streams))  # 1 each
-        inner = architecture.replace(mixer="softmax", over="attention", mixing_dtype="float32")
+        inner = dataclasses.replace(architecture, mixer="softmax", over="attention", mixing_dtype="float32")
         self.inner = Attention(inner, units, causal, rngs=rngs)
         self.branch = Branch(architecture, rngs=rngs) if architecture.hidden else None
         size = 2 * streams + self.parameters.values[...].size

@@ -17,7 +17,6 @@ from homojax.parametrizations import PARAMETRIZATIONS, PRESETS
 class Mixer:
     """A parametrization of theory.md §6 or a preset of public code, for layers with so many mixed units."""
 
-    name: str
     matrix: Callable[[jax.Array, ArrayLike], jax.Array]  # (parameters, ε) -> [n, n]; a preset keeps to its own ε
     initial: Callable[[jax.Array, float], jax.Array]  # (key, scale) -> parameters; a preset starts as its code does
     of_logits: bool  # whether the parameters are logits [n, n], such as attention makes
@@ -36,7 +35,7 @@ def mixer(name: str, n: int, num_iters: int = 20) -> Mixer:
         preset = PRESETS[name]
         PARAMETRIZATIONS[preset.parametrization].shape(n)  # refuses an n that there is not
         of_logits = preset.num_iters is not None
-        return Mixer(name, lambda parameters, _: preset.matrix(parameters), lambda *_: preset.initial(n), of_logits)
+        return Mixer(lambda parameters, _: preset.matrix(parameters), lambda *_: preset.initial(n), of_logits)
     if name not in PARAMETRIZATIONS:
         raise ValueError(f'there is no mixer "{name}"; there are {", ".join([*PARAMETRIZATIONS, *PRESETS])}')
     row = PARAMETRIZATIONS[name]
@@ -46,4 +45,4 @@ def mixer(name: str, n: int, num_iters: int = 20) -> Mixer:
     def initial(key: jax.Array, scale: float) -> jax.Array:
         return scale * jax.random.normal(key, shape, jnp.float32)  # the same draws whatever JAX's precision is
 
-    return Mixer(name, matrix, initial, row.tempered and shape == (n, n))
+    return Mixer(matrix, initial, row.tempered and shape == (n, n))

@@ -7,7 +7,7 @@ compile as fast as one.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ class Architecture:
     def __post_init__(self):
         for name, least in (("depth", 1), ("width", 1), ("hidden", 0), ("heads", 1), ("streams", 2), ("num_iters", 1)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be at least {least}.")
+                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be at least {least}")
         for name, values in (
             ("over", ("tokens", "attention", "streams")),
             ("norm", ("none", "layer", "rms")),
@@ -68,15 +68,11 @@ class Architecture:
             ("mixing_dtype", ("bfloat16", "float16", "float32", "float64")),
         ):
             if getattr(self, name) not in values:
-                raise ValueError(f'{name} must be one of {", ".join(values)}, not "{getattr(self, name)}".')
+                raise ValueError(f'{name} must be one of {", ".join(values)}, not "{getattr(self, name)}"')
         if self.over != "tokens" and self.width % self.heads:
-            raise ValueError(f"width = {self.width} does not divide into {self.heads} heads.")
+            raise ValueError(f"width = {self.width} does not divide into {self.heads} heads")
         if not 0 <= self.logit_scale < float("inf"):
-            raise ValueError(f"logit_scale must be finite and not negative, got {self.logit_scale}.")
-
-    def replace(self, **changes: Any) -> Architecture:
-        """Another one with these changes."""
-        return dataclasses.replace(self, **changes)
+            raise ValueError(f"logit_scale must be finite and not negative, got {self.logit_scale}")
 
 
 class Trace(NamedTuple):

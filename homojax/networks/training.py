@@ -42,13 +42,13 @@ class Training:
     def __post_init__(self):
         for name, least in (("steps", 1), ("batch", 1), ("warmup", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be at least {least}.")
+                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be at least {least}")
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be a positive number.")
+                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be a positive number")
         for name in ("weight_decay", "mixing_decay"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be finite and not negative.")
+                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be finite and not negative")
 
 
 class Run(NamedTuple):
@@ -141,9 +141,8 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
 
         return jax.vmap(one)(inputs, jax.random.split(key, len(inputs)))
 
-    def loss_of(logits, targets, weights):
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), targets)
-        return (losses * weights).sum() / weights.sum()
+    def losses_of(logits, targets, weights):
+        return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), targets) * weights
 
     def keys_of(run: Run) -> jax.Array:
         return jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(run.key), run.step))
@@ -155,7 +154,8 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
         inputs, targets, weights = batch(run)
 
         def loss(parameters):
-            return loss_of(forward(parameters, run.settings, inputs, keys_of(run)[1])[0], targets, weights)
+            logits, _ = forward(parameters, run.settings, inputs, keys_of(run)[1])
+            return losses_of(logits, targets, weights).sum() / weights.sum()
 
         value, slope = jax.value_and_grad(loss)(run.parameters)
         usable = jnp.isfinite(value) & jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(slope)]).all()
@@ -177,8 +177,7 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
             inputs, targets, weights, index = of
             logits, _ = forward(run.parameters, run.settings, inputs[None], jax.random.fold_in(key, index))
             right = (logits[0].argmax(-1) == targets) * weights
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits[0].astype(jnp.float32), targets) * weights
-            return losses.sum(), right.sum(), weights.sum()
+            return losses_of(logits[0], targets, weights).sum(), right.sum(), weights.sum()
 
         losses, right, asked = jax.lax.map(some, (inputs, targets, weights, jnp.arange(len(inputs))), batch_size=training.batch)
         return losses.sum() / asked.sum(), right.sum() / asked.sum()
