@@ -254,29 +254,16 @@ def _climber(claim: Claim, goal: Goal, search: Search, order: str) -> tuple[Call
     def loss(parameters):
         return -_score(claim, goal, search, order == "first-order", parameters)
 
+    value_and_grad = jax.value_and_grad(loss)
     if order == "first-order":
-        adam = optax.adam(optax.cosine_decay_schedule(search.bound / 20, search.steps))
-        init, value_and_grad = adam.init, jax.value_and_grad(loss)
-
-        def evaluate(parameters, state) -> Any:
-            return value_and_grad(parameters)
-
-        def update(value, slope, state, parameters):
-            return adam.update(slope, state, parameters)
+        rule = optax.with_extra_args_support(optax.adam(optax.cosine_decay_schedule(search.bound / 20, search.steps)))
     else:
-        lbfgs = optax.lbfgs(linesearch=optax.scale_by_backtracking_linesearch(20, store_grad=True))
-        init, from_state = lbfgs.init, optax.value_and_grad_from_state(loss)
-
-        def evaluate(parameters, state) -> Any:
-            return from_state(parameters, state=state)
-
-        def update(value, slope, state, parameters):
-            return lbfgs.update(slope, state, parameters, value=value, grad=slope, value_fn=loss)
+        rule = optax.lbfgs(linesearch=optax.scale_by_backtracking_linesearch(20))
 
     def step(climb: _Climb, _):
-        value, slope = evaluate(climb.parameters, climb.state)
+        value, slope = value_and_grad(climb.parameters)
         usable = jnp.isfinite(value) & _finite(slope)  # else this start stays where it is
-        updates, state = update(value, slope, climb.state, climb.parameters)
+        updates, state = rule.update(slope, climb.state, climb.parameters, value=value, grad=slope, value_fn=loss)
         usable &= _finite(updates)
         state, parameters = (
             jax.tree.map(lambda new, old: jnp.where(usable, new, old), *pair)
@@ -287,7 +274,7 @@ def _climber(claim: Claim, goal: Goal, search: Search, order: str) -> tuple[Call
         return _Climb(parameters, state, best, jnp.where(better, -value, climb.best_score)), -value
 
     def begin(parameters):
-        climb = _Climb(parameters, init(parameters), parameters, jnp.asarray(-jnp.inf))
+        climb = _Climb(parameters, rule.init(parameters), parameters, jnp.asarray(-jnp.inf))
         return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), climb)  # no weak types: one program does
 
     def advance(climb, steps):
