@@ -106,7 +106,7 @@ def projective_diameter(logits: ArrayLike) -> jax.Array:
     >>> float(projective_diameter([[1.0, 0.0], [0.0, 1.0]]))
     2.0
     """
-    return max_over_row_pairs(lambda rows: rows.max(-1) - rows.min(-1), as_square(logits, "logits"))
+    return max_over_row_pairs(jnp.maximum, lambda x: x, as_square(logits, "logits"))
 
 
 def logit_spread(logits: ArrayLike) -> jax.Array:

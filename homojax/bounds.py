@@ -33,7 +33,7 @@ def dobrushin_coefficient(matrix: ArrayLike) -> jax.Array:
     >>> float(dobrushin_coefficient([[1.0, 0.0], [0.25, 0.75]]))
     0.75
     """
-    return max_over_row_pairs(lambda rows: abs(rows).sum(-1), as_square(matrix)) / 2
+    return max_over_row_pairs(jnp.add, lambda x: jnp.maximum(x, 0), as_square(matrix)) / 2
 
 
 def dobrushin_bound(matrix: ArrayLike) -> jax.Array:

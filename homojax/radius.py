@@ -2,7 +2,8 @@
 
 Once A^p has the range of one dominant real eigenvector, or of one pair, that range Q is invariant for A to rounding, and the
 eigenvalues of H = QᵀAQ are eigenvalues of A. All others are those of the rest of A; their powers are eigenvalues of the rest
-of A^p, whose norm bounds them. LAPACK takes over where more eigenvalues share the largest modulus.
+of A^p, whose norm bounds them. Where more eigenvalues share the largest modulus, A may be an isometry but for its scale; if it
+is not, LAPACK takes over.
 """
 
 from __future__ import annotations
@@ -50,12 +51,26 @@ def decomposed_radius(matrix: jax.Array) -> jax.Array:
 
 
 def _decompose_unproved(matrices: jax.Array, found: jax.Array) -> jax.Array:
-    unproved = jnp.isnan(found)
+    for radius in (_radius_of_isometry, decomposed_radius):
 
-    def decompose(matrices, found):
-        return jnp.where(unproved, jax.vmap(decomposed_radius)(matrices), found)
+        def fill(matrices, found, radius=radius):
+            return jnp.where(jnp.isnan(found), jax.vmap(radius)(matrices), found)
 
-    return jax.lax.cond(unproved.any(), decompose, lambda _, found: found, matrices, found)
+        found = jax.lax.cond(jnp.isnan(found).any(), fill, lambda _, found: found, matrices, found)
+    return found
+
+
+def _radius_of_isometry(matrix: jax.Array) -> jax.Array:
+    """θ if A is θ times an isometry of some subspace onto itself, and 0 off it, to rounding; else NaN.
+
+    ‖AAᵀA − θ²A‖ ≤ aθ³ puts each singular value within aθ of 0 or of θ; then ‖AᵀA − AAᵀ‖ ≤ bθ² leaves an angle of 2a + b at most
+    from the range to the row space. So A is within (3a + b)θ of a normal matrix whose eigenvalues are 0 or of modulus θ.
+    """
+    gram = matmul(matrix.T, matrix)
+    square = (gram * gram).sum() / jnp.trace(gram)
+    a = jnp.linalg.norm(matmul(matrix, gram) - square * matrix) / square**1.5
+    b = jnp.linalg.norm(gram - matmul(matrix, matrix.T)) / square
+    return jnp.where(3 * a + b <= rounding(len(matrix), matrix.dtype), jnp.sqrt(square), jnp.nan)
 
 
 def _square_and_prove(matrix: jax.Array) -> jax.Array:
@@ -68,7 +83,7 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
         return x / jnp.where(size > 0, size, 1)
 
     def dominant(power):
-        """The radius seen in the range of ``power`` taken as a line, or as a plane; NaN where neither is proved."""
+        """The radius seen in the range of ``power`` taken as a line, or as a plane; NaN where neither is proved. What is off the plane."""
         p = unit(matmul(power, x))
         q = matmul(power, y)
         q = unit(q - (p @ q) * p)
@@ -84,19 +99,24 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
         line_holds = (missed_line @ missed_line <= (accepted * line) ** 2) & (rest_line <= (row_p @ p) ** 2)
         missed = missed_plane[0] @ missed_plane[0] + missed_plane[1] @ missed_plane[1]
         plane_holds = (missed <= (accepted * plane) ** 2) & (rest_plane <= power_plane**2)
-        return jnp.where(line_holds, line, jnp.where(plane_holds, plane, jnp.nan))
+        return jnp.where(line_holds, line, jnp.where(plane_holds, plane, jnp.nan)), rest_plane
 
     def unfinished(state):
-        _, radius, k = state
-        return ~(radius >= 0) & (k < _MOST_SQUARINGS)
+        _, radius, _, hopeful, k = state
+        return ~(radius >= 0) & hopeful & (k < _MOST_SQUARINGS)
 
     def square(state):
-        power, _, k = state
+        power, _, last_rest, _, k = state
         power = unit(matmul(power, power))
         power = unit(matmul(power, power))
-        return power, dominant(power), k + 2
+        radius, rest = dominant(power)
+        k = k + 2
+        # What is off the plane falls as r^(2p), p = 2^k. After some squarings r says if it will be gone by the last one.
+        hopeless = (k >= _MOST_SQUARINGS // 2) & (rest > last_rest * accepted ** (1.5 * 2.0 ** (k - _MOST_SQUARINGS)))
+        return power, radius, rest, ~hopeless, k
 
-    begin = unit(matrix), jnp.where((matrix == 0).all(), jnp.zeros((), matrix.dtype), jnp.nan), 0
+    zero, one = jnp.zeros((), matrix.dtype), jnp.ones((), matrix.dtype)
+    begin = unit(matrix), jnp.where((matrix == 0).all(), zero, jnp.nan), one, jnp.asarray(True), 0
     return jax.lax.while_loop(unfinished, square, begin)[1]
 
 

@@ -15,8 +15,10 @@ from homojax.birkhoff import center, detail, marginal_errors
 from homojax.factored import FactoredLogits, FactoredMatrix, project_factored
 from homojax.lanes import in_buckets
 from homojax.numerics import as_epsilon, as_float, as_square, marginal_tolerance, matmul, scaled_logits
-from homojax.solver import STEPS_WORTH_TAKING, Iterate, alternate, newton, solve_spd
+from homojax.solver import FACTORISED_FROM, STEPS_WORTH_TAKING, Iterate, alternate, conjugate_gradients, newton, solve_laplacian
 from homojax.support import total_support
+
+_FACTORISED_TO = 512  # n, beyond which derivatives are cheaper by products with vectors
 
 
 class Status(enum.IntEnum):
@@ -246,8 +248,10 @@ def _limit_jvp(primals, tangents):
         return (1 + 16 * eps) * x + x.mean() - matmul(matmul(matrix, x), matrix)
 
     def solve(operator, rhs):
+        if FACTORISED_FROM <= n <= _FACTORISED_TO:  # no lane waits for another one's iteration
+            return solve_laplacian(matrix, 16 * eps, rhs, mean=1.0)
         diagonal = jnp.maximum(1 - (matrix * matrix).sum(0), 0) + 1 / n + eps
-        return solve_spd(operator, rhs, diagonal, rtol=eps, max_steps=4 * n)
+        return conjugate_gradients(operator, rhs, diagonal, rtol=eps, max_steps=4 * n)[0]
 
     dg = jax.lax.custom_linear_solve(operator, center(matmul(a, matrix) - b), solve, symmetric=True)
     df = -a - matmul(matrix, dg)

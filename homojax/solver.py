@@ -1,8 +1,8 @@
 """The iterations behind ``sinkhorn``: alternation, and Newton's method on the semi-dual. One matrix at a time, no derivatives.
 
 Both work on the scaled logits [n, n], keep ``log_matrix = scaled + f[:, None] + g[None, :]``, and stop at an ``error`` of tol/2:
-the rest is left to rounding. Entries of −inf stay out of everything. Nothing here factorises: n² work a step, by products
-of the matrix and vectors, is what Newton needs too.
+the rest is left to rounding. Entries of −inf stay out of everything. A step takes products of the matrix and vectors, n² work
+each; only where a Newton step at large n would take too many of them is its Hessian factorised.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
+from jax.scipy.linalg import cho_solve
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
 from homojax.numerics import matmul
 
 STEPS_WORTH_TAKING = 64  # alternations that cost about as much as a whole projection by Newton's method, at any n
+FACTORISED_FROM = (
+    128  # the n from which lanes are solved one at a time, and n/4 products by M and Mᵀ take as long as to factorise
+)
 STEPS_IN_VAIN = 32  # without a smaller error, before Newton's method is taken to have stalled
 
 
@@ -99,6 +103,7 @@ def newton(logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Arr
     """
     n, dtype = logits.shape[0], logits.dtype
     eps, tiny = float(jnp.finfo(dtype).eps), jnp.finfo(dtype).tiny
+    cg_limit = 10 * n if n < FACTORISED_FROM else n // 4
 
     def unfinished(state):
         at, _, stage, _, _, _, age = state
@@ -114,13 +119,21 @@ def newton(logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Arr
         col_sums = matrix.sum(0)
         damped = jnp.maximum(damping * jnp.minimum(at.error, 1), 4 * eps)  # else rounding moves parts that hardly touch apart
         diagonal = col_sums + damped * jnp.maximum(col_sums, eps**0.5)
-        newton_step = solve_spd(
+        newton_step, cg_steps = conjugate_gradients(
             lambda x: diagonal * x - matmul(matmul(matrix, x), matrix),
             center(1 - col_sums),
             jnp.maximum(diagonal - (matrix * matrix).sum(0), eps * diagonal),
             rtol=jnp.where(colder | rejected, jnp.inf, jnp.maximum(jnp.minimum(at.error, 0.1), 8 * eps / at.error)),
-            max_steps=10 * n,
+            max_steps=cg_limit,
         )
+        if n >= FACTORISED_FROM:
+
+            def factorise(state):
+                held, *_ = jax.lax.optimization_barrier((matrix, *state))  # or XLA takes it out of the loop, needed or not
+                return solve_laplacian(held, diagonal - col_sums, center(1 - col_sums)), jnp.asarray(0)
+
+            # a loop of one turn at most: of a cond, vmap would do both sides
+            newton_step, _ = jax.lax.while_loop(lambda state: state[1] == cg_limit, factorise, (newton_step, cg_steps))
         step = jnp.where(colder, 0, center(jnp.where(rejected, -jnp.log(jnp.maximum(col_sums, tiny)), newton_step)))
         log_matrix, trial_matrix, row_sums, error = _normalise_rows(ratio * at.log_matrix + step[None, :])
         descends = row_sums.sum() < -n * eps * jnp.maximum(abs(row_sums).max(), 1)
@@ -161,11 +174,15 @@ def _spread(logits: jax.Array) -> jax.Array:
     return logits.max() - jnp.where(logits > -jnp.inf, logits, jnp.inf).min()
 
 
-def solve_spd(
-    apply: Callable[[jax.Array], jax.Array], b: jax.Array, diagonal: jax.Array, *, rtol: ArrayLike, max_steps: int
-) -> jax.Array:
-    """x [n] with ``apply(x) = b``: what ``conjugate_gradients`` returns first."""
-    return conjugate_gradients(apply, b, diagonal, rtol=rtol, max_steps=max_steps)[0]
+def solve_laplacian(matrix: jax.Array, extra: ArrayLike, b: jax.Array, mean: float = 0.0) -> jax.Array:
+    """x [n] with (diag(column sums + ``extra``) − MᵀM + ``mean``·J) x = b, by Cholesky's factors, for M ≥ 0 whose rows sum to 1.
+
+    The diagonal is summed from what it balances, without cancellation: links that hardly carry anything keep their digits.
+    """
+    gram = matmul(matrix.T, matrix)
+    links = gram - jnp.diag(jnp.diagonal(gram))
+    dense = jnp.diag(links.sum(0) + extra) - links + mean / len(b)
+    return cho_solve((jnp.linalg.cholesky(dense, symmetrize_input=False), True), b)
 
 
 def conjugate_gradients(

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 from jax.typing import ArrayLike, DTypeLike
 
-from homojax import bounds
 from homojax.balance import heaviest_permutation
 from homojax.birkhoff import detail, entropy, projective_diameter, uniform
 from homojax.calibration import path_length_bound
@@ -35,6 +34,7 @@ class ProjectionCase(NamedTuple):
     epsilon: jax.Array
     matrix: jax.Array  # [n, n], M_ε
     log_matrix: jax.Array  # [n, n]
+    diameter: jax.Array  # Δ(S), in the logits' units
     sigma2: jax.Array
     top_right: jax.Array  # [n], v of σ₂'s singular pair
     distance: jax.Array  # ≥ ‖M − M_ε(S)‖
@@ -86,7 +86,8 @@ def projection_case(logits: ArrayLike, epsilon: ArrayLike) -> ProjectionCase:
         matrix = cast(jax.Array, result.matrix)  # no factors here
         return matrix, (matrix, cast(jax.Array, result.log_matrix), result.row_error, result.col_error, result.col_potential)
 
-    step = eps**0.25 / (1 + projective_diameter(logits) / epsilon)
+    diameter = projective_diameter(logits)
+    step = eps**0.25 / (1 + diameter / epsilon)
     _, pull_back, (cold, log_matrix, row_error, col_error, g) = jax.vjp(project, logits, jnp.zeros((), dtype), has_aux=True)
     ratios = jnp.stack([jnp.asarray(math.log(HOTTER), dtype), *(k * step for k in (-2, -1, 1, 2))])
     # from the cold potential, which is inverse to ε where that matters
@@ -112,6 +113,7 @@ def projection_case(logits: ArrayLike, epsilon: ArrayLike) -> ProjectionCase:
         epsilon,
         cold,
         log_matrix,
+        diameter,
         sigma2,
         v,
         distance,
@@ -202,10 +204,10 @@ def _path(case: ProjectionCase) -> Comparison:
 
 
 def _decay(case: ProjectionCase) -> Comparison:
-    exponent = projective_diameter(case.logits) / (4 * HOTTER * case.epsilon)
+    exponent = case.diameter / (4 * HOTTER * case.epsilon)
     off = 8 * jnp.finfo(case.logits.dtype).eps * (1 + abs(case.logits).max() / case.epsilon)
-    margin = case.hotter_distance + jnp.tanh(exponent) - jnp.tanh(exponent - off)
-    return Comparison(case.hotter_sigma2, bounds.hilbert_bound(case.logits, HOTTER * case.epsilon), margin)
+    bound = jnp.tanh(exponent)
+    return Comparison(case.hotter_sigma2, bound, case.hotter_distance + bound - jnp.tanh(exponent - off))
 
 
 def _gradient_trap(case: ProjectionCase) -> Comparison:
