@@ -61,6 +61,7 @@ from homojax.lab.config import InputError, Sweep
 from homojax.lab.frontier import FrontierSearch, frontier
 from homojax.lab.probe import Finding, Search, refute, tighten
 from homojax.lab.sweep import run_sweep
+from homojax.lab.train import Train, train
 from homojax.lab.verify import Verification, verify
 from homojax.layernorm import (
     asymptotic_cosine,
@@ -78,6 +79,8 @@ from homojax.layernorm import (
     signal_to_noise,
     token_detail_bound,
 )
+from homojax.networks.model import Architecture
+from homojax.networks.training import Training
 from homojax.numerics import marginal_tolerance, rounding
 from homojax.parametrizations import PARAMETRIZATIONS, PRESETS, Parametrization, Preset
 from homojax.residual import residual_bound, residual_matrix, turn_angle, turn_bound
@@ -97,6 +100,7 @@ __all__ = [
     "MATRIX_LAWS",
     "PARAMETRIZATIONS",
     "PRESETS",
+    "Architecture",
     "BalanceResult",
     "Calibrate",
     "Calibration",
@@ -117,6 +121,8 @@ __all__ = [
     "StackCase",
     "Status",
     "Sweep",
+    "Train",
+    "Training",
     "Verification",
     "amax_gain",
     "asymptotic_cosine",
@@ -194,6 +200,7 @@ __all__ = [
     "suppression_ratios",
     "tighten",
     "token_detail_bound",
+    "train",
     "trainable_band",
     "transient_gain",
     "truncated_sinkhorn",

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 import oracles
+from homojax.lab import cli, findings
+from homojax.lab import train as trainings
 from homojax.lab.config import InputError
+from homojax.lab.store import read_dataset
 from homojax.lab.train import REPORTS, Train, stacks_of, train, train_depth
 from homojax.networks.model import Architecture
 from homojax.networks.training import Training
@@ -102,3 +105,78 @@ def test_what_cannot_be_trained_is_told_in_one_sentence():
         train(dataclasses.replace(SMALL, task="copyng"))
     with pytest.raises(InputError, match="causal"):
         train(dataclasses.replace(SMALL, task="text"))
+
+
+# ---------------------------------------------------------------- homojax train
+
+FLAGS = "train --task copying --depth 2 --width 8 --steps 40 --batch 8 --warmup 5 --epsilon 0.1 5 --seeds 2 --no-claims".split()
+
+
+def said(capsys, *args):
+    try:
+        cli.main(list(args))
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    return code, *capsys.readouterr()
+
+
+@pytest.fixture
+def in_single_precision_after():
+    before = jax.config.read("jax_enable_x64")
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.mark.usefixtures("in_single_precision_after")
+def test_the_command_leaves_data_checkpoints_and_a_page_and_says_what_came_out(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = said(capsys, *FLAGS, "--out", "runs/a")
+    assert code == 0 and "4 networks were trained to tell each of 8 tokens" in out and "runs/a/report.html" in out
+    kept = {path.name for path in (tmp_path / "runs" / "a").iterdir()}
+    assert kept == {"checkpoints", "figure.png", "report.html", "run.json", "train.json", "train.zarr"}
+    ds = read_dataset("runs/a/train.zarr")
+    assert ds.accuracy.shape == (1, 2, 1, 1, 2) and ds.homojax.plot() is not None
+    assert "data:image/png;base64" in (tmp_path / "runs" / "a" / "report.html").read_text()
+
+    code, _, err = said(capsys, *FLAGS, "--out", "runs/a")
+    assert code == 2 and "runs/a exists already" in err
+
+
+@pytest.mark.usefixtures("in_single_precision_after")
+def test_the_command_refuses_a_folder_where_another_training_is_under_way(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainings, "train_depth", stop)
+    assert said(capsys, *FLAGS, "--out", "a")[0] == 130
+    code, _, err = said(capsys, *FLAGS, "--learning-rate", "0.5", "--out", "a")
+    assert code == 2 and "learning_rate was 0.003 and is asked to be 0.5" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--mixer", "kromhc", "--over", "streams", "--streams", "6"], "n = 6"),
+        (["--depth", "0"], "depth = 0"),
+        (["--task", "recal"], "recall"),
+        (["--epsilon", "-1"], "epsilon = -1"),
+        (["--over", "attention", "--width", "5"], "heads"),
+    ],
+)
+@pytest.mark.usefixtures("in_single_precision_after")
+def test_the_command_says_in_one_sentence_what_cannot_be(capsys, tmp_path, monkeypatch, flags, text):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = said(capsys, "train", *flags)
+    assert code == 2 and text in err and "Traceback" not in err and not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_is_not_finite_is_told_with_its_layer(kept):
+    _, ds = kept
+    broken = ds.copy(deep=True)
+    broken.failed_step[0, 1, 0, 0, 1], broken.failed_layer[0, 1, 0, 0, 1] = 7, 2
+    text, _ = findings.describe_training(broken)
+    assert "epsilon 5, alpha 0.5, noise 0, seed 1 STOPPED at step 7: a number was not finite, first after layer 2" in text
+    assert not findings.training_as_expected(broken) and findings.training_as_expected(ds)

@@ -1,4 +1,4 @@
-"""The command line: ``homojax sweep``, ``homojax verify`` and ``homojax probe``."""
+"""The command line: ``homojax sweep``, ``verify``, ``probe`` and ``train``."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ from homojax.lab.config import InputError, Sweep, load_sweeps, nearest, parse_gr
 from homojax.lab.frontier import FrontierSearch, frontier
 from homojax.lab.probe import Search, refute, tighten
 from homojax.lab.sources import load_source
-from homojax.lab.store import RunFolder
+from homojax.lab.store import RunFolder, write_dataset
 from homojax.lab.sweep import run_sweep
+from homojax.lab.train import Train, train, trainer_of
 from homojax.lab.verify import Verification, verify, worst_cases
 
 VERBS = {
     "sweep": "map the trap: over entropy × depth × n × seeds × noise × residual weight",
     "verify": "test the theory: every claim on many matrices; holds, violated, or undecidable; how tight",
     "probe": "by gradient: the matrix that makes a bound tight, or breaks a claim; the ε that meets a target",
+    "train": "check in networks: over ε × depth × α × noise × seeds, do trained Flax networks obey the laws",
 }
 PROBES = {
     "tighten": "CLAIM: the logits that bring a bound closest to equality",
@@ -121,6 +123,21 @@ class SensitivityCommand:
     """Replace the run that is in that folder."""
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainCommand:
+    """Train networks over a grid, side by side, and hold them against the laws. Writes zarr, checkpoints and report.html.
+
+    Interrupted, it goes on when the same command is given again. Exits 1 if a training ran into numbers that are not finite,
+    or if a theorem was violated on what came out.
+    """
+
+    what: tyro.conf.OmitArgPrefixes[Train]
+    out: Path = Path("runs/train")
+    """Folder to write; it must not exist."""
+    overwrite: bool = False
+    """Replace the run that is in that folder."""
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: exits 0, or with one sentence on standard error and 2 for a mistake in what was asked, 1 for a failure."""
     args = list(sys.argv[1:] if args is None else args)
@@ -135,7 +152,7 @@ def main(args: Sequence[str] | None = None) -> None:
             raise InputError(f'there is no verb "{args[0]}": {nearest(args[0], VERBS)}')
         elif args[0] == "sweep":
             _sweep(args[1:], console)
-        elif not {"verify": _verify, "probe": _probe}[args[0]](args[1:], console):
+        elif not {"verify": _verify, "probe": _probe, "train": _train}[args[0]](args[1:], console):
             sys.exit(1)
     except InputError as error:
         errors.print(f"homojax: {error}", markup=False, highlight=False, soft_wrap=True)
@@ -258,7 +275,8 @@ def _probe(args: list[str], console: Console) -> bool:
                 dataset = sensitivity_over()
                 progress(1, 1, "done")
             text, tables = findings.DESCRIPTIONS[what][0](dataset)
-            findings.write_probe(what, dataset, folder.part)
+            findings.write_page(what, dataset, folder.part)
+            write_dataset(dataset, folder.part / f"{what}.zarr")
     folder.finish()
     findings.show(text, tables, not as_expected, console)
     for name in cases:
@@ -268,14 +286,45 @@ def _probe(args: list[str], console: Console) -> bool:
     return as_expected
 
 
+def _train(args: list[str], console: Console) -> bool:
+    """Whether every network was trained to the end, and no theorem violated."""
+    try:
+        command = tyro.cli(TrainCommand, prog="homojax train", args=args, default=TrainCommand(Train()), registry=_grids())
+    except ValueError as error:  # of an architecture or a training that there cannot be
+        raise InputError(f"{error}.") from error
+    trainer_of(command.what, command.what.layers[0])  # a mistake is told before anything is left behind
+    folder = RunFolder(command.out, ["train"], overwrite=command.overwrite)  # one name: another training is told the difference
+    matplotlib.use("agg")
+    jax.config.update("jax_enable_x64", True)  # for the laws: networks are float32 all the same
+    with _progress(console) as bar:
+        task = bar.add_task("train", total=None, doing="")
+        dataset = train(
+            command.what,
+            folder.part,
+            progress=lambda done, total, doing: bar.update(task, completed=done, total=total, doing=doing),
+        )
+        findings.write_page("train", dataset, folder.part)
+    folder.finish()
+    as_expected = findings.training_as_expected(dataset)
+    findings.show(*findings.describe_training(dataset), not as_expected, console)
+    text = f"\nAll of it is in {command.out}/; open {command.out / 'report.html'} in a browser."
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    return as_expected
+
+
+def _grids() -> tyro.constructors.ConstructorRegistry:
+    """Lists of numbers may be given as LOW:HIGH:COUNT."""
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(lambda info: GRID if info.type == tuple[float, ...] else None)
+    return registry
+
+
 def _parse_sweeps(args: list[str]) -> list[SweepCommand]:
     """The sweeps asked for: those of the config, or the default one, each with the flags laid over it."""
     config = _value_of("--config", args)
     sweeps = [Sweep()] if config is None else load_sweeps(Path(config))
-    registry = tyro.constructors.ConstructorRegistry()
-    registry.primitive_rule(lambda info: GRID if info.type == tuple[float, ...] else None)
     return [
-        tyro.cli(SweepCommand, prog="homojax sweep", args=args, default=SweepCommand(sweep), registry=registry)
+        tyro.cli(SweepCommand, prog="homojax sweep", args=args, default=SweepCommand(sweep), registry=_grids())
         for sweep in sweeps
     ]
 

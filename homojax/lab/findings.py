@@ -1,4 +1,4 @@
-"""What a person sees of a probe: tables in the terminal, and a folder with data, a figure and one HTML page."""
+"""What a person sees of a probe or a training: tables in the terminal, and a folder with data, a figure and one HTML page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from homojax.lab.calibrate import ANSWERS
 from homojax.lab.cases import save_case
 from homojax.lab.probe import Finding
 from homojax.lab.report import PAGE, html_table, print_table
-from homojax.lab.store import write_dataset
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -35,7 +34,7 @@ def show(text: str, tables: list[tuple[str, Table]], bad: bool, console: Console
 
 
 def write(folder: Path, heading: str, text: str, tables: list[tuple[str, Table]], figure: Figure, about: dict) -> None:
-    """figure.png and report.html of a probe."""
+    """figure.png and report.html of a probe, a training or an experiment."""
     png = io.BytesIO()
     figure.savefig(png, format="png")
     plt.close(figure)
@@ -112,7 +111,7 @@ def write_finding(finding: Finding, folder: Path) -> list[str]:
     return [name for name, case in cases.items() if case is not None]
 
 
-# ---------------------------------------------------------------- frontier, calibrate, sensitivity
+# ---------------------------------------------------------------- frontier, calibrate, sensitivity, train
 
 
 def describe_frontier(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
@@ -185,19 +184,74 @@ def describe_sensitivity(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
     return text, [("band: where ‖∂σ₂/∂S‖ keeps a tenth of its maximum over ε (6.2)", (header, rows))]
 
 
+def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
+    """How well the networks do, what their mixing kept before and after, and how the laws fared on it."""
+    failed = int((ds.failed_step >= 0).sum())
+    best = ds.accuracy.max()
+    text = f"{ds.accuracy.size} networks were trained to {ds.attrs['statement']}; the best is right in {float(best):.1%}"
+    text += f" (blind: {ds.attrs['chance']:.1%})."
+    for index in np.argwhere(ds.failed_step.values >= 0)[:3]:
+        run = ds.isel(dict(zip(ds.failed_step.dims, index, strict=True)))
+        where = ", ".join(f"{name} {run[name].item():g}" for name in ds.failed_step.dims)
+        layer = int(run.failed_layer)
+        after = "in the gradient alone" if layer > run.depth else "in the embedding" if layer == 0 else f"after layer {layer}"
+        text += f" The one of {where} STOPPED at step {int(run.failed_step)}: a number was not finite, first {after}."
+    text += f" {failed} stopped in all: try a smaller learning rate, or float32 mixing." if failed else ""
+    rows = []
+    for depth, epsilon, alpha, noise in np.ndindex(*ds.accuracy.shape[:4]):
+        runs = ds.isel(depth=depth, epsilon=epsilon, alpha=alpha, noise=noise)
+        rows.append(
+            [
+                *(f"{runs[name].item():g}" for name in ("depth", "epsilon", "alpha", "noise")),
+                f"{float(runs.accuracy.mean()):.3f}",
+                f"{float(runs.accuracy.std()):.3f}",
+                f"{float(runs.test_loss.mean()):.3f}",
+                *(f"{float(runs[f'{name}_{when}'].median()):.3g}" for name in _MEASURES for when in ("start", "end")),
+                f"{float(np.maximum(runs.row_error_end, runs.col_error_end).max()):.0e}",
+            ]
+        )
+    header = ["depth", "ε", "α", "noise", "accuracy", "±", "loss"]
+    header += [f"{name} {when}" for name in _MEASURES.values() for when in ("start", "end")] + ["sums off"]
+    caption = "±: standard deviation over seeds; σ₂: median of layers; kept: σ₂ of the composite; depth: at which ½ is left, typical (3.3)"
+    caption += "" if len(rows) <= 40 else f"; 40 of {len(rows)} rows, all are in the data"
+    tables = [(caption, (header, rows[:40]))]
+    if "holds" in ds:
+        violated = int(ds.violated.where(ds.status == "theorem", 0).sum())
+        judged = sum(int(ds[name].sum()) for name in ("holds", "violated", "undecidable"))
+        text += f" Theorems violated on the trained matrices: {violated} of {judged:,} comparisons; "
+        text += f"{int(ds.undecidable.sum()) / max(judged, 1):.1%} undecidable."
+        counts = ("holds", "violated", "undecidable", "not_applicable")
+        rows = [
+            [str(claim), str(ds.status.sel(claim=claim).item()), *(f"{int(ds[c].sel(claim=claim).sum()):,}" for c in counts)]
+            for claim in ds.claim.values
+        ]
+        header = ["claim", "status", "holds", "viol.", "undec.", "n.a."]
+        tables.append(("the claims about stacks on the trained matrices; n.a.: assumptions not met", (header, rows)))
+    return text, tables
+
+
+_MEASURES = {"sigma2": "σ₂", "kept": "kept", "depth_typical": "depth"}
+
+
+def training_as_expected(ds: xr.Dataset) -> bool:
+    """Whether every network was trained to the end, and no theorem was violated on what came out."""
+    theorems = int(ds.violated.where(ds.status == "theorem", 0).sum()) if "violated" in ds else 0
+    return theorems == 0 and not bool((ds.failed_step >= 0).any())
+
+
 DESCRIPTIONS = {
     "frontier": (describe_frontier, plots.frontier, "The entropy–σ₂ frontier"),
     "calibrate": (describe_calibration, plots.calibration, "Calibrated ε"),
     "sensitivity": (describe_sensitivity, plots.sensitivity, "Where gradients reach the logits"),
+    "train": (describe_training, plots.training, "Trained networks against the laws"),
 }
 
 
-def write_probe(kind: str, ds: xr.Dataset, folder: Path) -> None:
-    """The page, figure and Dataset of a frontier, a calibration or a sensitivity."""
+def write_page(kind: str, ds: xr.Dataset, folder: Path) -> None:
+    """The page and the figure of a frontier, a calibration, a sensitivity or a training."""
     description, draw, heading = DESCRIPTIONS[kind]
     text, tables = description(ds)
     with plt.rc_context(plots.STYLE), plt.ioff():
         figure = draw(ds)
         about = {**json.loads(ds.attrs.get("config", "{}")), "versions": json.loads(ds.attrs["versions"])}
         write(folder, heading, text, tables, figure, about)
-    write_dataset(ds, folder / f"{kind}.zarr")

@@ -1,4 +1,4 @@
-"""The figures of sweeps, verifications and probes, each returned as a matplotlib Figure; axes carry names and units."""
+"""The figures of sweeps, verifications, probes and trainings, each returned as a matplotlib Figure; axes carry names and units."""
 
 from __future__ import annotations
 
@@ -350,18 +350,63 @@ def as_run_against_converged(as_run: xr.Dataset, converged: xr.Dataset) -> Figur
     return fig
 
 
+def training(ds: xr.Dataset) -> Figure:
+    """Loss along training, accuracy over the grid, and σ₂ of every layer before and after."""
+    across, apart = _axes_of_grid(ds)
+    fig, (losses, accuracy, layers) = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
+    values = ds[apart].values
+    for k, value in enumerate(values):
+        colour = plt.get_cmap("viridis")(0.85 * k / max(1, len(values) - 1))
+        runs = ds.sel({apart: value})
+        rest = [name for name in runs.loss.dims if name != "report"]
+        losses.plot(ds.report, runs.loss.median(rest), color=colour)
+        losses.fill_between(ds.report, *runs.loss.quantile([0.1, 0.9], rest), color=colour, alpha=0.12, lw=0)
+        rest = [name for name in runs.accuracy.dims if name != across]
+        low, middle, high = runs.accuracy.min(rest), runs.accuracy.mean(rest), runs.accuracy.max(rest)
+        x = ds[across].values
+        accuracy.errorbar(x, middle, [middle - low, high - middle], fmt="o-", ms=4, lw=1.2, capsize=2, color=colour)
+        rest = [name for name in runs.sigma2_end.dims if name != "layer"]
+        layers.plot(ds.layer, runs.sigma2_start.median(rest), color=colour, ls=":")
+        layers.plot(ds.layer, runs.sigma2_end.median(rest), color=colour, marker=".", label=f"{value:g}")
+    accuracy.axhline(ds.attrs["chance"], color=WARNING, ls="--", lw=1.2, label="blind")
+    losses.set(xlabel="steps", ylabel="training loss (nat)", title="median and 80 % of runs")
+    if across != "seed" and (ds[across] > 0).all() and float(ds[across].max() / ds[across].min()) > 8:
+        accuracy.set_xscale("log")
+    accuracy.set(xlabel=_GRID_LABELS[across], ylabel="held-out accuracy", ylim=(0, 1.03), title="mean, least and most of runs")
+    accuracy.legend(loc="best")
+    layers.set(xlabel="layer", ylabel="σ₂ of its matrix", ylim=(0, None), title="median; dotted: before training")
+    fig.legend(*layers.get_legend_handles_labels(), loc="outside lower center", ncols=min(10, len(values)), title=_GRID_LABELS[apart])
+    fig.suptitle(f"{ds.accuracy.size} networks trained to {ds.attrs['statement']}", fontsize=10)
+    return fig
+
+
+_GRID_LABELS = {
+    "depth": "layers",
+    "epsilon": "entropy weight ε (logit units)",
+    "alpha": "residual weight α",
+    "noise": "standard deviation of the noise",
+    "seed": "seed",
+}
+
+
+def _axes_of_grid(ds: xr.Dataset) -> tuple[str, str]:
+    """Of what a training varied: the name for a horizontal axis, and the one for colours."""
+    varied = [name for name in ("depth", "epsilon", "alpha", "noise") if ds.sizes[name] > 1]
+    across, *rest = [*varied, "epsilon", "depth"] if varied else ["seed", "epsilon"]
+    return across, next(name for name in rest if name != across)
+
+
 @xr.register_dataset_accessor("homojax")
 class _Drawing:
-    """``ds.homojax.plot()``: the figure of a probe's Dataset."""
+    """``ds.homojax.plot()``: the figure of a probe's or a training's Dataset."""
 
     def __init__(self, ds: xr.Dataset):
         self._ds = ds
 
     def plot(self) -> Figure:
-        """The figure that the probe's own page has."""
-        return {"frontier": frontier, "calibrate": calibration, "sensitivity": sensitivity}[self._ds.attrs["title"].split()[-1]](
-            self._ds
-        )
+        """The figure that its own page has."""
+        draw = {"frontier": frontier, "calibrate": calibration, "sensitivity": sensitivity, "train": training}
+        return draw[self._ds.attrs["title"].split()[-1]](self._ds)
 
 
 def _panels(ds: xr.Dataset, height: float):

@@ -47,7 +47,7 @@ class Train:
     architecture: Architecture = dataclasses.field(default_factory=Architecture)
     training: Training = dataclasses.field(default_factory=Training)
     depths: tuple[int, ...] = ()
-    """Numbers of layers to compare; default: the architecture's."""
+    """Numbers of layers to compare; none: the architecture's depth alone."""
     epsilon: tuple[float, ...] = (1.0,)
     """Entropy weights of the mixing; a preset keeps to its own."""
     alpha: tuple[float, ...] = (0.5,)
@@ -69,8 +69,6 @@ class Train:
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise InputError(f"{name} has a value twice: {', '.join(map(str, values))}.")
-        if not self.depths:
-            object.__setattr__(self, "depths", (self.architecture.depth,))
         ranges = {
             "depths": (lambda x: x >= 1, "at least 1"),
             "epsilon": (lambda x: 0 < x < math.inf, "a positive number"),
@@ -78,7 +76,7 @@ class Train:
             "noise": (lambda x: 0 <= x < math.inf, "a finite number, not negative"),
         }
         for name, (allowed, text) in ranges.items():
-            if not getattr(self, name):
+            if not getattr(self, name) and name != "depths":
                 raise InputError(f"{name} is an empty grid: give at least one value.")
             bad = next((x for x in getattr(self, name) if not allowed(x)), None)
             if bad is not None:
@@ -86,6 +84,11 @@ class Train:
         for name, least in (("seeds", 1), ("seed", 0), ("patience", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)} is not possible: it must be at least {least}.")
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The depths that are trained."""
+        return self.depths or (self.architecture.depth,)
 
     @property
     def digest(self) -> str:
@@ -127,16 +130,17 @@ def train(what: Train, folder: str | Path | None = None, *, progress: Progress |
     1
     """
     folder = None if folder is None else Path(folder)
+    trainer_of(what, what.layers[0])  # what cannot be is told before anything is kept
     if folder is not None:
         _require_same(what, folder)
     found, _ = open_store(None if folder is None else folder / "train.zarr", what.digest)
     if found is not None:
         return found
     parts = []
-    for depth in what.depths:
+    for depth in what.layers:
         trained = train_depth(what, depth, folder, progress=progress)
         if progress:
-            progress(len(parts) + 1, len(what.depths), f"measuring {depth} layers")
+            progress(len(parts) + 1, len(what.layers), f"measuring {depth} layers")
         parts.append(_measured(what, depth, trained))
     dataset = _dataset(what, parts)
     if folder is not None:
@@ -144,14 +148,23 @@ def train(what: Train, folder: str | Path | None = None, *, progress: Progress |
     return dataset
 
 
-def train_depth(what: Train, depth: int, folder: Path | None = None, *, progress: Progress | None = None) -> Trained:
-    """The networks of one depth, trained, or as far as ``folder`` has them and then on."""
+def trainer_of(what: Train, depth: int) -> Trainer:
+    """What trains the networks of one depth.
+
+    Raises:
+        InputError: there is no such task or mixer, or it has no matrix of that size, or cannot do what the task asks.
+    """
     noisy = what.architecture.noisy or max(what.noise) > 0
     architecture = dataclasses.replace(what.architecture, depth=depth, noisy=noisy)
     try:
-        of = trainer(architecture, load_task(what.task), what.training)
+        return trainer(architecture, load_task(what.task), what.training)
     except ValueError as error:
         raise InputError(f"{error}.") from error
+
+
+def train_depth(what: Train, depth: int, folder: Path | None = None, *, progress: Progress | None = None) -> Trained:
+    """The networks of one depth, trained, or as far as ``folder`` has them and then on."""
+    of = trainer_of(what, depth)
     keys = [jax.random.fold_in(jax.random.key(what.seed), i) for i in range(what.seeds)]
     cells = list(itertools.product(what.epsilon, what.alpha, what.noise, range(what.seeds)))
     values = (jnp.asarray(x, jnp.float32) for x in list(zip(*cells, strict=True))[:3])
@@ -349,7 +362,7 @@ _LONG = {
 
 def _dataset(what: Train, parts: list[dict[str, np.ndarray]]) -> xr.Dataset:
     grid = (*(len(getattr(what, name)) for name in GRID[:3]), what.seeds)
-    most = max(what.depths)
+    most = max(what.layers)
     claims = [claim for claim in CLAIMS.values() if claim.scope == "stack"]
     variables = {}
     for name in parts[0]:
@@ -369,7 +382,7 @@ def _dataset(what: Train, parts: list[dict[str, np.ndarray]]) -> xr.Dataset:
         text = _LONG[base] + {"start": ", before training", "end": ", after training"}.get(when if base != name else "", "")
         variables[name] = (dims, values, {"long_name": text, "units": "rad" if base == "turned" else "1"})
     coords = {
-        "depth": ("depth", list(what.depths), {"long_name": "layers", "units": "1"}),
+        "depth": ("depth", list(what.layers), {"long_name": "layers", "units": "1"}),
         "epsilon": ("epsilon", list(what.epsilon), {"long_name": "entropy weight ε", "units": "1"}),
         "alpha": ("alpha", list(what.alpha), {"long_name": "residual weight α", "units": "1"}),
         "noise": ("noise", list(what.noise), {"long_name": "standard deviation of the noise", "units": "1"}),
