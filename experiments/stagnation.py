@@ -1,0 +1,72 @@
+"""Identity stagnation (5.2, 5.3): what a trained network keeps of the detail against how far it turns it, over residual weights.
+
+    python experiments/stagnation.py [--quick]
+
+Copying by one matrix over tokens a layer. "linear": no norm, where 5.2 bounds the turn; "pre-norm": the norm before the
+mixing; "branch": a feed-forward branch after it, which 5.2 knows nothing of.
+"""
+
+import dataclasses
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+
+from homojax import Architecture, Train, Training
+from homojax.lab.experiment import Bench, Size, Study, command
+from homojax.lab.plots import MEASURED
+from homojax.residual import turn_bound
+
+ALPHA = {"smoke": (0.1, 1.0), "quick": (0.05, 0.2, 0.5, 1.0), "full": (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)}
+EPSILON = {"smoke": (1.0,), "quick": (0.2, 5.0), "full": (0.1, 0.5, 1.0, 5.0)}
+STEPS = {"smoke": 10, "quick": 200, "full": 1500}
+SEEDS = {"smoke": 1, "quick": 2, "full": 5}
+DEPTH = {"smoke": 2, "quick": 8, "full": 16}
+NETWORKS = {"linear": {"norm": "none"}, "pre-norm": {}, "branch": {"hidden": 32}}
+
+
+def study(size: Size, bench: Bench) -> Study:
+    """Retention against turn, and the bound of 5.2 beside them."""
+    what = Train(
+        architecture=Architecture(depth=DEPTH[size]),
+        training=Training(steps=STEPS[size], batch=32),
+        epsilon=EPSILON[size],
+        alpha=ALPHA[size],
+        seeds=SEEDS[size],
+        claims=False,
+    )
+    fig, axes = plt.subplots(1, len(NETWORKS), figsize=(4.3 * len(NETWORKS), 4.2), sharey=True, layout="constrained")
+    rows, beyond = [], {}
+    for ax, (name, changes) in zip(axes, NETWORKS.items(), strict=True):
+        ds = bench.train(name, dataclasses.replace(what, architecture=dataclasses.replace(what.architecture, **changes)))
+        ds = ds.isel(depth=0, noise=0)
+        turned, kept = ds.turned_end.sum("layer"), ds.kept_end
+        bound = xr.apply_ufunc(lambda *x: np.asarray(turn_bound(*x)), ds.sigma2_end, ds.alpha).sum("layer")
+        over = turned > bound * (1 + 1e-4)
+        beyond[name] = f"{int(over.sum())} of {over.size}"
+        for k, epsilon in enumerate(ds.epsilon.values):
+            colour = plt.get_cmap("viridis")(0.85 * k / max(1, ds.sizes["epsilon"] - 1))
+            cells = [x.sel(epsilon=epsilon).median("seed") for x in (turned, kept, ds.accuracy)]
+            ax.plot(cells[0], cells[1], color=colour, lw=0.8)
+            ax.scatter(cells[0], cells[1], s=10 + 120 * cells[2] ** 2, color=colour, label=f"ε = {epsilon:g}", zorder=3)
+            start = ds.sel(epsilon=epsilon).median("seed")
+            ax.plot(start.turned_start.sum("layer"), start.kept_start, "x", ms=4, color=colour)
+            for alpha in ds.alpha.values:
+                at = {"epsilon": epsilon, "alpha": alpha}
+                numbers = (float(x.sel(at).median()) for x in (kept, turned, bound))
+                accuracy = ds.accuracy.sel(at)
+                rows.append([name, f"{epsilon:g}", f"{alpha:g}", *(f"{x:.3f}" for x in numbers)])
+                rows[-1] += [f"{float(accuracy.mean()):.3f}", f"{float(accuracy.std()):.3f}", f"{int(over.sel(at).sum())}"]
+        ax.set(xlabel="turn of the detail, sum over layers (rad)", title=name)
+        ax.plot([], [], "x", color=MEASURED, label="before training")
+    axes[0].set_ylabel("kept: σ₂ of the composite")
+    axes[0].legend(title="size: accuracy")
+    fig.suptitle("Retention against transformation, one line an ε, from the smallest α (left) to the largest")
+    text = "Networks that turn detail more than 5.2 allows: " + ", ".join(f"{k} {v}" for k, v in beyond.items()) + "."
+    header = ["network", "ε", "α", "kept", "turn", "bound", "accuracy", "±", "beyond"]
+    caption = "medians over seeds, after training; turn and its bound by 5.2, summed over layers, in rad; beyond: networks over it"
+    return Study(text, [(caption, (header, rows))], fig)
+
+
+if __name__ == "__main__":
+    command(study)

@@ -1,0 +1,81 @@
+"""The frame of ``experiments/``: a study in one of three sizes, shown as it goes, kept as data, a figure, a table and a page."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax
+import matplotlib
+import matplotlib.pyplot as plt
+import xarray as xr
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from homojax.lab import findings, plots
+from homojax.lab.store import versions
+from homojax.lab.train import Train, Trained, train, train_depth
+
+Size = Literal["smoke", "quick", "full"]
+
+
+class Study(NamedTuple):
+    """What an experiment found."""
+
+    text: str
+    tables: list[tuple[str, findings.Table]]  # (caption, (header, rows))
+    figure: Figure
+
+
+class Bench:
+    """Where an experiment's networks are trained: each training in a folder of its own, taken up where it was interrupted."""
+
+    def __init__(self, folder: Path, progress: Callable[[int, int, str], None]):
+        self.folder = folder
+        self._progress = progress
+
+    def train(self, label: str, what: Train) -> xr.Dataset:
+        """The Dataset of ``homojax train``."""
+        return train(what, self.folder / label, progress=self._named(label))
+
+    def networks(self, label: str, what: Train) -> Trained:
+        """The trained networks themselves, of the architecture's depth."""
+        folder = self.folder / label
+        train(what, folder, progress=self._named(label))
+        return train_depth(what, what.architecture.depth, folder)
+
+    def _named(self, label: str) -> Callable[[int, int, str], None]:
+        return lambda done, total, doing: self._progress(done, total, f"{label}: {doing}")
+
+
+def run_experiment(study: Callable[[Size, Bench], Study], size: Size, out: Path, console: Console) -> Study:
+    """The study in that size, with ``figure.png`` and ``report.html`` in ``out``, beside its trainings."""
+    matplotlib.use("agg")
+    jax.config.update("jax_enable_x64", True)  # for the laws: networks are float32 all the same
+    title = inspect.getdoc(inspect.getmodule(study)).splitlines()[0]
+    out.mkdir(parents=True, exist_ok=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("[dim]{task.description}"))
+    with Progress(*columns, console=console) as bar, plt.rc_context(plots.STYLE), plt.ioff():
+        task = bar.add_task("", total=None)
+        bench = Bench(out, lambda done, total, doing: bar.update(task, completed=done, total=total, description=doing))
+        found = study(size, bench)
+        findings.write(out, title, found.text, found.tables, found.figure, {"size": size, "versions": versions()})
+    findings.show(found.text, found.tables, False, console)
+    console.print(f"\nAll of it is in {out}/; open {out / 'report.html'} in a browser.", highlight=False, soft_wrap=True)
+    return found
+
+
+def command(study: Callable[[Size, Bench], Study], args: Sequence[str] | None = None) -> None:
+    """The command line of an experiment: ``--quick`` and ``--out``."""
+    module = inspect.getmodule(study)
+    name = Path(module.__file__).stem
+    parser = argparse.ArgumentParser(description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter trainings: minutes, not the better part of an hour")
+    parser.add_argument("--out", type=Path, help="folder to write; trainings found there are taken up (default: runs/<name>)")
+    asked = parser.parse_args(args)
+    size: Size = "quick" if asked.quick else "full"
+    run_experiment(study, size, asked.out or Path("runs") / (f"{name}-quick" if asked.quick else name), Console())
