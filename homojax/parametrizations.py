@@ -14,11 +14,15 @@ from typing import Literal, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp, softmax
+from jax.scipy.linalg import block_diag
 from jax.typing import ArrayLike
 
-from homojax.birkhoff import circulant, detail
-from homojax.numerics import as_epsilon, as_float, as_square, scaled_logits
+from homojax.birkhoff import center, circulant, detail, uniform
+from homojax.numerics import as_epsilon, as_float, as_square, matmul, scaled_logits
 from homojax.sinkhorn import sinkhorn, truncated_sinkhorn
+
+CORRECTION_RANK = 2  # of "low-rank"
+FILTERED_GAIN = 0.25  # σ that "spectral-filter" halves: what passes worse is taken for noise
 
 
 class Parametrization(NamedTuple):
@@ -127,6 +131,30 @@ def _identity(nothing: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
     if nothing.ndim != 2 or nothing.shape[0] < 2 or nothing.shape[1] != 0:
         raise ValueError(f"no parameters must have shape [n, 0] with n at least 2, got {list(nothing.shape)}")
     return jnp.eye(nothing.shape[0], dtype=nothing.dtype)
+
+
+def _blocks(logits: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
+    logits = as_float(logits)
+    if logits.ndim != 3 or logits.shape[0] != 2 or logits.shape[1] != logits.shape[2] or logits.shape[1] < 2:
+        raise ValueError(f"blocks must have shape [2, n/2, n/2] with n at least 4, got {list(logits.shape)}")
+    return block_diag(*(_sinkhorn(block, epsilon) for block in logits))
+
+
+def _low_rank(parameters: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
+    parameters = as_float(parameters)
+    n = parameters.shape[0] if parameters.ndim == 2 else 0
+    if n < 2 or parameters.shape[1] != n + 2 * CORRECTION_RANK:
+        raise ValueError(f"[S A B] must have shape [n, n + {2 * CORRECTION_RANK}], n at least 2, got {list(parameters.shape)}")
+    a, b = jnp.split(parameters[:, n:], 2, axis=1)
+    return _sinkhorn(parameters[:, :n], epsilon) + matmul(center(a), center(b).T) / n
+
+
+def _spectral_filter(logits: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
+    m = _sinkhorn(logits, epsilon)
+    x, n = detail(m), len(m)
+    gram = matmul(x.T, x)
+    noise = jnp.asarray(FILTERED_GAIN**2, m.dtype) * jnp.eye(n, dtype=m.dtype)
+    return uniform(n, m.dtype) + matmul(x, jnp.linalg.solve(gram + noise, gram))
 
 
 def _scaled(logits: jax.Array, epsilon: ArrayLike) -> jax.Array:
@@ -245,6 +273,36 @@ def _table() -> dict[str, Parametrization]:
             exact="none",
             nonnegative=False,
             tempered=False,
+        ),
+        Parametrization(
+            "blocks",
+            "M_ε of two halves that do not see each other: σ₂ = 1 however large ε, as 2.2's isolated unit has it",
+            "theory.md 2.2, §7",
+            lambda n: (2, n // 2, n // 2),
+            lambda n: n >= 4 and n % 2 == 0,
+            "n must be even, at least 4",
+            _blocks,
+            exact="both",
+        ),
+        Parametrization(
+            "low-rank",
+            f"M_ε(S) + (PA)(PB)ᵀ/n, parameters [S A B], A and B of {CORRECTION_RANK} columns: a correction that leaves all sums",
+            "theory.md §7",
+            lambda n: (n, n + 2 * CORRECTION_RANK),
+            *any_size,
+            _low_rank,
+            exact="both",
+            nonnegative=False,
+        ),
+        Parametrization(
+            "spectral-filter",
+            f"M_ε(S) with each σ of its detail made σ³/(σ² + {FILTERED_GAIN:g}²): directions that hardly pass do not pass",
+            "Wiener (1949); theory.md §7",
+            square,
+            *any_size,
+            _spectral_filter,
+            exact="both",
+            nonnegative=False,
         ),
         Parametrization(
             "identity",

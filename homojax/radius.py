@@ -83,7 +83,7 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
         return x / jnp.where(size > 0, size, 1)
 
     def dominant(power):
-        """The radius seen in the range of ``power`` taken as a line, or as a plane; NaN where neither is proved. What is off the plane."""
+        """(the radius seen in the range of ``power``, a line or a plane, NaN where neither is proved; what is off the plane)."""
         p = unit(matmul(power, x))
         q = matmul(power, y)
         q = unit(q - (p @ q) * p)

@@ -276,7 +276,7 @@ def test_a_loss_that_is_not_finite_stops_its_run_alone_and_leaves_it_as_it_was()
     jax.tree.map(lambda new, old: np.testing.assert_array_equal(new[1], old[1]), after.parameters, runs.parameters)
     broken = jax.tree.map(lambda x: x[1], after)
     assert first_not_finite(found.trace(broken, found.batch(broken)[0])[1]) == 2
-    assert first_not_finite(Trace(None, None, None, jnp.ones((4, 3), bool))) is None
+    assert first_not_finite(Trace(None, None, None, jnp.ones((4, 3), bool), None)) is None
 
 
 def test_where_the_gradient_underflows_decay_alone_moves_the_logits():

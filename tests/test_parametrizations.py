@@ -23,6 +23,8 @@ SQUARE = [name for name, row in PARAMETRIZATIONS.items() if row.shape(8) == (8, 
 TEMPERED = [name for name, row in PARAMETRIZATIONS.items() if row.tempered]
 SINKHORN = [name for name, preset in PRESETS.items() if preset.num_iters]
 ROUNDING = 1e-13
+ONE_DIRECTION = ("orthogonal", "spectral-filter")  # of which there are none with a negative entry at n = 2
+PROJECTED = ("sinkhorn", "blocks", "low-rank", "spectral-filter")
 
 
 @functools.cache
@@ -61,9 +63,9 @@ def test_sums_are_1_and_entries_nonnegative_where_the_table_says_so_and_nowhere_
     assert m.shape == (64, n, n)
     wrong = {"rows": abs(m.sum(2) - 1).max(), "columns": abs(m.sum(1) - 1).max()}
     kept = {"both": {"rows", "columns"}, "none": set()}.get(row.exact, {row.exact})
-    tolerance = 2e-12 if name == "sinkhorn" else 1e-11 if name == "truncated-sinkhorn" else ROUNDING
+    tolerance = 2e-12 if name in PROJECTED else 1e-11 if name == "truncated-sinkhorn" else ROUNDING
     assert all(wrong[side] < tolerance if side in kept else wrong[side] > 1e-3 for side in wrong)
-    assert (m.min() > -ROUNDING) == (row.nonnegative or (name == "orthogonal" and n == 2))  # V⊥ is then a line: only I is left
+    assert (m.min() > -ROUNDING) == (row.nonnegative or (name in ONE_DIRECTION and n == 2))  # V⊥ is then a line
     assert row.doubly_stochastic == (row.nonnegative and row.exact == "both")
 
 
@@ -156,6 +158,36 @@ def test_orthogonal_loses_no_detail_and_keeps_the_mean(n, rng):
     assert np.linalg.det(m) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("n", [4, 6])
+def test_blocks_keep_what_tells_them_apart_however_hot(n, rng):
+    logits = rng.normal(size=(2, n // 2, n // 2))
+    m = np.asarray(compiled("blocks")(logits, 50.0))
+    expected = np.zeros((n, n))
+    for k, block in enumerate(logits):
+        half = slice(k * n // 2, (k + 1) * n // 2)
+        expected[half, half] = oracles.project(block, 50.0)
+    np.testing.assert_allclose(m, expected, atol=1e-11)
+    np.testing.assert_allclose(oracles.singular_values(m)[0], 1, atol=1e-12)
+    assert oracles.singular_values(m)[1] < 0.05
+
+
+def test_a_low_rank_correction_is_what_it_says_and_leaves_the_sums(rng):
+    s, a, b = rng.normal(size=(5, 5)), rng.normal(size=(5, 2)), rng.normal(size=(5, 2))
+    p = oracles.centring(5)
+    m = np.asarray(compiled("low-rank")(np.hstack([s, a, b]), 0.5))
+    np.testing.assert_allclose(m, oracles.project(s, 0.5) + (p @ a) @ (p @ b).T / 5, atol=1e-11)
+    assert np.linalg.matrix_rank(m - oracles.project(s, 0.5), tol=1e-9) == 2
+
+
+def test_a_spectral_filter_damps_each_direction_by_its_own_gain_and_ties_have_gradients(rng):
+    logits = 3 * rng.normal(size=(6, 6))
+    u, gains, vt = np.linalg.svd(oracles.centring(6) @ oracles.project(logits, 1.0) @ oracles.centring(6))
+    expected = 1 / 6 + (u * gains**3 / (gains**2 + 0.25**2)) @ vt
+    np.testing.assert_allclose(compiled("spectral-filter")(logits, 1.0), expected, atol=1e-11)
+    for tied in (np.zeros((4, 4)), 9 * np.eye(4)):
+        assert np.isfinite(jax.jacrev(compiled("spectral-filter"))(tied)).all()
+
+
 def test_unconstrained_and_identity_are_what_they_are_called(dtype, rng):
     s = rng.normal(size=(3, 3)).astype(dtype)
     np.testing.assert_array_equal(compiled("unconstrained")(s, 0.1), s)
@@ -169,7 +201,10 @@ def test_unconstrained_and_identity_are_what_they_are_called(dtype, rng):
 def test_epsilon_divides_the_parameters_where_it_acts_and_does_nothing_elsewhere(name, rng):
     row, matrix = PARAMETRIZATIONS[name], compiled(name)
     s = rng.normal(size=row.shape(4))
-    np.testing.assert_allclose(matrix(s, 0.4), matrix(s / 0.4 if row.tempered else s, 1.0), atol=1e-12)
+    divided = np.full(s.shape, 0.4 if row.tempered else 1.0)
+    if name == "low-rank":
+        divided[:, 4:] = 1  # the correction is not of the logits
+    np.testing.assert_allclose(matrix(s, 0.4), matrix(s / divided, 1.0), atol=1e-12)
     for bad in (0.0, -1.0, np.nan):
         assert np.isnan(matrix(s, bad)).all() == row.tempered == np.isnan(matrix(s, bad)).any()
 
@@ -207,7 +242,9 @@ def test_a_parameter_of_minus_infinity_weighs_nothing_and_its_gradient_is_0(name
     + [("kronecker", shape) for shape in ((2, 3), (0, 2), (2,))]
     + [("circulant", shape) for shape in ((1,), (2, 2))]
     + [("gossip", shape) for shape in ((2,), (0,), (3, 1))]
-    + [("identity", shape) for shape in ((0,), (1, 0), (3, 1))],
+    + [("identity", shape) for shape in ((0,), (1, 0), (3, 1))]
+    + [("blocks", shape) for shape in ((4, 4), (2, 1, 1), (3, 2, 2), (2, 2, 3))]
+    + [("low-rank", shape) for shape in ((4, 4), (3, 8), (1, 5), (2, 4, 8))],
 )
 def test_a_shape_that_no_n_has_is_refused(name, shape):
     with pytest.raises(ValueError, match=r"shape|2 x 2"):
@@ -220,7 +257,10 @@ def test_renaming_units_renames_rows_and_columns(name, order, s):
     np.testing.assert_allclose(compiled(name)(p @ s @ p.T, 0.5), p @ compiled(name)(s, 0.5) @ p.T, atol=1e-10)
 
 
-@given(st.sampled_from([name for name in TEMPERED if name != "truncated-sinkhorn"]), st.integers(0, 2**32 - 1))
+UNIFORM_AT_0 = [row.name for row in PARAMETRIZATIONS.values() if row.tempered and row.nonnegative and row.name != "blocks"]
+
+
+@given(st.sampled_from([name for name in UNIFORM_AT_0 if name != "truncated-sinkhorn"]), st.integers(0, 2**32 - 1))
 def test_equal_parameters_mix_most(name, seed):
     shape = PARAMETRIZATIONS[name].shape(4)
     s = np.random.default_rng(seed).normal(size=shape)

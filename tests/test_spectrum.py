@@ -243,6 +243,14 @@ def test_trained_matrices_as_run_have_the_published_mean_eigenvalue_and_composit
     assert np.linalg.norm(hj.composite(as_run.matrix)[-1] - hj.uniform(4)) == pytest.approx(0.3934, abs=1e-4)
 
 
+def test_trained_matrices_mixed_with_their_transposes_end_elsewhere_as_run_and_at_1_converged(as_run):
+    as_mixed = np.linalg.multi_dot(np.asarray(as_run.matrix)).T  # later layers' transposes on the left
+    assert np.linalg.norm(as_mixed - 0.25) == pytest.approx(0.966, abs=5e-4)
+    assert oracles.sigma2(as_mixed) == pytest.approx(0.0623, abs=5e-5)
+    converged = jax.jit(jax.vmap(lambda s: hj.sinkhorn(s, TRAINED["tau"], tol=1e-12)))(LOGITS).matrix
+    assert oracles.sigma2(np.linalg.multi_dot(np.asarray(converged)).T) == pytest.approx(1, abs=1e-12)
+
+
 def test_where_a_trained_matrix_misses_its_row_sums_the_two_norms_part(as_run):
     gap = jax.vmap(hj.distance_to_uniform)(as_run.matrix) - jax.vmap(hj.subdominant_singular_value)(as_run.matrix)
     missed = np.linalg.norm(np.asarray(as_run.matrix).sum(2) - 1, axis=1)

@@ -109,7 +109,10 @@ def test_what_cannot_be_trained_is_told_in_one_sentence():
 
 # ---------------------------------------------------------------- homojax train
 
-FLAGS = "train --task copying --depth 2 --width 8 --steps 40 --batch 8 --warmup 5 --epsilon 0.1 5 --seeds 2 --no-claims".split()
+FLAGS = [
+    *("train", "--task", "copying", "--depth", "2", "--width", "8", "--steps", "40", "--batch", "8", "--warmup", "5"),
+    *("--epsilon", "0.1", "5", "--seeds", "2", "--no-claims"),
+]
 
 
 def said(capsys, *args):

@@ -36,7 +36,7 @@ class Bench:
 
     def __init__(self, folder: Path, progress: Callable[[int, int, str], None]):
         self.folder = folder
-        self._progress = progress
+        self.tell = progress  # (done, total, doing)
 
     def train(self, label: str, what: Train) -> xr.Dataset:
         """The Dataset of ``homojax train``."""
@@ -49,7 +49,7 @@ class Bench:
         return train_depth(what, what.architecture.depth, folder)
 
     def _named(self, label: str) -> Callable[[int, int, str], None]:
-        return lambda done, total, doing: self._progress(done, total, f"{label}: {doing}")
+        return lambda done, total, doing: self.tell(done, total, f"{label}: {doing}")
 
 
 def run_experiment(study: Callable[[Size, Bench], Study], size: Size, out: Path, console: Console) -> Study:
@@ -74,7 +74,9 @@ def command(study: Callable[[Size, Bench], Study], args: Sequence[str] | None = 
     module = inspect.getmodule(study)
     name = Path(module.__file__).stem
     parser = argparse.ArgumentParser(description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter trainings: minutes, not the better part of an hour")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer and shorter trainings: minutes, not the better part of an hour"
+    )
     parser.add_argument("--out", type=Path, help="folder to write; trainings found there are taken up (default: runs/<name>)")
     asked = parser.parse_args(args)
     size: Size = "quick" if asked.quick else "full"

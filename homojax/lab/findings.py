@@ -212,7 +212,7 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
         )
     header = ["depth", "ε", "α", "noise", "accuracy", "±", "loss"]
     header += [f"{name} {when}" for name in _MEASURES.values() for when in ("start", "end")] + ["sums off"]
-    caption = "±: standard deviation over seeds; σ₂: median of layers; kept: σ₂ of the composite; depth: at which ½ is left, typical (3.3)"
+    caption = "±: standard deviation over seeds; σ₂: median of layers; kept: σ₂ of the composite; depth: at which ½ is left (3.3)"
     caption += "" if len(rows) <= 40 else f"; 40 of {len(rows)} rows, all are in the data"
     tables = [(caption, (header, rows[:40]))]
     if "holds" in ds:

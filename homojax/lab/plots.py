@@ -1,4 +1,4 @@
-"""The figures of sweeps, verifications, probes and trainings, each returned as a matplotlib Figure; axes carry names and units."""
+"""The figures of sweeps, verifications, probes and trainings, each a matplotlib Figure; axes carry names and units."""
 
 from __future__ import annotations
 
@@ -375,7 +375,9 @@ def training(ds: xr.Dataset) -> Figure:
     accuracy.set(xlabel=_GRID_LABELS[across], ylabel="held-out accuracy", ylim=(0, 1.03), title="mean, least and most of runs")
     accuracy.legend(loc="best")
     layers.set(xlabel="layer", ylabel="σ₂ of its matrix", ylim=(0, None), title="median; dotted: before training")
-    fig.legend(*layers.get_legend_handles_labels(), loc="outside lower center", ncols=min(10, len(values)), title=_GRID_LABELS[apart])
+    fig.legend(
+        *layers.get_legend_handles_labels(), loc="outside lower center", ncols=min(10, len(values)), title=_GRID_LABELS[apart]
+    )
     fig.suptitle(f"{ds.accuracy.size} networks trained to {ds.attrs['statement']}", fontsize=10)
     return fig
 

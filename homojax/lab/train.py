@@ -285,6 +285,12 @@ def stacks_of(of: Trainer, runs: Run) -> Stacks:
     return Stacks(m, traces, np.asarray(runs.settings["layers"]["alpha"][...][:, 0], m.dtype))
 
 
+def measures_of(stacks: Stacks) -> dict[str, np.ndarray]:
+    """σ₂ by layer, errors of sums, what the composite kept, both effective depths: means over a run's stacks, [runs, …]."""
+    found = [jax.device_get(_measures(jnp.asarray(m), a)) for m, a in zip(stacks.matrices, stacks.alpha, strict=True)]
+    return {name: np.stack([measure[name].mean(0) for measure in found]) for name in found[0]}
+
+
 @jax.jit
 @partial(jax.vmap, in_axes=(0, None))  # stacks
 def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
@@ -308,9 +314,7 @@ def _measured(what: Train, depth: int, trained: Trained) -> dict[str, np.ndarray
     found |= {"test_loss": np.asarray(loss), "accuracy": np.asarray(accuracy)}
     for when, runs in (("start", trained.start), ("end", trained.end)):
         stacks = stacks_of(trained.trainer, runs)
-        measures = [jax.device_get(_measures(jnp.asarray(m), a)) for m, a in zip(stacks.matrices, stacks.alpha, strict=True)]
-        for name in measures[0]:
-            found[f"{name}_{when}"] = np.stack([measure[name].mean(0) for measure in measures])
+        found |= {f"{name}_{when}": values for name, values in measures_of(stacks).items()}
         found[f"energy_{when}"] = np.asarray(stacks.trace.energy, np.float64).mean(1)
         found[f"turned_{when}"] = np.asarray(stacks.trace.turned, np.float64).mean(1)
     if what.claims:

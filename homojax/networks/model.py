@@ -82,6 +82,7 @@ class Trace(NamedTuple):
     energy: jax.Array  # [L + 1], ‖P x‖_F² before layer 1 and after every layer
     turned: jax.Array  # [L], radians by which each layer turned the detail; NaN where there is none
     finite: jax.Array  # [L + 1], whether the state was
+    last: jax.Array  # the state after layer L, mixed axis first
 
 
 class Model(nnx.Module):
@@ -143,10 +144,10 @@ class Model(nnx.Module):
         scanned = jax.checkpoint(step) if self.architecture.remat else step
         last, (matrices, turned, *about) = jax.lax.scan(scanned, x, (states, keys))
         about = (jnp.concatenate([first[None], rest]) for first, rest in zip(_about(x), about, strict=True))
-        last = last.mean(0) if self.architecture.over == "streams" else last
-        logits = self.readout(last if self.norm is None else self.norm(last))
+        read = last.mean(0) if self.architecture.over == "streams" else last
+        logits = self.readout(read if self.norm is None else self.norm(read))
         energy, finite = about
-        return (logits.mean(0) if self.pooled else logits), Trace(matrices, energy, turned, finite)
+        return (logits.mean(0) if self.pooled else logits), Trace(matrices, energy, turned, finite, last)
 
 
 def _about(x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -192,7 +192,7 @@ def first_not_finite(trace: Trace) -> int | None:
     """The layer after which a state of a traced batch was first not finite: 0 for the embedding, None if all were finite.
 
     >>> states = jnp.array([[True, True, False], [True, False, False]])
-    >>> first_not_finite(Trace(None, None, None, states))
+    >>> first_not_finite(Trace(None, None, None, states, None))
     1
     """
     broken = ~trace.finite.all(0)

@@ -1,0 +1,91 @@
+"""Weight decay as an entropy regulariser (6.1): σ₂ through training, against what the schedule alone predicts.
+
+    python experiments/decay.py [--quick]
+
+Copying by one matrix over tokens a layer. Decoupled decay multiplies the mixing logits by Π(1 − lr·decay) whatever the loss
+says; where training does no more than that, measured and predicted σ₂ agree.
+"""
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+
+from homojax import Architecture, Train, Training, sinkhorn
+from homojax.lab.experiment import Bench, Size, Study, command
+from homojax.lab.plots import WARNING
+from homojax.lab.train import REPORTS, trainer_of
+from homojax.networks.training import decayed
+from homojax.spectrum import subdominant_singular_value
+
+ARMS = {  # (decay of the mixing logits, decay of all others)
+    "none": (0.0, 0.0),
+    "all but mixing": (0.0, 1.0),
+    "mixing, 0.3": (0.3, 0.0),
+    "mixing, 1": (1.0, 0.0),
+    "mixing, 3": (3.0, 0.0),
+}
+CHOSEN = {"smoke": ("mixing, 3",), "quick": ("none", "all but mixing", "mixing, 1", "mixing, 3"), "full": tuple(ARMS)}
+STEPS = {"smoke": REPORTS, "quick": 400, "full": 3000}
+SEEDS = {"smoke": 1, "quick": 2, "full": 5}
+DEPTH = {"smoke": 2, "quick": 4, "full": 8}
+
+
+@jax.jit
+def sigma2_of(logits, epsilon):
+    """σ₂ of logits [runs, L, n, n]."""
+    return jax.vmap(jax.vmap(lambda s: subdominant_singular_value(sinkhorn(s, epsilon).matrix)))(logits)
+
+
+def study(size: Size, bench: Bench) -> Study:
+    """σ₂ at twenty points of every training, and at as many of the schedule."""
+    chosen = CHOSEN[size]
+    fig, axes = plt.subplots(
+        1, len(chosen), figsize=(3.4 * len(chosen) + 0.6, 4), sharey=True, squeeze=False, layout="constrained"
+    )
+    rows, epsilon = [], 1.0
+    for ax, name in zip(axes[0], chosen, strict=True):
+        mixing, others = ARMS[name]
+        training = Training(steps=STEPS[size], batch=32, mixing_decay=mixing, weight_decay=others)
+        what = Train(architecture=Architecture(depth=DEPTH[size], logit_scale=2.0), training=training, seeds=SEEDS[size])
+        of = trainer_of(what, DEPTH[size])
+        runs = jax.jit(jax.vmap(lambda key, of=of: of.begin(key, epsilon, 0.5)))(jax.random.split(jax.random.key(0), SEEDS[size]))
+        advance = jax.jit(jax.vmap(lambda run, of=of: of.advance(run, STEPS[size] // REPORTS)))
+        start, measured = mixing_logits(runs), []
+        for report in range(REPORTS + 1):
+            measured.append(np.asarray(sigma2_of(mixing_logits(runs), epsilon)))
+            if report < REPORTS:
+                bench.tell(report, REPORTS, f"decay: {name}")
+                runs, _ = advance(runs)
+        _, accuracy = jax.jit(jax.vmap(of.evaluate))(runs)
+        left = np.asarray(decayed(training))[:: STEPS[size] // REPORTS]
+        predicted = np.stack([np.asarray(sigma2_of(factor * start, epsilon)) for factor in left])
+        steps = np.arange(REPORTS + 1) * (STEPS[size] // REPORTS)
+        measured = np.stack(measured)  # [reports + 1, runs, L]
+        for values, style in ((measured, {"color": "#1b1b1b"}), (predicted, {"color": WARNING, "ls": "--"})):
+            ax.plot(steps, np.median(values, (1, 2)), lw=2, **style)
+            ax.fill_between(steps, *np.quantile(values, [0.1, 0.9], (1, 2)), color=style["color"], alpha=0.12, lw=0)
+        ax.set(xlabel="steps", title=f"decay of {name}" if mixing or others else "no decay", ylim=(0, 1.03))
+        numbers = [np.median(x) for x in (measured[0], predicted[-1], measured[-1], abs(measured[-1] - predicted[-1]))]
+        rows.append([name, f"{left[-1]:.3g}", *(f"{x:.3f}" for x in numbers)])
+        rows[-1] += [f"{float(accuracy.mean()):.3f}", f"{float(accuracy.std()):.3f}"]
+    axes[0][0].set_ylabel("σ₂ of the mixing matrices")
+    axes[0][0].plot([], [], color="#1b1b1b", label="measured")
+    axes[0][0].plot([], [], color=WARNING, ls="--", label="by the schedule alone (6.1)")
+    axes[0][0].legend(loc="lower left")
+    fig.suptitle("σ₂ through training: median and 80 % of layers and seeds")
+    text = "|measured − predicted| σ₂ at the end, median: " + "; ".join(f"{row[0]} {row[5]}" for row in rows) + "."
+    caption = (
+        "logits left: what the schedule leaves of them; σ₂: medians over layers and seeds; off: |measured − predicted| at the end"
+    )
+    header = ["decay", "logits left", "σ₂ start", "predicted", "measured", "off", "accuracy", "±"]
+    return Study(text, [(caption, (header, rows))], fig)
+
+
+def mixing_logits(runs):
+    """[runs, L, n, n]."""
+    return jnp.asarray(runs.parameters["layers"]["mixing"]["parameters"]["values"][...], jnp.float64)
+
+
+if __name__ == "__main__":
+    command(study)

@@ -1,0 +1,118 @@
+"""Accuracy against depth and ε (3.2, 3.3): does the effective depth predicted at initialisation say where training fails?
+
+    python experiments/depth.py [--quick]
+
+Copying by one matrix over tokens a layer, and associative recall by Sinkhorn attention with a feed-forward branch: every ε at
+every depth, trained side by side. A network that mixed all into its mean still has the collapsed accuracy; the measured depth is
+the one at which half of what is above that is left.
+"""
+
+import dataclasses
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+
+from homojax import Architecture, Train, Training
+from homojax.lab.experiment import Bench, Size, Study, command
+from homojax.lab.plots import BOUND, TYPICAL, WARNING
+
+COLLAPSED = {"copying": 0.32, "recall": 0.41}  # accuracy of the best answer from the mean of the tokens
+NETWORKS = {
+    "copying": Architecture(norm="layer"),
+    "recall": Architecture(over="attention", hidden=64),
+}
+DEPTHS = {"smoke": (1, 2), "quick": (1, 4, 16), "full": (1, 2, 4, 8, 16, 32, 64, 96)}
+EPSILON = {"smoke": (0.1, 5.0), "quick": (0.05, 0.5, 5.0), "full": tuple(np.geomspace(0.03, 10, 8).round(4).tolist())}
+STEPS = {"copying": {"smoke": 10, "quick": 200, "full": 600}, "recall": {"smoke": 10, "quick": 60, "full": 800}}
+SEEDS = {"smoke": 1, "quick": 1, "full": 3}
+CLAIMS = {"smoke": False, "quick": False, "full": True}
+
+
+def study(size: Size, bench: Bench) -> Study:
+    """Accuracy over depth and ε, the depths at which it halves, and those predicted before and after training."""
+    fig, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    rows, text, verdicts = [], "", np.zeros(4, int)
+    for ax, (task, architecture) in zip(axes, NETWORKS.items(), strict=True):
+        what = Train(
+            task=task,
+            architecture=dataclasses.replace(architecture, remat=size == "full" and task == "recall"),
+            training=Training(steps=STEPS[task][size], batch=32),
+            depths=DEPTHS[size],
+            epsilon=EPSILON[size],
+            alpha=(0.5,),
+            seeds=SEEDS[size],
+            claims=CLAIMS[size],
+        )
+        ds = bench.train(task, what).isel(alpha=0, noise=0)
+        accuracy = ds.accuracy.mean("seed")
+        mesh = ax.pcolormesh(ds.epsilon, ds.depth, accuracy, shading="nearest", cmap="viridis", vmin=0, vmax=1)
+        half = (1 + COLLAPSED[task]) / 2
+        measured = [failing_depth(accuracy.sel(epsilon=e), half) for e in ds.epsilon.values]
+        predicted = {
+            name: [failing_depth(ds[name].median("seed").sel(epsilon=e), 0.5) for e in ds.epsilon.values]
+            for name in ("kept_start", "kept_end")
+        }
+        bound = ds.depth_bound_start.isel(depth=-1).median("seed").values
+        most = float(ds.depth.max())
+        lines = (
+            (measured, "#ffffff", "-", f"accuracy {half:.2f}, measured"),
+            (predicted["kept_start"], WARNING, "--", "half of the detail is left, before training"),
+            (predicted["kept_end"], TYPICAL, "-.", "the same, after training"),
+            (bound, BOUND, ":", "the same, by the bound, before training"),
+        )
+        for values, colour, style, label in lines:
+            ax.plot(ds.epsilon, np.clip(values, 1, most), color=colour, ls=style, lw=2.2, label=label)
+        ax.set(
+            xscale="log",
+            yscale="log",
+            xlabel="entropy weight ε (logit units)",
+            ylabel="layers",
+            title=f"{task}, {ds.attrs['statement']}",
+        )
+        ax.title.set_fontsize(9)
+        ax.grid(False)
+        for i, epsilon in enumerate(ds.epsilon.values):
+            numbers = [measured[i], predicted["kept_start"][i], predicted["kept_end"][i], bound[i]]
+            cells = accuracy.sel(epsilon=epsilon)
+            rows.append([task, f"{epsilon:g}", *(f"{float(x):.3f}" for x in cells.values[[0, -1]]), *map(shown, numbers)])
+        ratios = [m / p for m, p in zip(measured, predicted["kept_start"], strict=True) if np.isfinite(m) and np.isfinite(p)]
+        found = f"between {min(ratios):.2g} and {max(ratios):.2g}" if ratios else "never both seen"
+        text += f"{task}: measured over predicted depth {found}, at {len(ratios)} of {len(measured)} ε. "
+        if "holds" in ds:
+            theorems = ds.status == "theorem"
+            verdicts += [
+                int(ds[name].where(theorems, 0).sum()) for name in ("holds", "violated", "undecidable", "not_applicable")
+            ]
+    fig.colorbar(mesh, ax=axes, label="held-out accuracy, mean of seeds")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, facecolor="#9a9a9a", frameon=True)
+    if verdicts.sum():
+        holds, violated, undecidable, _ = verdicts
+        judged = holds + violated + undecidable
+        text += f"Theorems on the trained matrices: {violated} of {judged:,} comparisons violated, "
+        text += f"{undecidable / judged:.1%} undecidable."
+    header = ["task", "ε", f"accuracy at {DEPTHS[size][0]}", f"at {DEPTHS[size][-1]}", "measured", "start", "end", "bound"]
+    caption = "layers at which accuracy is half-way to its collapsed value; at which σ₂ of the composite is ½, before and after "
+    caption += "training; and at which the bound is ½; >: not within the depths tried"
+    return Study(text.strip(), [(caption, (header, rows))], fig)
+
+
+def failing_depth(values: xr.DataArray, level: float) -> float:
+    """The depth at which ``values`` [depth] first fall below the level, between two depths by their logarithms; ∞: never."""
+    depth, values = np.log(values.depth.values), values.values
+    below = np.flatnonzero(values < level)
+    if not len(below):
+        return np.inf
+    i = below[0]
+    if i == 0:
+        return float(np.exp(depth[0]))
+    share = (values[i - 1] - level) / (values[i - 1] - values[i])
+    return float(np.exp(depth[i - 1] + share * (depth[i] - depth[i - 1])))
+
+
+def shown(value: float) -> str:
+    return ">" if np.isinf(value) else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    command(study)

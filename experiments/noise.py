@@ -1,0 +1,96 @@
+"""Layer norm and noise (4.2, 4.5, 4.7): accuracy and direction of trained networks against the signal-to-noise ratio.
+
+    python experiments/noise.py [--quick]
+
+Copying by one matrix over tokens a layer, trained with Gaussian noise on every entry after every layer. The SNR of a network is
+the energy of its detail without noise over that of what the noise added to it, after the last layer; the cosine is that between
+the details with and without. Layer norm acts over the features of every token, as it does in practice.
+"""
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+
+from homojax import Architecture, Train, Training, critical_snr, expected_cosine
+from homojax.birkhoff import center
+from homojax.lab.experiment import Bench, Size, Study, command
+from homojax.lab.plots import MEASURED, WARNING
+from homojax.networks.tasks import copying
+
+NETWORKS = {
+    "no norm": {"norm": "none"},
+    "layer norm before": {},
+    "RMS norm before": {"norm": "rms"},
+    "layer norm after": {"placement": "post"},
+}
+CHOSEN = {"smoke": ("layer norm before",), "quick": ("no norm", "layer norm before", "layer norm after"), "full": tuple(NETWORKS)}
+NOISE = {"smoke": (0.0, 0.3), "quick": (0.0, 0.1, 0.3, 1.0), "full": (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0)}
+EPSILON = {"smoke": (0.2,), "quick": (0.2, 2.0), "full": (0.1, 0.5, 2.0)}
+STEPS = {"smoke": 10, "quick": 200, "full": 1500}
+SEEDS = {"smoke": 1, "quick": 1, "full": 5}
+DEPTH = {"smoke": 2, "quick": 4, "full": 8}
+TOKENS, WIDTH = 8, 32
+
+
+def study(size: Size, bench: Bench) -> Study:
+    """Each network run with its noise and, on the same examples, without."""
+    d = (TOKENS - 1) * WIDTH
+    critical = float(critical_snr(d))
+    fig, (accuracies, cosines) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    rows, off, lost = [], {}, {}
+    for k, name in enumerate(CHOSEN[size]):
+        what = Train(
+            architecture=Architecture(depth=DEPTH[size], width=WIDTH, **NETWORKS[name]),
+            training=Training(steps=STEPS[size], batch=32),
+            epsilon=EPSILON[size],
+            alpha=(0.5,),
+            noise=NOISE[size],
+            seeds=SEEDS[size],
+            claims=False,
+        )
+        ds, trained = bench.train(name.replace(" ", "-"), what), bench.networks(name.replace(" ", "-"), what)
+        grid = (len(EPSILON[size]), len(NOISE[size]), SEEDS[size])
+        quiet = np.broadcast_to(np.arange(np.prod(grid)).reshape(grid)[:, :1], grid).ravel()  # the run of noise 0 beside each
+        silent = trained.end._replace(settings=jax.tree.map(lambda x, quiet=quiet: x[quiet], trained.end.settings))
+        inputs = copying(TOKENS).test[0][:128]
+        trace = jax.jit(jax.vmap(lambda run, of=trained.trainer, x=inputs: of.trace(run, x)[1].last))
+        noisy, clean = (jax.vmap(jax.vmap(center))(trace(runs)) for runs in (trained.end, silent))  # [runs, examples, n, width]
+        energy, added = (np.asarray((x**2).sum((2, 3)).mean(1)).reshape(grid) for x in (clean, noisy - clean))
+        dots = ((noisy * clean).sum((2, 3)) / np.sqrt((noisy**2).sum((2, 3)) * (clean**2).sum((2, 3)))).mean(1)
+        snr, cosine = energy / np.maximum(added, 1e-12 * energy), np.asarray(dots).reshape(grid)
+        accuracy = ds.accuracy.values[0][:, 0]
+        colour = plt.get_cmap("tab10")(k)
+        for x, ax in ((accuracy, accuracies), (cosine, cosines)):
+            ax.plot(snr[:, 1:].ravel(), x[:, 1:].ravel(), "o", ms=5, color=colour, alpha=0.75, label=name)
+        exact = np.array([float(expected_cosine(value, d)) for value in snr[:, 1:].ravel()])
+        off[name] = abs(cosine[:, 1:].ravel() - exact).max()
+        below = snr[:, 1:] < critical
+        lost[name] = (float(accuracy[:, 1:][below].mean()) if below.any() else np.nan, int(below.sum()))
+        for i, epsilon in enumerate(EPSILON[size]):
+            for j, noise in enumerate(NOISE[size]):
+                cell = (np.median(snr[i, j]), np.median(cosine[i, j]), float(expected_cosine(np.median(snr[i, j]), d)))
+                shown = [f"{cell[0]:.3g}", f"{cell[1]:.4f}", f"{cell[2]:.4f}"] if noise else ["∞", "1", "1"]
+                rows.append(
+                    [name, f"{epsilon:g}", f"{noise:g}", *shown, f"{accuracy[i, j].mean():.3f}", f"{accuracy[i, j].std():.3f}"]
+                )
+    snrs = np.geomspace(1e-3, 1e5, 100)
+    curve = np.asarray(jax.jit(jax.vmap(lambda snr: expected_cosine(snr, d)))(snrs))
+    cosines.plot(snrs, curve, color=MEASURED, lw=1.2, label="4.2, exact for isotropic noise")
+    for ax in (accuracies, cosines):
+        ax.axvline(critical, color=WARNING, ls="--", lw=1.2, label=f"critical SNR {critical:.3g} (4.5)")
+        ax.set(xscale="log", xlabel="SNR of the detail after the last layer", ylim=(0, 1.05))
+    accuracies.axhline(1 / 8, color="#777777", ls=":", lw=1)
+    accuracies.set_ylabel("held-out accuracy (dotted: blind)")
+    cosines.set_ylabel("cosine of details with and without noise")
+    cosines.legend()
+    fig.suptitle(f"{DEPTH[size]} layers trained under noise, one dot a network")
+    text = f"Below the critical SNR of {critical:.3g} (d = {d}) accuracy is, in the mean, "
+    text += "; ".join(f"{k}: {a:.2f} of {c} networks" if c else f"{k}: no network there" for k, (a, c) in lost.items())
+    text += ". Largest difference of a cosine from 4.2: " + ", ".join(f"{k} {v:.2g}" for k, v in off.items()) + "."
+    header = ["network", "ε", "noise", "SNR", "cosine", "4.2", "accuracy", "±"]
+    caption = "SNR and cosine: medians over seeds, after the last layer; 4.2: the expected cosine at that SNR"
+    return Study(text, [(caption, (header, rows))], fig)
+
+
+if __name__ == "__main__":
+    command(study)

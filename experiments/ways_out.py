@@ -1,0 +1,143 @@
+"""Ways out of the trap (theory.md §7), one table: what each keeps, how far it turns, whether it stays in 𝔅ₙ, what it costs.
+
+    python experiments/ways_out.py [--quick]
+
+Copying through layers x -> (1 − α)x + αM norm(x) with noise of 0.1 on every entry after each, so that what shrinks is lost. The
+trapped network mixes by M_ε at ε = 5. ε is calibrated, for each seed's own logits at the start, to keep half of the best-kept
+detail through all layers; the schedules over depth have that ε as their geometric mean.
+"""
+
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+
+from homojax import Architecture, Train, Training, calibrate_depth, epsilon_schedule
+from homojax.lab.experiment import Bench, Size, Study, command
+from homojax.lab.plots import WARNING
+from homojax.lab.train import measures_of, stacks_of, trainer_of
+
+HOT, NOISE, RETENTION, REPORTS = 5.0, 0.1, 0.5, 10
+
+
+class Way(NamedTuple):
+    """A way to mix: a mixer, how its ε follow from the logits [L, n, n] at the start, and α."""
+
+    mixer: str
+    epsilon: str = "hot"
+    alpha: float = 1.0
+
+
+WAYS = {
+    "trapped, ε = 5": Way("sinkhorn"),
+    "calibrated ε": Way("sinkhorn", "calibrated"),
+    "calibrated in every layer": Way("sinkhorn", "own"),
+    "ε geometric over depth": Way("sinkhorn", "geometric"),
+    "ε as a power of depth": Way("sinkhorn", "power"),
+    "residual, α = 0.1": Way("sinkhorn", alpha=0.1),
+    "low-rank correction": Way("low-rank"),
+    "spectral filter, calibrated ε": Way("spectral-filter", "calibrated"),
+    "two blocks": Way("blocks"),
+    "orthogonal": Way("orthogonal"),
+    "unconstrained": Way("unconstrained"),
+    "identity": Way("identity"),
+}
+CHOSEN = {"smoke": ("calibrated ε", "identity"), "quick": tuple(WAYS), "full": tuple(WAYS)}
+STEPS = {"smoke": REPORTS, "quick": 100, "full": 2000}
+SEEDS = {"smoke": 1, "quick": 2, "full": 8}
+DEPTH = {"smoke": 2, "quick": 6, "full": 16}
+
+
+@jax.jit
+@jax.vmap
+def schedules(logits):
+    """Every ε [L] by its name, for logits [L, n, n]."""
+    depth = jnp.arange(1, len(logits) + 1)
+    ones = jnp.ones(len(logits))
+    calibrated = calibrate_depth(logits, RETENTION, kept="composite").epsilon
+    geometric, power = 10.0 ** jnp.linspace(0.5, -0.5, len(logits)), 1.0 / depth
+    shaped = {"geometric": geometric, "power": power / jnp.exp(jnp.log(power).mean())}
+    return {
+        "hot": HOT * ones,
+        "calibrated": calibrated * ones,
+        "own": epsilon_schedule(logits, RETENTION).epsilon,
+        **{name: calibrated * shape for name, shape in shaped.items()},
+    }
+
+
+def study(size: Size, bench: Bench) -> Study:
+    """Every way trained from the same seeds, and measured."""
+    keys, logits, compiled, found = jax.random.split(jax.random.key(0), SEEDS[size]), None, {}, {}
+    for done, name in enumerate(sorted(CHOSEN[size], key=lambda name: WAYS[name].mixer != "sinkhorn")):
+        bench.tell(done, len(CHOSEN[size]), name)
+        way = WAYS[name]
+        if way.mixer not in compiled:
+            training = Training(steps=STEPS[size], batch=32)
+            of = trainer_of(
+                Train(architecture=Architecture(way.mixer, depth=DEPTH[size], noisy=True), training=training), DEPTH[size]
+            )
+            advance = jax.jit(jax.vmap(lambda run, of=of: of.advance(run, STEPS[size] // REPORTS)))
+            compiled[way.mixer] = of, jax.jit(jax.vmap(of.begin, (0, 0, None, None))), advance
+        of, begin, advance = compiled[way.mixer]
+        if logits is None:  # the first way mixes by sinkhorn: all others calibrate on its logits
+            start = begin(keys, jnp.ones((len(keys), DEPTH[size])), 1.0, NOISE)
+            logits = jnp.asarray(start.parameters["layers"]["mixing"]["parameters"]["values"][...], jnp.float64)
+            epsilons = schedules(logits)
+        run = begin(keys, epsilons[way.epsilon].astype(jnp.float32), way.alpha, NOISE)
+        seconds = []
+        for _ in range(REPORTS):
+            began = time.perf_counter()
+            run = jax.block_until_ready(advance(run)[0])
+            seconds.append(time.perf_counter() - began)
+        _, accuracy = jax.jit(jax.vmap(of.evaluate))(run)
+        stacks = stacks_of(of, run)
+        measures = measures_of(stacks)
+        found[name] = {
+            "ε": np.asarray(epsilons[way.epsilon]),
+            "accuracy": np.asarray(accuracy),
+            "kept": np.asarray(measures["kept"]),
+            "turn": np.asarray(stacks.trace.turned).mean(1).sum(1),
+            "off": np.maximum(measures["row_error"], measures["col_error"]).max(),
+            "least": stacks.matrices.min(),
+            "seconds": float(np.median(seconds[1:])) if len(seconds) > 1 else np.nan,
+        }
+    cheapest = min(values["seconds"] for values in found.values())
+    rows = []
+    fig, ax = plt.subplots(figsize=(8.4, 4.8), layout="constrained")
+    for k, name in enumerate(CHOSEN[size]):
+        values = found[name]
+        accuracy, kept = values["accuracy"], values["kept"]
+        tempered = WAYS[name].mixer not in ("orthogonal", "unconstrained", "identity")
+        epsilon = np.median(values["ε"], 0) if tempered else np.array([])
+        low, high = (epsilon.min(), epsilon.max()) if tempered else (0, 0)
+        shown = "–" if not tempered else f"{low:.3g}" if np.isclose(low, high) else f"{high:.2g}…{low:.2g}"
+        inside = values["off"] < 1e-4 and values["least"] > -1e-6
+        rows.append([name, shown, f"{accuracy.mean():.3f}", f"{accuracy.std():.3f}", f"{kept.mean():.3f}", f"{kept.std():.3f}"])
+        rows[-1] += [f"{values['turn'].mean():.2f}", "yes" if inside else "no", f"{values['off']:.0e}"]
+        rows[-1] += [f"{values['least']:.2g}", f"{values['seconds'] / cheapest:.1f}"]
+        marker = "o" if inside else "X"
+        ax.errorbar(
+            kept.mean(), accuracy.mean(), accuracy.std(), kept.std(), fmt=marker, ms=8, color=plt.get_cmap("tab20")(k), label=name
+        )
+    ax.axhline(0.32, color=WARNING, ls=":", lw=1.2, label="collapsed to the mean")
+    ax.set(xlabel="kept: σ₂ of the composite after training", ylabel="held-out accuracy", ylim=(0, 1.05))
+    ax.set_title("mean and spread over seeds; crosses: not in 𝔅ₙ", fontsize=10)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    fig.suptitle(f"Ways out of the trap: {DEPTH[size]} layers, noise {NOISE:g}")
+    best = max(found, key=lambda name: found[name]["accuracy"].mean())
+    text = f"Best: {best}, right in {found[best]['accuracy'].mean():.1%}"
+    if "trapped, ε = 5" in found:
+        text += f"; trapped: {found['trapped, ε = 5']['accuracy'].mean():.1%}"
+    caption = (
+        f"{SEEDS[size]} seeds; ±: their standard deviation; turn: sum over layers, rad; sums off: largest |sum − 1|; least: "
+    )
+    caption += "smallest entry; cost: time of a training step over the cheapest's"
+    header = ["way", "ε", "accuracy", "±", "kept", "± ", "turn", "in 𝔅ₙ", "sums off", "least", "cost"]
+    return Study(text + ".", [(caption, (header, rows))], fig)
+
+
+if __name__ == "__main__":
+    command(study)

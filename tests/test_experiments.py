@@ -1,0 +1,51 @@
+"""Every experiment about networks runs, in its smallest size, and leaves a table, a figure and a page."""
+
+import importlib.util
+from pathlib import Path
+
+import jax
+import pytest
+from rich.console import Console
+
+from homojax.lab.experiment import command, run_experiment
+
+FOLDER = Path(__file__).parent.parent / "experiments"
+NAMES = ("depth", "noise", "stagnation", "decay", "gradient_trap", "as_run", "ways_out", "precision")
+FAST = ("stagnation", "as_run")
+
+
+def loaded(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def in_single_precision_after():
+    before = jax.config.read("jax_enable_x64")
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in NAMES])
+def test_it_runs_and_leaves_a_table_a_figure_and_a_page(name, tmp_path, monkeypatch):
+    module = loaded(name)
+    monkeypatch.setitem(__import__("sys").modules, name, module)
+    console = Console(file=(tmp_path / "said.txt").open("w"), width=200)
+    found = run_experiment(module.study, "smoke", tmp_path / "out", console)
+    assert found.text and all(len(row) == len(header) for _, (header, rows) in found.tables for row in rows)
+    assert all(rows for _, (_, rows) in found.tables)
+    assert (tmp_path / "out" / "figure.png").read_bytes()[:4] == b"\x89PNG"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert module.__doc__.splitlines()[0].split(" (")[0] in page and "data:image/png;base64" in page
+
+
+def test_an_experiment_says_what_it_is_and_knows_no_other_flag(capsys, monkeypatch):
+    module = loaded("stagnation")
+    monkeypatch.setitem(__import__("sys").modules, "stagnation", module)
+    for args, code, text in ((["--help"], 0, "Identity stagnation"), (["--quik"], 2, "--quik")):
+        with pytest.raises(SystemExit) as stop:
+            command(module.study, args)
+        out = capsys.readouterr()
+        assert stop.value.code == code and text in out.out + out.err
