@@ -22,9 +22,9 @@ NETWORKS = {
     "copying": Architecture(norm="layer"),
     "recall": Architecture(over="attention", hidden=64),
 }
-DEPTHS = {"smoke": (1, 2), "quick": (1, 4, 16), "full": (1, 2, 4, 8, 16, 32, 64, 96)}
+DEPTHS = {"smoke": (1, 2), "quick": (1, 4, 16), "full": (1, 2, 4, 8, 16, 32, 64, 96)}  # of recall, "quick" has but the first two
 EPSILON = {"smoke": (0.1, 5.0), "quick": (0.05, 0.5, 5.0), "full": tuple(np.geomspace(0.03, 10, 8).round(4).tolist())}
-STEPS = {"copying": {"smoke": 10, "quick": 200, "full": 600}, "recall": {"smoke": 10, "quick": 60, "full": 800}}
+STEPS = {"copying": {"smoke": 10, "quick": 200, "full": 600}, "recall": {"smoke": 10, "quick": 100, "full": 800}}
 SEEDS = {"smoke": 1, "quick": 1, "full": 3}
 CLAIMS = {"smoke": False, "quick": False, "full": True}
 
@@ -38,7 +38,7 @@ def study(size: Size, bench: Bench) -> Study:
             task=task,
             architecture=dataclasses.replace(architecture, remat=size == "full" and task == "recall"),
             training=Training(steps=STEPS[task][size], batch=32),
-            depths=DEPTHS[size],
+            depths=DEPTHS[size][:2] if size == "quick" and task == "recall" else DEPTHS[size],
             epsilon=EPSILON[size],
             alpha=(0.5,),
             seeds=SEEDS[size],
@@ -76,7 +76,8 @@ def study(size: Size, bench: Bench) -> Study:
             numbers = [measured[i], predicted["kept_start"][i], predicted["kept_end"][i], bound[i]]
             cells = accuracy.sel(epsilon=epsilon)
             rows.append([task, f"{epsilon:g}", *(f"{float(x):.3f}" for x in cells.values[[0, -1]]), *map(shown, numbers)])
-        ratios = [m / p for m, p in zip(measured, predicted["kept_start"], strict=True) if np.isfinite(m) and np.isfinite(p)]
+        both = [(m, p) for m, p in zip(measured, predicted["kept_start"], strict=True) if 0 < m < np.inf and 0 < p < np.inf]
+        ratios = [m / p for m, p in both]
         found = f"between {min(ratios):.2g} and {max(ratios):.2g}" if ratios else "never both seen"
         text += f"{task}: measured over predicted depth {found}, at {len(ratios)} of {len(measured)} ε. "
         if "holds" in ds:
@@ -91,27 +92,27 @@ def study(size: Size, bench: Bench) -> Study:
         judged = holds + violated + undecidable
         text += f"Theorems on the trained matrices: {violated} of {judged:,} comparisons violated, "
         text += f"{undecidable / judged:.1%} undecidable."
-    header = ["task", "ε", f"accuracy at {DEPTHS[size][0]}", f"at {DEPTHS[size][-1]}", "measured", "start", "end", "bound"]
+    header = ["task", "ε", "accuracy, fewest layers", "most layers", "measured", "start", "end", "bound"]
     caption = "layers at which accuracy is half-way to its collapsed value; at which σ₂ of the composite is ½, before and after "
-    caption += "training; and at which the bound is ½; >: not within the depths tried"
+    caption += "training; and at which the bound is ½; > and <: at a larger depth than those tried, or at none of them"
     return Study(text.strip(), [(caption, (header, rows))], fig)
 
 
 def failing_depth(values: xr.DataArray, level: float) -> float:
-    """The depth at which ``values`` [depth] first fall below the level, between two depths by their logarithms; ∞: never."""
+    """The depth at which ``values`` [depth] first fall below the level, between two by their logarithms; ∞: never, 0: at once."""
     depth, values = np.log(values.depth.values), values.values
     below = np.flatnonzero(values < level)
     if not len(below):
         return np.inf
     i = below[0]
     if i == 0:
-        return float(np.exp(depth[0]))
+        return 0.0
     share = (values[i - 1] - level) / (values[i - 1] - values[i])
     return float(np.exp(depth[i - 1] + share * (depth[i] - depth[i - 1])))
 
 
 def shown(value: float) -> str:
-    return ">" if np.isinf(value) else f"{value:.3g}"
+    return ">" if np.isinf(value) else "<" if value == 0 else f"{value:.3g}"
 
 
 if __name__ == "__main__":

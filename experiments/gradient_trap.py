@@ -21,7 +21,7 @@ from homojax.networks.mixing import mixer
 
 MIXERS = {
     "smoke": ("mhc-paper", "tokenbender"),
-    "quick": ("sinkhorn", "mhc-paper", "tokenbender", "mhc-lite"),
+    "quick": ("sinkhorn", "mhc-paper", "tokenbender"),
     "full": ("sinkhorn", *PRESETS),
 }
 STEPS = {"smoke": 4, "quick": 100, "full": 1500}

@@ -18,7 +18,7 @@ from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.train import stacks_of
 from homojax.spectrum import subdominant_singular_value
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = {"smoke": ("float32", "bfloat16"), "quick": ("float32", "bfloat16"), "full": ("float32", "bfloat16", "float16")}
 EPSILON = {"smoke": (0.1,), "quick": (0.05, 0.3, 5.0), "full": (0.02, 0.05, 0.1, 0.3, 1.0, 2.0, 5.0, 20.0)}
 STEPS = {"smoke": 10, "quick": 200, "full": 1500}
 SEEDS = {"smoke": 1, "quick": 2, "full": 5}
@@ -48,7 +48,7 @@ def study(size: Size, bench: Bench) -> Study:
     )
     fig, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
     rows, worst = [], {}
-    for k, dtype in enumerate(DTYPES):
+    for k, dtype in enumerate(DTYPES[size]):
         label = {"label": dtype, "color": plt.get_cmap("viridis")(0.4 * k)}
         asked = dataclasses.replace(what, architecture=dataclasses.replace(what.architecture, mixing_dtype=dtype))
         ds = bench.train(dtype, asked).isel(depth=0, alpha=0, noise=0)

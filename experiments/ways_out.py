@@ -124,7 +124,7 @@ def study(size: Size, bench: Bench) -> Study:
         )
     ax.axhline(0.32, color=WARNING, ls=":", lw=1.2, label="collapsed to the mean")
     ax.set(xlabel="kept: σ₂ of the composite after training", ylabel="held-out accuracy", ylim=(0, 1.05))
-    ax.set_title("mean and spread over seeds; crosses: not in 𝔅ₙ", fontsize=10)
+    ax.set_title("mean and spread over seeds; crosses: not doubly stochastic", fontsize=10)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     fig.suptitle(f"Ways out of the trap: {DEPTH[size]} layers, noise {NOISE:g}")
     best = max(found, key=lambda name: found[name]["accuracy"].mean())

@@ -137,7 +137,8 @@ def _blocks(logits: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
     logits = as_float(logits)
     if logits.ndim != 3 or logits.shape[0] != 2 or logits.shape[1] != logits.shape[2] or logits.shape[1] < 2:
         raise ValueError(f"blocks must have shape [2, n/2, n/2] with n at least 4, got {list(logits.shape)}")
-    return block_diag(*(_sinkhorn(block, epsilon) for block in logits))
+    matrix = block_diag(*(_sinkhorn(block, epsilon) for block in logits))
+    return jnp.where(jnp.isnan(as_epsilon(epsilon, matrix.dtype)), jnp.nan, matrix)
 
 
 def _low_rank(parameters: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:

@@ -1,6 +1,7 @@
 """Every experiment about networks runs, in its smallest size, and leaves a table, a figure and a page."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ from homojax.lab.experiment import command, run_experiment
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 NAMES = ("depth", "noise", "stagnation", "decay", "gradient_trap", "as_run", "ways_out", "precision")
-FAST = ("stagnation", "as_run")
+FAST = ("noise", "decay", "as_run")
 
 
 def loaded(name):
@@ -31,7 +32,7 @@ def in_single_precision_after():
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in NAMES])
 def test_it_runs_and_leaves_a_table_a_figure_and_a_page(name, tmp_path, monkeypatch):
     module = loaded(name)
-    monkeypatch.setitem(__import__("sys").modules, name, module)
+    monkeypatch.setitem(sys.modules, name, module)
     console = Console(file=(tmp_path / "said.txt").open("w"), width=200)
     found = run_experiment(module.study, "smoke", tmp_path / "out", console)
     assert found.text and all(len(row) == len(header) for _, (header, rows) in found.tables for row in rows)
@@ -43,7 +44,7 @@ def test_it_runs_and_leaves_a_table_a_figure_and_a_page(name, tmp_path, monkeypa
 
 def test_an_experiment_says_what_it_is_and_knows_no_other_flag(capsys, monkeypatch):
     module = loaded("stagnation")
-    monkeypatch.setitem(__import__("sys").modules, "stagnation", module)
+    monkeypatch.setitem(sys.modules, "stagnation", module)
     for args, code, text in ((["--help"], 0, "Identity stagnation"), (["--quik"], 2, "--quik")):
         with pytest.raises(SystemExit) as stop:
             command(module.study, args)

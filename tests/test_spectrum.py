@@ -248,7 +248,7 @@ def test_trained_matrices_mixed_with_their_transposes_end_elsewhere_as_run_and_a
     assert np.linalg.norm(as_mixed - 0.25) == pytest.approx(0.966, abs=5e-4)
     assert oracles.sigma2(as_mixed) == pytest.approx(0.0623, abs=5e-5)
     converged = jax.jit(jax.vmap(lambda s: hj.sinkhorn(s, TRAINED["tau"], tol=1e-12)))(LOGITS).matrix
-    assert oracles.sigma2(np.linalg.multi_dot(np.asarray(converged)).T) == pytest.approx(1, abs=1e-12)
+    assert oracles.sigma2(np.linalg.multi_dot(np.asarray(converged)).T) == pytest.approx(1, abs=1e-10)
 
 
 def test_where_a_trained_matrix_misses_its_row_sums_the_two_norms_part(as_run):

@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/training.py [--quick]
 
-A table in the terminal and runs/training.json: seconds of 24 runs (8 seeds of each of 3 ε) one after the other, by a program that was
+A table in the terminal and runs/training.json: seconds of 24 runs (8 seeds of each of 3 ε) one after the other, by a program
 compiled for one run, over those of the program for all; medians of repeats, compile time apart.
 """
 
@@ -47,7 +47,8 @@ def measure(architecture: Architecture, task: str, batch: int, steps: int, repea
     def looped():
         return [jax.block_until_ready(one(run)) for run in apart]
 
-    off = float(abs(np.stack(looped())[:, 0] - np.asarray(everything(together))[:, 0]).max())  # of the first step: later ones part
+    losses = np.stack(looped()), np.asarray(everything(together))
+    off = float(abs(losses[0] - losses[1])[:, 0].max())  # of the first step: rounding makes later ones part
     seconds = {}
     for name, call in (("loop", looped), ("together", lambda: jax.block_until_ready(everything(together)))):
         times = []

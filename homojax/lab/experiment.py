@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import inspect
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -56,7 +56,7 @@ def run_experiment(study: Callable[[Size, Bench], Study], size: Size, out: Path,
     """The study in that size, with ``figure.png`` and ``report.html`` in ``out``, beside its trainings."""
     matplotlib.use("agg")
     jax.config.update("jax_enable_x64", True)  # for the laws: networks are float32 all the same
-    title = inspect.getdoc(inspect.getmodule(study)).splitlines()[0]
+    title = _document(study).splitlines()[0]
     out.mkdir(parents=True, exist_ok=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("[dim]{task.description}"))
     with Progress(*columns, console=console) as bar, plt.rc_context(plots.STYLE), plt.ioff():
@@ -71,9 +71,8 @@ def run_experiment(study: Callable[[Size, Bench], Study], size: Size, out: Path,
 
 def command(study: Callable[[Size, Bench], Study], args: Sequence[str] | None = None) -> None:
     """The command line of an experiment: ``--quick`` and ``--out``."""
-    module = inspect.getmodule(study)
-    name = Path(module.__file__).stem
-    parser = argparse.ArgumentParser(description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    name = Path(sys.modules[study.__module__].__file__ or study.__module__).stem
+    parser = argparse.ArgumentParser(description=_document(study), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--quick", action="store_true", help="fewer and shorter trainings: minutes, not the better part of an hour"
     )
@@ -81,3 +80,8 @@ def command(study: Callable[[Size, Bench], Study], args: Sequence[str] | None = 
     asked = parser.parse_args(args)
     size: Size = "quick" if asked.quick else "full"
     run_experiment(study, size, asked.out or Path("runs") / (f"{name}-quick" if asked.quick else name), Console())
+
+
+def _document(study: Callable) -> str:
+    """Of the script that the study is in."""
+    return sys.modules[study.__module__].__doc__ or study.__module__
