@@ -7,7 +7,6 @@ says; where training does no more than that, measured and predicted σ₂ agree.
 """
 
 import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -15,7 +14,7 @@ from homojax import Architecture, Train, Training, sinkhorn
 from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.plots import WARNING
 from homojax.lab.train import REPORTS, trainer_of
-from homojax.networks.training import decayed
+from homojax.networks.training import decayed, mixing_parameters
 from homojax.spectrum import subdominant_singular_value
 
 ARMS = {  # (decay of the mixing logits, decay of all others)
@@ -51,9 +50,9 @@ def study(size: Size, bench: Bench) -> Study:
         of = trainer_of(what, DEPTH[size])
         runs = jax.jit(jax.vmap(lambda key, of=of: of.begin(key, epsilon, 0.5)))(jax.random.split(jax.random.key(0), SEEDS[size]))
         advance = jax.jit(jax.vmap(lambda run, of=of: of.advance(run, STEPS[size] // REPORTS)))
-        start, measured = mixing_logits(runs), []
+        start, measured = mixing_parameters(runs).astype(float), []
         for report in range(REPORTS + 1):
-            measured.append(np.asarray(sigma2_of(mixing_logits(runs), epsilon)))
+            measured.append(np.asarray(sigma2_of(mixing_parameters(runs).astype(float), epsilon)))
             if report < REPORTS:
                 bench.tell(report, REPORTS, f"decay: {name}")
                 runs, _ = advance(runs)
@@ -80,11 +79,6 @@ def study(size: Size, bench: Bench) -> Study:
     )
     header = ["decay", "logits left", "σ₂ start", "predicted", "measured", "off", "accuracy", "±"]
     return Study(text, [(caption, (header, rows))], fig)
-
-
-def mixing_logits(runs):
-    """[runs, L, n, n]."""
-    return jnp.asarray(runs.parameters["layers"]["mixing"]["parameters"]["values"][...], jnp.float64)
 
 
 if __name__ == "__main__":

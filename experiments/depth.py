@@ -46,7 +46,7 @@ def study(size: Size, bench: Bench) -> Study:
         )
         ds = bench.train(task, what).isel(alpha=0, noise=0)
         accuracy = ds.accuracy.mean("seed")
-        mesh = ax.pcolormesh(ds.epsilon, ds.depth, accuracy, shading="nearest", cmap="viridis", vmin=0, vmax=1)
+        ax.pcolormesh(ds.epsilon, ds.depth, accuracy, shading="nearest", cmap="viridis", vmin=0, vmax=1)
         half = (1 + COLLAPSED[task]) / 2
         measured = [failing_depth(accuracy.sel(epsilon=e), half) for e in ds.epsilon.values]
         predicted = {
@@ -85,7 +85,7 @@ def study(size: Size, bench: Bench) -> Study:
             verdicts += [
                 int(ds[name].where(theorems, 0).sum()) for name in ("holds", "violated", "undecidable", "not_applicable")
             ]
-    fig.colorbar(mesh, ax=axes, label="held-out accuracy, mean of seeds")
+    fig.colorbar(axes[0].collections[0], ax=axes, label="held-out accuracy, mean of seeds")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, facecolor="#9a9a9a", frameon=True)
     if verdicts.sum():
         holds, violated, undecidable, _ = verdicts
@@ -100,14 +100,14 @@ def study(size: Size, bench: Bench) -> Study:
 
 def failing_depth(values: xr.DataArray, level: float) -> float:
     """The depth at which ``values`` [depth] first fall below the level, between two by their logarithms; ∞: never, 0: at once."""
-    depth, values = np.log(values.depth.values), values.values
-    below = np.flatnonzero(values < level)
+    depth, left = np.log(values.depth.values), values.values
+    below = np.flatnonzero(left < level)
     if not len(below):
         return np.inf
     i = below[0]
     if i == 0:
         return 0.0
-    share = (values[i - 1] - level) / (values[i - 1] - values[i])
+    share = (left[i - 1] - level) / (left[i - 1] - left[i])
     return float(np.exp(depth[i - 1] + share * (depth[i] - depth[i - 1])))
 
 

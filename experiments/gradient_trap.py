@@ -3,7 +3,8 @@
     python experiments/gradient_trap.py [--quick]
 
 Associative recall by hyper-connections of four streams, each preset as its code starts and runs it, in float32, beside a
-converged projection that starts from normal logits at ε = 1.
+converged projection that starts from normal logits at ε = 1. The first layer's matrix mixes equal streams and the last one's is
+averaged away: what is told is of those between.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.plots import WARNING
 from homojax.lab.train import stacks_of
 from homojax.networks.mixing import mixer
+from homojax.networks.training import mixing_parameters
 
 MIXERS = {
     "smoke": ("mhc-paper", "tokenbender"),
@@ -26,7 +28,7 @@ MIXERS = {
 }
 STEPS = {"smoke": 4, "quick": 100, "full": 1500}
 SEEDS = {"smoke": 1, "quick": 2, "full": 5}
-DEPTH = {"smoke": 1, "quick": 4, "full": 8}
+DEPTH = {"smoke": 3, "quick": 4, "full": 8}
 STREAMS = 4
 UNMOVED = 1e-3  # ‖M_end − M_start‖_F of a matrix that stayed where it was
 
@@ -47,8 +49,8 @@ def study(size: Size, bench: Bench) -> Study:
         asked = dataclasses.replace(what, architecture=dataclasses.replace(architecture, mixer=name))
         ds, trained = bench.train(name, asked), bench.networks(name, asked)
         before, after = (stacks_of(trained.trainer, runs).matrices[:, 0] for runs in (trained.start, trained.end))
-        logits = [x.parameters["layers"]["mixing"]["parameters"]["values"][...] for x in (trained.start, trained.end)]
-        moved = np.linalg.norm(after - before, axis=(-2, -1))  # [runs, L]
+        logits = [mixing_parameters(x)[:, 1:-1] for x in (trained.start, trained.end)]
+        moved = np.linalg.norm(after - before, axis=(-2, -1))[:, 1:-1]  # [runs, L − 2]
         walked = np.asarray(jnp.linalg.norm((logits[1] - logits[0]).reshape(*moved.shape, -1), axis=-1))
         matrix = mixer(name, STREAMS).matrix
         jacobians = jax.jit(jax.vmap(jax.jacrev(lambda s, matrix=matrix: matrix(s, 1.0))))

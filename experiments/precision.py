@@ -7,6 +7,7 @@ come from the same trained logits projected in float64.
 """
 
 import dataclasses
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ import numpy as np
 from homojax import Architecture, Train, Training, contraction_gap, sinkhorn
 from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.train import stacks_of
+from homojax.networks.training import mixing_parameters
 from homojax.spectrum import subdominant_singular_value
 
 DTYPES = {"smoke": ("float32", "bfloat16"), "quick": ("float32", "bfloat16"), "full": ("float32", "bfloat16", "float16")}
@@ -31,7 +33,7 @@ def exact(logits, epsilon):
 
     def one(logits, epsilon):
         result = sinkhorn(logits, epsilon)
-        return subdominant_singular_value(result.matrix), contraction_gap(result.log_matrix)
+        return subdominant_singular_value(result.matrix), contraction_gap(cast(jax.Array, result.log_matrix))
 
     return jax.vmap(jax.vmap(one))(logits, epsilon)
 
@@ -53,10 +55,9 @@ def study(size: Size, bench: Bench) -> Study:
         asked = dataclasses.replace(what, architecture=dataclasses.replace(what.architecture, mixing_dtype=dtype))
         ds = bench.train(dtype, asked).isel(depth=0, alpha=0, noise=0)
         trained = bench.networks(dtype, asked)
-        mixing = trained.end.parameters["layers"]["mixing"]["parameters"]["values"][...]
-        settings = trained.end.settings["layers"]["epsilon"][...]
+        epsilons = np.repeat(EPSILON[size], SEEDS[size])[:, None] * np.ones(DEPTH[size])
         matrices = stacks_of(trained.trainer, trained.end).matrices[:, 0]
-        true_sigma2, true_gap = (np.asarray(x) for x in exact(mixing.astype(jnp.float64), settings.astype(jnp.float64)))
+        true_sigma2, true_gap = (np.asarray(x) for x in exact(mixing_parameters(trained.end).astype(float), epsilons))
         sigma2 = np.asarray(jax.vmap(jax.vmap(subdominant_singular_value))(jnp.asarray(matrices)))
         off = np.maximum(abs(matrices.sum(-1) - 1).max((1, 2)), abs(matrices.sum(-2) - 1).max((1, 2)))
         shape = (len(EPSILON[size]), SEEDS[size], -1)

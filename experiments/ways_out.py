@@ -19,6 +19,7 @@ from homojax import Architecture, Train, Training, calibrate_depth, epsilon_sche
 from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.plots import WARNING
 from homojax.lab.train import measures_of, stacks_of, trainer_of
+from homojax.networks.training import mixing_parameters
 
 HOT, NOISE, RETENTION, REPORTS = 5.0, 0.1, 0.5, 10
 
@@ -45,7 +46,12 @@ WAYS = {
     "unconstrained": Way("unconstrained"),
     "identity": Way("identity"),
 }
-CHOSEN = {"smoke": ("calibrated ε", "identity"), "quick": tuple(WAYS), "full": tuple(WAYS)}
+QUICK = ("sinkhorn", "low-rank", "orthogonal", "identity")  # each mixer is half a minute of compiling
+CHOSEN = {
+    "smoke": ("calibrated ε", "identity"),
+    "quick": tuple(name for name in WAYS if WAYS[name].mixer in QUICK),
+    "full": tuple(WAYS),
+}
 STEPS = {"smoke": REPORTS, "quick": 100, "full": 2000}
 SEEDS = {"smoke": 1, "quick": 2, "full": 8}
 DEPTH = {"smoke": 2, "quick": 6, "full": 16}
@@ -70,7 +76,7 @@ def schedules(logits):
 
 def study(size: Size, bench: Bench) -> Study:
     """Every way trained from the same seeds, and measured."""
-    keys, logits, compiled, found = jax.random.split(jax.random.key(0), SEEDS[size]), None, {}, {}
+    keys, epsilons, compiled, found = jax.random.split(jax.random.key(0), SEEDS[size]), {}, {}, {}
     for done, name in enumerate(sorted(CHOSEN[size], key=lambda name: WAYS[name].mixer != "sinkhorn")):
         bench.tell(done, len(CHOSEN[size]), name)
         way = WAYS[name]
@@ -82,10 +88,9 @@ def study(size: Size, bench: Bench) -> Study:
             advance = jax.jit(jax.vmap(lambda run, of=of: of.advance(run, STEPS[size] // REPORTS)))
             compiled[way.mixer] = of, jax.jit(jax.vmap(of.begin, (0, 0, None, None))), advance
         of, begin, advance = compiled[way.mixer]
-        if logits is None:  # the first way mixes by sinkhorn: all others calibrate on its logits
+        if not epsilons:  # the first way mixes by sinkhorn: all others calibrate on its logits
             start = begin(keys, jnp.ones((len(keys), DEPTH[size])), 1.0, NOISE)
-            logits = jnp.asarray(start.parameters["layers"]["mixing"]["parameters"]["values"][...], jnp.float64)
-            epsilons = schedules(logits)
+            epsilons = schedules(mixing_parameters(start).astype(float))
         run = begin(keys, epsilons[way.epsilon].astype(jnp.float32), way.alpha, NOISE)
         seconds = []
         for _ in range(REPORTS):

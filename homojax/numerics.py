@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -122,10 +123,10 @@ def sqrt(x: ArrayLike) -> jax.Array:
 _COLUMNS_TOGETHER = 8  # of a matrix, in one pass over all pairs of its rows: what compilers keep in registers
 
 
-def max_over_row_pairs(merge: jnp.ufunc, term: Callable[[jax.Array], jax.Array], matrix: jax.Array) -> jax.Array:
-    """max over rows i, j of s(i, j) + s(j, i), where s(i, j) merges ``term(matrix[i, k] − matrix[j, k])`` over all columns k.
+def max_over_row_pairs(merge: Any, term: Callable[[jax.Array], jax.Array], matrix: jax.Array) -> jax.Array:
+    """max over rows i, j of s(i, j) + s(j, i), where s(i, j) merges all ``term(matrix[i, k] − matrix[j, k])``.
 
-    Memory O(n²). The derivative is that of one pair that attains it.
+    ``merge`` is jnp.add or jnp.maximum. Memory O(n²). The derivative is that of one pair that attains it.
 
     >>> float(max_over_row_pairs(jnp.maximum, lambda x: x, as_float([[0, 3], [1, 1]])))
     3.0

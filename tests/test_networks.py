@@ -245,6 +245,23 @@ def test_copying_is_learned_where_detail_survives_and_where_it_does_not_only_the
     assert (np.asarray(mixed.step) == 60).all() and (np.asarray(mixed.failed) == -1).all()
 
 
+@pytest.mark.parametrize(("alike", "least", "most"), [(False, 1e-4, np.inf), (True, 0, 1e-5)])
+def test_streams_part_in_training_and_their_mixing_has_a_gradient_unless_all_are_read_alike(alike, least, most):
+    of = trainer(Architecture(over="streams", depth=3, width=6), TASK, Training(steps=20, batch=8, warmup=0))
+    run = of.begin(jax.random.key(1), 1.0, 1.0)
+    if alike:
+        for name in ("read", "write"):
+            run.parameters["layers"]["mixing"][name][...] = jnp.zeros((3, 4), jnp.float32)
+    run = jax.jit(of.advance, static_argnums=1)(run, 3)[0]
+
+    def energy(parameters):
+        return (of.trace(run._replace(parameters=parameters), TASK.test[0][:4])[0] ** 2).mean()
+
+    slope = jax.jit(jax.grad(energy))(run.parameters)["layers"]["mixing"]["parameters"]["values"][...]
+    assert least <= jnp.linalg.norm(slope[1]) <= most
+    assert max(jnp.linalg.norm(slope[i]) for i in (0, 2)) < 1e-5  # streams all equal before, and averaged after
+
+
 def test_a_run_that_goes_on_is_bit_for_bit_the_run_that_never_stopped():
     _, _, advance, _ = compiled()
     whole, losses = advance(runs_of(), 60)

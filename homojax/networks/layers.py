@@ -120,6 +120,9 @@ class Attention(nnx.Module):
 class HyperConnection(nnx.Module):
     """n residual streams mixed by a matrix, around a layer F (attention by softmax, feed-forward) that reads and writes them all.
 
+    Streams start as copies of the embedding and end in their mean, so the first layer's matrix, and where columns sum to 1 the
+    last one's have nothing to do: it takes three layers for a matrix to matter.
+
     With ``dynamic`` every token adds its own part to the logits, the read and the write map, through a gate.
 
     Source: Hyper-connections, arXiv 2409.19606; mHC, arXiv 2512.24880 (read map σ, write map 2σ).
@@ -128,8 +131,10 @@ class HyperConnection(nnx.Module):
     def __init__(self, architecture: Architecture, units: int, causal: bool, *, rngs: nnx.Rngs):
         streams, width = architecture.streams, architecture.width
         self.parameters = Parameters(architecture, streams, rngs=rngs)
-        self.read = nnx.Param(jnp.full(streams, -math.log(streams - 1)))  # 1/n each
-        self.write = nnx.Param(jnp.zeros(streams))  # 1 each
+        # About 1/n and 1 each. Were they equal, so would the streams be for ever, and the matrix would have nothing to mix.
+        self.read, self.write = (
+            nnx.Param(mean + jax.random.normal(rngs.params(), (streams,), jnp.float32)) for mean in (-math.log(streams - 1), 0)
+        )
         inner = dataclasses.replace(architecture, mixer="softmax", over="attention", mixing_dtype="float32")
         self.inner = Attention(inner, units, causal, rngs=rngs)
         self.branch = Branch(architecture, rngs=rngs) if architecture.hidden else None

@@ -113,6 +113,12 @@ def optimiser(training: Training) -> optax.GradientTransformation:
     )
 
 
+def mixing_parameters(run: Run) -> jax.Array:
+    """Of every layer's matrix, [L, …]; of runs side by side, [runs, L, …]. Attention has none: KeyError."""
+    layers: Any = run.parameters["layers"]
+    return layers["mixing"]["parameters"]["values"][...]
+
+
 def _names(path: tuple) -> list[str]:
     return [str(getattr(entry, "key", getattr(entry, "name", entry))) for entry in path]
 
