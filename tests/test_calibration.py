@@ -153,6 +153,7 @@ def test_first_and_last_root_where_sigma2_rises_are_those_of_a_dense_grid(name):
     assert several == (3 if name.endswith("4") else several)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(oracles.squares(3, bound=4.0), st.sampled_from([0.2, 0.6, 0.95]), st.sampled_from(["first", "last"]))
 def test_nothing_on_the_promised_side_is_worse_than_the_shortfall(logits, target, root):
@@ -224,6 +225,7 @@ def test_calibration_refuses_what_is_no_question():
             wrong()
 
 
+@pytest.mark.slow
 def test_gradient_of_epsilon_is_that_of_differences_in_both_modes(rng):
     logits, direction = rng.normal(size=(2, 4, 4))
     for target in (0.2, 0.7, 0.95):

@@ -63,6 +63,7 @@ def test_the_way_up_never_falls(found):
     assert found.sizes["chunk"] == 3 and (steps >= -1e-6).all()
 
 
+@pytest.mark.slow
 def test_deficits_that_no_start_meets_are_nan_and_are_told(monkeypatch):
     monkeypatch.setattr(lab, "MISSED_DEFICIT", -1.0)
     short = frontier(FrontierSearch(n=(3,), deficits=2, starts=2, steps=1))

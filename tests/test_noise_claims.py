@@ -127,6 +127,7 @@ def null(samples=256, count=3000, n=3):
     return jax.device_get(judge(jax.random.split(jax.random.key(1), len(snrs)), snrs))
 
 
+@pytest.mark.slow
 def test_a_true_law_is_never_violated_by_chance_and_undecided_with_too_few_samples():
     for _, verdicts in null()[1].values():
         assert (verdicts[:-3] == UNDECIDABLE).all()

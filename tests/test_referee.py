@@ -51,7 +51,7 @@ def cells_of_size(n):
             yield from zip(logits, epsilon, found, [matrix is not None], strict=True)
 
 
-@pytest.mark.parametrize("n", [2, 4, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 6))])
 def test_it_agrees_with_every_verdict_of_float64_and_with_its_slack_within_the_errors(n):
     logits, epsilon, matrix, seen = map(np.array, zip(*cells_of_size(n), strict=True))
     cases, verdicts = judged(logits, epsilon, matrix)
