@@ -9,16 +9,14 @@ trained network does is truncation?
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from homojax import Architecture, Train, Training, marginal_errors
+from homojax import Architecture, Train, Training
 from homojax.depth import composite
 from homojax.lab.experiment import Bench, Size, Study, command
-from homojax.lab.train import stacks_of, trainer_of
-from homojax.residual import residual_matrix
-from homojax.spectrum import distance_to_uniform, subdominant_singular_value
+from homojax.lab.train import measures_of, stacks_of, trainer_of
+from homojax.spectrum import distance_to_uniform
 
 EPSILON = {"smoke": (0.1,), "quick": (0.05, 1.0), "full": (0.02, 0.05, 0.1, 0.3, 1.0, 5.0)}
 STEPS = {"smoke": 10, "quick": 200, "full": 1500}
@@ -29,11 +27,9 @@ ALTERNATIONS = (10, 20, 100, None)  # None: converged
 
 @jax.jit
 @jax.vmap
-def measured(matrices, alpha):
-    """[L, n, n] -> largest |sum − 1| of a layer, and of the composite ‖C − J‖₂, which sees lost sums too, and σ₂."""
-    last = composite(jax.vmap(residual_matrix, (0, None))(matrices, alpha))[-1]
-    errors = jnp.maximum(*jax.vmap(marginal_errors)(matrices))
-    return errors.max(), distance_to_uniform(last), subdominant_singular_value(last)
+def distance(matrices):
+    """[L, n, n] -> ‖C − J‖₂ of the composite, which sees lost sums, too."""
+    return distance_to_uniform(composite(matrices)[-1])
 
 
 def study(size: Size, bench: Bench) -> Study:
@@ -53,19 +49,21 @@ def study(size: Size, bench: Bench) -> Study:
         of = trainer_of(dataclasses.replace(what, architecture=dataclasses.replace(what.architecture, **mixing)), DEPTH[size])
         _, accuracy = jax.jit(jax.vmap(of.evaluate))(trained.end)
         stacks = stacks_of(of, trained.end)
-        numbers = (accuracy, *measured(stacks.matrices[:, 0], stacks.alpha))
+        measures = measures_of(stacks)
+        off = np.maximum(measures["row_error"], measures["col_error"])
+        numbers = (accuracy, off, distance(stacks.matrices[:, 0]), measures["kept"])
         found[name] = np.stack([np.asarray(x, float) for x in numbers]).reshape(4, len(EPSILON[size]), SEEDS[size])
     fig, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
     rows = []
     for k, epsilon in enumerate(EPSILON[size]):
         colour = plt.get_cmap("viridis")(0.85 * k / max(1, len(EPSILON[size]) - 1))
-        accuracy, error, distance, kept = (np.array([found[name][i, k] for name in names]) for i in range(4))
+        accuracy, error, apart, kept = (np.array([found[name][i, k] for name in names]) for i in range(4))
         axes[0].plot(names, accuracy.mean(1), "o-", color=colour, label=f"{epsilon:g}")
         axes[1].plot(names, np.median(error, 1), "o-", color=colour)
         axes[2].plot(names, np.median(kept, 1), "o-", color=colour)
-        axes[2].plot(names, np.median(distance, 1), "x:", color=colour)
+        axes[2].plot(names, np.median(apart, 1), "x:", color=colour)
         for i, name in enumerate(names):
-            numbers = [f"{np.median(x[i]):.4g}" for x in (error, distance, kept)]
+            numbers = [f"{np.median(x[i]):.4g}" for x in (error, apart, kept)]
             rows.append([f"{epsilon:g}", name, f"{accuracy[i].mean():.3f}", f"{accuracy[i].std():.3f}", *numbers])
     axes[0].set(ylabel="held-out accuracy", ylim=(0, 1.03))
     axes[1].set(ylabel="largest |sum − 1| of a layer", yscale="log")

@@ -12,7 +12,7 @@ import numpy as np
 
 from homojax import Architecture, Train, Training, sinkhorn
 from homojax.lab.experiment import Bench, Size, Study, command
-from homojax.lab.plots import WARNING
+from homojax.lab.plots import MEASURED, WARNING
 from homojax.lab.train import REPORTS, trainer_of
 from homojax.networks.training import decayed, mixing_parameters
 from homojax.spectrum import subdominant_singular_value
@@ -61,7 +61,7 @@ def study(size: Size, bench: Bench) -> Study:
         predicted = np.stack([np.asarray(sigma2_of(factor * start, epsilon)) for factor in left])
         steps = np.arange(REPORTS + 1) * (STEPS[size] // REPORTS)
         measured = np.stack(measured)  # [reports + 1, runs, L]
-        for values, style in ((measured, {"color": "#1b1b1b"}), (predicted, {"color": WARNING, "ls": "--"})):
+        for values, style in ((measured, {"color": MEASURED}), (predicted, {"color": WARNING, "ls": "--"})):
             ax.plot(steps, np.median(values, (1, 2)), lw=2, **style)
             ax.fill_between(steps, *np.quantile(values, [0.1, 0.9], (1, 2)), color=style["color"], alpha=0.12, lw=0)
         ax.set(xlabel="steps", title=f"decay of {name}" if mixing or others else "no decay", ylim=(0, 1.03))
@@ -69,7 +69,7 @@ def study(size: Size, bench: Bench) -> Study:
         rows.append([name, f"{left[-1]:.3g}", *(f"{x:.3f}" for x in numbers)])
         rows[-1] += [f"{float(accuracy.mean()):.3f}", f"{float(accuracy.std()):.3f}"]
     axes[0][0].set_ylabel("σ₂ of the mixing matrices")
-    axes[0][0].plot([], [], color="#1b1b1b", label="measured")
+    axes[0][0].plot([], [], color=MEASURED, label="measured")
     axes[0][0].plot([], [], color=WARNING, ls="--", label="by the schedule alone (6.1)")
     axes[0][0].legend(loc="lower left")
     fig.suptitle("σ₂ through training: median and 80 % of layers and seeds")

@@ -15,7 +15,7 @@ from homojax import Architecture, Train, Training, critical_snr, expected_cosine
 from homojax.birkhoff import center
 from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.plots import MEASURED, WARNING
-from homojax.networks.tasks import copying
+from homojax.lab.sources import load_task
 
 NETWORKS = {
     "no norm": {"norm": "none"},
@@ -29,12 +29,13 @@ EPSILON = {"smoke": (0.2,), "quick": (0.2, 2.0), "full": (0.1, 0.5, 2.0)}
 STEPS = {"smoke": 10, "quick": 200, "full": 1500}
 SEEDS = {"smoke": 1, "quick": 1, "full": 5}
 DEPTH = {"smoke": 2, "quick": 4, "full": 8}
-TOKENS, WIDTH = 8, 32
+WIDTH = 32
 
 
 def study(size: Size, bench: Bench) -> Study:
     """Each network run with its noise and, on the same examples, without."""
-    d = (TOKENS - 1) * WIDTH
+    task = load_task("copying")
+    d = (task.units - 1) * WIDTH
     critical = float(critical_snr(d))
     fig, (accuracies, cosines) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
     rows, off, lost = [], {}, {}
@@ -52,7 +53,7 @@ def study(size: Size, bench: Bench) -> Study:
         grid = (len(EPSILON[size]), len(NOISE[size]), SEEDS[size])
         quiet = np.broadcast_to(np.arange(np.prod(grid)).reshape(grid)[:, :1], grid).ravel()  # the run of noise 0 beside each
         silent = trained.end._replace(settings=jax.tree.map(lambda x, quiet=quiet: x[quiet], trained.end.settings))
-        inputs = copying(TOKENS).test[0][:128]
+        inputs = trained.trainer.test[0][:128]
         trace = jax.jit(jax.vmap(lambda run, of=trained.trainer, x=inputs: of.trace(run, x)[1].last))
         noisy, clean = (jax.vmap(jax.vmap(center))(trace(runs)) for runs in (trained.end, silent))  # [runs, examples, n, width]
         energy, added = (np.asarray((x**2).sum((2, 3)).mean(1)).reshape(grid) for x in (clean, noisy - clean))
@@ -79,7 +80,7 @@ def study(size: Size, bench: Bench) -> Study:
     for ax in (accuracies, cosines):
         ax.axvline(critical, color=WARNING, ls="--", lw=1.2, label=f"critical SNR {critical:.3g} (4.5)")
         ax.set(xscale="log", xlabel="SNR of the detail after the last layer", ylim=(0, 1.05))
-    accuracies.axhline(1 / 8, color="#777777", ls=":", lw=1)
+    accuracies.axhline(task.chance, color="#777777", ls=":", lw=1)
     accuracies.set_ylabel("held-out accuracy (dotted: blind)")
     cosines.set_ylabel("cosine of details with and without noise")
     cosines.legend()

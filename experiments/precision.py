@@ -10,13 +10,11 @@ import dataclasses
 from typing import cast
 
 import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
 from homojax import Architecture, Train, Training, contraction_gap, sinkhorn
 from homojax.lab.experiment import Bench, Size, Study, command
-from homojax.lab.train import stacks_of
 from homojax.networks.training import mixing_parameters
 from homojax.spectrum import subdominant_singular_value
 
@@ -54,15 +52,11 @@ def study(size: Size, bench: Bench) -> Study:
         label = {"label": dtype, "color": plt.get_cmap("viridis")(0.4 * k)}
         asked = dataclasses.replace(what, architecture=dataclasses.replace(what.architecture, mixing_dtype=dtype))
         ds = bench.train(dtype, asked).isel(depth=0, alpha=0, noise=0)
-        trained = bench.networks(dtype, asked)
         epsilons = np.repeat(EPSILON[size], SEEDS[size])[:, None] * np.ones(DEPTH[size])
-        matrices = stacks_of(trained.trainer, trained.end).matrices[:, 0]
-        true_sigma2, true_gap = (np.asarray(x) for x in exact(mixing_parameters(trained.end).astype(float), epsilons))
-        sigma2 = np.asarray(jax.vmap(jax.vmap(subdominant_singular_value))(jnp.asarray(matrices)))
-        off = np.maximum(abs(matrices.sum(-1) - 1).max((1, 2)), abs(matrices.sum(-2) - 1).max((1, 2)))
-        shape = (len(EPSILON[size]), SEEDS[size], -1)
-        error, gap_error = abs(sigma2 - true_sigma2).reshape(shape), (abs(1 - sigma2 - true_gap) / true_gap).reshape(shape)
-        off = off.reshape(shape)[..., 0]
+        logits = mixing_parameters(bench.networks(dtype, asked).end).astype(float)
+        sigma2, off = ds.sigma2_end.values, np.maximum(ds.row_error_end, ds.col_error_end).values  # [ε, seeds, L], [ε, seeds]
+        true_sigma2, true_gap = (np.asarray(x).reshape(sigma2.shape) for x in exact(logits, epsilons))
+        error, gap_error = abs(sigma2 - true_sigma2), abs(1 - sigma2 - true_gap) / true_gap
         for ax, values in zip(axes, (off.max(1), error.max((1, 2)), np.median(gap_error, (1, 2))), strict=True):
             ax.plot(EPSILON[size], np.maximum(values, 1e-12), "o-", **label)
         worst[dtype] = off.max(), error.max()
@@ -70,7 +64,7 @@ def study(size: Size, bench: Bench) -> Study:
             accuracy = ds.accuracy.sel(epsilon=epsilon)
             stopped = int((ds.failed_step.sel(epsilon=epsilon) >= 0).sum())
             numbers = [f"{x:.1e}" for x in (off[i].max(), error[i].max(), np.median(gap_error[i]))]
-            rows.append([dtype, f"{epsilon:g}", f"{np.median(true_sigma2.reshape(shape)[i]):.4f}", *numbers])
+            rows.append([dtype, f"{epsilon:g}", f"{np.median(true_sigma2[i]):.4f}", *numbers])
             rows[-1] += [f"{float(accuracy.mean()):.3f}", f"{float(accuracy.std()):.3f}", str(stopped)]
     for ax, name in zip(axes, ("largest |sum − 1|", "largest error of σ₂", "median relative error of 1 − σ₂"), strict=True):
         ax.set(xscale="log", yscale="log", xlabel="entropy weight ε (logit units)", ylabel=name)

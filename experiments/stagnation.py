@@ -64,9 +64,7 @@ def study(size: Size, bench: Bench) -> Study:
     fig.suptitle("Retention against transformation, one line an ε, from the smallest α (left) to the largest")
     text = "Networks that turn detail more than 5.2 allows: " + ", ".join(f"{k} {v}" for k, v in beyond.items()) + "."
     header = ["network", "ε", "α", "kept", "turn", "bound", "accuracy", "±", "beyond"]
-    caption = (
-        "medians over seeds, after training; turn and its bound by 5.2, summed over layers, in rad; beyond: networks over it"
-    )
+    caption = "medians over seeds, after training; turn and its bound by 5.2, in rad; beyond: networks over it by 1e-4 of it"
     return Study(text, [(caption, (header, rows))], fig)
 
 

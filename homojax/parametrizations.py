@@ -1,4 +1,4 @@
-"""Mixing matrices from parameters: the table of theory.md §6, and how public hyper-connection codes fill it in.
+"""Mixing matrices from parameters: the tables of theory.md §6 and §7, and how public hyper-connection codes fill it in.
 
 One array of parameters, whose shape alone tells n, gives one matrix [n, n] with ``y = M @ x``: rows are outputs. Code that mixes
 with the transpose (y_t = Σ_s H_st x_s) keeps its parameters as they are here, and its matrix is turned.

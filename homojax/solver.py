@@ -20,9 +20,8 @@ from homojax.birkhoff import center
 from homojax.numerics import matmul
 
 STEPS_WORTH_TAKING = 64  # alternations that cost about as much as a whole projection by Newton's method, at any n
-FACTORISED_FROM = (
-    128  # the n from which lanes are solved one at a time, and n/4 products by M and Mᵀ take as long as to factorise
-)
+# The n from which lanes are solved one at a time, and n/4 products by M and Mᵀ take as long as to factorise.
+FACTORISED_FROM = 128
 STEPS_IN_VAIN = 32  # without a smaller error, before Newton's method is taken to have stalled
 
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 import oracles
-from homojax.lab import cli, findings
+from homojax.lab import findings
 from homojax.lab import train as trainings
 from homojax.lab.config import InputError
 from homojax.lab.store import read_dataset
 from homojax.lab.train import REPORTS, Train, stacks_of, train, train_depth
 from homojax.networks.model import Architecture
 from homojax.networks.training import Training
+from test_cli import said
 
 SMALL = Train(
     architecture=Architecture(depth=2, width=8),
@@ -115,23 +116,6 @@ FLAGS = [
 ]
 
 
-def said(capsys, *args):
-    try:
-        cli.main(list(args))
-        code = 0
-    except SystemExit as stop:
-        code = stop.code
-    return code, *capsys.readouterr()
-
-
-@pytest.fixture
-def in_single_precision_after():
-    before = jax.config.read("jax_enable_x64")
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
-@pytest.mark.usefixtures("in_single_precision_after")
 def test_the_command_leaves_data_checkpoints_and_a_page_and_says_what_came_out(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = said(capsys, *FLAGS, "--out", "runs/a")
@@ -146,7 +130,6 @@ def test_the_command_leaves_data_checkpoints_and_a_page_and_says_what_came_out(c
     assert code == 2 and "runs/a exists already" in err
 
 
-@pytest.mark.usefixtures("in_single_precision_after")
 def test_the_command_refuses_a_folder_where_another_training_is_under_way(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
@@ -169,7 +152,6 @@ def test_the_command_refuses_a_folder_where_another_training_is_under_way(capsys
         (["--over", "attention", "--width", "5"], "heads"),
     ],
 )
-@pytest.mark.usefixtures("in_single_precision_after")
 def test_the_command_says_in_one_sentence_what_cannot_be(capsys, tmp_path, monkeypatch, flags, text):
     monkeypatch.chdir(tmp_path)
     code, _, err = said(capsys, "train", *flags)

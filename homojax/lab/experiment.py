@@ -1,4 +1,4 @@
-"""The frame of ``experiments/``: a study in one of three sizes, shown as it goes, kept as data, a figure, a table and a page."""
+"""The frame of ``experiments/``: a study in one of three sizes, shown as it goes, with a figure, a table and a page."""
 
 from __future__ import annotations
 

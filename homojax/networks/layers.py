@@ -120,7 +120,7 @@ class Attention(nnx.Module):
 class HyperConnection(nnx.Module):
     """n residual streams mixed by a matrix, around a layer F (attention by softmax, feed-forward) that reads and writes them all.
 
-    Streams start as copies of the embedding and end in their mean, so the first layer's matrix, and where columns sum to 1 the
+    Streams start as copies of the embedding and end in their mean, so the first layer's matrix and, where columns sum to 1, the
     last one's have nothing to do: it takes three layers for a matrix to matter.
 
     With ``dynamic`` every token adds its own part to the logits, the read and the write map, through a gate.
