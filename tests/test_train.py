@@ -72,6 +72,15 @@ def test_an_interrupted_training_goes_on_bit_for_bit(kept, tmp_path):
     np.testing.assert_array_equal(resumed.losses, whole.losses)
 
 
+@pytest.mark.parametrize(
+    ("steps", "reports"), [(3, [1, 2, 3]), (50, [3, 5, 8, 10, 13, 15, 18, 20, 23, 25, 28, 30, 33, 35, 38, 40, 43, 45, 48, 50])]
+)
+def test_reports_stand_at_the_steps_that_they_are_of(steps, reports):
+    short = dataclasses.replace(SMALL, training=Training(steps=steps, batch=2), epsilon=(1.0,), seeds=1, claims=False)
+    loss = train(short).loss
+    assert loss.report.values.tolist() == reports and np.isfinite(loss).all()
+
+
 def test_a_folder_of_another_training_is_refused_with_the_difference(kept):
     folder, ds = kept
     other = dataclasses.replace(SMALL, training=dataclasses.replace(SMALL.training, learning_rate=0.5))
@@ -119,7 +128,7 @@ FLAGS = [
 def test_the_command_leaves_data_checkpoints_and_a_page_and_says_what_came_out(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = said(capsys, *FLAGS, "--out", "runs/a")
-    assert code == 0 and "4 networks were trained to tell each of 8 tokens" in out and "runs/a/report.html" in out
+    assert code == 0 and "4 networks were trained: tell each of 8 tokens" in out and "runs/a/report.html" in out
     kept = {path.name for path in (tmp_path / "runs" / "a").iterdir()}
     assert kept == {"checkpoints", "figure.png", "report.html", "run.json", "train.json", "train.zarr"}
     ds = read_dataset("runs/a/train.zarr")

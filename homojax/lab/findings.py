@@ -188,7 +188,7 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
     """How well the networks do, what their mixing kept before and after, and how the laws fared on it."""
     failed = int((ds.failed_step >= 0).sum())
     best = ds.accuracy.max()
-    text = f"{ds.accuracy.size} networks were trained to {ds.attrs['statement']}; the best is right in {float(best):.1%}"
+    text = f"{ds.accuracy.size} networks were trained: {ds.attrs['statement']}. The best is right in {float(best):.1%}"
     text += f" (blind: {ds.attrs['chance']:.1%})."
     for index in np.argwhere(ds.failed_step.values >= 0)[:3]:
         run = ds.isel(dict(zip(ds.failed_step.dims, index, strict=True)))
@@ -205,12 +205,11 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
                 *(f"{runs[name].item():g}" for name in ("depth", "epsilon", "alpha", "noise")),
                 f"{float(runs.accuracy.mean()):.3f}",
                 f"{float(runs.accuracy.std()):.3f}",
-                f"{float(runs.test_loss.mean()):.3f}",
                 *(f"{float(runs[f'{name}_{when}'].median()):.3g}" for name in _MEASURES for when in ("start", "end")),
                 f"{float(np.maximum(runs.row_error_end, runs.col_error_end).max()):.0e}",
             ]
         )
-    header = ["depth", "ε", "α", "noise", "accuracy", "±", "loss"]
+    header = ["depth", "ε", "α", "noise", "accuracy", "±"]
     header += [f"{name} {when}" for name in _MEASURES.values() for when in ("start", "end")] + ["sums off"]
     caption = "±: standard deviation over seeds; σ₂: median of layers; kept: σ₂ of the composite; depth: at which ½ is left (3.3)"
     caption += "" if len(rows) <= 40 else f"; 40 of {len(rows)} rows, all are in the data"

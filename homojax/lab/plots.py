@@ -359,8 +359,9 @@ def training(ds: xr.Dataset) -> Figure:
         colour = plt.get_cmap("viridis")(0.85 * k / max(1, len(values) - 1))
         runs = ds.sel({apart: value})
         rest = [name for name in runs.loss.dims if name != "report"]
-        losses.plot(ds.report, runs.loss.median(rest), color=colour)
-        losses.fill_between(ds.report, *runs.loss.quantile([0.1, 0.9], rest), color=colour, alpha=0.12, lw=0)
+        seen = runs.loss.dropna("report", how="all")  # runs may all have stopped
+        losses.plot(seen.report, seen.median(rest), color=colour)
+        losses.fill_between(seen.report, *seen.quantile([0.1, 0.9], rest), color=colour, alpha=0.12, lw=0)
         rest = [name for name in runs.accuracy.dims if name != across]
         low, middle, high = runs.accuracy.min(rest), runs.accuracy.mean(rest), runs.accuracy.max(rest)
         x = ds[across].values
@@ -378,7 +379,7 @@ def training(ds: xr.Dataset) -> Figure:
     fig.legend(
         *layers.get_legend_handles_labels(), loc="outside lower center", ncols=min(10, len(values)), title=_GRID_LABELS[apart]
     )
-    fig.suptitle(f"{ds.accuracy.size} networks trained to {ds.attrs['statement']}", fontsize=10)
+    fig.suptitle(f"{ds.accuracy.size} trained networks: {ds.attrs['statement']}", fontsize=10)
     return fig
 
 

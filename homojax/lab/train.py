@@ -171,8 +171,7 @@ def train_depth(what: Train, depth: int, folder: Path | None = None, *, progress
     start = jax.jit(jax.vmap(of.begin))(jnp.stack([keys[cell[3]] for cell in cells]), *values)
     advance = jax.jit(jax.vmap(of.advance, (0, None)), static_argnums=1)
 
-    steps = what.training.steps
-    ends = sorted({-(-steps * i // REPORTS) for i in range(1, REPORTS + 1)})
+    steps, ends = what.training.steps, _report_steps(what.training)
     run, losses, best, waited = start, np.zeros((len(cells), 0)), np.full(len(cells), np.inf), np.zeros(len(cells), int)
     with _Checkpoints(folder, depth) as checkpoints:
         kept = checkpoints.latest({"run": run, "losses": np.zeros((len(cells), len(ends))), "done": 0})
@@ -198,8 +197,13 @@ def train_depth(what: Train, depth: int, folder: Path | None = None, *, progress
                 break
     if progress:
         progress(steps, steps, f"{len(cells)} networks of {depth} layers")
-    padded = np.pad(losses, ((0, 0), (0, REPORTS - losses.shape[1])), constant_values=np.nan)
+    padded = np.pad(losses, ((0, 0), (0, len(ends) - losses.shape[1])), constant_values=np.nan)
     return Trained(of, start, run, padded)
+
+
+def _report_steps(training: Training) -> list[int]:
+    """The steps after which there is a report: every twentieth of the training, or every step of a shorter one."""
+    return sorted({-(-training.steps * i // REPORTS) for i in range(1, REPORTS + 1)})
 
 
 class _Checkpoints:
@@ -376,7 +380,7 @@ def _dataset(what: Train, parts: list[dict[str, np.ndarray]]) -> xr.Dataset:
             dims, values = ("depth", "claim"), np.stack([part[name] for part in parts])
         else:
             extra = ("report",) if name == "loss" else (_PER_LAYER[base],) if base in _PER_LAYER else ()
-            size = {"layer": most, "after": most + 1, "report": REPORTS}.get(*extra, 0) if extra else 0
+            size = {"layer": most, "after": most + 1, "report": len(_report_steps(what.training))}.get(*extra, 0) if extra else 0
             padded = [
                 np.pad(x, ((0, 0), (0, size - x.shape[1])), constant_values=np.nan) if extra else x
                 for x in (part[name] for part in parts)
@@ -391,7 +395,7 @@ def _dataset(what: Train, parts: list[dict[str, np.ndarray]]) -> xr.Dataset:
         "alpha": ("alpha", list(what.alpha), {"long_name": "residual weight α", "units": "1"}),
         "noise": ("noise", list(what.noise), {"long_name": "standard deviation of the noise", "units": "1"}),
         "seed": ("seed", np.arange(what.seeds), {"long_name": "seed"}),
-        "report": ("report", what.training.steps * np.arange(1, REPORTS + 1) / REPORTS, {"long_name": "steps", "units": "1"}),
+        "report": ("report", _report_steps(what.training), {"long_name": "steps", "units": "1"}),
         "layer": ("layer", np.arange(1, most + 1), {"long_name": "layer"}),
         "after": ("after", np.arange(most + 1), {"long_name": "layers passed"}),
         "claim": ("claim", np.array([claim.name for claim in claims], object), {"long_name": "claim of theory.md"}),
