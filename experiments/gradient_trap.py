@@ -26,8 +26,8 @@ MIXERS = {
     "quick": ("sinkhorn", "mhc-paper", "tokenbender"),
     "full": ("sinkhorn", *PRESETS),
 }
-STEPS = {"smoke": 4, "quick": 100, "full": 1500}
-SEEDS = {"smoke": 1, "quick": 2, "full": 5}
+STEPS = {"smoke": 4, "quick": 100, "full": 800}
+SEEDS = {"smoke": 1, "quick": 2, "full": 3}
 DEPTH = {"smoke": 3, "quick": 4, "full": 8}
 STREAMS = 4
 UNMOVED = 1e-3  # ‖M_end − M_start‖_F of a matrix that stayed where it was

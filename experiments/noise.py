@@ -26,8 +26,8 @@ NETWORKS = {
 CHOSEN = {"smoke": ("layer norm before",), "quick": ("no norm", "layer norm before"), "full": tuple(NETWORKS)}
 NOISE = {"smoke": (0.0, 0.3), "quick": (0.0, 0.1, 0.3, 1.0), "full": (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0)}
 EPSILON = {"smoke": (0.2,), "quick": (0.2, 2.0), "full": (0.1, 0.5, 2.0)}
-STEPS = {"smoke": 10, "quick": 200, "full": 1500}
-SEEDS = {"smoke": 1, "quick": 1, "full": 5}
+STEPS = {"smoke": 10, "quick": 200, "full": 800}
+SEEDS = {"smoke": 1, "quick": 1, "full": 3}
 DEPTH = {"smoke": 2, "quick": 4, "full": 8}
 WIDTH = 32
 

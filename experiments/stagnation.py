@@ -19,8 +19,8 @@ from homojax.residual import turn_bound
 
 ALPHA = {"smoke": (0.1, 1.0), "quick": (0.05, 0.2, 0.5, 1.0), "full": (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)}
 EPSILON = {"smoke": (1.0,), "quick": (0.2, 5.0), "full": (0.1, 0.5, 1.0, 5.0)}
-STEPS = {"smoke": 10, "quick": 200, "full": 1500}
-SEEDS = {"smoke": 1, "quick": 2, "full": 5}
+STEPS = {"smoke": 10, "quick": 200, "full": 800}
+SEEDS = {"smoke": 1, "quick": 2, "full": 3}
 DEPTH = {"smoke": 2, "quick": 8, "full": 16}
 NETWORKS = {"linear": {"norm": "none"}, "pre-norm": {}, "branch": {"hidden": 32}}
 

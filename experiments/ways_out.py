@@ -52,8 +52,8 @@ CHOSEN = {
     "quick": tuple(name for name in WAYS if WAYS[name].mixer in QUICK),
     "full": tuple(WAYS),
 }
-STEPS = {"smoke": REPORTS, "quick": 100, "full": 2000}
-SEEDS = {"smoke": 1, "quick": 2, "full": 8}
+STEPS = {"smoke": REPORTS, "quick": 100, "full": 1500}
+SEEDS = {"smoke": 1, "quick": 2, "full": 5}
 DEPTH = {"smoke": 2, "quick": 6, "full": 16}
 
 

@@ -52,9 +52,13 @@ class Layer(Normed):
         self.noisy = architecture.noisy
         self.epsilon, self.alpha, self.noise = (Setting(jnp.float32(value)) for value in (1, 0.5, 0))
 
-    def __call__(self, x: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(the state after, the mixing matrices [..., n, n])."""
-        x, matrices = self.mixing(x, self.before, self.alpha[...], self.epsilon[...])
+    def matrix(self) -> jax.Array | None:
+        """The mixing matrix [n, n] where it does not depend on the state, to be made for all layers together; else None."""
+        return self.mixing.matrix(self.epsilon[...])
+
+    def __call__(self, x: jax.Array, key: jax.Array, matrix: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """(the state after, the mixing matrices [..., n, n]), given its ``matrix``."""
+        x, matrices = self.mixing(x, self.before, self.alpha[...], self.epsilon[...], matrix)
         x = self.after(x)
         x = x if self.branch is None else self.branch.after(x + self.branch(x))
         return (x + self.noise[...] * jax.random.normal(key, x.shape, x.dtype) if self.noisy else x), matrices
@@ -81,8 +85,10 @@ class TokenMixing(nnx.Module):
             raise ValueError("a matrix over tokens lets each see the others: a causal task needs attention or streams")
         self.parameters = Parameters(architecture, units, rngs=rngs)
 
-    def __call__(self, x: jax.Array, norm: Callable, alpha: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
-        matrix = self.parameters(epsilon)
+    def matrix(self, epsilon: ArrayLike) -> jax.Array:
+        return self.parameters(epsilon)
+
+    def __call__(self, x, norm: Callable, alpha, epsilon, matrix) -> tuple[jax.Array, jax.Array]:
         return (1 - alpha) * x + alpha * _mix(matrix, norm(x)), matrix
 
 
@@ -107,7 +113,10 @@ class Attention(nnx.Module):
         self.project = nnx.Linear(architecture.width, 3 * architecture.width, use_bias=False, rngs=rngs)
         self.out = nnx.Linear(architecture.width, architecture.width, use_bias=False, rngs=rngs)
 
-    def __call__(self, x: jax.Array, norm: Callable, alpha: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def matrix(self, epsilon: ArrayLike) -> None:
+        return None
+
+    def __call__(self, x, norm: Callable, alpha, epsilon, _) -> tuple[jax.Array, jax.Array]:
         n, width = x.shape
         q, k, v = self.project(norm(x)).reshape(n, 3, self.heads, -1).transpose(1, 2, 0, 3)  # [heads, n, width/heads] each
         logits = q @ k.mT / math.sqrt(width // self.heads)
@@ -142,10 +151,12 @@ class HyperConnection(nnx.Module):
         self.maps = nnx.Linear(streams * width, size, use_bias=False, rngs=rngs) if architecture.dynamic else None
         self.gate = nnx.Param(jnp.full(3, DYNAMIC_GATE)) if architecture.dynamic else None
 
-    def __call__(self, x: jax.Array, norm: Callable, alpha: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def matrix(self, epsilon: ArrayLike) -> jax.Array | None:
+        return self.parameters(epsilon) if self.maps is None else None
+
+    def __call__(self, x, norm: Callable, alpha, epsilon, matrix) -> tuple[jax.Array, jax.Array]:
         read, write = self.read[...][:, None], self.write[...][:, None]  # [streams, 1]: every token alike
         if self.maps is None or self.gate is None:
-            matrix = self.parameters(epsilon)
             kept = _mix(matrix, x.reshape(len(x), -1)).reshape(x.shape)
         else:
             token = x.transpose(1, 0, 2).reshape(x.shape[1], -1)  # [n, streams · width]
@@ -157,7 +168,7 @@ class HyperConnection(nnx.Module):
             # a product of so many small matrices is faster as a sum
             kept = (matrix.transpose(1, 2, 0)[..., None] * x.astype(matrix.dtype)).sum(1).astype(x.dtype)
         taken = (jax.nn.sigmoid(read)[..., None] * x).sum(0)
-        made, _ = self.inner(taken, norm, *jnp.ones(2, x.dtype))  # without a residual of its own: that is the streams
+        made, _ = self.inner(taken, norm, *jnp.ones(2, x.dtype), None)  # without a residual of its own: that is the streams
         made = made if self.branch is None else made + self.branch(taken + made)
         return (1 - alpha) * x + alpha * kept + (2 * jax.nn.sigmoid(write))[..., None] * made, matrix
 

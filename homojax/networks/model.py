@@ -134,15 +134,16 @@ class Model(nnx.Module):
         keys = jax.random.split(jax.random.key(0) if key is None else key, self.architecture.depth)
 
         structure, states = nnx.split(self.layers)  # nnx.scan would refuse a model that jax.vmap closes over
+        fixed = jax.vmap(lambda state: nnx.merge(structure, state, copy=True).matrix())(states)
 
-        def step(before: jax.Array, of: tuple[nnx.State, jax.Array]):
-            state, key = of
-            after, matrices = nnx.merge(structure, state, copy=True)(before, key)
+        def step(before: jax.Array, of: tuple[nnx.State, jax.Array, jax.Array | None]):
+            state, key, matrix = of
+            after, matrices = nnx.merge(structure, state, copy=True)(before, key, matrix)
             turned = turn_angle(*(center(x.reshape(len(x), -1)).reshape(-1) for x in (before, after)))
             return after, (matrices, turned, *_about(after))
 
         scanned = jax.checkpoint(step) if self.architecture.remat else step
-        last, (matrices, turned, *about) = jax.lax.scan(scanned, x, (states, keys))
+        last, (matrices, turned, *about) = jax.lax.scan(scanned, x, (states, keys, fixed))
         about = (jnp.concatenate([first[None], rest]) for first, rest in zip(_about(x), about, strict=True))
         read = last.mean(0) if self.architecture.over == "streams" else last
         logits = self.readout(read if self.norm is None else self.norm(read))
