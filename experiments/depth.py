@@ -2,12 +2,11 @@
 
     python experiments/depth.py [--quick]
 
-Copying by one matrix over tokens a layer, and associative recall by Sinkhorn attention with a feed-forward branch: every ε at
-every depth, trained side by side. A network that mixed all into its mean still has the collapsed accuracy; the measured depth is
-the one at which half of what is above that is left.
+Copying by one matrix over tokens a layer, with and without a feed-forward branch, and associative recall by Sinkhorn attention
+with a branch: every ε at every depth, trained side by side. A network that mixed all into its mean still has the collapsed
+accuracy; the measured depth is the one at which half of what is above that is left. Recall is slow to learn and dear: it has the
+first few depths only.
 """
-
-import dataclasses
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,40 +17,46 @@ from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.plots import BOUND, TYPICAL, WARNING
 
 COLLAPSED = {"copying": 0.32, "recall": 0.41}  # accuracy of the best answer from the mean of the tokens
-NETWORKS = {
-    "copying": Architecture(norm="layer"),
-    "recall": Architecture(over="attention", hidden=64),
+NETWORKS = {  # name -> (task, architecture)
+    "copying": ("copying", Architecture()),
+    "copying, branch": ("copying", Architecture(hidden=32)),
+    "recall": ("recall", Architecture(over="attention", hidden=64)),
 }
-DEPTHS = {"smoke": (1, 2), "quick": (1, 4, 16), "full": (1, 2, 4, 8, 16, 32, 64, 96)}  # of recall, "quick" has but the first two
+CHOSEN = {"smoke": ("copying",), "quick": ("copying", "recall"), "full": tuple(NETWORKS)}
+DEPTHS = {
+    "copying": {"smoke": (1, 2), "quick": (1, 4, 16), "full": (1, 2, 4, 8, 16, 32, 64, 96)},
+    "recall": {"smoke": (1, 2), "quick": (1, 4), "full": (1, 2, 4, 8)},
+}
 EPSILON = {"smoke": (0.1, 5.0), "quick": (0.05, 0.5, 5.0), "full": tuple(np.geomspace(0.03, 10, 8).round(4).tolist())}
-STEPS = {"copying": {"smoke": 10, "quick": 200, "full": 600}, "recall": {"smoke": 10, "quick": 100, "full": 800}}
-SEEDS = {"smoke": 1, "quick": 1, "full": 3}
+STEPS = {"copying": {"smoke": 10, "quick": 200, "full": 600}, "recall": {"smoke": 10, "quick": 100, "full": 1500}}
+SEEDS = {"copying": {"smoke": 1, "quick": 1, "full": 3}, "recall": {"smoke": 1, "quick": 1, "full": 1}}
 CLAIMS = {"smoke": False, "quick": False, "full": True}
 
 
 def study(size: Size, bench: Bench) -> Study:
     """Accuracy over depth and ε, the depths at which it halves, and those predicted before and after training."""
-    fig, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    fig, axes = plt.subplots(1, len(CHOSEN[size]), figsize=(5.2 * len(CHOSEN[size]), 4.6), squeeze=False, layout="constrained")
     rows, text, verdicts = [], "", np.zeros(4, int)
-    for ax, (task, architecture) in zip(axes, NETWORKS.items(), strict=True):
+    for ax, name in zip(axes[0], CHOSEN[size], strict=True):
+        task, architecture = NETWORKS[name]
         what = Train(
             task=task,
-            architecture=dataclasses.replace(architecture, remat=size == "full" and task == "recall"),
+            architecture=architecture,
             training=Training(steps=STEPS[task][size], batch=32),
-            depths=DEPTHS[size][:2] if size == "quick" and task == "recall" else DEPTHS[size],
+            depths=DEPTHS[task][size],
             epsilon=EPSILON[size],
             alpha=(0.5,),
-            seeds=SEEDS[size],
+            seeds=SEEDS[task][size],
             claims=CLAIMS[size],
         )
-        ds = bench.train(task, what).isel(alpha=0, noise=0)
+        ds = bench.train(name.replace(", ", "-"), what).isel(alpha=0, noise=0)
         accuracy = ds.accuracy.mean("seed")
         ax.pcolormesh(ds.epsilon, ds.depth, accuracy, shading="nearest", cmap="viridis", vmin=0, vmax=1)
         half = (1 + COLLAPSED[task]) / 2
         measured = [failing_depth(accuracy.sel(epsilon=e), half) for e in ds.epsilon.values]
         predicted = {
-            name: [failing_depth(ds[name].median("seed").sel(epsilon=e), 0.5) for e in ds.epsilon.values]
-            for name in ("kept_start", "kept_end")
+            kept: [failing_depth(ds[kept].median("seed").sel(epsilon=e), 0.5) for e in ds.epsilon.values]
+            for kept in ("kept_start", "kept_end")
         }
         bound = ds.depth_bound_start.isel(depth=-1).median("seed").values
         most = float(ds.depth.max())
@@ -68,31 +73,30 @@ def study(size: Size, bench: Bench) -> Study:
             yscale="log",
             xlabel="entropy weight ε (logit units)",
             ylabel="layers",
-            title=f"{task}, {ds.attrs['statement']}",
+            title=name,
         )
-        ax.title.set_fontsize(9)
         ax.grid(False)
         for i, epsilon in enumerate(ds.epsilon.values):
             numbers = [measured[i], predicted["kept_start"][i], predicted["kept_end"][i], bound[i]]
             cells = accuracy.sel(epsilon=epsilon)
-            rows.append([task, f"{epsilon:g}", *(f"{float(x):.3f}" for x in cells.values[[0, -1]]), *map(shown, numbers)])
+            rows.append([name, f"{epsilon:g}", *(f"{float(x):.3f}" for x in cells.values[[0, -1]]), *map(shown, numbers)])
         both = [(m, p) for m, p in zip(measured, predicted["kept_start"], strict=True) if 0 < m < np.inf and 0 < p < np.inf]
         ratios = [m / p for m, p in both]
         found = f"between {min(ratios):.2g} and {max(ratios):.2g}" if ratios else "never both seen"
-        text += f"{task}: measured over predicted depth {found}, at {len(ratios)} of {len(measured)} ε. "
+        text += f"{name}: measured over predicted depth {found}, at {len(ratios)} of {len(measured)} ε. "
         if "holds" in ds:
             theorems = ds.status == "theorem"
             verdicts += [
-                int(ds[name].where(theorems, 0).sum()) for name in ("holds", "violated", "undecidable", "not_applicable")
+                int(ds[kind].where(theorems, 0).sum()) for kind in ("holds", "violated", "undecidable", "not_applicable")
             ]
-    fig.colorbar(axes[0].collections[0], ax=axes, label="held-out accuracy, mean of seeds")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, facecolor="#9a9a9a", frameon=True)
+    fig.colorbar(axes[0, 0].collections[0], ax=axes, label="held-out accuracy, mean of seeds")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, facecolor="#9a9a9a", frameon=True)
     if verdicts.sum():
         holds, violated, undecidable, _ = verdicts
         judged = holds + violated + undecidable
         text += f"Theorems on the trained matrices: {violated} of {judged:,} comparisons violated, "
         text += f"{undecidable / judged:.1%} undecidable."
-    header = ["task", "ε", "accuracy, fewest layers", "most layers", "measured", "start", "end", "bound"]
+    header = ["network", "ε", "accuracy, fewest layers", "most layers", "measured", "start", "end", "bound"]
     caption = "layers at which accuracy is half-way to its collapsed value; at which σ₂ of the composite is ½, before and after "
     caption += "training; and at which the bound is ½; > and <: at a larger depth than those tried, or at none of them"
     return Study(text.strip(), [(caption, (header, rows))], fig)
