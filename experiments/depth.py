@@ -14,6 +14,7 @@ import xarray as xr
 
 from homojax import Architecture, Train, Training
 from homojax.lab.experiment import Bench, Size, Study, command
+from homojax.lab.findings import theorems_judged
 from homojax.lab.plots import BOUND, TYPICAL, WARNING
 
 COLLAPSED = {"copying": 0.32, "recall": 0.41}  # accuracy of the best answer from the mean of the tokens
@@ -36,7 +37,7 @@ CLAIMS = {"smoke": False, "quick": False, "full": True}
 def study(size: Size, bench: Bench) -> Study:
     """Accuracy over depth and ε, the depths at which it halves, and those predicted before and after training."""
     fig, axes = plt.subplots(1, len(CHOSEN[size]), figsize=(5.2 * len(CHOSEN[size]), 4.6), squeeze=False, layout="constrained")
-    rows, text, verdicts = [], "", np.zeros(4, int)
+    rows, text, verdicts = [], "", np.zeros(3, int)
     for ax, name in zip(axes[0], CHOSEN[size], strict=True):
         task, architecture = NETWORKS[name]
         what = Train(
@@ -85,14 +86,11 @@ def study(size: Size, bench: Bench) -> Study:
         found = f"between {min(ratios):.2g} and {max(ratios):.2g}" if ratios else "never both seen"
         text += f"{name}: measured over predicted depth {found}, at {len(ratios)} of {len(measured)} ε. "
         if "holds" in ds:
-            theorems = ds.status == "theorem"
-            verdicts += [
-                int(ds[kind].where(theorems, 0).sum()) for kind in ("holds", "violated", "undecidable", "not_applicable")
-            ]
+            verdicts += theorems_judged(ds)
     fig.colorbar(axes[0, 0].collections[0], ax=axes, label="held-out accuracy, mean of seeds")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, facecolor="#9a9a9a", frameon=True)
     if verdicts.sum():
-        holds, violated, undecidable, _ = verdicts
+        holds, violated, undecidable = verdicts
         judged = holds + violated + undecidable
         text += f"Theorems on the trained matrices: {violated} of {judged:,} comparisons violated, "
         text += f"{undecidable / judged:.1%} undecidable."

@@ -58,7 +58,7 @@ def study(size: Size, bench: Bench) -> Study:
             jnp.linalg.norm(jacobians(logits[0].reshape(-1, *logits[0].shape[2:])).reshape(moved.size, -1), axis=1)
         )
         moves[name] = slope, moved.ravel()
-        sigma2 = [float(ds[f"sigma2_{when}"].median()) for when in ("start", "end")]
+        sigma2 = [float(ds[f"sigma2_{when}"].isel(layer=slice(1, -1)).median()) for when in ("start", "end")]
         numbers = [f"{np.median(slope):.1e}" if np.median(slope) else "0", f"{np.median(walked):.2g}", f"{np.median(moved):.2g}"]
         rows.append([name, *numbers, *(f"{x:.3f}" for x in sigma2)])
         rows[-1] += [f"{float(ds.accuracy.mean()):.3f}", f"{float(ds.accuracy.std()):.3f}"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from homojax.lab.config import InputError
 from homojax.lab.experiment import command, run_experiment
 
 FOLDER = Path(__file__).parent.parent / "experiments"
@@ -28,10 +29,23 @@ def test_it_runs_and_leaves_a_table_a_figure_and_a_page(name, tmp_path, monkeypa
     console = Console(file=(tmp_path / "said.txt").open("w"), width=200)
     found = run_experiment(module.study, "smoke", tmp_path / "out", console)
     assert found.text and all(len(row) == len(header) for _, (header, rows) in found.tables for row in rows)
-    assert all(rows for _, (_, rows) in found.tables)
+    assert all(rows for _, (_, rows) in found.tables) and "nan" not in str(found.tables)
     assert (tmp_path / "out" / "figure.png").read_bytes()[:4] == b"\x89PNG"
     page = (tmp_path / "out" / "report.html").read_text()
     assert module.__doc__.splitlines()[0].split(" (")[0] in page and "data:image/png;base64" in page
+
+
+def test_a_folder_of_the_other_size_is_refused_in_one_sentence(capsys, tmp_path, monkeypatch):
+    module = loaded("as_run")
+    monkeypatch.setitem(sys.modules, "as_run", module)
+
+    def refuse(size, bench):
+        raise InputError("the folder holds another training.")
+
+    refuse.__module__ = "as_run"
+    with pytest.raises(SystemExit) as stop:
+        command(refuse, ["--out", str(tmp_path)])
+    assert stop.value.code == 2 and "as_run: the folder holds another training." in capsys.readouterr().err
 
 
 def test_an_experiment_says_what_it_is_and_knows_no_other_flag(capsys, monkeypatch):

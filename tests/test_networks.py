@@ -147,6 +147,22 @@ def test_noise_is_what_was_asked_and_of_the_key():
     assert bool((model(TOKENS, keys[0]) == model(TOKENS, keys[0])).all())
 
 
+def test_a_turn_is_the_layers_own_and_not_that_of_its_noise():
+    """The identity turns nothing, whatever noise is added after it."""
+    model = made(Architecture("identity", depth=3, width=6, norm="none", noisy=True), alpha=1.0, noise=0.5)
+    np.testing.assert_allclose(model.trace(TOKENS, jax.random.key(3))[1].turned, 0, atol=1e-3)
+    turning = made(Architecture("orthogonal", depth=3, width=6, norm="none", noisy=True), alpha=1.0, noise=0.5)
+    assert (turning.trace(TOKENS, jax.random.key(3))[1].turned > 0.01).all()
+
+
+@pytest.mark.parametrize("over", ["tokens", "attention", "streams"])
+def test_networks_are_float32_whatever_the_laws_are_computed_in(over):
+    model = made(Architecture(over=over, depth=1, width=4, hidden=4, dynamic=over == "streams"))
+    assert jax.config.read("jax_enable_x64")
+    assert {x.dtype for x in jax.tree.leaves(nnx.state(model, nnx.Param))} == {np.dtype("float32")}
+    assert model(TOKENS).dtype == np.float32
+
+
 def test_the_claims_of_depth_run_on_a_networks_matrices_as_on_any():
     from homojax.lab.verify import judge_cells
     from homojax.theory.stack import CLAIMS

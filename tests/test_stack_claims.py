@@ -225,6 +225,13 @@ def test_claims_about_the_polytope_say_nothing_of_a_stack_that_is_far_from_it():
         assert about_detail or (verdicts == NOT_APPLICABLE).mean() > 0.5, name
 
 
+def test_claims_about_the_polytope_say_nothing_of_a_stack_with_negative_entries():
+    signed = 1.3 * np.eye(N) - 0.3 / N + np.zeros((1, LAYERS, N, N))  # sums of 1
+    for name, (_, verdicts) in judge(cases_of(*arguments("gaussian", matrices=signed))).items():
+        if name in THEOREMS and not THEOREMS[name].assumptions[0][0].startswith("none"):
+            assert (np.asarray(verdicts) == NOT_APPLICABLE).all(), name
+
+
 @pytest.mark.parametrize("name", ["truncated", "gaussian"])
 def test_margins_cover_the_way_of_a_stack_to_the_polytope(name):
     """Rounding every layer into 𝔅ₙ moves the slack of a claim by less than its margin."""

@@ -11,7 +11,7 @@ from homojax.lab import findings
 from homojax.lab import train as trainings
 from homojax.lab.config import InputError
 from homojax.lab.store import read_dataset
-from homojax.lab.train import REPORTS, Train, stacks_of, train, train_depth
+from homojax.lab.train import REPORTS, Stacks, Train, measures_of, stacks_of, train, train_depth
 from homojax.networks.model import Architecture
 from homojax.networks.training import Training
 from test_cli import said
@@ -70,6 +70,28 @@ def test_an_interrupted_training_goes_on_bit_for_bit(kept, tmp_path):
     resumed, whole = train_depth(SMALL, 2, tmp_path), train_depth(SMALL, 2, folder)
     jax.tree.map(np.testing.assert_array_equal, resumed.end, whole.end)
     np.testing.assert_array_equal(resumed.losses, whole.losses)
+
+
+def test_a_mixer_without_parameters_is_kept_and_resumed(tmp_path):
+    still = dataclasses.replace(SMALL, architecture=Architecture("identity", depth=1, width=4), epsilon=(1.0,), claims=False)
+    ds = train(still, tmp_path)
+    again = train_depth(still, 1, tmp_path)
+    np.testing.assert_array_equal(again.losses.ravel(), ds.loss.values.ravel())
+    assert again.end.parameters["layers"]["mixing"]["parameters"]["values"][...].shape == (2, 1, 8, 0)
+
+
+def test_a_run_that_has_stopped_reports_no_loss():
+    """At a learning rate of next to nothing the loss does not fall, but for chance, and patience ends."""
+    slow = Training(steps=40, batch=8, warmup=0, learning_rate=1e-12)
+    trained = train_depth(dataclasses.replace(SMALL, training=slow, patience=1), 2)
+    stopped = np.asarray(trained.end.stopped)
+    assert stopped.all() and np.isnan(trained.losses[:, -1]).all() and np.isfinite(trained.losses[:, 0]).all()
+
+
+def test_errors_of_sums_are_the_largest_of_any_stack():
+    matrices = np.stack([np.eye(3), np.eye(3) + np.diag([0, 0, 0.25])])[None, :, None]  # one run, two stacks of one layer
+    measures = measures_of(Stacks(matrices, None, np.ones(1)))
+    assert measures["row_error"] == [0.25] == measures["col_error"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from homojax.lab import findings, plots
+from homojax.lab.config import InputError
 from homojax.lab.store import versions
 from homojax.lab.train import Train, Trained, train, train_depth
 
@@ -76,10 +77,13 @@ def command(study: Callable[[Size, Bench], Study], args: Sequence[str] | None = 
     parser.add_argument(
         "--quick", action="store_true", help="fewer and shorter trainings: minutes, not the better part of an hour"
     )
-    parser.add_argument("--out", type=Path, help="folder to write; trainings found there are taken up (default: runs/<name>)")
+    parser.add_argument("--out", type=Path, help="folder to write (default: runs/<name>, or runs/<name>-quick)")
     asked = parser.parse_args(args)
     size: Size = "quick" if asked.quick else "full"
-    run_experiment(study, size, asked.out or Path("runs") / (f"{name}-quick" if asked.quick else name), Console())
+    try:
+        run_experiment(study, size, asked.out or Path("runs") / (f"{name}-quick" if asked.quick else name), Console())
+    except InputError as error:
+        parser.exit(2, f"{name}: {error}\n")
 
 
 def _document(study: Callable) -> str:

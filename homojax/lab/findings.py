@@ -194,7 +194,7 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
         run = ds.isel(dict(zip(ds.failed_step.dims, index, strict=True)))
         where = ", ".join(f"{name} {run[name].item():g}" for name in ds.failed_step.dims)
         layer = int(run.failed_layer)
-        after = "in the gradient alone" if layer > run.depth else "in the embedding" if layer == 0 else f"after layer {layer}"
+        after = "beyond the layers" if layer > run.depth else "in the embedding" if layer == 0 else f"after layer {layer}"
         text += f" The one of {where} STOPPED at step {int(run.failed_step)}: a number was not finite, first {after}."
     text += f" {failed} stopped in all: try a smaller learning rate, or float32 mixing." if failed else ""
     rows = []
@@ -215,10 +215,10 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
     caption += "" if len(rows) <= 40 else f"; 40 of {len(rows)} rows, all are in the data"
     tables = [(caption, (header, rows[:40]))]
     if "holds" in ds:
-        violated = int(ds.violated.where(ds.status == "theorem", 0).sum())
-        judged = sum(int(ds[name].sum()) for name in ("holds", "violated", "undecidable"))
+        holds, violated, undecidable = theorems_judged(ds)
+        judged = holds + violated + undecidable
         text += f" Theorems violated on the trained matrices: {violated} of {judged:,} comparisons; "
-        text += f"{int(ds.undecidable.sum()) / max(judged, 1):.1%} undecidable."
+        text += f"{undecidable / max(judged, 1):.1%} undecidable."
         counts = ("holds", "violated", "undecidable", "not_applicable")
         rows = [
             [str(claim), str(ds.status.sel(claim=claim).item()), *(f"{int(ds[c].sel(claim=claim).sum()):,}" for c in counts)]
@@ -234,8 +234,13 @@ _MEASURES = {"sigma2": "σ₂", "kept": "kept", "depth_typical": "depth"}
 
 def training_as_expected(ds: xr.Dataset) -> bool:
     """Whether every network was trained to the end, and no theorem was violated on what came out."""
-    theorems = int(ds.violated.where(ds.status == "theorem", 0).sum()) if "violated" in ds else 0
-    return theorems == 0 and not bool((ds.failed_step >= 0).any())
+    return ("holds" not in ds or theorems_judged(ds)[1] == 0) and not bool((ds.failed_step >= 0).any())
+
+
+def theorems_judged(ds: xr.Dataset) -> tuple[int, int, int]:
+    """(holds, violated, undecidable): comparisons of theorems with the matrices of a training."""
+    theorems = ds.isel(claim=ds.status == "theorem")
+    return int(theorems.holds.sum()), int(theorems.violated.sum()), int(theorems.undecidable.sum())
 
 
 DESCRIPTIONS = {

@@ -21,14 +21,15 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from homojax.birkhoff import marginal_errors
-from homojax.depth import composite, effective_depth, lyapunov_exponents
-from homojax.lab.config import InputError
+from homojax.depth import detail_composite, effective_depth, lyapunov_exponents
+from homojax.lab.config import InputError, require_precision
 from homojax.lab.sources import load_task
 from homojax.lab.store import open_store, versions, write_dataset
 from homojax.lab.verify import VERDICTS, judge_cells
 from homojax.networks.model import Architecture, Trace
 from homojax.networks.training import Run, Trainer, Training, first_not_finite, trainer
 from homojax.residual import residual_bound, residual_matrix
+from homojax.singular import spectral_norm
 from homojax.spectrum import subdominant_singular_value
 from homojax.theory import CLAIMS
 
@@ -117,7 +118,7 @@ def train(what: Train, folder: str | Path | None = None, *, progress: Progress |
     ``energy`` of detail after 0 … L layers, ``turned`` (radians a layer), ``row_error`` and ``col_error`` (largest |sum − 1|),
     ``kept`` (σ₂ of the composite of the layers (1 − α)I + αM), and the effective depths at ρ = ½ by the bound and by the top
     Lyapunov exponent of these; the verdicts of every claim about stacks at the end, summed over runs; ``failed_step`` and
-    ``failed_layer`` of a run whose loss was not finite (−1: none; layer 0 is the embedding, L + 1 the gradient).
+    ``failed_layer`` of a run whose loss was not finite (−1: none; 0 is the embedding, L + 1 what comes after the layers).
 
     With ``folder`` checkpoints and ``train.zarr`` are kept there: an interrupted training goes on where it was, bit for bit.
 
@@ -156,6 +157,8 @@ def trainer_of(what: Train, depth: int) -> Trainer:
     """
     noisy = what.architecture.noisy or max(what.noise) > 0
     architecture = dataclasses.replace(what.architecture, depth=depth, noisy=noisy)
+    if architecture.mixing_dtype == "float64":
+        require_precision("float64")
     try:
         return trainer(architecture, load_task(what.task), what.training)
     except ValueError as error:
@@ -183,8 +186,9 @@ def train_depth(what: Train, depth: int, folder: Path | None = None, *, progress
             else:
                 if progress:
                     progress(ends[report - 1] if report else 0, steps, f"{len(cells)} networks of {depth} layers")
+                stood = np.asarray(run.stopped)
                 run, seen = advance(run, ends[report] - (ends[report - 1] if report else 0))
-                found = np.asarray(seen, np.float64).mean(1)
+                found = np.where(stood, np.nan, np.asarray(seen, np.float64).mean(1))
                 losses = np.column_stack([losses, found])
             waited = np.where(found < best, 0, waited + 1)
             best = np.fmin(best, found)
@@ -230,17 +234,20 @@ class _Checkpoints:
         if self.manager is None or not self.done:
             return None
         leaves, structure = jax.tree.flatten(like)
-        target = {str(i): leaf for i, leaf in enumerate(map(np.asarray, leaves))}
         try:
-            found = self.manager.restore(self.done, args=ocp.args.StandardRestore(target))
+            found = self.manager.restore(self.done, args=ocp.args.StandardRestore(_stored(leaves)))
         except Exception as error:  # orbax and tensorstore raise anything on a damaged checkpoint
             raise InputError(f"{self.manager.directory} has a damaged checkpoint: remove it to train anew.") from error
-        return jax.tree.unflatten(structure, [jnp.asarray(found[str(i)]) for i in range(len(leaves))])
+        return jax.tree.unflatten(structure, [found.get(str(i), leaf) for i, leaf in enumerate(leaves)])
 
     def save(self, report: int, state: dict[str, Any]) -> None:
         if self.manager is not None:
-            leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-            self.manager.save(report, args=ocp.args.StandardSave(leaves))
+            self.manager.save(report, args=ocp.args.StandardSave(_stored(jax.tree.leaves(state))))
+
+
+def _stored(leaves: list[Any]) -> dict[str, np.ndarray]:
+    """What orbax keeps: all but arrays of no size, such as the identity's parameters are."""
+    return {str(i): array for i, array in enumerate(map(np.asarray, leaves)) if array.size}
 
 
 def _require_same(what: Train, folder: Path) -> None:
@@ -290,9 +297,10 @@ def stacks_of(of: Trainer, runs: Run) -> Stacks:
 
 
 def measures_of(stacks: Stacks) -> dict[str, np.ndarray]:
-    """σ₂ by layer, errors of sums, what the composite kept, both effective depths: means over a run's stacks, [runs, …]."""
+    """σ₂ by layer, what its composite kept, effective depths: means over a run's stacks, but of errors the largest. [runs, …]."""
     found = [jax.device_get(_measures(jnp.asarray(m), a)) for m, a in zip(stacks.matrices, stacks.alpha, strict=True)]
-    return {name: np.stack([measure[name].mean(0) for measure in found]) for name in found[0]}
+    of_stacks = {"row_error": np.max, "col_error": np.max}  # of the others the mean
+    return {name: np.stack([of_stacks.get(name, np.mean)(measure[name], axis=0) for measure in found]) for name in found[0]}
 
 
 @jax.jit
@@ -305,9 +313,9 @@ def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
         "sigma2": sigma2,
         "row_error": row.max(),
         "col_error": col.max(),
-        "kept": subdominant_singular_value(composite(layers)[-1]),
+        "kept": spectral_norm(detail_composite(layers)[-1]),
         "depth_bound": effective_depth(jnp.exp(jnp.log(residual_bound(sigma2, alpha)).mean()), RETENTION),
-        "depth_typical": effective_depth(jnp.exp(jnp.minimum(lyapunov_exponents(layers)[0], 0)), RETENTION),
+        "depth_typical": effective_depth(jnp.exp(lyapunov_exponents(layers)[0]), RETENTION),
     }
 
 
@@ -338,7 +346,7 @@ def _judged(stacks: Stacks) -> dict[str, np.ndarray]:
     claims = tuple(claim for claim in CLAIMS.values() if claim.scope == "stack")
     cells = {
         "matrices": stacks.matrices.reshape(-1, depth, n, n),
-        "alpha": np.repeat(np.clip(stacks.alpha, 0, 1), each),
+        "alpha": np.repeat(stacks.alpha, each),
         "probe": np.random.default_rng(0).standard_normal((runs * each, n)),
     }
     judged = judge_cells("stack", claims, cells, stacks.matrices.dtype.name)
@@ -348,19 +356,19 @@ def _judged(stacks: Stacks) -> dict[str, np.ndarray]:
 
 _PER_LAYER = {"sigma2": "layer", "turned": "layer", "energy": "after"}
 _LONG = {
-    "loss": "mean training loss since the last report",
+    "loss": "mean training loss since the last report; NaN once a run has stopped",
     "test_loss": "loss on held-out examples",
     "accuracy": "accuracy on held-out examples",
     "sigma2": "σ₂ of a layer's mixing matrix",
     "energy": "energy of detail after so many layers",
-    "turned": "angle by which a layer turned the detail",
-    "row_error": "largest |row sum − 1|",
-    "col_error": "largest |column sum − 1|",
+    "turned": "angle by which a layer, but for its noise, turned the detail",
+    "row_error": "largest |row sum − 1| of any matrix",
+    "col_error": "largest |column sum − 1| of any matrix",
     "kept": "σ₂ of the composite of the layers (1 − α)I + αM",
     "depth_bound": "effective depth at ρ = ½ by 5.1 and 3.2",
     "depth_typical": "effective depth at ρ = ½ by the top Lyapunov exponent",
     "failed_step": "step whose loss or gradient was not finite; −1: none",
-    "failed_layer": "layer after which it was first not finite; 0: embedding; L + 1: the gradient alone; −1: none",
+    "failed_layer": "layer after which it was first not finite; 0: embedding; L + 1: after them all; −1: none",
     "violated": "comparisons found violated",
     "undecidable": "comparisons that cannot be told at this precision",
     "holds": "comparisons found to hold",

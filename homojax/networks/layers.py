@@ -56,12 +56,15 @@ class Layer(Normed):
         """The mixing matrix [n, n] where it does not depend on the state, to be made for all layers together; else None."""
         return self.mixing.matrix(self.epsilon[...])
 
-    def __call__(self, x: jax.Array, key: jax.Array, matrix: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """(the state after, the mixing matrices [..., n, n]), given its ``matrix``."""
+    def __call__(self, x: jax.Array, matrix: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """(the state after, without noise, the mixing matrices [..., n, n]), given its ``matrix``."""
         x, matrices = self.mixing(x, self.before, self.alpha[...], self.epsilon[...], matrix)
         x = self.after(x)
-        x = x if self.branch is None else self.branch.after(x + self.branch(x))
-        return (x + self.noise[...] * jax.random.normal(key, x.shape, x.dtype) if self.noisy else x), matrices
+        return (x if self.branch is None else self.branch.after(x + self.branch(x))), matrices
+
+    def disturb(self, x: jax.Array, key: jax.Array) -> jax.Array:
+        """The state with the layer's noise added."""
+        return x + self.noise[...] * jax.random.normal(key, x.shape, x.dtype) if self.noisy else x
 
 
 class Parameters(nnx.Module):
@@ -149,7 +152,7 @@ class HyperConnection(nnx.Module):
         self.branch = Branch(architecture, rngs=rngs) if architecture.hidden else None
         size = 2 * streams + self.parameters.values[...].size
         self.maps = nnx.Linear(streams * width, size, use_bias=False, rngs=rngs) if architecture.dynamic else None
-        self.gate = nnx.Param(jnp.full(3, DYNAMIC_GATE)) if architecture.dynamic else None
+        self.gate = nnx.Param(jnp.full(3, DYNAMIC_GATE, jnp.float32)) if architecture.dynamic else None
 
     def matrix(self, epsilon: ArrayLike) -> jax.Array | None:
         return self.parameters(epsilon) if self.maps is None else None
@@ -168,7 +171,8 @@ class HyperConnection(nnx.Module):
             # a product of so many small matrices is faster as a sum
             kept = (matrix.transpose(1, 2, 0)[..., None] * x.astype(matrix.dtype)).sum(1).astype(x.dtype)
         taken = (jax.nn.sigmoid(read)[..., None] * x).sum(0)
-        made, _ = self.inner(taken, norm, *jnp.ones(2, x.dtype), None)  # without a residual of its own: that is the streams
+        one = jnp.ones((), x.dtype)
+        made, _ = self.inner(taken, norm, one, one, None)  # without a residual of its own: that is the streams
         made = made if self.branch is None else made + self.branch(taken + made)
         return (1 - alpha) * x + alpha * kept + (2 * jax.nn.sigmoid(write))[..., None] * made, matrix
 

@@ -80,7 +80,7 @@ class Trace(NamedTuple):
 
     matrices: jax.Array  # [L, …, n, n]; attention has its heads between, dynamic hyper-connections the tokens
     energy: jax.Array  # [L + 1], ‖P x‖_F² before layer 1 and after every layer
-    turned: jax.Array  # [L], radians by which each layer turned the detail; NaN where there is none
+    turned: jax.Array  # [L], radians by which each layer, but for its noise, turned the detail; NaN where there is none
     finite: jax.Array  # [L + 1], whether the state was
     last: jax.Array  # the state after layer L, mixed axis first
 
@@ -98,7 +98,7 @@ class Model(nnx.Module):
     def __init__(self, architecture: Architecture, task: Task, *, rngs: nnx.Rngs):
         """Raises ValueError where the mixer is unknown, has no matrix of that size, or cannot do what the task asks."""
         self.architecture, self.pooled = architecture, task.pooled
-        width, normal = architecture.width, nnx.initializers.normal(1.0)
+        width, normal = architecture.width, nnx.initializers.normal(1.0, jnp.float32)
         if task.vocabulary is not None:
             self.embedding = nnx.Embed(task.vocabulary, width, embedding_init=normal, rngs=rngs)
         elif task.features is not None:
@@ -138,8 +138,10 @@ class Model(nnx.Module):
 
         def step(before: jax.Array, of: tuple[nnx.State, jax.Array, jax.Array | None]):
             state, key, matrix = of
-            after, matrices = nnx.merge(structure, state, copy=True)(before, key, matrix)
+            layer = nnx.merge(structure, state, copy=True)
+            after, matrices = layer(before, matrix)
             turned = turn_angle(*(center(x.reshape(len(x), -1)).reshape(-1) for x in (before, after)))
+            after = layer.disturb(after, key)
             return after, (matrices, turned, *_about(after))
 
         scanned = jax.checkpoint(step) if self.architecture.remat else step

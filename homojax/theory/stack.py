@@ -449,8 +449,9 @@ def _lambda_for_sigma(compare: Callable[[DepthCase], Comparison]) -> tuple[str, 
 
 
 def _members(case: DepthCase) -> jax.Array:
-    """Near enough to 𝔅ₙ for a margin to mean anything."""
-    return (_distances(case) < 0.5).all()
+    """No entry negative, and near enough to 𝔅ₙ for a margin to mean anything."""
+    _, n, _ = case.matrices.shape
+    return (_distances(case) < 0.5).all() & (case.matrices.min() >= -rounding(n, case.matrices.dtype))
 
 
 def _non_negative(case: DepthCase) -> jax.Array:
