@@ -38,6 +38,7 @@ def test_its_curve_goes_through_the_point_and_it_draws_itself(found):
     assert "2 of 2 found an ε, 2 of them certified" in findings.describe_calibration(found)[0]
 
 
+@pytest.mark.slow
 def test_a_schedule_gives_every_layer_its_share():
     ds = calibrate(Calibrate(retention=0.25, depth=2, schedule=True, n=(3,), seeds=1))
     np.testing.assert_allclose(ds.kept, 0.5, atol=1e-10)

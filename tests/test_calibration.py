@@ -89,7 +89,16 @@ def test_path_bound_is_attained_by_two_by_two_matrices_on_short_ways():
 # ---------------------------------------------------------------- calibrate_epsilon
 
 
-@pytest.mark.parametrize("root", ["first", "last"])
+@pytest.mark.parametrize(
+    ("root", "dtype"),
+    [
+        ("first", "float64"),
+        ("last", "float32"),
+        pytest.param("first", "float32", marks=pytest.mark.slow),
+        pytest.param("last", "float64", marks=pytest.mark.slow),
+    ],
+    indirect=["dtype"],
+)
 def test_epsilon_of_two_by_two_is_the_closed_form(root, dtype):
     for target in TARGETS if dtype == np.float64 else TARGETS[:-3]:
         found = calibrate_epsilon(3 * np.array(SWAP, dtype), target.astype(dtype), root=root)
@@ -129,7 +138,8 @@ def test_a_thousand_random_logits_meet_their_targets(n, lanes, most, rng):
         assert np.asarray(result.certified)[targets <= 0.99].all()
 
 
-@pytest.mark.parametrize("name", ["sigma2_falls-4", pytest.param("sigma2_falls-3", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["sigma2_falls-4", "sigma2_falls-3"])
+@pytest.mark.slow
 def test_first_and_last_root_where_sigma2_rises_are_those_of_a_dense_grid(name):
     logits = np.load(COUNTEREXAMPLES / f"{name}.npz")["logits"]
     epsilons = np.geomspace(40, 0.05, 1500) if name.endswith("4") else np.geomspace(2, 0.004, 1500)
@@ -176,6 +186,7 @@ def test_shortfall_holds_also_where_the_projections_allowed_do_not_certify(rng):
     assert not np.asarray(result.certified).all() and (np.asarray(result.num_projections) < 16 + 30 + 24).all()
 
 
+@pytest.mark.slow
 def test_tied_optima_leave_a_target_above_the_limit_unreachable():
     tied = np.eye(3) + np.roll(np.eye(3), 1, 0)  # σ₂ → cos(π/3) as ε → 0
     for root in ("first", "last"):
@@ -186,6 +197,7 @@ def test_tied_optima_leave_a_target_above_the_limit_unreachable():
         assert bool(met.certified) == (root == "last") == bool(np.isfinite(met.shortfall))
 
 
+@pytest.mark.slow
 def test_tied_optima_that_fall_into_blocks_are_certified():
     found = calibrate_epsilon(np.kron(np.eye(2), np.ones((2, 2))), 0.9)
     assert found.certified and found.epsilon == pytest.approx(1 / (2 * np.arctanh(0.9)), rel=1e-9)
@@ -237,6 +249,7 @@ def test_gradient_of_epsilon_is_that_of_differences_in_both_modes(rng):
         assert forward == pytest.approx(float((by_logits * direction).sum() + by_target), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_batch_gives_what_single_calls_give(rng):
     logits, targets = rng.normal(size=(6, 4, 4)), TARGETS[[0, 2, 3, 4, 5, 6]]
     together = batch(np.concatenate([logits, np.zeros((1, 4, 4))]), np.append(targets, 0.5))

@@ -193,6 +193,7 @@ def test_overwrite_removes_the_old_run_and_nothing_beside_it(capsys):
     assert code == 2 and "symbolic link" in err
 
 
+@pytest.mark.slow
 def test_logits_that_are_all_alike_make_a_run_like_any_other(capsys):
     np.save("zeros.npy", np.zeros((2, 3, 3)))
     Path("zeros.toml").write_text(f'source = "file"\npath = "zeros.npy"\n{TINY_TOML}')

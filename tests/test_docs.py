@@ -62,9 +62,8 @@ def test_the_worked_example_of_a_claim_holds_is_attained_and_its_mutants_are_cau
     assert attained == claims.UNDECIDABLE and len(mutants) == 3 and sum(m == claims.VIOLATED for m in mutants) == 2
 
 
-@pytest.mark.parametrize(
-    "path", [pytest.param(path, marks=pytest.mark.slow if path.stem == "probe" else (), id=path.name) for path in NOTEBOOKS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_the_notebook_runs_and_its_outputs_are_committed(path):
     committed = nbformat.read(path, 4)
     outputs = [[output.output_type for output in cell.outputs] for cell in committed.cells if cell.cell_type == "code"]

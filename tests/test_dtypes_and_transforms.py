@@ -1,5 +1,7 @@
 """One table of every public core function, and what each must do: keep its dtype, and mean the same under every transform."""
 
+import itertools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -174,7 +176,17 @@ def test_a_dtype_that_is_asked_for_is_given(make, dtype):
     assert make(4, dtype).dtype == dtype
 
 
-@pytest.mark.parametrize("name", TABLE)
+LONG = {"MATRIX_LAWS", "PARAMETRIZATIONS", "PRESETS"}  # to compile
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(name, dtype, marks=pytest.mark.slow if name in LONG and dtype == "float32" else ())
+        for name, dtype in itertools.product(TABLE, ("float64", "float32"))
+    ],
+    indirect=["dtype"],
+)
 def test_public_function_keeps_its_dtype_and_means_the_same_under_every_transform(name, dtype):
     function, *makers = TABLE[name]
     rng = np.random.default_rng(len(name))

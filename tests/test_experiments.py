@@ -12,7 +12,7 @@ from homojax.lab.experiment import command, run_experiment
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 NAMES = ("depth", "noise", "stagnation", "decay", "gradient_trap", "as_run", "ways_out", "precision")
-FAST = ("decay", "as_run")
+FAST = ("as_run",)
 
 
 def loaded(name):

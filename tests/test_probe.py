@@ -30,6 +30,7 @@ def not_monotone():
     return refute("sigma2_slope", Search(n=4, starts=32, steps=160, polish=20))
 
 
+@pytest.mark.slow
 def test_that_sigma2_falls_is_refuted_from_random_starts_with_a_slope_of_seven_hundredths(not_monotone):
     logits = not_monotone.case.arrays["logits"]
     assert not_monotone.refuted and not_monotone.share > 0.1
@@ -39,6 +40,7 @@ def test_that_sigma2_falls_is_refuted_from_random_starts_with_a_slope_of_seven_h
     assert (hot - cold) / 2e-5 == pytest.approx(not_monotone.score, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_violation_is_checked_in_many_digits_and_reduced_to_digits_that_a_person_reads(not_monotone, tmp_path):
     lesser, greater = not_monotone.exact
     assert not_monotone.exact_verdict == "violated" and float(lesser - greater) == pytest.approx(not_monotone.score, abs=1e-6)
@@ -50,6 +52,7 @@ def test_a_violation_is_checked_in_many_digits_and_reduced_to_digits_that_a_pers
     assert rows["float64"][-1] == rows["50 digits"][-1] == "violated" and rows["float32"][-1] != "holds"
 
 
+@pytest.mark.slow
 def test_the_history_never_falls_and_draws_itself(not_monotone):
     history = not_monotone.history
     assert history.shape == (180, 32) and (np.diff(history, axis=0)[~np.isnan(history[:-1])] >= 0).all()
@@ -58,6 +61,7 @@ def test_the_history_never_falls_and_draws_itself(not_monotone):
     assert ax.get_xlabel() == "steps" and "greater" in ax.get_ylabel()
 
 
+@pytest.mark.slow
 def test_the_same_search_twice_finds_the_same():
     first, second = (refute("doeblin", SHORT) for _ in range(2))
     np.testing.assert_array_equal(first.history, second.history)

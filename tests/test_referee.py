@@ -69,6 +69,7 @@ def test_it_agrees_with_every_verdict_of_float64_and_with_its_slack_within_the_e
     assert told > len(logits)
 
 
+@pytest.mark.slow
 def test_its_sides_of_a_projection_are_those_of_float64_within_their_margin():
     logits, epsilon = RNG.normal(size=(6, 3, 3)), np.repeat([2.0, 0.5], 3)
     found = judge_cells("projection", projection.CLAIMS, {"logits": logits, "epsilon": epsilon}, "float64")

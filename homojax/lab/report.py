@@ -200,7 +200,8 @@ def print_table(header: list[str], rows: list[list[str]], wrong: list[bool], cap
         table.add_column(column.replace("/", " /").replace(" ", "\n"), justify=justify, no_wrap=True)
     for row, bad in zip(rows, wrong or [False] * len(rows), strict=True):
         table.add_row(*(Text(cell) for cell in row), style="bold red" if bad else None)
-    console.print(table)
+    needed = console.measure(table, options=console.options.update(width=500)).maximum
+    console.print(table, width=None if console.is_terminal else max(needed, console.width), crop=False)  # a file has no edge
 
 
 def _counts(ds: xr.Dataset, laws) -> dict[str, int]:
