@@ -19,7 +19,7 @@ def wide(n, lanes):
 @pytest.mark.parametrize(
     ("n", "lanes", "dtype"),
     [
-        pytest.param(4, 1100, np.float64, marks=slow),
+        (4, 1100, np.float64),
         pytest.param(4, 1100, np.float32, marks=slow),
         *(pytest.param(n, lanes, dtype, marks=slow) for n, lanes in ((16, 150), (64, 9)) for dtype in (np.float64, np.float32)),
     ],
