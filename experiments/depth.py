@@ -96,19 +96,23 @@ def study(size: Size, bench: Bench) -> Study:
         text += f"{undecidable / judged:.1%} undecidable."
     header = ["network", "ε", "accuracy, fewest layers", "most layers", "measured", "start", "end", "bound"]
     caption = "layers at which accuracy is half-way to its collapsed value; at which σ₂ of the composite is ½, before and after "
-    caption += "training; and at which the bound is ½; > and <: at a larger depth than those tried, or at none of them"
+    caption += "training; and at which the bound is ½; > and <: it is larger at every depth from the best on, or smaller at all"
     return Study(text.strip(), [(caption, (header, rows))], fig)
 
 
 def failing_depth(values: xr.DataArray, level: float) -> float:
-    """The depth at which ``values`` [depth] first fall below the level, between two by their logarithms; ∞: never, 0: at once."""
+    """The depth at which ``values`` [depth] fall below the level, past their largest; ∞: they never do, 0: all are below.
+
+    Between two depths by their logarithms. (A task may need several layers, too, before it can be done at all.)
+    """
     depth, left = np.log(values.depth.values), values.values
-    below = np.flatnonzero(left < level)
+    best = left.argmax()
+    if left[best] < level:
+        return 0.0
+    below = best + np.flatnonzero(left[best:] < level)
     if not len(below):
         return np.inf
     i = below[0]
-    if i == 0:
-        return 0.0
     share = (left[i - 1] - level) / (left[i - 1] - left[i])
     return float(np.exp(depth[i - 1] + share * (depth[i] - depth[i - 1])))
 
