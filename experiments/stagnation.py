@@ -44,8 +44,9 @@ def study(size: Size, bench: Bench) -> Study:
         ds = bench.train(name, dataclasses.replace(what, architecture=dataclasses.replace(what.architecture, **changes)))
         ds = ds.isel(depth=0, noise=0)
         energy = ds.energy_end.transpose(..., "after").values
-        least = np.minimum(energy[..., :-1], energy[..., 1:]) > FAINT * energy[..., :1]
-        clear = ds.turned_end.transpose(..., "layer").copy(data=least)
+        clear = ds.turned_end.transpose(..., "layer").copy(
+            data=np.minimum(energy[..., :-1], energy[..., 1:]) > FAINT * energy[..., :1]
+        )
         bounded = clear & (ds.alpha * ds.sigma2_end < 1 - ds.alpha)
         turned, kept = ds.turned_end.where(clear).sum("layer"), ds.kept_end
         bounds = xr.apply_ufunc(lambda *x: np.asarray(turn_bound(*x)), ds.sigma2_end, ds.alpha)
