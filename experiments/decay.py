@@ -6,6 +6,8 @@ Copying by one matrix over tokens a layer. Decoupled decay multiplies the mixing
 says; where training does no more than that, measured and predicted σ₂ agree.
 """
 
+from functools import partial
+
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,18 +40,15 @@ def sigma2_of(logits, epsilon):
 
 def study(size: Size, bench: Bench) -> Study:
     """σ₂ at twenty points of every training, and at as many of the schedule."""
-    chosen = CHOSEN[size]
+    chosen, epsilon = CHOSEN[size], 1.0
     fig, axes = plt.subplots(
         1, len(chosen), figsize=(3.4 * len(chosen) + 0.6, 4), sharey=True, squeeze=False, layout="constrained"
     )
-    rows, epsilon = [], 1.0
-    for ax, name in zip(axes[0], chosen, strict=True):
-        mixing, others = ARMS[name]
-        training = Training(steps=STEPS[size], batch=32, mixing_decay=mixing, weight_decay=others)
-        what = Train(architecture=Architecture(depth=DEPTH[size], logit_scale=2.0), training=training, seeds=SEEDS[size])
+
+    def measure(name, what):
         of = trainer_of(what, DEPTH[size])
-        runs = jax.jit(jax.vmap(lambda key, of=of: of.begin(key, epsilon, 0.5)))(jax.random.split(jax.random.key(0), SEEDS[size]))
-        advance = jax.jit(jax.vmap(lambda run, of=of: of.advance(run, STEPS[size] // REPORTS)))
+        runs = jax.jit(jax.vmap(lambda key: of.begin(key, epsilon, 0.5)))(jax.random.split(jax.random.key(0), SEEDS[size]))
+        advance = jax.jit(jax.vmap(lambda run: of.advance(run, STEPS[size] // REPORTS)))
         start, measured = mixing_parameters(runs).astype(float), []
         for report in range(REPORTS + 1):
             measured.append(np.asarray(sigma2_of(mixing_parameters(runs).astype(float), epsilon)))
@@ -57,10 +56,18 @@ def study(size: Size, bench: Bench) -> Study:
                 bench.tell(report, REPORTS, f"decay: {name}")
                 runs, _ = advance(runs)
         _, accuracy = jax.jit(jax.vmap(of.evaluate))(runs)
-        left = np.asarray(decayed(training))[:: STEPS[size] // REPORTS]
-        predicted = np.stack([np.asarray(sigma2_of(factor * start, epsilon)) for factor in left])
+        left = np.asarray(decayed(what.training))[:: STEPS[size] // REPORTS]
+        predicted = [np.asarray(sigma2_of(factor * start, epsilon)) for factor in left]  # as measured: [reports + 1, runs, L]
+        return {"left": left, "measured": np.stack(measured), "predicted": np.stack(predicted), "accuracy": np.asarray(accuracy)}
+
+    rows = []
+    for ax, name in zip(axes[0], chosen, strict=True):
+        mixing, others = ARMS[name]
+        training = Training(steps=STEPS[size], batch=32, mixing_decay=mixing, weight_decay=others)
+        what = Train(architecture=Architecture(depth=DEPTH[size], logit_scale=2.0), training=training, seeds=SEEDS[size])
+        found = bench.measured(name, what.digest, partial(measure, name, what))
+        left, measured, predicted, accuracy = (found[key] for key in ("left", "measured", "predicted", "accuracy"))
         steps = np.arange(REPORTS + 1) * (STEPS[size] // REPORTS)
-        measured = np.stack(measured)  # [reports + 1, runs, L]
         for values, style in ((measured, {"color": MEASURED}), (predicted, {"color": WARNING, "ls": "--"})):
             ax.plot(steps, np.median(values, (1, 2)), lw=2, **style)
             ax.fill_between(steps, *np.quantile(values, [0.1, 0.9], (1, 2)), color=style["color"], alpha=0.12, lw=0)

@@ -8,6 +8,7 @@ detail through all layers; the schedules over depth have that ε as their geomet
 """
 
 import time
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -77,22 +78,27 @@ def schedules(logits):
 
 def study(size: Size, bench: Bench) -> Study:
     """Every way trained from the same seeds, and measured."""
-    keys, epsilons, compiled, found = jax.random.split(jax.random.key(0), SEEDS[size]), {}, {}, {}
-    for done, name in enumerate(sorted(CHOSEN[size], key=lambda name: WAYS[name].mixer != "sinkhorn")):
-        bench.tell(done, len(CHOSEN[size]), name)
-        way = WAYS[name]
-        if way.mixer not in compiled:
-            training = Training(steps=STEPS[size], batch=32)
-            of = trainer_of(
-                Train(architecture=Architecture(way.mixer, depth=DEPTH[size], noisy=True), training=training), DEPTH[size]
-            )
-            advance = jax.jit(jax.vmap(lambda run, of=of: of.advance(run, STEPS[size] // REPORTS)))
-            compiled[way.mixer] = of, jax.jit(jax.vmap(of.begin, (0, 0, None, None))), advance
-        of, begin, advance = compiled[way.mixer]
-        if not epsilons:  # the first way mixes by sinkhorn: all others calibrate on its logits
-            start = begin(keys, jnp.ones((len(keys), DEPTH[size])), 1.0, NOISE)
-            epsilons = schedules(mixing_parameters(start).astype(float))
-        run = begin(keys, epsilons[way.epsilon].astype(jnp.float32), way.alpha, NOISE)
+    keys = jax.random.split(jax.random.key(0), SEEDS[size])
+
+    def training(mixer):
+        architecture = Architecture(mixer, depth=DEPTH[size], noisy=True)
+        return Train(architecture=architecture, training=Training(steps=STEPS[size], batch=32))
+
+    @cache
+    def prepared(mixer):
+        of = trainer_of(training(mixer), DEPTH[size])
+        advance = jax.jit(jax.vmap(lambda run: of.advance(run, STEPS[size] // REPORTS)))
+        return of, jax.jit(jax.vmap(of.begin, (0, 0, None, None))), advance
+
+    @cache
+    def epsilons():
+        _, begin, _ = prepared("sinkhorn")
+        start = begin(keys, jnp.ones((len(keys), DEPTH[size])), 1.0, NOISE)
+        return schedules(mixing_parameters(start).astype(float))
+
+    def measure(way):
+        of, begin, advance = prepared(way.mixer)
+        run = begin(keys, epsilons()[way.epsilon].astype(jnp.float32), way.alpha, NOISE)
         seconds = []
         for _ in range(REPORTS):
             began = time.perf_counter()
@@ -101,15 +107,21 @@ def study(size: Size, bench: Bench) -> Study:
         _, accuracy = jax.jit(jax.vmap(of.evaluate))(run)
         stacks = stacks_of(of, run)
         measures = measures_of(stacks)
-        found[name] = {
-            "ε": np.asarray(epsilons[way.epsilon]),
+        return {
+            "ε": np.asarray(epsilons()[way.epsilon]),
             "accuracy": np.asarray(accuracy),
             "kept": np.asarray(measures["kept"]),
             "turn": np.asarray(stacks.trace.turned).mean(1).sum(1),
             "off": np.maximum(measures["row_error"], measures["col_error"]).max(),
             "least": stacks.matrices.min(),
-            "seconds": float(np.median(seconds[1:])),
+            "seconds": np.median(seconds[1:]),
         }
+
+    found = {}
+    for done, name in enumerate(CHOSEN[size]):
+        bench.tell(done, len(CHOSEN[size]), name)
+        way = WAYS[name]
+        found[name] = bench.measured(name, f"{training(way.mixer).digest} {way}", partial(measure, way))
     cheapest = min(values["seconds"] for values in found.values())
     rows = []
     fig, ax = plt.subplots(figsize=(8.4, 4.8), layout="constrained")

@@ -4,11 +4,12 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from homojax.lab.config import InputError
-from homojax.lab.experiment import command, run_experiment
+from homojax.lab.experiment import Bench, command, run_experiment
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 NAMES = ("depth", "noise", "stagnation", "decay", "gradient_trap", "as_run", "ways_out", "precision")
@@ -33,6 +34,27 @@ def test_it_runs_and_leaves_a_table_a_figure_and_a_page(name, tmp_path, monkeypa
     assert (tmp_path / "out" / "figure.png").read_bytes()[:4] == b"\x89PNG"
     page = (tmp_path / "out" / "report.html").read_text()
     assert module.__doc__.splitlines()[0].split(" (")[0] in page and "data:image/png;base64" in page
+
+
+def test_what_was_measured_before_an_interruption_is_not_measured_again(tmp_path):
+    bench, calls = Bench(tmp_path, lambda *_: None), []
+
+    def measure(value):
+        if value is None:
+            raise KeyboardInterrupt
+        calls.append(value)
+        return {"σ₂": np.full((2, 3), value), "off": np.float32(value)}
+
+    first = bench.measured("ε = 5, α", "a", lambda: measure(0.5))
+    with pytest.raises(KeyboardInterrupt):
+        bench.measured("next", "a", lambda: measure(None))
+    again = Bench(tmp_path, lambda *_: None).measured("ε = 5, α", "a", lambda: measure(0.7))
+    assert calls == [0.5] and again.keys() == first.keys()
+    assert all(np.array_equal(again[key], first[key]) for key in first)
+    assert bench.measured("ε = 5, α", "b", lambda: measure(0.9))["off"] == np.float32(0.9)  # made in another way
+    for kept in tmp_path.glob("*/*.npz"):
+        kept.write_bytes(kept.read_bytes()[:-7])  # cut short: measured again, not trusted
+    assert bench.measured("ε = 5, α", "b", lambda: measure(0.2))["off"] == np.float32(0.2)
 
 
 def test_a_folder_of_the_other_size_is_refused_in_one_sentence(capsys, tmp_path, monkeypatch):

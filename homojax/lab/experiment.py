@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Literal, NamedTuple
 import jax
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -18,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from homojax.lab import findings, plots
 from homojax.lab.config import InputError
-from homojax.lab.store import versions
+from homojax.lab.store import BlockStore, versions
 from homojax.lab.train import Train, Trained, train, train_depth
 
 Size = Literal["smoke", "quick", "full"]
@@ -33,7 +35,7 @@ class Study(NamedTuple):
 
 
 class Bench:
-    """Where an experiment's networks are trained: each training in a folder of its own, taken up where it was interrupted."""
+    """Where an experiment's networks are trained. What is done stays in its folder: a run taken up again goes on after it."""
 
     def __init__(self, folder: Path, progress: Callable[[int, int, str], None]):
         self.folder = folder
@@ -48,6 +50,15 @@ class Bench:
         folder = self.folder / label
         train(what, folder, progress=self._named(label))
         return train_depth(what, what.architecture.depth, folder)
+
+    def measured(self, label: str, about: str, measure: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """``measure()``, or what an earlier run found under that label, if ``about`` says the same of how it is made."""
+        store = BlockStore(self.folder / "measured", hashlib.sha256(about.encode()).hexdigest()[:16])
+        found = store.load(label)
+        if found is None:
+            found = measure()
+            store.save(label, found)
+        return found
 
     def _named(self, label: str) -> Callable[[int, int, str], None]:
         return lambda done, total, doing: self.tell(done, total, f"{label}: {doing}")
