@@ -16,6 +16,7 @@ from homojax import Architecture, Train, Training
 from homojax.depth import composite
 from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.train import measures_of, stacks_of, trainer_of
+from homojax.networks.training import side_by_side
 from homojax.spectrum import distance_to_uniform
 
 EPSILON = {"smoke": (0.1,), "quick": (0.05, 1.0), "full": (0.02, 0.05, 0.1, 0.3, 1.0, 5.0)}
@@ -47,7 +48,7 @@ def study(size: Size, bench: Bench) -> Study:
     for name, iterations in zip(names, ALTERNATIONS, strict=True):
         mixing = {"mixer": "sinkhorn"} if iterations is None else {"num_iters": iterations}
         of = trainer_of(dataclasses.replace(what, architecture=dataclasses.replace(what.architecture, **mixing)), DEPTH[size])
-        _, accuracy = jax.jit(jax.vmap(of.evaluate))(trained.end)
+        _, accuracy = side_by_side(of.evaluate, trained.end)
         stacks = stacks_of(of, trained.end)
         measures = measures_of(stacks)
         off = np.maximum(measures["row_error"], measures["col_error"])

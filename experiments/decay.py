@@ -16,7 +16,7 @@ from homojax import Architecture, Train, Training, sinkhorn
 from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.plots import MEASURED, WARNING
 from homojax.lab.train import REPORTS, trainer_of
-from homojax.networks.training import decayed, mixing_parameters
+from homojax.networks.training import decayed, mixing_parameters, side_by_side
 from homojax.spectrum import subdominant_singular_value
 
 ARMS = {  # (decay of the mixing logits, decay of all others)
@@ -47,15 +47,14 @@ def study(size: Size, bench: Bench) -> Study:
 
     def measure(name, what):
         of = trainer_of(what, DEPTH[size])
-        runs = jax.jit(jax.vmap(lambda key: of.begin(key, epsilon, 0.5)))(jax.random.split(jax.random.key(0), SEEDS[size]))
-        advance = jax.jit(jax.vmap(lambda run: of.advance(run, STEPS[size] // REPORTS)))
+        runs = side_by_side(of.begin, jax.random.split(jax.random.key(0), SEEDS[size]), epsilon=epsilon, alpha=0.5)
         start, measured = mixing_parameters(runs).astype(float), []
         for report in range(REPORTS + 1):
             measured.append(np.asarray(sigma2_of(mixing_parameters(runs).astype(float), epsilon)))
             if report < REPORTS:
                 bench.tell(report, REPORTS, f"decay: {name}")
-                runs, _ = advance(runs)
-        _, accuracy = jax.jit(jax.vmap(of.evaluate))(runs)
+                runs, _ = side_by_side(of.advance, runs, steps=STEPS[size] // REPORTS)
+        _, accuracy = side_by_side(of.evaluate, runs)
         left = np.asarray(decayed(what.training))[:: STEPS[size] // REPORTS]
         predicted = [np.asarray(sigma2_of(factor * start, epsilon)) for factor in left]  # as measured: [reports + 1, runs, L]
         return {"left": left, "measured": np.stack(measured), "predicted": np.stack(predicted), "accuracy": np.asarray(accuracy)}

@@ -8,6 +8,7 @@ the details with and without. Layer norm acts over the features of every token, 
 """
 
 import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -16,6 +17,7 @@ from homojax.birkhoff import center
 from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.plots import MEASURED, WARNING
 from homojax.lab.sources import load_task
+from homojax.networks.training import side_by_side
 
 NETWORKS = {
     "no norm": {"norm": "none"},
@@ -54,8 +56,9 @@ def study(size: Size, bench: Bench) -> Study:
         quiet = np.broadcast_to(np.arange(np.prod(grid)).reshape(grid)[:, :1], grid).ravel()  # the run of noise 0 beside each
         silent = trained.end._replace(settings=jax.tree.map(lambda x, quiet=quiet: x[quiet], trained.end.settings))
         inputs = trained.trainer.test[0][:128]
-        trace = jax.jit(jax.vmap(lambda run, of=trained.trainer, x=inputs: of.trace(run, x)[1].last))
-        noisy, clean = (jax.vmap(jax.vmap(center))(trace(runs)) for runs in (trained.end, silent))  # [runs, examples, n, width]
+        inputs = jnp.broadcast_to(inputs, (len(quiet), *inputs.shape))
+        last = (side_by_side(trained.trainer.trace, runs, inputs)[1].last for runs in (trained.end, silent))
+        noisy, clean = map(jax.vmap(jax.vmap(center)), last)  # [runs, examples, n, width]
         energy, added = (np.asarray((x**2).sum((2, 3)).mean(1)).reshape(grid) for x in (clean, noisy - clean))
         dots = ((noisy * clean).sum((2, 3)) / np.sqrt((noisy**2).sum((2, 3)) * (clean**2).sum((2, 3)))).mean(1)
         snr, cosine = energy / np.maximum(added, 1e-12 * energy), np.asarray(dots).reshape(grid)

@@ -20,7 +20,7 @@ from homojax import Architecture, Train, Training, calibrate_depth, epsilon_sche
 from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.plots import WARNING
 from homojax.lab.train import measures_of, stacks_of, trainer_of
-from homojax.networks.training import mixing_parameters
+from homojax.networks.training import mixing_parameters, side_by_side
 
 HOT, NOISE, RETENTION, REPORTS = 5.0, 0.1, 0.5, 10
 MOST = 1.5  # detail kept that is drawn: unconstrained composites grow without end
@@ -48,7 +48,7 @@ WAYS = {
     "unconstrained": Way("unconstrained"),
     "identity": Way("identity"),
 }
-QUICK = ("sinkhorn", "low-rank", "orthogonal", "identity")  # each mixer is half a minute of compiling
+QUICK = ("sinkhorn", "orthogonal", "identity")  # each mixer is half a minute of compiling
 CHOSEN = {
     "smoke": ("calibrated ε", "identity"),
     "quick": tuple(name for name in WAYS if WAYS[name].mixer in QUICK),
@@ -84,27 +84,24 @@ def study(size: Size, bench: Bench) -> Study:
         architecture = Architecture(mixer, depth=DEPTH[size], noisy=True)
         return Train(architecture=architecture, training=Training(steps=STEPS[size], batch=32))
 
-    @cache
-    def prepared(mixer):
+    def begin(mixer, epsilon, alpha):
         of = trainer_of(training(mixer), DEPTH[size])
-        advance = jax.jit(jax.vmap(lambda run: of.advance(run, STEPS[size] // REPORTS)))
-        return of, jax.jit(jax.vmap(of.begin, (0, 0, None, None))), advance
+        values = (jnp.full(len(keys), value, jnp.float32) for value in (alpha, NOISE))
+        return of, side_by_side(of.begin, keys, epsilon.astype(jnp.float32), *values)
 
     @cache
     def epsilons():
-        _, begin, _ = prepared("sinkhorn")
-        start = begin(keys, jnp.ones((len(keys), DEPTH[size])), 1.0, NOISE)
+        _, start = begin("sinkhorn", jnp.ones((len(keys), DEPTH[size])), 1.0)
         return schedules(mixing_parameters(start).astype(float))
 
     def measure(way):
-        of, begin, advance = prepared(way.mixer)
-        run = begin(keys, epsilons()[way.epsilon].astype(jnp.float32), way.alpha, NOISE)
+        of, run = begin(way.mixer, epsilons()[way.epsilon], way.alpha)
         seconds = []
         for _ in range(REPORTS):
             began = time.perf_counter()
-            run = jax.block_until_ready(advance(run)[0])
+            run = jax.block_until_ready(side_by_side(of.advance, run, steps=STEPS[size] // REPORTS)[0])
             seconds.append(time.perf_counter() - began)
-        _, accuracy = jax.jit(jax.vmap(of.evaluate))(run)
+        _, accuracy = side_by_side(of.evaluate, run)
         stacks = stacks_of(of, run)
         measures = measures_of(stacks)
         return {

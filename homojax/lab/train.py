@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from homojax.lab.sources import load_task
 from homojax.lab.store import open_store, versions, write_dataset
 from homojax.lab.verify import VERDICTS, judge_cells
 from homojax.networks.model import Architecture, Trace
-from homojax.networks.training import Run, Trainer, Training, first_not_finite, trainer
+from homojax.networks.training import Run, Trainer, Training, first_not_finite, side_by_side, trainer
 from homojax.residual import residual_bound, residual_matrix
 from homojax.singular import spectral_norm
 from homojax.spectrum import subdominant_singular_value
@@ -160,9 +160,14 @@ def trainer_of(what: Train, depth: int) -> Trainer:
     if architecture.mixing_dtype == "float64":
         require_precision("float64")
     try:
-        return trainer(architecture, load_task(what.task), what.training)
+        return _trainer(architecture, what.task, what.training)
     except ValueError as error:
         raise InputError(f"{error}.") from error
+
+
+@lru_cache(maxsize=16)  # the same functions, so that what is compiled for them is found again
+def _trainer(architecture: Architecture, task: str, training: Training) -> Trainer:
+    return trainer(architecture, load_task(task), training)
 
 
 def train_depth(what: Train, depth: int, folder: Path | None = None, *, progress: Progress | None = None) -> Trained:
@@ -171,8 +176,7 @@ def train_depth(what: Train, depth: int, folder: Path | None = None, *, progress
     keys = [jax.random.fold_in(jax.random.key(what.seed), i) for i in range(what.seeds)]
     cells = list(itertools.product(what.epsilon, what.alpha, what.noise, range(what.seeds)))
     values = (jnp.asarray(x, jnp.float32) for x in list(zip(*cells, strict=True))[:3])
-    start = jax.jit(jax.vmap(of.begin))(jnp.stack([keys[cell[3]] for cell in cells]), *values)
-    advance = jax.jit(jax.vmap(of.advance, (0, None)), static_argnums=1)
+    start = side_by_side(of.begin, jnp.stack([keys[cell[3]] for cell in cells]), *values)
 
     steps, ends = what.training.steps, _report_steps(what.training)
     run, losses, best, waited = start, np.zeros((len(cells), 0)), np.full(len(cells), np.inf), np.zeros(len(cells), int)
@@ -187,7 +191,7 @@ def train_depth(what: Train, depth: int, folder: Path | None = None, *, progress
                 if progress:
                     progress(ends[report - 1] if report else 0, steps, f"{len(cells)} networks of {depth} layers")
                 stood = np.asarray(run.stopped)
-                run, seen = advance(run, ends[report] - (ends[report - 1] if report else 0))
+                run, seen = side_by_side(of.advance, run, steps=ends[report] - (ends[report - 1] if report else 0))
                 found = np.where(stood, np.nan, np.asarray(seen, np.float64).mean(1))
                 losses = np.column_stack([losses, found])
             waited = np.where(found < best, 0, waited + 1)
@@ -289,7 +293,7 @@ class Stacks(NamedTuple):
 def stacks_of(of: Trainer, runs: Run) -> Stacks:
     """The mixing of every run on a few held-out examples: one stack of a matrix of parameters, else one a head or token."""
     inputs = of.test[0][:SEEN]
-    traces = jax.jit(jax.vmap(lambda run: of.trace(run, inputs)[1]))(runs)
+    _, traces = side_by_side(of.trace, runs, jnp.broadcast_to(inputs, (len(runs.step), *inputs.shape)))
     m = np.asarray(traces.matrices, np.float64 if jax.config.read("jax_enable_x64") else np.float32)  # [R, B, L, …, n, n]
     several = m.ndim > 5  # matrices of parameters are the same for every example
     m = np.moveaxis(m, 3, 2).reshape(len(m), -1, m.shape[2], *m.shape[-2:]) if several else m[:, :1]
@@ -322,7 +326,7 @@ def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
 def _measured(what: Train, depth: int, trained: Trained) -> dict[str, np.ndarray]:
     """Every variable of the Dataset at this depth, [runs, …]."""
     found: dict[str, np.ndarray] = {"loss": trained.losses}
-    loss, accuracy = jax.jit(jax.vmap(trained.trainer.evaluate))(trained.end)
+    loss, accuracy = side_by_side(trained.trainer.evaluate, trained.end)
     found |= {"test_loss": np.asarray(loss), "accuracy": np.asarray(accuracy)}
     for when, runs in (("start", trained.start), ("end", trained.end)):
         stacks = stacks_of(trained.trainer, runs)
