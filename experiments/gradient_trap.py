@@ -21,11 +21,8 @@ from homojax.lab.train import stacks_of
 from homojax.networks.mixing import mixer
 from homojax.networks.training import mixing_parameters
 
-MIXERS = {
-    "smoke": ("mhc-paper", "tokenbender"),
-    "quick": ("sinkhorn", "mhc-paper", "tokenbender"),
-    "full": ("sinkhorn", *PRESETS),
-}
+FEW = ("mhc-paper", "tokenbender")  # one that starts at the uniform matrix, one at the identity
+MIXERS = {"smoke": FEW, "quick": FEW, "full": ("sinkhorn", *PRESETS)}
 STEPS = {"smoke": 4, "quick": 100, "full": 800}
 SEEDS = {"smoke": 1, "quick": 2, "full": 3}
 DEPTH = {"smoke": 3, "quick": 4, "full": 8}

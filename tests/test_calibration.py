@@ -340,6 +340,7 @@ def test_gradient_of_a_stacks_epsilon_is_that_of_differences(rng):
         assert (jax.jit(jax.grad(epsilon))(stack) * direction).sum() == pytest.approx(float(along), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_schedule_gives_every_layer_the_same_share(rng):
     stack = rng.normal(size=(4, 3, 3))
     found = epsilon_schedule(stack, 0.5)

@@ -176,13 +176,14 @@ def test_a_dtype_that_is_asked_for_is_given(make, dtype):
     assert make(4, dtype).dtype == dtype
 
 
-LONG = {"MATRIX_LAWS", "PARAMETRIZATIONS", "PRESETS"}  # to compile
+# To compile. That each map keeps its dtype is told by tests/test_parametrizations.py, too.
+LONG = {("MATRIX_LAWS", "float32"), ("PRESETS", "float32"), ("PARAMETRIZATIONS", "float32"), ("PARAMETRIZATIONS", "float64")}
 
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
-        pytest.param(name, dtype, marks=pytest.mark.slow if name in LONG and dtype == "float32" else ())
+        pytest.param(name, dtype, marks=pytest.mark.slow if (name, dtype) in LONG else ())
         for name, dtype in itertools.product(TABLE, ("float64", "float32"))
     ],
     indirect=["dtype"],

@@ -69,6 +69,13 @@ def test_sums_are_1_and_entries_nonnegative_where_the_table_says_so_and_nowhere_
     assert row.doubly_stochastic == (row.nonnegative and row.exact == "both")
 
 
+@pytest.mark.parametrize("name", PARAMETRIZATIONS)
+def test_a_map_keeps_the_dtype_of_its_parameters(name, dtype):
+    row = PARAMETRIZATIONS[name]
+    made = jax.eval_shape(row.matrix, jax.ShapeDtypeStruct(row.shape(4), dtype), 1.0)
+    assert made.dtype == dtype and made.shape == (4, 4)
+
+
 def test_converged_and_truncated_projections_are_those_of_the_references(rng):
     logits = rng.normal(size=(4, 4))
     np.testing.assert_allclose(compiled("sinkhorn")(logits, 0.3), oracles.project(logits, 0.3), atol=1e-11)
