@@ -172,9 +172,9 @@ def circulant(weights: ArrayLike) -> jax.Array:
 
 
 def lazy_cycle(n: int, stay: float = 0.5) -> jax.Array:
-    """Random walk on the n-cycle (n ≥ 3) that stays with probability ``stay``. [n, n].
+    """Random walk on the n-cycle that stays with probability ``stay`` in [0, 1]. [n, n]; ValueError for n < 3.
 
-    Eigenvalues stay + (1 − stay) cos(2πk/n), k = 0 … n − 1.
+    Eigenvalues stay + (1 − stay) cos(2πk/n), k = 0 … n − 1 (Levin and Peres, Markov Chains and Mixing Times, 12.3.1).
 
     >>> lazy_cycle(3, 0.5).tolist()
     [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.25, 0.5]]
@@ -185,9 +185,9 @@ def lazy_cycle(n: int, stay: float = 0.5) -> jax.Array:
 
 
 def lazy_hypercube(dimension: int, stay: float = 0.5) -> jax.Array:
-    """Random walk on {0, 1}^dimension that stays with probability ``stay``. [n, n], n = 2^dimension.
+    """Random walk on {0, 1}^dimension that stays with probability ``stay`` in [0, 1]. [n, n], n = 2^dimension.
 
-    Eigenvalues 1 − 2(1 − stay) j/dimension with multiplicity C(dimension, j).
+    Eigenvalues 1 − 2(1 − stay) j/dimension with multiplicity C(dimension, j) (Levin and Peres, 12.4).
 
     >>> lazy_hypercube(1, 0.75).tolist()
     [[0.75, 0.25], [0.25, 0.75]]

@@ -47,7 +47,7 @@ def dobrushin_bound(matrix: ArrayLike) -> jax.Array:
 
 
 def doeblin_bound(matrix: ArrayLike) -> jax.Array:
-    """σ₂ ≤ 1 − n min M: what is common to all rows is forgotten. Equality for 2×2 with M₁₁ ≥ ½, and for J. theory.md §2.
+    """σ₂ ≤ 1 − n min M: what is common to all rows is forgotten. Equality for every 2×2 and for J. theory.md §2.
 
     >>> float(doeblin_bound([[0.75, 0.25], [0.25, 0.75]]))
     0.5

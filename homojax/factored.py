@@ -55,6 +55,8 @@ class FactoredLogits(NamedTuple):
 def low_rank_logits(queries: ArrayLike, keys: ArrayLike) -> FactoredLogits:
     """Logits Sᵢⱼ = qᵢ · kⱼ, as in attention, from queries [n, d] and keys [n, d].
 
+    Source: Vaswani et al. (arXiv 1706.03762), without its 1/√d: that is part of ε.
+
     Raises:
         ValueError: the shapes differ, or are not [n, d] with n ≥ 2 and d ≥ 1.
 

@@ -21,7 +21,7 @@ from homojax.spectrum import subdominant_singular_value
 def contraction_gap(log_matrix: ArrayLike) -> jax.Array:
     """1 − σ₂ of M = exp(log_matrix), to relative accuracy at any size: exp of ``log_contraction_gap``, which see.
 
-    0 where it is below the smallest normal number.
+    Of log M [n, n], n ≥ 2 (else ValueError); 0 where it is below the smallest normal number. Source: ``log_contraction_gap``'s.
 
     >>> bool(abs(contraction_gap([[0.0, -69.0], [-69.0, 0.0]]) / (2 * jnp.exp(-69.0)) - 1) < 1e-4)
     True

@@ -172,7 +172,8 @@ def asymptotic_cosine(snr: ArrayLike) -> jax.Array:
 def overlap(input_overlap: ArrayLike, snr: ArrayLike) -> jax.Array:
     """ρ·SNR/(1 + SNR): cosine left between two inputs of cosine ρ after independent noise and layer norm, large d. theory.md 4.3.
 
-    It tends to 0 with the SNR: all normalised outputs become orthogonal ("orthogonal collapse"), whatever layer norm does.
+    Of ρ in [−1, 1] and SNR ≥ 0, arrays alike. It tends to 0 with the SNR: all normalised outputs become orthogonal ("orthogonal
+    collapse"), whatever layer norm does.
 
     >>> float(overlap(0.5, 1.0))
     0.25
@@ -256,7 +257,8 @@ def critical_depth(
 def retained_cosine(sigma2: ArrayLike, noise_std: ArrayLike, d: ArrayLike, depth: ArrayLike) -> jax.Array:
     """(σ²/(σ² + dν²))^{L/2}: cos θ left after L layers that each mix, add noise and layer-norm to unit norm. theory.md 4.6.
 
-    Mean field, for large d. Layer norm at every layer restores the norm each time, and the direction never.
+    Of σ₂ in [0, 1], the noise's standard deviation ν ≥ 0 on each of d entries of a unit vector, and L ≥ 0 layers, arrays alike;
+    NaN for σ₂ = ν = 0. Mean field, for large d. Layer norm at every layer restores the norm each time, and the direction never.
 
     >>> round(float(retained_cosine(0.5, 0.05, 100, 2)), 6)
     0.5

@@ -24,6 +24,8 @@ def residual_matrix(matrix: ArrayLike, alpha: ArrayLike) -> jax.Array:
 def residual_bound(sigma2: ArrayLike, alpha: ArrayLike) -> jax.Array:
     """σ₂(R_α) ≤ 1 − α + ασ₂. Equality where M's best-kept detail is an eigenvector of eigenvalue σ₂. theory.md 5.1.
 
+    Of σ₂ ≥ 0 and α in [0, 1], arrays alike; outside of these it bounds nothing, and is not refused.
+
     >>> float(residual_bound(0.5, 0.5))
     0.75
     """
@@ -35,8 +37,8 @@ def residual_bound(sigma2: ArrayLike, alpha: ArrayLike) -> jax.Array:
 def turn_bound(sigma2: ArrayLike, alpha: ArrayLike) -> jax.Array:
     """Largest angle, in radians, by which R_α can turn a detail vector: arcsin(ασ₂/(1 − α)). theory.md 5.2.
 
-    π, no bound, where its premise ασ₂ < 1 − α fails. Over layers, angles add at most. Equality where M
-    keeps σ₂ of a unit x and turns it to ⟨x, Mx⟩ = −ασ₂²/(1 − α).
+    Of σ₂ ≥ 0 and α in [0, 1], arrays alike. π, no bound, where its premise ασ₂ < 1 − α fails. Over layers, angles add at most.
+    Equality where M keeps σ₂ of a unit x and turns it to ⟨x, Mx⟩ = −ασ₂²/(1 − α).
 
     >>> round(float(turn_bound(0.5, 0.5)), 6)
     0.523599

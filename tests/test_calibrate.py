@@ -114,5 +114,5 @@ def test_the_band_is_where_a_tenth_of_the_largest_gradient_is_left(curves):
 
 def test_public_initialisations_are_finite_square_logits():
     cases = initialisations()
-    assert any("mHC, −8" in name for name in cases) and sum("KromHC" in name for name in cases) == 4
+    assert any("tokenbender, −8" in name for name in cases) and sum("KromHC" in name for name in cases) == 4
     assert all(s.shape[0] == s.shape[1] and np.isfinite(s).all() and epsilon > 0 for s, epsilon in cases.values())

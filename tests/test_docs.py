@@ -1,5 +1,6 @@
 """What the documents say runs: docstrings, README, CONTRIBUTING and the notebook."""
 
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -23,7 +24,7 @@ def python_blocks(document):
 @pytest.mark.parametrize("name", [name for name in homojax.__all__ if inspect.isfunction(getattr(homojax, name))])
 def test_every_public_function_has_an_example_that_pytest_runs(name):
     doc = inspect.getdoc(getattr(homojax, name))
-    assert doc and ">>> " in doc
+    assert doc and ">>> " in doc and "+SKIP" not in doc
 
 
 @pytest.mark.parametrize("index", range(len(python_blocks("README.md"))))
@@ -38,6 +39,14 @@ def test_the_readme_pictures_and_links_exist():
     text = (ROOT / "README.md").read_text("utf-8")
     targets = re.findall(r"\]\((?!http)([^)]+)\)", text)
     assert len(targets) >= 4 and all((ROOT / target).exists() for target in targets)
+
+
+def test_the_document_of_claims_has_them_all():
+    spec = importlib.util.spec_from_file_location("claims_table", ROOT / "experiments" / "claims.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.table() in (ROOT / "docs" / "claims.md").read_text("utf-8")
+    assert script.table().count("\n") == 1 + len(homojax.CLAIMS)
 
 
 def test_the_worked_example_of_a_claim_holds_is_attained_and_its_mutants_are_caught():

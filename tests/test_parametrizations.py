@@ -487,7 +487,7 @@ def test_the_example_of_the_document_runs():
 
 def test_initialisations_of_the_sensitivity_probe_are_those_of_the_presets():
     cases = initialisations()
-    logits, epsilon = cases["mHC, −8 off the diagonal, n = 4"]
+    logits, epsilon = cases["tokenbender, −8 off the diagonal, n = 4"]
     assert epsilon == PRESETS["tokenbender"].epsilon == 0.05
     np.testing.assert_array_equal(logits, PRESETS["tokenbender"].initial(4))
     logits, epsilon = cases["KromHC factor, b = -8"]

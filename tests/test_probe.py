@@ -70,7 +70,11 @@ def test_the_same_search_twice_finds_the_same():
 
 @pytest.mark.parametrize(
     ("claim", "n", "least"),
-    [("hilbert", 2, 0.9999), ("frobenius_lower", 3, 0.999), pytest.param("frobenius_upper", 3, 0.999, marks=pytest.mark.slow)],
+    [
+        ("hilbert", 2, 0.9999),
+        pytest.param("frobenius_lower", 3, 0.999, marks=pytest.mark.slow),
+        pytest.param("frobenius_upper", 3, 0.999, marks=pytest.mark.slow),
+    ],
 )
 def test_bounds_that_are_attained_are_tightened_until_they_are(claim, n, least):
     found = tighten(claim, dataclasses.replace(SHORT, n=n, steps=150))

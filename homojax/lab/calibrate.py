@@ -95,7 +95,8 @@ def calibrate(what: Calibrate, *, progress: Callable[[int, int, str], None] | No
     Raises:
         InputError: JAX's x64 is switched off, or the logits are not to be had.
 
-    >>> ds = calibrate(Calibrate(sigma2=0.5, n=(2,), seeds=1))  # doctest: +SKIP
+    >>> calibrate(Calibrate(sigma2=0.5, n=(3,), seeds=2)).status.values.ravel().tolist()  # 0: FOUND
+    [0, 0]
     """
     require_precision("float64")
     source = load_source(what._sweep())
@@ -185,7 +186,7 @@ def initialisations() -> dict[str, tuple[np.ndarray, float]]:
     start = float(kromhc.initial(2)[0, 1])
     krom = {f"KromHC factor, b = {b:g}": (b * (1.0 - np.eye(2)), kromhc.epsilon) for b in (start, -2, -1, 0)}
     return {
-        "mHC, −8 off the diagonal, n = 4": (np.asarray(mhc.initial(4), float), mhc.epsilon),
+        "tokenbender, −8 off the diagonal, n = 4": (np.asarray(mhc.initial(4), float), mhc.epsilon),
         **krom,
         "trained mHC, layer 1, n = 4": (np.array(data["layers"][0]["logits"]), float(data["tau"])),
         "normal logits, n = 16": (np.random.default_rng(0).standard_normal((16, 16)), 1.0),

@@ -83,7 +83,7 @@ class SearchCommand:
     """Probe a claim by gradient from many random starts. Writes the case with its replay, the history and report.html."""
 
     claim: tyro.conf.Positional[str]
-    """Name (hilbert) or number of theory.md (1.4)."""
+    """Name (hilbert) or number in docs/claims.md (1.4)."""
     search: tyro.conf.OmitArgPrefixes[Search]
     out: Path = Path("runs/probe")
     """Folder to write; it must not exist."""
@@ -159,12 +159,17 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except OSError as error:
         what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        text = f"homojax: cannot write: {what}. What was done is kept; run it again to go on."
+        text = f"homojax: cannot write: {what}.{_kept(args)}"
         errors.print(text, markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        errors.print("homojax: stopped. What was done is kept; run the same command again to go on.", soft_wrap=True)
+        errors.print(f"homojax: stopped.{_kept(args)}", soft_wrap=True)
         sys.exit(130)
+
+
+def _kept(args: list[str]) -> str:
+    """What is left of a verb that did not come to its end."""
+    return "" if args[:1] == ["probe"] else " What was done is kept; run the same command again to go on."
 
 
 def _sweep(args: list[str], console: Console) -> None:

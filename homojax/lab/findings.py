@@ -77,7 +77,7 @@ def describe(finding: Finding) -> tuple[str, list[tuple[str, Table]]]:
         if finding.verdict == "violated":
             text += f" float64 found a violation, which 50 digits take back: {finding.exact_verdict}."
         if claim.status == "refuted":
-            text += " theory.md refutes it: give the search more starts or steps, or another n."
+            text += " It is known to be false: give the search more starts or steps, or another n."
     sides = [["float64", f"{finding.lesser:.12g}", f"{finding.greater:.12g}", f"{finding.margin:.2g}", finding.verdict]]
     if finding.exact is not None:
         sides.append(["50 digits", *(str(x)[:24] for x in finding.exact), "0", str(finding.exact_verdict)])

@@ -410,7 +410,7 @@ def _dataset(what: Train, parts: list[dict[str, np.ndarray]]) -> xr.Dataset:
         "report": ("report", _report_steps(what.training), {"long_name": "steps", "units": "1"}),
         "layer": ("layer", np.arange(1, most + 1), {"long_name": "layer"}),
         "after": ("after", np.arange(most + 1), {"long_name": "layers passed"}),
-        "claim": ("claim", np.array([claim.name for claim in claims], object), {"long_name": "claim of theory.md"}),
+        "claim": ("claim", np.array([claim.name for claim in claims], object), {"long_name": "claim"}),
         "status": ("claim", np.array([claim.status for claim in claims], object)),
     }
     task = load_task(what.task)

@@ -77,7 +77,7 @@ def verification_headline(ds: xr.Dataset) -> tuple[bool, str]:
         text = (
             f"{sum(total.values()):,} comparisons: {total['holds']:,} hold, {total['undecidable']:,} are undecidable within "
             f"their error, {total['not_applicable']:,} do not meet the assumptions. Theorems violated: {of['theorem']:,}; "
-            f"conjectures: {of['conjecture']:,}; claims that theory.md refutes: {of['refuted']:,}."
+            f"conjectures: {of['conjecture']:,}; claims known to be false: {of['refuted']:,}."
         )
     return as_expected, " ".join([text, *failures])
 

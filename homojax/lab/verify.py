@@ -44,7 +44,7 @@ class Verification:
     """Which claims to test, on what, how often. Cells are spread evenly over families and sizes."""
 
     claims: tuple[str, ...] = ()
-    """Names (hilbert) or numbers of theory.md (2.3, or 3 for all of §3); default: all."""
+    """Names (hilbert) or numbers of docs/claims.md (2.3, or 3 for all of §3); default: all."""
     families: tuple[str, ...] = ()
     """Families of matrices, and "noise" for signals in noise; default: all."""
     n: tuple[int, ...] = (2, 3, 4, 8, 16)
@@ -194,7 +194,7 @@ def outcome(ds: xr.Dataset) -> tuple[bool, list[str]]:
         if status == "theorem" and violated:
             failures.append(f"{claim} is a theorem, and is violated {violated:,} times: a bug of ours until shown otherwise.")
         if status == "refuted" and judged and not violated:
-            failures.append(f"{claim} is refuted in theory.md, and was not refuted here: give it more cells.")
+            failures.append(f"{claim} is known to be false, and was not refuted here: give it more cells.")
         if status == "mutant" and not violated:
             failures.append(f"the mutant {claim} was not caught in {judged:,} comparisons.")
     return not failures, failures
@@ -465,7 +465,7 @@ def _dataset(verification: Verification, units: list[Unit], results: list[dict[s
             for name, value in values.items():
                 data[name][rows[claim], families.index(unit.family), sizes.index(unit.n)] = value
     coords = {
-        "claim": ("claim", np.array(list(claims), object), {"long_name": "claim of theory.md"}),
+        "claim": ("claim", np.array(list(claims), object), {"long_name": "claim"}),
         "family": ("family", np.array(families, object), {"long_name": "family of cases"}),
         "n": ("n", sizes, {"long_name": "mixed units", "units": "1"}),
         **{

@@ -1,0 +1,23 @@
+"""The table of docs/claims.md, in Markdown: every claim that ``homojax verify`` tries.
+
+python experiments/claims.py
+"""
+
+from homojax import CLAIMS
+
+SCOPES = {"matrix": "one matrix", "projection": "a projection", "stack": "a stack of layers", "noise": "signals in noise"}
+
+
+def table() -> str:
+    """Number, name, statement, status, what it is about, the family that attains it, source."""
+    rows = [["§", "claim", "statement", "status", "about", "attained by", "source"]]
+    for claim in CLAIMS.values():
+        about, attained = SCOPES[claim.scope], claim.attained_by or "–"
+        rows.append([claim.number, claim.name, claim.statement, claim.status, about, attained, claim.source])
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+if __name__ == "__main__":
+    print(table())
