@@ -64,7 +64,7 @@ def study(size: Size, bench: Bench) -> Study:
         mixing, others = ARMS[name]
         training = Training(steps=STEPS[size], batch=32, mixing_decay=mixing, weight_decay=others)
         what = Train(architecture=Architecture(depth=DEPTH[size], logit_scale=2.0), training=training, seeds=SEEDS[size])
-        found = bench.measured(name, what.digest, partial(measure, name, what))
+        found = bench.measured(name, f"{what.digest} {epsilon}", partial(measure, name, what))
         left, measured, predicted, accuracy = (found[key] for key in ("left", "measured", "predicted", "accuracy"))
         steps = np.arange(REPORTS + 1) * (STEPS[size] // REPORTS)
         for values, style in ((measured, {"color": MEASURED}), (predicted, {"color": WARNING, "ls": "--"})):

@@ -51,7 +51,7 @@ def study(size: Size, bench: Bench) -> Study:
         turned, kept = ds.turned_end.where(clear).sum("layer"), ds.kept_end
         bounds = xr.apply_ufunc(lambda *x: np.asarray(turn_bound(*x)), ds.sigma2_end, ds.alpha)
         bound = bounds.where(bounded).sum("layer").where((bounded == clear).all("layer"))  # NaN: there is none for some layer
-        over = (ds.turned_end - bounds).where(bounded).sum("layer") > RESOLVED * bounded.sum("layer")
+        over = ((ds.turned_end - bounds).where(bounded) > RESOLVED).any("layer")
         beyond[name] = f"{int(over.sum())} of {int(bounded.any('layer').sum())}"
         for k, epsilon in enumerate(ds.epsilon.values):
             colour = plt.get_cmap("viridis")(0.85 * k / max(1, ds.sizes["epsilon"] - 1))
@@ -71,10 +71,10 @@ def study(size: Size, bench: Bench) -> Study:
     axes[0].set_ylabel("kept: σ₂ of the composite")
     axes[0].legend(title="size: accuracy")
     fig.suptitle("Retention against transformation, one line an ε, from the smallest α (left) to the largest")
-    text = "Networks that turn detail more than 5.2 allows, of those with a layer that it bounds: "
+    text = "Networks with a layer that turns detail more than 5.2 allows, of those with one that it bounds: "
     text += ", ".join(f"{k} {v}" for k, v in beyond.items()) + "."
     header = ["network", "ε", "α", "kept", "turn", "bound", "accuracy", "±", "beyond"]
-    caption = "medians over seeds, after training; turn and its bound by 5.2, in rad, –: none; beyond: networks over it"
+    caption = "medians over seeds, after training; turn and bound by 5.2: rad, –: none; beyond: networks with a layer over it"
     return Study(text, [(caption, (header, rows))], fig)
 
 

@@ -118,7 +118,8 @@ def study(size: Size, bench: Bench) -> Study:
     for done, name in enumerate(CHOSEN[size]):
         bench.tell(done, len(CHOSEN[size]), name)
         way = WAYS[name]
-        found[name] = bench.measured(name, f"{training(way.mixer).digest} {way}", partial(measure, way))
+        about = f"{training(way.mixer).digest} {way} {SEEDS[size]} {HOT} {NOISE} {RETENTION}"
+        found[name] = bench.measured(name, about, partial(measure, way))
     cheapest = min(values["seconds"] for values in found.values())
     rows = []
     fig, ax = plt.subplots(figsize=(8.4, 4.8), layout="constrained")

@@ -119,7 +119,7 @@ def _softmax(logits: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
 def _orthogonal(matrix: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
     centred = detail(matrix)
     skew, identity = (centred - centred.T) / 2, jnp.eye(len(centred), dtype=centred.dtype)
-    return jnp.linalg.solve(identity + skew, identity - skew)
+    return _solve(identity + skew, identity - skew)
 
 
 def _unconstrained(matrix: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
@@ -155,7 +155,13 @@ def _spectral_filter(logits: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
     x, n = detail(m), len(m)
     gram = matmul(x.T, x)
     noise = jnp.asarray(FILTERED_GAIN**2, m.dtype) * jnp.eye(n, dtype=m.dtype)
-    return uniform(n, m.dtype) + matmul(x, jnp.linalg.solve(gram + noise, gram))
+    return uniform(n, m.dtype) + matmul(x, _solve(gram + noise, gram))
+
+
+def _solve(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a⁻¹b in the dtype of both; in float32 at least, which is the least that LAPACK has."""
+    wide = jnp.promote_types(a.dtype, jnp.float32)
+    return jnp.linalg.solve(a.astype(wide), b.astype(wide)).astype(a.dtype)
 
 
 def _scaled(logits: jax.Array, epsilon: ArrayLike) -> jax.Array:

@@ -51,10 +51,28 @@ def test_what_was_measured_before_an_interruption_is_not_measured_again(tmp_path
     again = Bench(tmp_path, lambda *_: None).measured("ε = 5, α", "a", lambda: measure(0.7))
     assert calls == [0.5] and again.keys() == first.keys()
     assert all(np.array_equal(again[key], first[key]) for key in first)
-    assert bench.measured("ε = 5, α", "b", lambda: measure(0.9))["off"] == np.float32(0.9)  # made in another way
+    with pytest.raises(InputError, match="holds another measurement of ε = 5, α"):  # made in another way
+        bench.measured("ε = 5, α", "b", lambda: measure(0.9))
     for kept in tmp_path.glob("*/*.npz"):
         kept.write_bytes(kept.read_bytes()[:-7])  # cut short: measured again, not trusted
-    assert bench.measured("ε = 5, α", "b", lambda: measure(0.2))["off"] == np.float32(0.2)
+    assert bench.measured("ε = 5, α", "a", lambda: measure(0.2))["off"] == np.float32(0.2)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [(KeyboardInterrupt(), 130, "as_run: stopped. What was done is kept"), (OSError("no space left"), 1, "no space left")],
+)
+def test_an_experiment_that_ends_early_says_so_in_one_sentence(capsys, tmp_path, monkeypatch, error, code, text):
+    monkeypatch.setitem(sys.modules, "as_run", loaded("as_run"))
+
+    def stopped(size, bench):
+        raise error
+
+    stopped.__module__ = "as_run"
+    with pytest.raises(SystemExit) as stop:
+        command(stopped, ["--out", str(tmp_path)])
+    err = capsys.readouterr().err
+    assert stop.value.code == code and text in err and "Traceback" not in err
 
 
 def test_a_folder_of_the_other_size_is_refused_in_one_sentence(capsys, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from homojax.networks.mixing import mixer
 from homojax.networks.model import Architecture, Model, Trace
 from homojax.networks.tasks import classification, copying, language, recall
 from homojax.networks.training import Training, decayed, first_not_finite, learning_rate, trainer
+from homojax.parametrizations import PARAMETRIZATIONS
 
 TASK = copying(units=4, vocabulary=5, tests=64)
 TOKENS = jnp.array([3, 0, 4, 1])
@@ -356,3 +357,28 @@ def test_pooled_tasks_have_one_answer_an_example():
 def test_a_training_that_is_none_is_refused_with_its_field(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Training(**wrong)
+
+
+@pytest.mark.parametrize("name", PARAMETRIZATIONS)
+def test_every_mixer_can_depend_on_the_token(name):
+    of = trainer(Architecture(name, over="streams", depth=2, width=8, dynamic=True), TASK, QUICK)
+    run = jax.eval_shape(of.begin, jax.random.key(0))
+    _, trace = jax.eval_shape(of.trace, run, TASK.test[0][:2])
+    assert trace.matrices.shape == (2, 2, TASK.units, 4, 4)
+
+
+@pytest.mark.parametrize("name", PARAMETRIZATIONS)
+def test_every_mixer_has_a_matrix_in_low_precision(name):
+    lowered = jax.jit(PARAMETRIZATIONS[name].matrix).lower(
+        jax.ShapeDtypeStruct(PARAMETRIZATIONS[name].shape(4), jnp.bfloat16), 1.0
+    )
+    assert lowered.out_info.dtype == jnp.bfloat16
+
+
+def test_layers_computed_again_have_the_gradient_of_those_that_are_kept():
+    slopes = []
+    for remat in (False, True):
+        of = trainer(Architecture("identity", depth=3, width=8, hidden=8, remat=remat), TASK, QUICK)
+        slopes.append(jax.tree.leaves(jax.jit(of.slope)(of.begin(jax.random.key(3)))))
+    for kept, again in zip(*slopes, strict=True):
+        np.testing.assert_allclose(kept, again, rtol=1e-5, atol=1e-7)

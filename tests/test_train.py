@@ -1,8 +1,12 @@
 """Trainings of whole grids: measured by the laws, kept as they go, refused where they do not fit."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,9 +15,10 @@ from homojax.lab import findings
 from homojax.lab import train as trainings
 from homojax.lab.config import InputError
 from homojax.lab.store import read_dataset
-from homojax.lab.train import REPORTS, Stacks, Train, _report_steps, measures_of, stacks_of, train, train_depth
+from homojax.lab.train import REPORTS, Stacks, Train, _report_steps, measures_of, stacks_of, train, train_depth, trainer_of
 from homojax.networks.model import Architecture
-from homojax.networks.training import Training
+from homojax.networks.training import Training, side_by_side
+from homojax.parametrizations import PARAMETRIZATIONS
 from test_cli import said
 
 SMALL = Train(
@@ -195,3 +200,51 @@ def test_a_loss_that_is_not_finite_is_told_with_its_layer(kept):
     text, _ = findings.describe_training(broken)
     assert "epsilon 5, alpha 0.5, noise 0, seed 1 STOPPED at step 7: a number was not finite, first after layer 2" in text
     assert not findings.training_as_expected(broken) and findings.training_as_expected(ds)
+
+
+def test_a_stack_of_attention_is_one_head_of_one_example_through_all_layers():
+    architecture = Architecture("softmax", over="attention", depth=2, width=8, heads=2)
+    of = trainer_of(Train(task="recall", architecture=architecture), 2)
+    runs = side_by_side(of.begin, jax.random.split(jax.random.key(0), 1))
+    stacks = stacks_of(of, runs)
+    matrices = np.asarray(stacks.trace.matrices)  # [runs, examples, L, heads, n, n]
+    assert stacks.matrices.shape[:3] == (1, 2 * 2, 2)
+    for example, head in np.ndindex(2, 2):
+        np.testing.assert_array_equal(stacks.matrices[0, 2 * example + head], matrices[0, example, :, head])
+
+
+def test_a_gradient_that_is_not_finite_is_told_with_its_layer_though_all_was_finite_forward(monkeypatch):
+    @jax.custom_jvp
+    def cliff(s, epsilon):
+        return jnp.eye(len(s), dtype=s.dtype)
+
+    @cliff.defjvp
+    def _(primals, tangents):
+        return cliff(*primals), jnp.nan * tangents[0]  # finite forward, not backward
+
+    rows = PARAMETRIZATIONS | {"sinkhorn": PARAMETRIZATIONS["sinkhorn"]._replace(matrix=cliff)}
+    monkeypatch.setattr("homojax.networks.mixing.PARAMETRIZATIONS", rows)
+    what = dataclasses.replace(
+        SMALL,
+        architecture=Architecture(depth=3, width=4),
+        training=Training(steps=7, batch=2),
+        epsilon=(1.0,),
+        seeds=1,
+        claims=False,
+    )
+    ds = train(what)
+    assert ds.failed_step.item() == 0 and ds.failed_layer.item() == 3 and ds.failed_backward.item()
+    assert "in the gradient of layer 3" in findings.describe_training(ds)[0]
+
+
+def test_several_epsilons_of_a_mixer_without_one_are_refused():
+    with pytest.raises(InputError, match=r"orthogonal does not depend on ε: all 2 of them are one"):
+        train(Train(architecture=Architecture("orthogonal"), epsilon=(0.1, 1.0)))
+
+
+def test_the_command_mixes_in_float64_without_being_told_how(tmp_path):
+    args = ("train", "--mixing-dtype", "float64", "--depth", "1", "--steps", "1", "--batch", "2", "--seeds", "1", "--no-claims")
+    command = [sys.executable, "-m", "homojax", *args, "--mixer", "identity", "--out", str(tmp_path / "out")]
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_ENABLE_X64"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

@@ -297,10 +297,10 @@ def _train(args: list[str], console: Console) -> bool:
         command = tyro.cli(TrainCommand, prog="homojax train", args=args, default=TrainCommand(Train()), registry=_grids())
     except ValueError as error:  # of an architecture or a training that there cannot be
         raise InputError(f"{error}.") from error
+    jax.config.update("jax_enable_x64", True)  # for the laws: networks are float32 all the same
     trainer_of(command.what, command.what.layers[0])  # a mistake is told before anything is left behind
     folder = RunFolder(command.out, ["train"], overwrite=command.overwrite)  # one name: another training is told the difference
     matplotlib.use("agg")
-    jax.config.update("jax_enable_x64", True)  # for the laws: networks are float32 all the same
     with _progress(console) as bar:
         task = bar.add_task("train", total=None, doing="")
         dataset = train(

@@ -52,12 +52,18 @@ class Bench:
         return train_depth(what, what.architecture.depth, folder)
 
     def measured(self, label: str, about: str, measure: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """``measure()``, or what an earlier run found under that label, if ``about`` says the same of how it is made."""
+        """``measure()``, or what an earlier run found under that label; ``about`` says how.
+
+        Raises:
+            InputError: the folder holds what was measured otherwise.
+        """
         store = BlockStore(self.folder / "measured", version("homojax"))
         found = store.load(label)
-        if found is None or found.pop("about") != about:
+        if found is None:
             found = measure()
             store.save(label, {**found, "about": np.array(about)})
+        elif found.pop("about") != about:
+            raise InputError(f"{self.folder} holds another measurement of {label}: choose another folder, or remove it.")
         return found
 
     def _named(self, label: str) -> Callable[[int, int, str], None]:
@@ -95,6 +101,10 @@ def command(study: Callable[[Size, Bench], Study], args: Sequence[str] | None = 
         run_experiment(study, size, asked.out or Path("runs") / (f"{name}-quick" if asked.quick else name), Console())
     except InputError as error:
         parser.exit(2, f"{name}: {error}\n")
+    except OSError as error:
+        parser.exit(1, f"{name}: cannot read or write: {error}. What was done is kept; run it again to go on.\n")
+    except KeyboardInterrupt:
+        parser.exit(130, f"{name}: stopped. What was done is kept; run it again to go on.\n")
 
 
 def _document(study: Callable) -> str:

@@ -195,6 +195,7 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
         where = ", ".join(f"{name} {run[name].item():g}" for name in ds.failed_step.dims)
         layer = int(run.failed_layer)
         after = "beyond the layers" if layer > run.depth else "in the embedding" if layer == 0 else f"after layer {layer}"
+        after = f"in the gradient of layer {layer}" if run.failed_backward else after
         text += f" The one of {where} STOPPED at step {int(run.failed_step)}: a number was not finite, first {after}."
     text += f" {failed} stopped in all: try a smaller learning rate, or float32 mixing." if failed else ""
     rows = []
@@ -225,7 +226,7 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
             for claim in ds.claim.values
         ]
         header = ["claim", "status", "holds", "viol.", "undec.", "n.a."]
-        tables.append(("the claims about stacks on the trained matrices; n.a.: assumptions not met", (header, rows)))
+        tables.append(("the claims about matrices and stacks on the trained ones; n.a.: assumptions not met", (header, rows)))
     return text, tables
 
 

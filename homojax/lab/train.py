@@ -21,13 +21,15 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from homojax.birkhoff import marginal_errors
+from homojax.claims import Claim
 from homojax.depth import detail_composite, effective_depth, lyapunov_exponents
 from homojax.lab.config import InputError, require_precision
 from homojax.lab.sources import load_task
 from homojax.lab.store import open_store, versions, write_dataset
 from homojax.lab.verify import VERDICTS, judge_cells
+from homojax.networks.mixing import tempered
 from homojax.networks.model import Architecture, Trace
-from homojax.networks.training import Run, Trainer, Training, first_not_finite, side_by_side, trainer
+from homojax.networks.training import Run, Trainer, Training, first_not_finite, last_not_finite, side_by_side, trainer
 from homojax.residual import residual_bound, residual_matrix
 from homojax.singular import spectral_norm
 from homojax.spectrum import subdominant_singular_value
@@ -60,7 +62,7 @@ class Train:
     seed: int = 0
     """Of all randomness."""
     claims: bool = True
-    """Judge the claims about stacks on the trained matrices, too: half a minute of compiling for every depth."""
+    """Judge the claims about matrices and stacks on the trained ones, too: half a minute of compiling for every depth."""
     patience: int = 0
     """Reports (a twentieth of the steps each) without a lower mean loss after which a run stops; 0: none does."""
 
@@ -117,8 +119,9 @@ def train(what: Train, folder: str | Path | None = None, *, progress: Progress |
     the last report), ``test_loss``, ``accuracy``; at the start and at the end (``_start``, ``_end``) ``sigma2`` of every layer,
     ``energy`` of detail after 0 … L layers, ``turned`` (radians a layer), ``row_error`` and ``col_error`` (largest |sum − 1|),
     ``kept`` (σ₂ of the composite of the layers (1 − α)I + αM), and the effective depths at ρ = ½ by the bound and by the top
-    Lyapunov exponent of these; the verdicts of every claim about stacks at the end, summed over runs; ``failed_step`` and
-    ``failed_layer`` of a run whose loss was not finite (−1: none; 0 is the embedding, L + 1 what comes after the layers).
+    Lyapunov exponent of these; the verdicts at the end of every claim about stacks, and of every claim about one matrix on
+    that of each layer, summed over runs; ``failed_step`` and ``failed_layer`` of a run whose loss or gradient was not finite
+    (−1: none; 0 is the embedding, L + 1 what comes after the layers), and whether it was ``failed_backward``, in the gradient.
 
     With ``folder`` checkpoints and ``train.zarr`` are kept there: an interrupted training goes on where it was, bit for bit.
 
@@ -160,9 +163,12 @@ def trainer_of(what: Train, depth: int) -> Trainer:
     if architecture.mixing_dtype == "float64":
         require_precision("float64")
     try:
-        return _trainer(architecture, what.task, what.training)
+        found = _trainer(architecture, what.task, what.training)
     except ValueError as error:
         raise InputError(f"{error}.") from error
+    if len(what.epsilon) > 1 and not tempered(architecture.mixer):
+        raise InputError(f"{architecture.mixer} does not depend on ε: all {len(what.epsilon)} of them are one; give one.")
+    return found
 
 
 @lru_cache(maxsize=16)  # the same functions, so that what is compiled for them is found again
@@ -337,25 +343,43 @@ def _measured(what: Train, depth: int, trained: Trained) -> dict[str, np.ndarray
         found |= _judged(stacks)
     failed = np.asarray(trained.end.failed)
     found["failed_step"], found["failed_layer"] = failed, np.full(len(failed), -1)
+    found["failed_backward"] = np.zeros(len(failed), bool)
     for i in np.flatnonzero(failed >= 0):
         run = jax.tree.map(lambda x, i=i: x[i], trained.end)
         layer = first_not_finite(trained.trainer.trace(run, trained.trainer.batch(run)[0])[1])
+        if layer is None:  # the forward pass was finite
+            layer = last_not_finite(trained.trainer.slope(run)[1])
+            found["failed_backward"][i] = layer is not None
         found["failed_layer"][i] = depth + 1 if layer is None else layer
     return found
 
 
 def _judged(stacks: Stacks) -> dict[str, np.ndarray]:
-    """verdict -> [claims], comparisons of the claims about stacks on all matrices together."""
+    """verdict -> [claims], comparisons of the claims about stacks, and about one matrix, on all matrices together."""
     runs, each, depth, n, _ = stacks.matrices.shape
-    claims = tuple(claim for claim in CLAIMS.values() if claim.scope == "stack")
+    single = stacks.matrices.reshape(-1, n, n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logits = np.log(single)  # of which each is the projection, at ε = 1
     cells = {
-        "matrices": stacks.matrices.reshape(-1, depth, n, n),
-        "alpha": np.repeat(stacks.alpha, each),
-        "probe": np.random.default_rng(0).standard_normal((runs * each, n)),
+        "stack": {
+            "matrices": stacks.matrices.reshape(-1, depth, n, n),
+            "alpha": np.repeat(stacks.alpha, each),
+            "probe": np.random.default_rng(0).standard_normal((runs * each, n)),
+        },
+        "matrix": {"logits": logits, "epsilon": np.ones(len(single)), "matrix": single},
     }
-    judged = judge_cells("stack", claims, cells, stacks.matrices.dtype.name)
-    verdicts = [judged[claim.name][1] for claim in claims]
+    judged = {}
+    for scope, arrays in cells.items():
+        judged |= judge_cells(scope, _claims_about(scope), arrays, single.dtype.name)
+    verdicts = [judged[claim.name][1] for claim in _JUDGED]
     return {name: np.array([(v == value).sum() for v in verdicts]) for name, value in VERDICTS.items()}
+
+
+def _claims_about(scope: str) -> tuple[Claim, ...]:
+    return tuple(claim for claim in CLAIMS.values() if claim.scope == scope)
+
+
+_JUDGED = (*_claims_about("matrix"), *_claims_about("stack"))
 
 
 _PER_LAYER = {"sigma2": "layer", "turned": "layer", "energy": "after"}
@@ -373,6 +397,7 @@ _LONG = {
     "depth_typical": "effective depth at ρ = ½ by the top Lyapunov exponent",
     "failed_step": "step whose loss or gradient was not finite; −1: none",
     "failed_layer": "layer after which it was first not finite; 0: embedding; L + 1: after them all; −1: none",
+    "failed_backward": "whether all was finite forward, and that layer is the first whose gradient was not",
     "violated": "comparisons found violated",
     "undecidable": "comparisons that cannot be told at this precision",
     "holds": "comparisons found to hold",
@@ -383,7 +408,6 @@ _LONG = {
 def _dataset(what: Train, parts: list[dict[str, np.ndarray]]) -> xr.Dataset:
     grid = (*(len(getattr(what, name)) for name in GRID[:3]), what.seeds)
     most = max(what.layers)
-    claims = [claim for claim in CLAIMS.values() if claim.scope == "stack"]
     variables = {}
     for name in parts[0]:
         base, _, when = name.rpartition("_")
@@ -410,8 +434,8 @@ def _dataset(what: Train, parts: list[dict[str, np.ndarray]]) -> xr.Dataset:
         "report": ("report", _report_steps(what.training), {"long_name": "steps", "units": "1"}),
         "layer": ("layer", np.arange(1, most + 1), {"long_name": "layer"}),
         "after": ("after", np.arange(most + 1), {"long_name": "layers passed"}),
-        "claim": ("claim", np.array([claim.name for claim in claims], object), {"long_name": "claim"}),
-        "status": ("claim", np.array([claim.status for claim in claims], object)),
+        "claim": ("claim", np.array([claim.name for claim in _JUDGED], object), {"long_name": "claim"}),
+        "status": ("claim", np.array([claim.status for claim in _JUDGED], object)),
     }
     task = load_task(what.task)
     device = jax.devices()[0]

@@ -167,7 +167,8 @@ class HyperConnection(nnx.Module):
             own = jnp.split(self.maps(token), [len(x), 2 * len(x)], axis=-1)
             reads, writes, changes = (gate * part for gate, part in zip(self.gate[...], own, strict=True))
             read, write = read + reads.T, write + writes.T
-            matrix = jax.vmap(self.parameters, (None, 0))(epsilon, changes.reshape(-1, *self.parameters.values[...].shape))
+            changes = changes.reshape(len(changes), *self.parameters.values[...].shape)
+            matrix = jax.vmap(self.parameters, (None, 0))(epsilon, changes)
             # a product of so many small matrices is faster as a sum
             kept = (matrix.transpose(1, 2, 0)[..., None] * x.astype(matrix.dtype)).sum(1).astype(x.dtype)
         taken = (jax.nn.sigmoid(read)[..., None] * x).sum(0)

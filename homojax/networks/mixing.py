@@ -22,6 +22,15 @@ class Mixer:
     of_logits: bool  # whether the parameters are logits [n, n], such as attention makes
 
 
+def tempered(name: str) -> bool:
+    """Whether ε acts on the matrices of this mixer; a preset keeps to its own.
+
+    >>> tempered("sinkhorn"), tempered("orthogonal"), tempered("mhc-paper")
+    (True, False, False)
+    """
+    return name not in PRESETS and PARAMETRIZATIONS[name].tempered
+
+
 def mixer(name: str, n: int, num_iters: int = 20) -> Mixer:
     """The mixer of this name for n units, with ``num_iters`` alternations if it is "truncated-sinkhorn".
 

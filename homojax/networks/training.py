@@ -71,7 +71,8 @@ class Trainer(NamedTuple):
     advance: Callable[[Run, int], tuple[Run, jax.Array]]  # (run, steps) -> (run, losses [steps])
     evaluate: Callable[[Run], tuple[jax.Array, jax.Array]]  # run -> (loss, accuracy) on the examples held out
     trace: Callable[[Run, jax.Array], tuple[jax.Array, Trace]]  # (run, inputs [batch, …]) -> (logits, Trace), by example
-    batch: Callable[[Run], Batch]  # run -> the batch of its next step
+    slope: Callable[[Run], tuple[jax.Array, nnx.State]]  # run -> (loss, its gradient) of its next step
+    batch: Callable[[Run], Batch]  # run -> the batch of that step
     test: Batch  # the examples held out
 
 
@@ -171,16 +172,19 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
     def batch(run: Run) -> Batch:
         return task.train(keys_of(run)[0], training.batch)
 
-    def step(run: Run, _) -> tuple[Run, jax.Array]:
+    def slope(run: Run) -> tuple[jax.Array, nnx.State]:
         inputs, targets, weights = batch(run)
 
         def loss(parameters):
             logits, _ = forward(parameters, run.settings, inputs, keys_of(run)[1])
             return losses_of(logits, targets, weights).sum() / weights.sum()
 
-        value, slope = jax.value_and_grad(loss)(run.parameters)
-        usable = jnp.isfinite(value) & jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(slope)]).all()
-        updates, state = transform.update(slope, run.optimiser, run.parameters)
+        return jax.value_and_grad(loss)(run.parameters)
+
+    def step(run: Run, _) -> tuple[Run, jax.Array]:
+        value, gradient = slope(run)
+        usable = jnp.isfinite(value) & jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(gradient)]).all()
+        updates, state = transform.update(gradient, run.optimiser, run.parameters)
         moved = run._replace(parameters=optax.apply_updates(run.parameters, updates), optimiser=state, step=run.step + 1)
         taken = usable & ~run.stopped
         after = jax.tree.map(lambda new, old: jnp.where(taken, new, old), moved, run)
@@ -206,7 +210,18 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
     def trace(run: Run, inputs: jax.Array) -> tuple[jax.Array, Trace]:
         return forward(run.parameters, run.settings, inputs, keys_of(run)[1])
 
-    return Trainer(begin, advance, evaluate, trace, batch, task.test)
+    return Trainer(begin, advance, evaluate, trace, slope, batch, task.test)
+
+
+def last_not_finite(gradient: nnx.State) -> int | None:
+    """The last layer of whose parameters a gradient is not finite, which a backward pass meets first; None if there is none.
+
+    >>> last_not_finite(nnx.State({"layers": {"scale": nnx.Param(jnp.array([1.0, jnp.nan, 0.0]))}}))
+    2
+    """
+    leaves = [jnp.isfinite(x).reshape(len(x), -1).all(1) for x in jax.tree.leaves(gradient["layers"]) if x.size]
+    broken = jnp.flatnonzero(~jnp.stack(leaves).all(0))
+    return int(broken[-1]) + 1 if len(broken) else None
 
 
 def first_not_finite(trace: Trace) -> int | None:
