@@ -7,6 +7,8 @@ the energy of its detail without noise over that of what the noise added to it, 
 the details with and without. Layer norm acts over the features of every token, as it does in practice.
 """
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -32,6 +34,7 @@ STEPS = {"smoke": 10, "quick": 200, "full": 800}
 SEEDS = {"smoke": 1, "quick": 1, "full": 3}
 DEPTH = {"smoke": 2, "quick": 4, "full": 8}
 WIDTH = 32
+OF_CRITICAL = (0, 0.01, 0.1, 1, 10, 100, np.inf)
 
 
 def study(size: Size, bench: Bench) -> Study:
@@ -40,7 +43,7 @@ def study(size: Size, bench: Bench) -> Study:
     d = (task.units - 1) * WIDTH
     critical = float(critical_snr(d))
     fig, (accuracies, cosines) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
-    rows, off, lost = [], {}, {}
+    rows, off, by_snr = [], {}, []
     for k, name in enumerate(CHOSEN[size]):
         what = Train(
             architecture=Architecture(depth=DEPTH[size], width=WIDTH, **NETWORKS[name]),
@@ -68,8 +71,9 @@ def study(size: Size, bench: Bench) -> Study:
             ax.plot(snr[:, 1:].ravel(), x[:, 1:].ravel(), "o", ms=5, color=colour, alpha=0.75, label=name)
         exact = np.array([float(expected_cosine(value, d)) for value in snr[:, 1:].ravel()])
         off[name] = abs(cosine[:, 1:].ravel() - exact).max()
-        below = snr[:, 1:] < critical
-        lost[name] = (float(accuracy[:, 1:][below].mean()) if below.any() else np.nan, int(below.sum()))
+        of_critical = snr[:, 1:] / critical
+        inside = [(low <= of_critical) & (of_critical < high) for low, high in pairwise(OF_CRITICAL)]
+        by_snr.append([name, *(f"{accuracy[:, 1:][m].mean():.2f} ({m.sum()})" if m.any() else "–" for m in inside)])
         for i, epsilon in enumerate(EPSILON[size]):
             for j, noise in enumerate(NOISE[size]):
                 cell = (np.median(snr[i, j]), np.median(cosine[i, j]), float(expected_cosine(np.median(snr[i, j]), d)))
@@ -88,12 +92,13 @@ def study(size: Size, bench: Bench) -> Study:
     cosines.set_ylabel("cosine of details with and without noise")
     cosines.legend()
     fig.suptitle(f"{DEPTH[size]} layers trained under noise, one dot a network")
-    text = f"Below the critical SNR of {critical:.3g} (d = {d}) accuracy is, in the mean, "
-    text += "; ".join(f"{k}: {a:.2f} of {c} networks" if c else f"{k}: no network there" for k, (a, c) in lost.items())
-    text += ". Largest difference of a cosine from 4.2: " + ", ".join(f"{k} {v:.2g}" for k, v in off.items()) + "."
+    text = f"The critical SNR is {critical:.3g} (d = {d}). "
+    text += "Largest difference of a cosine from 4.2: " + ", ".join(f"{k} {v:.2g}" for k, v in off.items()) + "."
     header = ["network", "ε", "noise", "SNR", "cosine", "4.2", "accuracy", "±"]
     caption = "SNR and cosine: medians over seeds, after the last layer; 4.2: the expected cosine at that SNR"
-    return Study(text, [(caption, (header, rows))], fig)
+    bins = ["network", *(f"{low:g} to {high:g}" for low, high in pairwise(OF_CRITICAL))]
+    shares = ("mean accuracy (of so many networks), by SNR over the critical one", (bins, by_snr))
+    return Study(text, [shares, (caption, (header, rows))], fig)
 
 
 if __name__ == "__main__":
