@@ -262,7 +262,7 @@ def _stored(leaves: list[Any]) -> dict[str, np.ndarray]:
 
 def _require_same(what: Train, folder: Path) -> None:
     """Keeps what is trained in this folder, or refuses one that holds something else."""
-    path, asked = folder / "train.json", json.loads(json.dumps(dataclasses.asdict(what)))
+    path, asked = folder / "train.json", json.loads(json.dumps({**dataclasses.asdict(what), "homojax": version("homojax")}))
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asked, indent=1) + "\n")
