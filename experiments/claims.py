@@ -4,19 +4,18 @@ python experiments/claims.py
 """
 
 from homojax import CLAIMS
+from homojax.lab.report import markdown_table
 
 SCOPES = {"matrix": "one matrix", "projection": "a projection", "stack": "a stack of layers", "noise": "signals in noise"}
 
 
 def table() -> str:
     """Number, name, statement, status, what it is about, the family that attains it, source."""
-    rows = [["§", "claim", "statement", "status", "about", "attained by", "source"]]
+    rows = []
     for claim in CLAIMS.values():
         about, attained = SCOPES[claim.scope], claim.attained_by or "–"
         rows.append([claim.number, claim.name, claim.statement, claim.status, about, attained, claim.source])
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+    return markdown_table(["§", "claim", "statement", "status", "about", "attained by", "source"], *rows)
 
 
 if __name__ == "__main__":

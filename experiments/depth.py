@@ -84,7 +84,8 @@ def study(size: Size, bench: Bench) -> Study:
         both = [(m, p) for m, p in zip(measured, predicted["kept_start"], strict=True) if 0 < m < np.inf and 0 < p < np.inf]
         ratios = [m / p for m, p in both]
         found = f"between {min(ratios):.2g} and {max(ratios):.2g}" if ratios else "never both seen"
-        text += f"{name}: measured over predicted depth {found}, at {len(ratios)} of {len(measured)} ε. "
+        text += f"{name}, after {STEPS[task][size]} steps: measured over predicted depth {found}, "
+        text += f"at {len(ratios)} of {len(measured)} ε. "
         if "holds" in ds:
             verdicts += theorems_judged(ds)
     fig.colorbar(axes[0, 0].collections[0], ax=axes, label="held-out accuracy, mean of seeds")

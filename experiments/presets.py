@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from homojax import PARAMETRIZATIONS, PRESETS, marginal_errors, rounding, subdominant_singular_value
+from homojax.lab.report import markdown_table
 
 N, SCALES, DRAWS = 4, (1, 3, 6), 1_000
 
@@ -66,15 +67,9 @@ def _error(errors: jax.Array) -> str:
     return f"{mean:.1e}" if mean > rounding(N, "float64") else "rounding"
 
 
-def markdown(rows: list[list[str]]) -> str:
-    """A table whose first row is its header."""
-    lines = [f"| {' | '.join(cells)} |" for cells in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
 def main() -> None:
     jax.config.update("jax_enable_x64", True)
-    print("\n\n".join(markdown(table()) for table in (parametrizations, presets, conformance)))
+    print("\n\n".join(markdown_table(*table()) for table in (parametrizations, presets, conformance)))
 
 
 if __name__ == "__main__":

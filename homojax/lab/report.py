@@ -268,3 +268,16 @@ exceeds the error that the matrix's missed sums and rounding can cause; equality
 $sections
 </body></html>
 """)
+
+
+def markdown_table(header: list[str], *rows: list[str]) -> str:
+    """The same in Markdown, for the documents.
+
+    >>> print(markdown_table(["§", "σ₂"], ["1.4", "0.5"]))
+    | § | σ₂ |
+    |---|---|
+    | 1.4 | 0.5 |
+    """
+    escaped = [[cell.replace("|", r"\|") for cell in row] for row in (header, *rows)]
+    head, *body = (f"| {' | '.join(row)} |" for row in escaped)
+    return "\n".join([head, "|" + "---|" * len(header), *body])
