@@ -2,11 +2,14 @@
 
     python experiments/depth.py [--quick]
 
-Copying by one matrix over tokens a layer, with and without a feed-forward branch, and associative recall by Sinkhorn attention
-with a branch: every ε at every depth, trained side by side. A network that mixed all into its mean still has the collapsed
-accuracy; the measured depth is the one at which half of what is above that is left. Recall is slow to learn and dear: it has the
-first few depths only.
+Copying by one matrix over tokens a layer, by itself, with noise after every layer, and with a feed-forward branch; and
+associative recall by Sinkhorn attention with a branch: every ε at every depth, trained side by side. A network that mixed all
+into its mean still has the collapsed accuracy; the measured depth is the one at which half of what is above that is left. How
+deep a network can be trained depends on the optimiser: each has the learning rate that took it furthest. Recall is slow to
+learn and dear: it has the first few depths and every other ε only.
 """
+
+import dataclasses
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,42 +21,63 @@ from homojax.lab.findings import theorems_judged
 from homojax.lab.plots import BOUND, TYPICAL, WARNING
 
 COLLAPSED = {"copying": 0.32, "recall": 0.41}  # accuracy of the best answer from the mean of the tokens
-NETWORKS = {  # name -> (task, architecture)
-    "copying": ("copying", Architecture()),
-    "copying, branch": ("copying", Architecture(hidden=32)),
-    "recall": ("recall", Architecture(over="attention", hidden=64)),
+EPSILON = tuple(np.geomspace(0.03, 10, 8).round(4).tolist())
+
+
+def network(task: str = "copying", **changes) -> Train:
+    """What is trained of one network in full size."""
+    whole = {
+        "architecture": Architecture(),
+        "training": Training(steps=2000, batch=32, learning_rate=0.03),
+        "depths": (1, 4, 8, 16, 32, 96),
+        "epsilon": EPSILON,
+        "seeds": 2,
+    }
+    return Train(task=task, **(whole | changes))
+
+
+NETWORKS = {
+    "copying": network(),
+    "copying, noise of 1": network(noise=(1.0,)),
+    "copying, branch": network(
+        architecture=Architecture(hidden=32), training=Training(steps=1000, batch=32, learning_rate=0.01), seeds=1
+    ),
+    "recall": network(
+        "recall",
+        architecture=Architecture(over="attention", hidden=64),
+        training=Training(steps=1500, batch=64),
+        depths=(1, 2, 4, 8),
+        epsilon=EPSILON[1::2],
+        seeds=1,
+    ),
 }
 CHOSEN = {"smoke": ("copying",), "quick": ("copying", "recall"), "full": tuple(NETWORKS)}
-DEPTHS = {
-    "copying": {"smoke": (1, 2), "quick": (1, 4, 16), "full": (1, 2, 4, 8, 16, 32, 64, 96)},
-    "recall": {"smoke": (1, 2), "quick": (1, 4), "full": (1, 2, 4, 8)},
+SMALLER = {  # what else is changed, those of the depths that are kept, and the steps
+    "smoke": ({"epsilon": (0.1, 5.0), "seeds": 1, "claims": False}, (1, 4), 10),
+    "quick": ({"epsilon": (0.05, 0.5, 5.0), "seeds": 1, "claims": False}, (1, 4, 16), 200),
 }
-EPSILON = {"smoke": (0.1, 5.0), "quick": (0.05, 0.5, 5.0), "full": tuple(np.geomspace(0.03, 10, 8).round(4).tolist())}
-STEPS = {"copying": {"smoke": 10, "quick": 200, "full": 600}, "recall": {"smoke": 10, "quick": 100, "full": 1500}}
-SEEDS = {"copying": {"smoke": 1, "quick": 1, "full": 3}, "recall": {"smoke": 1, "quick": 1, "full": 1}}
-CLAIMS = {"smoke": False, "quick": False, "full": True}
+
+
+def sized(what: Train, size: Size) -> Train:
+    """The training of a network in that size."""
+    if size == "full":
+        return what
+    changes, depths, steps = SMALLER[size]
+    training = dataclasses.replace(what.training, steps=steps)
+    return dataclasses.replace(what, training=training, depths=[x for x in what.depths if x in depths], **changes)
 
 
 def study(size: Size, bench: Bench) -> Study:
     """Accuracy over depth and ε, the depths at which it halves, and those predicted before and after training."""
-    fig, axes = plt.subplots(1, len(CHOSEN[size]), figsize=(5.2 * len(CHOSEN[size]), 4.6), squeeze=False, layout="constrained")
+    across, down = min(len(CHOSEN[size]), 2), -(-len(CHOSEN[size]) // 2)
+    fig, axes = plt.subplots(down, across, figsize=(5.4 * across, 4.2 * down + 0.6), squeeze=False, layout="constrained")
     rows, text, verdicts = [], "", np.zeros(3, int)
-    for ax, name in zip(axes[0], CHOSEN[size], strict=True):
-        task, architecture = NETWORKS[name]
-        what = Train(
-            task=task,
-            architecture=architecture,
-            training=Training(steps=STEPS[task][size], batch=32),
-            depths=DEPTHS[task][size],
-            epsilon=EPSILON[size],
-            alpha=(0.5,),
-            seeds=SEEDS[task][size],
-            claims=CLAIMS[size],
-        )
-        ds = bench.train(name.replace(", ", "-"), what).isel(alpha=0, noise=0)
+    for ax, name in zip(axes.flat, CHOSEN[size], strict=True):
+        what = sized(NETWORKS[name], size)
+        ds = bench.train(name.replace(", ", "-").replace(" ", "-"), what).isel(alpha=0, noise=0)
         accuracy = ds.accuracy.mean("seed")
         ax.pcolormesh(ds.epsilon, ds.depth, accuracy, shading="nearest", cmap="viridis", vmin=0, vmax=1)
-        half = (1 + COLLAPSED[task]) / 2
+        half = (1 + COLLAPSED[what.task]) / 2
         measured = [failing_depth(accuracy.sel(epsilon=e), half) for e in ds.epsilon.values]
         predicted = {
             kept: [failing_depth(ds[kept].median("seed").sel(epsilon=e), 0.5) for e in ds.epsilon.values]
@@ -84,7 +108,7 @@ def study(size: Size, bench: Bench) -> Study:
         both = [(m, p) for m, p in zip(measured, predicted["kept_start"], strict=True) if 0 < m < np.inf and 0 < p < np.inf]
         ratios = [m / p for m, p in both]
         found = f"between {min(ratios):.2g} and {max(ratios):.2g}" if ratios else "never both seen"
-        text += f"{name}, after {STEPS[task][size]} steps: measured over predicted depth {found}, "
+        text += f"{name}, after {what.training.steps:,} steps: measured over predicted depth {found}, "
         text += f"at {len(ratios)} of {len(measured)} ε. "
         if "holds" in ds:
             verdicts += theorems_judged(ds)
