@@ -57,7 +57,8 @@ def study(size: Size, bench: Bench) -> Study:
         _, accuracy = side_by_side(of.evaluate, runs)
         left = np.asarray(decayed(what.training))[:: STEPS[size] // REPORTS]
         predicted = [np.asarray(sigma2_of(factor * start, epsilon)) for factor in left]  # as measured: [reports + 1, runs, L]
-        return {"left": left, "measured": np.stack(measured), "predicted": np.stack(predicted), "accuracy": np.asarray(accuracy)}
+        curves = {"left": left, "measured": np.stack(measured), "predicted": np.stack(predicted)}
+        return {**curves, "accuracy": np.asarray(accuracy), "failed": np.asarray(runs.failed)}
 
     rows = []
     for ax, name in zip(axes[0], chosen, strict=True):

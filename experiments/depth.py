@@ -79,33 +79,34 @@ def study(size: Size, bench: Bench) -> Study:
         ax.pcolormesh(ds.epsilon, ds.depth, accuracy, shading="nearest", cmap="viridis", vmin=0, vmax=1)
         half = (1 + COLLAPSED[what.task]) / 2
         measured = [failing_depth(accuracy.sel(epsilon=e), half) for e in ds.epsilon.values]
+        stacks = {  # before training every layer of the deepest tells of that depth; after it every network has gone its own way
+            "start": ds.kept_after_start.isel(depth=-1, drop=True).rename(layer="depth"),
+            "end": ds.kept_end,
+        }
         predicted = {
-            kept: [failing_depth(ds[kept].median("seed").sel(epsilon=e), 0.5) for e in ds.epsilon.values]
-            for kept in ("kept_start", "kept_end")
+            when: [failing_depth(kept.median("seed").sel(epsilon=e), 0.5) for e in ds.epsilon.values]
+            for when, kept in stacks.items()
         }
         bound = ds.depth_bound_start.isel(depth=-1).median("seed").values
         most = float(ds.depth.max())
         lines = (
-            (measured, "#ffffff", "-", f"accuracy {half:.2f}, measured"),
-            (predicted["kept_start"], WARNING, "--", "half of the detail is left, before training"),
-            (predicted["kept_end"], TYPICAL, "-.", "the same, after training"),
+            (measured, "#ffffff", "-", "accuracy half-way to its collapsed value, measured"),
+            (predicted["start"], WARNING, "--", "half of the detail is left, before training"),
+            (predicted["end"], TYPICAL, "-.", "the same, after training"),
             (bound, BOUND, ":", "the same, by the bound, before training"),
         )
         for values, colour, style, label in lines:
-            ax.plot(ds.epsilon, np.clip(values, 1, most), color=colour, ls=style, lw=2.2, label=label)
-        ax.set(
-            xscale="log",
-            yscale="log",
-            xlabel="entropy weight ε (logit units)",
-            ylabel="layers",
-            title=name,
-        )
+            seen = np.where(np.equal(values, 0), np.nan, np.clip(values, 1, most))
+            ax.plot(ds.epsilon, seen, color=colour, ls=style, lw=2.2, label=label)
+        ax.set(xscale="log", yscale="log", xlabel="entropy weight ε (logit units)", ylabel="layers", title=name)
+        ax.set_yticks(what.layers, [str(depth) for depth in what.layers])
+        ax.minorticks_off()
         ax.grid(False)
         for i, epsilon in enumerate(ds.epsilon.values):
-            numbers = [measured[i], predicted["kept_start"][i], predicted["kept_end"][i], bound[i]]
+            numbers = [measured[i], predicted["start"][i], predicted["end"][i], bound[i]]
             cells = accuracy.sel(epsilon=epsilon)
             rows.append([name, f"{epsilon:g}", *(f"{float(x):.3f}" for x in cells.values[[0, -1]]), *map(shown, numbers)])
-        both = [(m, p) for m, p in zip(measured, predicted["kept_start"], strict=True) if 0 < m < np.inf and 0 < p < np.inf]
+        both = [(m, p) for m, p in zip(measured, predicted["start"], strict=True) if 0 < m < np.inf and 0 < p < np.inf]
         ratios = [m / p for m, p in both]
         found = f"between {min(ratios):.2g} and {max(ratios):.2g}" if ratios else "never both seen"
         text += f"{name}, after {what.training.steps:,} steps: measured over predicted depth {found}, "

@@ -112,6 +112,7 @@ def study(size: Size, bench: Bench) -> Study:
             "off": np.maximum(measures["row_error"], measures["col_error"]).max(),
             "least": stacks.matrices.min(),
             "seconds": np.median(seconds[1:]),
+            "failed": np.asarray(run.failed),
         }
 
     found = {}

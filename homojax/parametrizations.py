@@ -133,6 +133,14 @@ def _identity(nothing: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
     return jnp.eye(nothing.shape[0], dtype=nothing.dtype)
 
 
+def _permutation(scores: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
+    scores = as_float(scores)
+    if scores.ndim != 1 or len(scores) < 2:
+        raise ValueError(f"scores must have shape [n] with n at least 2, got {list(scores.shape)}")
+    matrix = jnp.eye(len(scores), dtype=scores.dtype)[jnp.argsort(scores, descending=True)]
+    return jnp.where(jnp.isfinite(scores).all(), matrix, jnp.nan)
+
+
 def _blocks(logits: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
     logits = as_float(logits)
     if logits.ndim != 3 or logits.shape[0] != 2 or logits.shape[1] != logits.shape[2] or logits.shape[1] < 2:
@@ -318,6 +326,16 @@ def _table() -> dict[str, Parametrization]:
             lambda n: (n, 0),
             *any_size,
             _identity,
+            exact="both",
+            tempered=False,
+        ),
+        Parametrization(
+            "permutation",
+            "(Mx)ᵢ = x_π(i), π the order of falling scores S: nothing is mixed, and no gradient reaches S",
+            "theory.md §6",
+            lambda n: (n,),
+            *any_size,
+            _permutation,
             exact="both",
             tempered=False,
         ),

@@ -43,7 +43,7 @@ def test_what_was_measured_before_an_interruption_is_not_measured_again(tmp_path
         if value is None:
             raise KeyboardInterrupt
         calls.append(value)
-        return {"σ₂": np.full((2, 3), value), "off": np.float32(value)}
+        return {"σ₂": np.full((2, 3), value), "off": np.float32(value), "failed": np.array([-1, -1])}
 
     first = bench.measured("ε = 5, α", "a", lambda: measure(0.5))
     with pytest.raises(KeyboardInterrupt):
@@ -56,6 +56,14 @@ def test_what_was_measured_before_an_interruption_is_not_measured_again(tmp_path
     for kept in tmp_path.glob("*/*.npz"):
         kept.write_bytes(kept.read_bytes()[:-7])  # cut short: measured again, not trusted
     assert bench.measured("ε = 5, α", "a", lambda: measure(0.2))["off"] == np.float32(0.2)
+
+
+def test_trainings_that_stopped_are_counted_by_name(tmp_path):
+    bench = Bench(tmp_path, lambda *_: None)
+    bench.measured("well", "", lambda: {"failed": np.array([-1, -1])})
+    assert bench.stopped() == ""
+    bench.measured("ill", "", lambda: {"failed": np.array([[7, -1], [0, -1]])})
+    assert "2 of 4 ill" in bench.stopped() and "well" not in bench.stopped()
 
 
 @pytest.mark.parametrize(

@@ -106,9 +106,9 @@ def test_attention_by_softmax_is_the_textbooks():
     np.testing.assert_allclose(logits, read_out(model, standardised(0.5 * x + 0.5 * mixed)), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["sinkhorn", "truncated-sinkhorn"])
-def test_sinkhorn_attention_mixes_by_doubly_stochastic_matrices_of_the_same_logits(name):
-    model = made(Architecture(name, "attention", depth=2, width=6, num_iters=60), epsilon=0.5)
+@pytest.mark.parametrize("settings", [{}, {"mixer": "truncated-sinkhorn", "num_iters": 60}])
+def test_sinkhorn_attention_mixes_by_doubly_stochastic_matrices_of_the_same_logits(settings):
+    model = made(Architecture(over="attention", depth=2, width=6, **settings), epsilon=0.5)
     matrices = model.trace(TOKENS)[1].matrices
     assert matrices.shape == (2, 2, 4, 4)
     for axis in (-1, -2):
@@ -373,6 +373,15 @@ def test_every_mixer_has_a_matrix_in_low_precision(name):
         jax.ShapeDtypeStruct(PARAMETRIZATIONS[name].shape(4), jnp.bfloat16), 1.0
     )
     assert lowered.out_info.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("name", ["orthogonal", "spectral-filter"])  # which solve, where LAPACK has float32 at least
+def test_a_matrix_in_low_precision_is_near_the_exact_one(name, dtype):
+    parameters = np.random.default_rng(5).normal(size=(4, 4)).astype(dtype)
+    matrix = jax.jit(PARAMETRIZATIONS[name].matrix)
+    found, exact = matrix(parameters), matrix(parameters.astype(np.float64))
+    assert found.dtype == dtype and 0 < abs(found.astype(np.float64) - exact).max() < 30 * float(jnp.finfo(dtype).eps)
 
 
 def test_layers_computed_again_have_the_gradient_of_those_that_are_kept():

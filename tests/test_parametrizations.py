@@ -70,6 +70,13 @@ def test_sums_are_1_and_entries_nonnegative_where_the_table_says_so_and_nowhere_
     assert row.doubly_stochastic == (row.nonnegative and row.exact == "both")
 
 
+def test_a_permutation_puts_units_in_the_order_of_falling_scores_and_of_no_numbers_there_is_none(rng):
+    scores, x = rng.normal(size=(2, 6))
+    matrix = compiled("permutation")
+    np.testing.assert_array_equal(matrix(scores) @ x, x[np.argsort(-scores)])
+    assert np.isnan(matrix(np.where(np.arange(6) == 2, np.nan, scores))).all()
+
+
 @pytest.mark.parametrize("name", PARAMETRIZATIONS)
 def test_a_map_keeps_the_dtype_of_its_parameters(name, dtype):
     row = PARAMETRIZATIONS[name]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 
@@ -15,7 +16,19 @@ from homojax.lab import findings
 from homojax.lab import train as trainings
 from homojax.lab.config import InputError
 from homojax.lab.store import read_dataset
-from homojax.lab.train import REPORTS, Stacks, Train, _report_steps, measures_of, stacks_of, train, train_depth, trainer_of
+from homojax.lab.train import (
+    _JUDGED,
+    REPORTS,
+    Stacks,
+    Train,
+    _judged,
+    _report_steps,
+    measures_of,
+    stacks_of,
+    train,
+    train_depth,
+    trainer_of,
+)
 from homojax.networks.model import Architecture
 from homojax.networks.training import Training, side_by_side
 from homojax.parametrizations import PARAMETRIZATIONS
@@ -58,7 +71,9 @@ def test_what_is_measured_is_that_of_the_matrices_in_numpy(kept):
         run = ds.isel(depth=0, epsilon=index // 2, alpha=0, noise=0, seed=index % 2)
         np.testing.assert_allclose(run.sigma2_end, [oracles.sigma2(m) for m in matrices], atol=1e-5)
         layers = [0.5 * np.eye(8) + 0.5 * m for m in matrices]
-        assert float(run.kept_end) == pytest.approx(float(oracles.sigma2(layers[1] @ layers[0])), abs=1e-5)
+        composites = [oracles.sigma2(layers[0]), oracles.sigma2(layers[1] @ layers[0])]
+        np.testing.assert_allclose(run.kept_after_end, composites, atol=1e-5)
+        assert float(run.kept_end) == float(run.kept_after_end[-1])
         assert float(run.row_error_end) == pytest.approx(abs(matrices.sum(-1) - 1).max(), abs=1e-6)
 
 
@@ -115,10 +130,43 @@ def test_a_folder_of_another_training_is_refused_with_the_difference(kept):
     assert train(SMALL, folder).equals(ds)
 
 
+def test_a_checkpoint_of_another_training_is_refused_whatever_the_folder_says(kept, tmp_path):
+    shutil.copytree(kept[0] / "checkpoints", tmp_path / "checkpoints")
+    wide = dataclasses.replace(SMALL, architecture=dataclasses.replace(SMALL.architecture, width=6))
+    for other in (wide, dataclasses.replace(SMALL, training=dataclasses.replace(SMALL.training, learning_rate=0.5))):
+        with pytest.raises(InputError, match=r"another training|damaged"):
+            train_depth(other, 2, tmp_path)
+    with pytest.raises(InputError, match=r"checkpoints and no train\.json"):
+        train(SMALL, tmp_path)
+    assert np.array_equal(train_depth(SMALL, 2, tmp_path).losses, train_depth(SMALL, 2, kept[0]).losses)
+
+
 def test_a_damaged_checkpoint_is_named(kept, tmp_path):
-    (tmp_path / "checkpoints" / "depth-2" / "20").mkdir(parents=True)
+    shutil.copytree(kept[0] / "checkpoints", tmp_path / "checkpoints")
+    data = [path for path in tmp_path.rglob("d/*") if path.is_file()]
+    for path in data:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert data
     with pytest.raises(InputError, match="damaged checkpoint"):
         train_depth(SMALL, 2, tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_matrices_outside_the_polytope_violate_no_law_about_it(dtype):
+    """Sums of 1, and negative entries: no bound for 𝔅ₙ is about this."""
+    signed = (1.5 * np.eye(4) - 0.5 * np.full((4, 4), 0.25)).astype(dtype)
+    found = _judged(Stacks(signed[None, None, None], None, np.ones(1, dtype)))
+    theorem = np.array([claim.status == "theorem" for claim in _JUDGED])
+    named = [claim.name for claim in _JUDGED]
+    assert np.linalg.norm(signed, 2) > 1.4 and found["violated"][theorem].sum() == 0
+    assert all(found["not_applicable"][named.index(name)] == 1 for name in ("truncated_norm", "dobrushin", "doeblin"))
+
+
+def test_a_network_that_gives_no_numbers_is_right_in_none():
+    of = trainer_of(SMALL, 2)
+    run = of.begin(jax.random.key(0))
+    run = run._replace(parameters=jax.tree.map(lambda x: x * jnp.nan, run.parameters))
+    assert np.isnan(of.evaluate(run)).all()
 
 
 @pytest.mark.parametrize(
@@ -129,11 +177,37 @@ def test_a_damaged_checkpoint_is_named(kept, tmp_path):
         ({"noise": ()}, "noise is an empty grid"),
         ({"depths": (2, 2)}, "twice"),
         ({"seeds": 0}, "seeds = 0"),
+        ({"seeds": 2.5}, "seeds must be int"),
+        ({"depths": (2.5,)}, "depths must be int"),
+        ({"epsilon": ("warm",)}, "warm"),
     ],
 )
 def test_a_grid_that_is_none_is_refused_by_name(wrong, text):
     with pytest.raises(InputError, match=text):
         Train(**wrong)
+
+
+def test_grids_may_be_single_numbers_or_arrays():
+    asked = Train(epsilon=0.5, depths=np.array([1, 4]), alpha=np.float32(0.25))
+    assert (asked.epsilon, asked.depths, asked.alpha) == ((0.5,), (1, 4), (0.25,)) and asked.digest
+
+
+@pytest.mark.parametrize(
+    ("architecture", "training"),
+    [
+        ({"num_iters": 10}, {}),  # of a projection that converges
+        ({"dynamic": True}, {}),
+        ({"over": "attention", "learned": False}, {}),
+        ({"over": "attention"}, {"mixing_decay": 0.1}),
+        ({"depth": 2.5}, {}),
+        ({}, {"steps": 2.5}),
+        ({}, {"batch": float("nan")}),
+    ],
+)
+def test_a_setting_without_effect_or_sense_is_refused_by_name(architecture, training):
+    named = next(iter({**training, **{k: v for k, v in architecture.items() if k != "over"}}))
+    with pytest.raises((InputError, ValueError), match=named):
+        train(Train(architecture=Architecture(**architecture), training=Training(**training)))
 
 
 def test_what_cannot_be_trained_is_told_in_one_sentence():
@@ -181,7 +255,7 @@ def test_the_command_refuses_a_folder_where_another_training_is_under_way(capsys
     ("flags", "text"),
     [
         (["--mixer", "kromhc", "--over", "streams", "--streams", "6"], "n = 6"),
-        (["--depth", "0"], "depth = 0"),
+        (["--depth", "0"], "depth must be a whole"),
         (["--task", "recal"], "recall"),
         (["--epsilon", "-1"], "epsilon = -1"),
         (["--over", "attention", "--width", "5"], "heads"),
@@ -237,9 +311,10 @@ def test_a_gradient_that_is_not_finite_is_told_with_its_layer_though_all_was_fin
     assert "in the gradient of layer 3" in findings.describe_training(ds)[0]
 
 
-def test_several_epsilons_of_a_mixer_without_one_are_refused():
-    with pytest.raises(InputError, match=r"orthogonal does not depend on ε: all 2 of them are one"):
-        train(Train(architecture=Architecture("orthogonal"), epsilon=(0.1, 1.0)))
+@pytest.mark.parametrize("mixer", ["orthogonal", "tokenbender"])
+def test_an_epsilon_for_a_mixer_that_has_none_or_its_own_is_refused(mixer):
+    with pytest.raises(InputError, match=f"{mixer} does not depend on the ε"):
+        train(Train(architecture=Architecture(mixer), epsilon=(5.0,)))
 
 
 def test_the_command_mixes_in_float64_without_being_told_how(tmp_path):

@@ -78,7 +78,7 @@ class Sweep:
 
     def __post_init__(self):
         for name, hint in _hints().items():
-            object.__setattr__(self, name, _typed(getattr(self, name), hint, name))
+            object.__setattr__(self, name, typed(getattr(self, name), hint, name))
         problem = _first_problem(self)
         if problem:
             raise InputError(problem)
@@ -170,7 +170,7 @@ def _from_table(table: dict[str, Any], path: Path) -> Sweep:
     for key, value in table.items():
         if key not in names:
             raise InputError(f'{path}: no sweep has the key "{key}"; {nearest(key, names)}')
-        values[key] = _typed(value, hints[key], f"{path}: {key}")
+        values[key] = typed(value, hints[key], f"{path}: {key}")
     if values.get("path") is not None:
         values["path"] = path.parent / values["path"]  # relative to the config that names it
     return Sweep(**values)
@@ -181,7 +181,7 @@ def _hints() -> dict[str, Any]:
     return typing.get_type_hints(Sweep)
 
 
-def _typed(value: Any, hint: Any, where: str) -> Any:
+def typed(value: Any, hint: Any, where: str) -> Any:
     """``value`` as the type that the dataclass declares, or an InputError."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
@@ -200,7 +200,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
             if any(isinstance(item, bool) or not isinstance(item, int | float | str) for item in items):
                 raise InputError(f"{where} must be numbers, not {value!r}.")
             return parse_grid(items)
-        return tuple(_typed(item, int, where) for item in items)
+        return tuple(typed(item, int, where) for item in items)
     accepted = {float: (int, float), Path: (str, Path)}.get(hint, (hint,))
     if isinstance(value, bool) or not isinstance(value, accepted):
         raise InputError(f"{where} must be {hint.__name__}, not {value!r}.")

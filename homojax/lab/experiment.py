@@ -40,10 +40,13 @@ class Bench:
     def __init__(self, folder: Path, progress: Callable[[int, int, str], None]):
         self.folder = folder
         self.tell = progress  # (done, total, doing)
+        self.failed: dict[str, np.ndarray] = {}  # label -> of every run, the step at which a number was not finite; −1: none
 
     def train(self, label: str, what: Train) -> xr.Dataset:
         """The Dataset of ``homojax train``."""
-        return train(what, self.folder / label, progress=self._named(label))
+        found = train(what, self.folder / label, progress=self._named(label))
+        self.failed[label] = found.failed_step.values
+        return found
 
     def networks(self, label: str, what: Train) -> Trained:
         """The trained networks themselves, of the architecture's depth."""
@@ -52,7 +55,7 @@ class Bench:
         return train_depth(what, what.architecture.depth, folder)
 
     def measured(self, label: str, about: str, measure: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """``measure()``, or what an earlier run found under that label; ``about`` says how.
+        """``measure()``, with ``failed`` of its runs, or what an earlier run found under that label; ``about`` says how.
 
         Raises:
             InputError: the folder holds what was measured otherwise.
@@ -64,7 +67,14 @@ class Bench:
             store.save(label, {**found, "about": np.array(about)})
         elif found.pop("about") != about:
             raise InputError(f"{self.folder} holds another measurement of {label}: choose another folder, or remove it.")
+        self.failed[label] = found["failed"]
         return found
+
+    def stopped(self) -> str:
+        """A sentence on the trainings that did not come to their end, and nothing if all did."""
+        counts = {label: int((steps >= 0).sum()) for label, steps in self.failed.items()}
+        which = ", ".join(f"{count} of {self.failed[label].size} {label}" for label, count in counts.items() if count)
+        return f" Stopped early, at numbers that were not finite, and counted as they stood: {which}." if which else ""
 
     def _named(self, label: str) -> Callable[[int, int, str], None]:
         return lambda done, total, doing: self.tell(done, total, f"{label}: {doing}")
@@ -81,6 +91,7 @@ def run_experiment(study: Callable[[Size, Bench], Study], size: Size, out: Path,
         task = bar.add_task("", total=None)
         bench = Bench(out, lambda done, total, doing: bar.update(task, completed=done, total=total, description=doing))
         found = study(size, bench)
+        found = found._replace(text=found.text + bench.stopped())
         findings.write(out, title, found.text, found.tables, found.figure, {"size": size, "versions": versions()})
     findings.show(found.text, found.tables, False, console)
     console.print(f"\nAll of it is in {out}/; open {out / 'report.html'} in a browser.", highlight=False, soft_wrap=True)

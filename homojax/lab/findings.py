@@ -44,7 +44,7 @@ def write(folder: Path, heading: str, text: str, tables: list[tuple[str, Table]]
         f"<p>{html.escape(text)}</p>",
         f'<figure><img alt="{html.escape(heading)}" src="data:image/png;base64,{picture}"></figure>',
     ]
-    parts += [f"<h3>{html.escape(caption)}</h3>{html_table(header, rows, [])}" for caption, (header, rows) in tables]
+    parts += [f"<p class=source>{html.escape(caption)}</p>{html_table(header, rows, [])}" for caption, (header, rows) in tables]
     config = html.escape(json.dumps(about, indent=1, ensure_ascii=False, default=str))
     parts.append(f"<details><summary>Run it again</summary><pre>{config}</pre></details>")
     page = PAGE.substitute(title=heading, heading=html.escape(heading), sections=f"<section>{''.join(parts)}</section>")

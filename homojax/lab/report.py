@@ -258,8 +258,10 @@ PAGE = string.Template("""<!doctype html>
  figure { margin: 1.5rem 0 } img { max-width: 100%; height: auto } figcaption { color: #444; font-size: .92rem }
  .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums }
  th, td { padding: .25rem .7rem; border-bottom: 1px solid #e5e5e5; text-align: right } th { background: #f6f6f6 }
- td.text { text-align: left } .bad { color: #a40000; font-weight: 600 } tr.violated { background: #fdeaea; font-weight: 600 }
+ td { white-space: nowrap } td.text { text-align: left; white-space: normal } .bad { color: #a40000; font-weight: 600 }
+ tr.violated { background: #fdeaea; font-weight: 600 }
  pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .82rem } code { font-size: .9em }
+ details { margin: 1.5rem 0 }
 </style></head><body>
 <h1>$heading</h1>
 <p>Each law's prediction beside its measurement. A comparison <em>holds</em> or is <em>violated</em> only where its slack

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import math
+import typing
 from collections.abc import Callable
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -23,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from homojax.birkhoff import marginal_errors
 from homojax.claims import Claim
 from homojax.depth import detail_composite, effective_depth, lyapunov_exponents
-from homojax.lab.config import InputError, require_precision
+from homojax.lab.config import InputError, require_precision, typed
 from homojax.lab.sources import load_task
 from homojax.lab.store import open_store, versions, write_dataset
 from homojax.lab.verify import VERDICTS, judge_cells
@@ -67,8 +68,10 @@ class Train:
     """Reports (a twentieth of the steps each) without a lower mean loss after which a run stops; 0: none does."""
 
     def __post_init__(self):
+        hints = typing.get_type_hints(Train)
+        for name in ("task", "depths", "epsilon", "alpha", "noise", "seeds", "seed", "patience"):
+            object.__setattr__(self, name, typed(getattr(self, name), hints[name], name))
         for name in ("depths", "epsilon", "alpha", "noise"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise InputError(f"{name} has a value twice: {', '.join(map(str, values))}.")
@@ -116,12 +119,13 @@ def train(what: Train, folder: str | Path | None = None, *, progress: Progress |
     """Trains every network asked for, and measures it before and after on held-out examples.
 
     Dimensions depth, epsilon, alpha, noise, seed, and report, layer, claim. Variables: ``loss`` (mean of the training loss since
-    the last report), ``test_loss``, ``accuracy``; at the start and at the end (``_start``, ``_end``) ``sigma2`` of every layer,
-    ``energy`` of detail after 0 … L layers, ``turned`` (radians a layer), ``row_error`` and ``col_error`` (largest |sum − 1|),
-    ``kept`` (σ₂ of the composite of the layers (1 − α)I + αM), and the effective depths at ρ = ½ by the bound and by the top
-    Lyapunov exponent of these; the verdicts at the end of every claim about stacks, and of every claim about one matrix on
-    that of each layer, summed over runs; ``failed_step`` and ``failed_layer`` of a run whose loss or gradient was not finite
-    (−1: none; 0 is the embedding, L + 1 what comes after the layers), and whether it was ``failed_backward``, in the gradient.
+    the last report), ``test_loss``, ``accuracy`` (both NaN for a network that gives no numbers); at the start and at the end
+    (``_start``, ``_end``) ``sigma2`` of every layer, ``energy`` of detail after 0 … L layers, ``turned`` (radians a layer),
+    ``row_error`` and ``col_error`` (largest |sum − 1|), ``kept`` (σ₂ of the composite of the layers (1 − α)I + αM;
+    ``kept_after`` 1 … L of them), and the effective depths at ρ = ½ by the bound and by the top Lyapunov exponent of these; the
+    verdicts at the end of every claim about stacks, and of every claim about one matrix on that of each layer, summed over
+    runs; ``failed_step`` and ``failed_layer`` of a run whose loss or gradient was not finite (−1: none; 0 is the embedding,
+    L + 1 what comes after the layers), and whether it was ``failed_backward``, in the gradient.
 
     With ``folder`` checkpoints and ``train.zarr`` are kept there: an interrupted training goes on where it was, bit for bit.
 
@@ -166,8 +170,8 @@ def trainer_of(what: Train, depth: int) -> Trainer:
         found = _trainer(architecture, what.task, what.training)
     except ValueError as error:
         raise InputError(f"{error}.") from error
-    if len(what.epsilon) > 1 and not tempered(architecture.mixer):
-        raise InputError(f"{architecture.mixer} does not depend on ε: all {len(what.epsilon)} of them are one; give one.")
+    if what.epsilon != Train.epsilon and not tempered(architecture.mixer):
+        raise InputError(f"{architecture.mixer} does not depend on the ε that is given (a preset has its own): leave it out.")
     return found
 
 
@@ -187,7 +191,8 @@ def train_depth(what: Train, depth: int, folder: Path | None = None, *, progress
     steps, ends = what.training.steps, _report_steps(what.training)
     run, losses, best, waited = start, np.zeros((len(cells), 0)), np.full(len(cells), np.inf), np.zeros(len(cells), int)
     with _Checkpoints(folder, depth) as checkpoints:
-        kept = checkpoints.latest({"run": run, "losses": np.zeros((len(cells), len(ends))), "done": 0})
+        about = _identity(what)
+        kept = checkpoints.latest({"run": run, "losses": np.zeros((len(cells), len(ends))), "done": 0, "about": about})
         if kept is not None:
             run, losses = kept["run"], np.asarray(kept["losses"])[:, : int(kept["done"])]
         for report in range(len(ends)):
@@ -206,7 +211,7 @@ def train_depth(what: Train, depth: int, folder: Path | None = None, *, progress
                 run = run._replace(stopped=run.stopped | jnp.asarray(waited >= what.patience))
             if report >= checkpoints.done:
                 padded = np.pad(losses, ((0, 0), (0, len(ends) - losses.shape[1])), constant_values=np.nan)
-                checkpoints.save(report + 1, {"run": run, "losses": padded, "done": report + 1})
+                checkpoints.save(report + 1, {"run": run, "losses": padded, "done": report + 1, "about": about})
             if bool(np.asarray(run.stopped).all()):
                 break
     if progress:
@@ -248,11 +253,22 @@ class _Checkpoints:
             found = self.manager.restore(self.done, args=ocp.args.StandardRestore(_stored(leaves)))
         except Exception as error:  # orbax and tensorstore raise anything on a damaged checkpoint
             raise InputError(f"{self.manager.directory} has a damaged checkpoint: remove it to train anew.") from error
-        return jax.tree.unflatten(structure, [found.get(str(i), leaf) for i, leaf in enumerate(leaves)])
+        state = jax.tree.unflatten(structure, [found.get(str(i), leaf) for i, leaf in enumerate(leaves)])
+        if not np.array_equal(state["about"], like["about"]):
+            raise InputError(f"{self.manager.directory} has a checkpoint of another training: remove it to train anew.")
+        return state
 
     def save(self, report: int, state: dict[str, Any]) -> None:
         if self.manager is not None:
             self.manager.save(report, args=ocp.args.StandardSave(_stored(jax.tree.leaves(state))))
+
+
+def _identity(what: Train) -> np.ndarray:
+    """Hash of what is trained and of the data held out, [32] bytes."""
+    content = hashlib.sha256(what.digest.encode())
+    for part in load_task(what.task).test:
+        content.update(np.asarray(part).tobytes())
+    return np.frombuffer(content.digest(), np.uint8)
 
 
 def _stored(leaves: list[Any]) -> dict[str, np.ndarray]:
@@ -264,6 +280,8 @@ def _require_same(what: Train, folder: Path) -> None:
     """Keeps what is trained in this folder, or refuses one that holds something else."""
     path, asked = folder / "train.json", json.loads(json.dumps({**dataclasses.asdict(what), "homojax": version("homojax")}))
     if not path.exists():
+        if (folder / "checkpoints").exists():
+            raise InputError(f"{folder} has checkpoints and no {path.name} to say of what: remove it, or choose another folder.")
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asked, indent=1) + "\n")
         return
@@ -275,7 +293,9 @@ def _require_same(what: Train, folder: Path) -> None:
         f"{key} was {kept.get(key)} and is asked to be {flat.get(key)}" for key in flat | kept if kept.get(key) != flat.get(key)
     ]
     if changes:
-        raise InputError(f"{folder} holds another training: {'; '.join(changes)}. Choose another folder, or ask for the same.")
+        raise InputError(
+            f"{folder} holds another training: {'; '.join(changes)}. Ask for the same, choose another folder, or remove this one."
+        )
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
@@ -319,11 +339,13 @@ def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
     sigma2 = jax.vmap(subdominant_singular_value)(matrices)
     layers = jax.vmap(residual_matrix, (0, None))(matrices, alpha)
     row, col = jax.vmap(marginal_errors)(matrices)
+    kept = jax.vmap(spectral_norm)(detail_composite(layers))
     return {
         "sigma2": sigma2,
         "row_error": row.max(),
         "col_error": col.max(),
-        "kept": spectral_norm(detail_composite(layers)[-1]),
+        "kept": kept[-1],
+        "kept_after": kept,
         "depth_bound": effective_depth(jnp.exp(jnp.log(residual_bound(sigma2, alpha)).mean()), RETENTION),
         "depth_typical": effective_depth(jnp.exp(lyapunov_exponents(layers)[0]), RETENTION),
     }
@@ -344,13 +366,18 @@ def _measured(what: Train, depth: int, trained: Trained) -> dict[str, np.ndarray
     failed = np.asarray(trained.end.failed)
     found["failed_step"], found["failed_layer"] = failed, np.full(len(failed), -1)
     found["failed_backward"] = np.zeros(len(failed), bool)
-    for i in np.flatnonzero(failed >= 0):
-        run = jax.tree.map(lambda x, i=i: x[i], trained.end)
-        layer = first_not_finite(trained.trainer.trace(run, trained.trainer.batch(run)[0])[1])
-        if layer is None:  # the forward pass was finite
-            layer = last_not_finite(trained.trainer.slope(run)[1])
-            found["failed_backward"][i] = layer is not None
-        found["failed_layer"][i] = depth + 1 if layer is None else layer
+    broken = np.flatnonzero(failed >= 0)
+    if len(broken):
+        of, runs = trained.trainer, jax.tree.map(lambda x: x[broken], trained.end)
+        _, traces = side_by_side(of.trace, runs, side_by_side(of.batch, runs)[0])
+        _, slopes = side_by_side(of.slope, runs)
+        for place, i in enumerate(broken):
+            trace, slope = jax.tree.map(lambda x, place=place: x[place], (traces, slopes))
+            layer = first_not_finite(trace)
+            if layer is None:  # the forward pass was finite
+                layer = last_not_finite(slope)
+                found["failed_backward"][i] = layer is not None
+            found["failed_layer"][i] = depth + 1 if layer is None else layer
     return found
 
 
@@ -382,7 +409,7 @@ def _claims_about(scope: str) -> tuple[Claim, ...]:
 _JUDGED = (*_claims_about("matrix"), *_claims_about("stack"))
 
 
-_PER_LAYER = {"sigma2": "layer", "turned": "layer", "energy": "after"}
+_PER_LAYER = {"sigma2": "layer", "kept_after": "layer", "turned": "layer", "energy": "after"}
 _LONG = {
     "loss": "mean training loss since the last report; NaN once a run has stopped",
     "test_loss": "loss on held-out examples",
@@ -393,6 +420,7 @@ _LONG = {
     "row_error": "largest |row sum − 1| of any matrix",
     "col_error": "largest |column sum − 1| of any matrix",
     "kept": "σ₂ of the composite of the layers (1 − α)I + αM",
+    "kept_after": "σ₂ of the composite of the first so many of them",
     "depth_bound": "effective depth at ρ = ½ by 5.1 and 3.2",
     "depth_typical": "effective depth at ρ = ½ by the top Lyapunov exponent",
     "failed_step": "step whose loss or gradient was not finite; −1: none",

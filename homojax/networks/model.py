@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
 from homojax.networks.layers import Layer, normalisation
-from homojax.networks.tasks import Task
+from homojax.networks.tasks import Task, require_count
 from homojax.residual import turn_angle
 
 
@@ -59,8 +59,7 @@ class Architecture:
 
     def __post_init__(self):
         for name, least in (("depth", 1), ("width", 1), ("hidden", 0), ("heads", 1), ("streams", 2), ("num_iters", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be at least {least}")
+            require_count(name, getattr(self, name), least)
         for name, values in (
             ("over", ("tokens", "attention", "streams")),
             ("norm", ("none", "layer", "rms")),
@@ -73,6 +72,12 @@ class Architecture:
             raise ValueError(f"width = {self.width} does not divide into {self.heads} heads")
         if not 0 <= self.logit_scale < float("inf"):
             raise ValueError(f"logit_scale must be finite and not negative, got {self.logit_scale}")
+        if self.num_iters != Architecture.num_iters and self.mixer != "truncated-sinkhorn":
+            raise ValueError(f"{self.mixer} has no num_iters to set: the mixer truncated-sinkhorn has")
+        if self.dynamic and self.over != "streams":
+            raise ValueError(f"dynamic is of hyper-connections: over must be streams, not {self.over}")
+        if not self.learned and self.over == "attention":
+            raise ValueError("attention has no mixing parameters that learned = False could keep as they are")
 
 
 class Trace(NamedTuple):

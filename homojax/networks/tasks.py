@@ -57,8 +57,8 @@ def copying(units: int = 8, vocabulary: int = 8, *, tests: int = 512, seed: int 
     >>> inputs.shape, bool((inputs == targets).all()), weights.tolist()
     ((2, 3), True, [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
     """
-    _require("units", units, 2)
-    _require("vocabulary", vocabulary, 2)
+    require_count("units", units, 2)
+    require_count("vocabulary", vocabulary, 2)
 
     def train(key: Key, batch: int) -> Batch:
         tokens = jax.random.randint(key, (batch, units), 0, vocabulary, jnp.int32)
@@ -96,9 +96,9 @@ def recall(pairs: int = 4, keys: int = 8, values: int = 8, *, tests: int = 512, 
     >>> int(tokens[0, 1::2][asked][0]) - 3 == targets[0, -1], weights.tolist()
     (Array(True, dtype=bool), [[0.0, 0.0, 0.0, 0.0, 1.0]])
     """
-    _require("pairs", pairs, 1)
-    _require("keys", keys, 2)
-    _require("values", values, 2)
+    require_count("pairs", pairs, 1)
+    require_count("keys", keys, 2)
+    require_count("values", values, 2)
     if keys < pairs:
         raise ValueError(f"{pairs} pairs need as many different keys, got keys = {keys}")
     units = 2 * pairs + 1
@@ -156,7 +156,7 @@ def classification(
     (4, 4, (2, 4, 4), [0, 1], 0.5)
     """
     images, labels = as_float(images), jnp.asarray(labels)
-    _require("patch", patch, 1)
+    require_count("patch", patch, 1)
     _require_share(held_out)
     if images.ndim != 3 or not images.size:
         raise ValueError(f"images must have shape [N, height, width] and none be empty, got {list(images.shape)}")
@@ -223,8 +223,8 @@ def language(text: str, units: int = 64, *, held_out: float = 0.1, tests: int = 
     >>> task.vocabulary, inputs.shape, bool((inputs[:, 1:] == targets[:, :-1]).all())
     (8, (2, 8), True)
     """
-    _require("units", units, 2)
-    _require("tests", tests, 1)
+    require_count("units", units, 2)
+    require_count("tests", tests, 1)
     _require_share(held_out)
     length, window = len(text), units + 1
     if length < 2 * window:
@@ -274,7 +274,7 @@ _TEST_STREAM = 0x7E57  # what sets the key of a made test apart from jax.random.
 
 
 def _drawn(train: Callable[[Key, int], Batch], tests: int, seed: int) -> Batch:
-    _require("tests", tests, 1)
+    require_count("tests", tests, 1)
     return jax.jit(train, static_argnums=1)(jax.random.fold_in(jax.random.key(seed), _TEST_STREAM), tests)
 
 
@@ -307,7 +307,8 @@ def _largest_share(targets: jax.Array) -> float:
     return Counter(targets.ravel().tolist()).most_common(1)[0][1] / targets.size
 
 
-def _require(name: str, value: int, least: int) -> None:
+def require_count(name: str, value: int, least: int) -> None:
+    """ValueError unless ``value`` is a whole number of at least ``least``."""
     if not isinstance(value, SupportsIndex) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
 

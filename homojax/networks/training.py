@@ -18,7 +18,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from homojax.networks.model import Architecture, Model, Trace
-from homojax.networks.tasks import Batch, Task
+from homojax.networks.tasks import Batch, Task, require_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +42,7 @@ class Training:
 
     def __post_init__(self):
         for name, least in (("steps", 1), ("batch", 1), ("warmup", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be at least {least}")
+            require_count(name, getattr(self, name), least)
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be a positive number")
@@ -69,7 +68,7 @@ class Trainer(NamedTuple):
 
     begin: Callable[..., Run]  # (key, epsilon, alpha, noise), each of these a scalar or [L] -> Run
     advance: Callable[[Run, int], tuple[Run, jax.Array]]  # (run, steps) -> (run, losses [steps])
-    evaluate: Callable[[Run], tuple[jax.Array, jax.Array]]  # run -> (loss, accuracy) on the examples held out
+    evaluate: Callable[[Run], tuple[jax.Array, jax.Array]]  # run -> (loss, accuracy) on the examples held out; NaN: it broke
     trace: Callable[[Run, jax.Array], tuple[jax.Array, Trace]]  # (run, inputs [batch, …]) -> (logits, Trace), by example
     slope: Callable[[Run], tuple[jax.Array, nnx.State]]  # run -> (loss, its gradient) of its next step
     batch: Callable[[Run], Batch]  # run -> the batch of that step
@@ -148,6 +147,8 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
     shape = nnx.eval_shape(lambda: Model(architecture, task, rngs=nnx.Rngs(0)))
     structure, _, _ = nnx.split(shape, nnx.Param, ...)
     transform = optimiser(training)
+    if training.mixing_decay and architecture.over == "attention":
+        raise ValueError("attention has no mixing parameters that mixing_decay could act on: try weight_decay")
 
     def begin(key: jax.Array, epsilon: ArrayLike = 1.0, alpha: ArrayLike = 0.5, noise: ArrayLike = 0.0) -> Run:
         first, later = jax.random.split(key)
@@ -205,7 +206,8 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
             return losses_of(logits[0], targets, weights).sum(), right.sum(), weights.sum()
 
         losses, right, asked = jax.lax.map(some, (inputs, targets, weights, jnp.arange(len(inputs))), batch_size=training.batch)
-        return losses.sum() / asked.sum(), right.sum() / asked.sum()
+        loss = losses.sum() / asked.sum()
+        return loss, jnp.where(jnp.isfinite(loss), right.sum() / asked.sum(), jnp.nan)  # argmax finds a class in NaN, too
 
     def trace(run: Run, inputs: jax.Array) -> tuple[jax.Array, Trace]:
         return forward(run.parameters, run.settings, inputs, keys_of(run)[1])

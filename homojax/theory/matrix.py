@@ -149,8 +149,12 @@ def _frontier(case: MatrixCase) -> Comparison:
 
 
 def _member(case: MatrixCase) -> jax.Array:
-    """Near enough to 𝔅ₙ for a margin to mean anything."""
-    return case.distance < 0.5
+    """No entry negative, and near enough to 𝔅ₙ for a margin to mean anything."""
+    return (case.distance < 0.5) & (case.matrix.min() >= -case.rounding)
+
+
+def _non_negative(case: MatrixCase) -> jax.Array:
+    return case.matrix.min() >= 0
 
 
 def _has_logits(case: MatrixCase) -> jax.Array:
@@ -162,7 +166,7 @@ def _columns_exact(case: MatrixCase) -> jax.Array:
 
 
 def _truncated_norm(case: MatrixCase) -> Comparison:
-    # ‖M‖₂² ≤ ‖M‖₁‖M‖∞, largest column sum times largest row sum, whatever the matrix.
+    # ‖M‖₂² ≤ ‖M‖₁‖M‖∞, largest column sum times largest row sum, whatever the matrix M ≥ 0.
     return Comparison(spectral_norm(case.matrix), jnp.sqrt((1 + case.col_error) * (1 + case.row_error)), 2 * case.rounding)
 
 
@@ -195,7 +199,7 @@ CLAIMS: tuple[Claim, ...] = (
         "matrix",
         "≤",
         _truncated_norm,
-        (("columns sum to 1 to rounding", _columns_exact),),
+        (("columns sum to 1 to rounding", _columns_exact), ("no entry is negative", _non_negative)),
         attained_by="uniform",
     ),
     Claim(
