@@ -41,7 +41,7 @@ def study(size: Size, bench: Bench) -> Study:
         epsilon=EPSILON[size],
         alpha=(1.0,),
         seeds=SEEDS[size],
-        claims=False,
+        claims=size == "full",
     )
     trained = bench.networks("trained", what)
     found, names = {}, ["10", "20 (trained)", "100", "converged"]

@@ -17,7 +17,6 @@ import xarray as xr
 
 from homojax import Architecture, Train, Training
 from homojax.lab.experiment import Bench, Size, Study, command
-from homojax.lab.findings import theorems_judged
 from homojax.lab.plots import BOUND, TYPICAL, WARNING
 
 COLLAPSED = {"copying": 0.32, "recall": 0.41}  # accuracy of the best answer from the mean of the tokens
@@ -71,7 +70,7 @@ def study(size: Size, bench: Bench) -> Study:
     """Accuracy over depth and ε, the depths at which it halves, and those predicted before and after training."""
     across, down = min(len(CHOSEN[size]), 2), -(-len(CHOSEN[size]) // 2)
     fig, axes = plt.subplots(down, across, figsize=(5.4 * across, 4.2 * down + 0.6), squeeze=False, layout="constrained")
-    rows, text, verdicts = [], "", np.zeros(3, int)
+    rows, text = [], ""
     for ax, name in zip(axes.flat, CHOSEN[size], strict=True):
         what = sized(NETWORKS[name], size)
         ds = bench.train(name.replace(", ", "-").replace(" ", "-"), what).isel(alpha=0, noise=0)
@@ -111,15 +110,8 @@ def study(size: Size, bench: Bench) -> Study:
         found = f"between {min(ratios):.2g} and {max(ratios):.2g}" if ratios else "never both seen"
         text += f"{name}, after {what.training.steps:,} steps: measured over predicted depth {found}, "
         text += f"at {len(ratios)} of {len(measured)} ε. "
-        if "holds" in ds:
-            verdicts += theorems_judged(ds)
     fig.colorbar(axes[0, 0].collections[0], ax=axes, label="held-out accuracy, mean of seeds")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, facecolor="#9a9a9a", frameon=True)
-    if verdicts.sum():
-        holds, violated, undecidable = verdicts
-        judged = holds + violated + undecidable
-        text += f"Theorems on the trained matrices: {violated} of {judged:,} comparisons violated, "
-        text += f"{undecidable / judged:.1%} undecidable."
     header = ["network", "ε", "accuracy, fewest layers", "most layers", "measured", "start", "end", "bound"]
     caption = "layers at which accuracy is half-way to its collapsed value; at which σ₂ of the composite is ½, before and after "
     caption += "training; and at which the bound is ½; > and <: it is larger at every depth from the best on, or smaller at all"

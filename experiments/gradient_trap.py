@@ -39,7 +39,7 @@ def study(size: Size, bench: Bench) -> Study:
         training=Training(steps=STEPS[size], batch=32),
         alpha=(1.0,),
         seeds=SEEDS[size],
-        claims=False,
+        claims=size == "full",
     )
     rows, moves = [], {}
     for name in MIXERS[size]:

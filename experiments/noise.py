@@ -52,7 +52,7 @@ def study(size: Size, bench: Bench) -> Study:
             alpha=(0.5,),
             noise=NOISE[size],
             seeds=SEEDS[size],
-            claims=False,
+            claims=size == "full",
         )
         ds, trained = bench.train(name.replace(" ", "-"), what), bench.networks(name.replace(" ", "-"), what)
         grid = (len(EPSILON[size]), len(NOISE[size]), SEEDS[size])

@@ -44,7 +44,7 @@ def study(size: Size, bench: Bench) -> Study:
         epsilon=EPSILON[size],
         alpha=(1.0,),
         seeds=SEEDS[size],
-        claims=False,
+        claims=size == "full",
     )
     fig, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
     rows, worst = [], {}

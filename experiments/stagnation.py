@@ -36,7 +36,7 @@ def study(size: Size, bench: Bench) -> Study:
         epsilon=EPSILON[size],
         alpha=ALPHA[size],
         seeds=SEEDS[size],
-        claims=False,
+        claims=size == "full",
     )
     fig, axes = plt.subplots(1, len(NETWORKS), figsize=(4.3 * len(NETWORKS), 4.2), sharey=True, layout="constrained")
     rows, beyond = [], {}

@@ -61,9 +61,11 @@ def test_what_was_measured_before_an_interruption_is_not_measured_again(tmp_path
 def test_trainings_that_stopped_are_counted_by_name(tmp_path):
     bench = Bench(tmp_path, lambda *_: None)
     bench.measured("well", "", lambda: {"failed": np.array([-1, -1])})
-    assert bench.stopped() == ""
+    assert bench.summary() == ""
     bench.measured("ill", "", lambda: {"failed": np.array([[7, -1], [0, -1]])})
-    assert "2 of 4 ill" in bench.stopped() and "well" not in bench.stopped()
+    assert "2 of 4 ill" in bench.summary() and "well" not in bench.summary()
+    bench.judged = {"well": (6, 0, 2), "ill": (3, 1, 4)}
+    assert "1 of 16 comparisons; 37.5% undecidable" in bench.summary()
 
 
 @pytest.mark.parametrize(

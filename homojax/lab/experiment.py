@@ -41,11 +41,14 @@ class Bench:
         self.folder = folder
         self.tell = progress  # (done, total, doing)
         self.failed: dict[str, np.ndarray] = {}  # label -> of every run, the step at which a number was not finite; −1: none
+        self.judged: dict[str, tuple[int, int, int]] = {}  # label -> theorems that hold, are violated, are undecidable
 
     def train(self, label: str, what: Train) -> xr.Dataset:
         """The Dataset of ``homojax train``."""
         found = train(what, self.folder / label, progress=self._named(label))
         self.failed[label] = found.failed_step.values
+        if "holds" in found:
+            self.judged[label] = findings.theorems_judged(found)
         return found
 
     def networks(self, label: str, what: Train) -> Trained:
@@ -70,11 +73,12 @@ class Bench:
         self.failed[label] = found["failed"]
         return found
 
-    def stopped(self) -> str:
-        """A sentence on the trainings that did not come to their end, and nothing if all did."""
+    def summary(self) -> str:
+        """How the laws fared on all that was trained, where they were asked, and which trainings did not come to their end."""
+        text = " " + findings.judged(np.sum([*self.judged.values()], 0).tolist()) if self.judged else ""
         counts = {label: int((steps >= 0).sum()) for label, steps in self.failed.items()}
         which = ", ".join(f"{count} of {self.failed[label].size} {label}" for label, count in counts.items() if count)
-        return f" Stopped early, at numbers that were not finite, and counted as they stood: {which}." if which else ""
+        return text + (f" Stopped at numbers that were not finite, and counted as they stood: {which}." if which else "")
 
     def _named(self, label: str) -> Callable[[int, int, str], None]:
         return lambda done, total, doing: self.tell(done, total, f"{label}: {doing}")
@@ -91,7 +95,7 @@ def run_experiment(study: Callable[[Size, Bench], Study], size: Size, out: Path,
         task = bar.add_task("", total=None)
         bench = Bench(out, lambda done, total, doing: bar.update(task, completed=done, total=total, description=doing))
         found = study(size, bench)
-        found = found._replace(text=found.text + bench.stopped())
+        found = found._replace(text=found.text + bench.summary())
         findings.write(out, title, found.text, found.tables, found.figure, {"size": size, "versions": versions()})
     findings.show(found.text, found.tables, False, console)
     console.print(f"\nAll of it is in {out}/; open {out / 'report.html'} in a browser.", highlight=False, soft_wrap=True)

@@ -216,10 +216,7 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
     caption += "" if len(rows) <= 40 else f"; 40 of {len(rows)} rows, all are in the data"
     tables = [(caption, (header, rows[:40]))]
     if "holds" in ds:
-        holds, violated, undecidable = theorems_judged(ds)
-        judged = holds + violated + undecidable
-        text += f" Theorems violated on the trained matrices: {violated} of {judged:,} comparisons; "
-        text += f"{undecidable / max(judged, 1):.1%} undecidable."
+        text += " " + judged(theorems_judged(ds))
         counts = ("holds", "violated", "undecidable", "not_applicable")
         rows = [
             [str(claim), str(ds.status.sel(claim=claim).item()), *(f"{int(ds[c].sel(claim=claim).sum()):,}" for c in counts)]
@@ -242,6 +239,14 @@ def theorems_judged(ds: xr.Dataset) -> tuple[int, int, int]:
     """(holds, violated, undecidable): comparisons of theorems with the matrices of a training."""
     theorems = ds.isel(claim=ds.status == "theorem")
     return int(theorems.holds.sum()), int(theorems.violated.sum()), int(theorems.undecidable.sum())
+
+
+def judged(counts: tuple[int, int, int]) -> str:
+    """A sentence on (holds, violated, undecidable)."""
+    _, violated, undecidable = counts
+    every = sum(counts)
+    share = f"{undecidable / max(every, 1):.1%} undecidable"
+    return f"Theorems violated on the trained matrices: {violated} of {every:,} comparisons; {share}."
 
 
 DESCRIPTIONS = {
