@@ -73,26 +73,30 @@ def _newton(log_matrix: jax.Array, max_steps: int) -> BalanceResult:
     row_of = jnp.argsort(heaviest_permutation(log_matrix))  # by column
 
     def unfinished(state):
-        _, stage, size, num_steps = state
+        *_, stage, size, num_steps = state
         return ((size > tolerance) | (stage < 1)) & (num_steps < max_steps)  # NaN ends it
 
     def step(state):
-        log_matrix, stage, _, num_steps = state
-        log_weights = log_gram(log_matrix)
-        share = jnp.exp(log_matrix[row_of] - _or_zero(log_weights))  # −inf where the weight is
+        current, g, stage, _, num_steps = state
+        log_weights = log_gram(current)
+        share = jnp.exp(current[row_of] - _or_zero(log_weights))  # −inf where the weight is
         change = _potentials(log_weights, share.T - share)
         size = abs(change).max()
-        log_matrix = _normalise_rows(log_matrix + change * jnp.minimum(1, _LARGEST_STEP / size))
+        change = change * jnp.minimum(1, _LARGEST_STEP / size)
         colder = (size < _NEAR) & (stage < 1)
         next_stage = jnp.where(colder, jnp.minimum(1, stage / _COOLING), stage)
         size = jnp.where(colder, jnp.inf, size)
-        return _normalise_rows(log_matrix * (next_stage / stage)), next_stage, size, num_steps + 1
+        g = (g + change) * (next_stage / stage)
+        # From ``log_matrix`` anew: what rounding took from an entry near 1 beside one of −1e9 would grow from stage to stage.
+        current = jnp.where(colder, log_matrix * next_stage + g, current + change)
+        return _normalise_rows(current), g, next_stage, size, num_steps + 1
 
     stage = jnp.minimum(1, 4 / span)
-    start = _normalise_rows(log_matrix * stage), stage, jnp.full_like(stage, jnp.inf), jnp.asarray(0)
-    log_matrix, _, size, num_steps = jax.lax.while_loop(unfinished, step, start)
-    _, col_error = marginal_errors(jnp.exp(log_matrix))
-    return BalanceResult(log_matrix, num_steps, (size <= tolerance) & (col_error <= marginal_tolerance(len(row_of), stage.dtype)))
+    unmoved, never = jnp.zeros_like(log_matrix[0]), jnp.full_like(stage, jnp.inf)
+    start = _normalise_rows(log_matrix * stage), unmoved, stage, never, jnp.asarray(0)
+    solution, *_, size, num_steps = jax.lax.while_loop(unfinished, step, start)
+    _, col_error = marginal_errors(jnp.exp(solution))
+    return BalanceResult(solution, num_steps, (size <= tolerance) & (col_error <= marginal_tolerance(len(row_of), stage.dtype)))
 
 
 @jax.custom_jvp
@@ -168,7 +172,11 @@ def heaviest_permutation(log_matrix: jax.Array) -> jax.Array:
     n = log_matrix.shape[0]
     finite = log_matrix > -jnp.inf
     beyond = 4 * n * (jnp.where(finite, abs(log_matrix), 0).max() + 1)
-    cost = jnp.pad(jnp.where(finite, -log_matrix, beyond), ((0, 1), (0, 1)))  # column n is where a new row waits, row n is nobody
+    cost = jnp.where(finite, -log_matrix, beyond)
+    cost = jnp.where(
+        jnp.isfinite(beyond) & ~jnp.isnan(log_matrix).any(), cost, 0
+    )  # of no numbers any permutation: the search must end
+    cost = jnp.pad(cost, ((0, 1), (0, 1)))  # column n is where a new row waits, row n is nobody
     column = jnp.arange(n + 1)
 
     def add_row(i, state):

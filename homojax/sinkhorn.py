@@ -201,7 +201,7 @@ def _solve(logits, epsilon, start, tol, *, method, max_steps, warm) -> tuple[Ite
     limit, patience = {
         "alternating": (max_steps, None),
         "auto": (min(STEPS_WORTH_TAKING, max_steps), STEPS_WORTH_TAKING),
-        "newton": (0, None),
+        "newton": (min(int(warm), max_steps), None),  # one, to see where the start is
     }[method]
 
     def solve(logits, epsilon, start, tol):  # each with a leading axis of lanes: both conditions are on all of them

@@ -134,7 +134,10 @@ def newton(logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Arr
             # a loop of one turn at most: of a cond, vmap would do both sides
             newton_step, _ = jax.lax.while_loop(lambda state: state[1] == cg_limit, factorise, (newton_step, cg_steps))
         step = jnp.where(colder, 0, center(jnp.where(rejected, -jnp.log(jnp.maximum(col_sums, tiny)), newton_step)))
-        log_matrix, trial_matrix, row_sums, error = _normalise_rows(ratio * at.log_matrix + step[None, :])
+        # Colder from the logits themselves: what rounding took from those of order 1 beside −1e9 would grow from stage to stage.
+        anew = logits / next_stage + (ratio * at.f)[:, None] + (ratio * at.g)[None, :]
+        moved = jnp.where(colder, anew, at.log_matrix + step[None, :])
+        log_matrix, trial_matrix, row_sums, error = _normalise_rows(moved)
         descends = row_sums.sum() < -n * eps * jnp.maximum(abs(row_sums).max(), 1)
         keep = (colder | rejected | descends | (error < at.error)) & jnp.isfinite(error)
 
@@ -148,7 +151,7 @@ def newton(logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Arr
         return at, matrix, next_stage, damping, ~keep, jnp.where(fruitful, at.error, best), jnp.where(fruitful, 0, age + 1)
 
     near = warm & (iterate.error < 0.1)
-    stage = jnp.where(near, epsilon, jnp.maximum(epsilon, _spread(logits) / 4))
+    stage = jnp.where(near, epsilon, jnp.maximum(epsilon, _quarter_spread(logits)))
     f, g = (jnp.where(near, potential, 0) for potential in (iterate.f, iterate.g))
     log_matrix, matrix, row_sums, error = _normalise_rows(jnp.where(near, iterate.log_matrix, logits / stage))
     done = iterate.error <= tol / 2
@@ -168,9 +171,9 @@ def _normalise_rows(log_matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Ar
     return log_matrix - log_row_sums[:, None], matrix, log_row_sums, abs(matrix.sum(0) - 1).max()
 
 
-def _spread(logits: jax.Array) -> jax.Array:
-    """Largest less least of the finite logits."""
-    return logits.max() - jnp.where(logits > -jnp.inf, logits, jnp.inf).min()
+def _quarter_spread(logits: jax.Array) -> jax.Array:
+    """A quarter of the difference between the largest and the least of the finite logits."""
+    return logits.max() / 4 - jnp.where(logits > -jnp.inf, logits, jnp.inf).min() / 4
 
 
 def solve_laplacian(matrix: jax.Array, extra: ArrayLike, b: jax.Array, mean: float = 0.0) -> jax.Array:

@@ -82,12 +82,23 @@ HOPELESS = {
     "an empty row": [[0, 0], [-np.inf, -np.inf]],
     "nan": [[0, np.nan], [0, 0]],
     "inf": [[0, np.inf], [0, 0]],
+    "inf beside a mask": [[np.inf, -0.36], [-1.9, -np.inf]],
+    "inf beside nan": [[np.inf, np.nan], [-1.9, 0]],
 }
 
 
 @pytest.mark.parametrize("name", HOPELESS)
 def test_balance_says_so_where_there_is_none(name, dtype):
     assert not balanced(np.array(HOPELESS[name], dtype)).converged
+
+
+def test_a_large_negative_number_forbids_an_entry_as_a_mask_does(dtype, rng):
+    logits = 3 * rng.normal(size=(6, 8, 8))
+    allowed = np.eye(8)[[[rng.permutation(8) for _ in range(4)] for _ in range(6)]].sum(1) > 0  # every entry on a permutation
+    for value in (-1e6, -1e9):
+        found, masked = (jax.vmap(balanced)(np.where(allowed, logits, x).astype(dtype)) for x in (value, -np.inf))
+        assert found.converged.all() and masked.converged.all()
+        np.testing.assert_allclose(np.exp(found.log_matrix), np.exp(masked.log_matrix), atol=1e3 * np.finfo(dtype).eps)
 
 
 def test_balance_says_so_where_its_steps_do_not_do():

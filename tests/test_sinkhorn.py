@@ -167,6 +167,22 @@ def test_hard_cases_converge_with_true_errors_and_a_matrix_of_the_right_form(n, 
     np.testing.assert_allclose(result.matrix, np.exp(result.log_matrix), atol=4 * eps)
 
 
+@pytest.mark.parametrize("method", ["auto", "newton"])
+def test_a_large_negative_number_forbids_an_entry_as_a_mask_does(method, dtype, rng):
+    logits = rng.normal(size=(6, 16, 16))
+    allowed = (rng.uniform(size=logits.shape) < 0.5) | np.eye(16, dtype=bool)[rng.permutation(16)]
+    for value in (-1e5, -1e9):
+        found, masked = (project_each(np.where(allowed, logits, x).astype(dtype), 0.05, method=method) for x in (value, -np.inf))
+        assert found.converged.all() and masked.converged.all()
+        np.testing.assert_allclose(found.matrix, masked.matrix, atol=300 * hj.marginal_tolerance(16, dtype))
+
+
+def test_logits_as_far_apart_as_numbers_can_be_come_to_an_end():
+    logits = np.array([[2e38, 1e38], [1e38, -2e38]], np.float32)
+    result = hj.sinkhorn(logits, 1.0)
+    assert not result.converged or np.array_equal(result.matrix, np.eye(2)[::-1])
+
+
 def stubborn_logits(name):
     """[B, n, n]: matrices that converge to near-permutations, 1 − σ₂ from 1e-9 down to nothing."""
     if name == "one entry of a two by two":
@@ -381,6 +397,12 @@ def test_a_warm_start_saves_steps_and_changes_nothing_else():
 def test_a_warm_start_converges_wherever_a_cold_one_does(epsilon, dtype):
     expected, near, _ = warm_started(dtype, epsilon)
     assert expected.converged.all() and near.converged.all()
+
+
+def test_newton_goes_on_from_a_start_that_is_near():
+    cold = hj.sinkhorn(ASYMMETRIC, 0.05, method="newton")
+    warm = hj.sinkhorn(ASYMMETRIC, 0.05, init=cold.col_potential, method="newton")
+    assert cold.num_steps > 4 >= 2 >= warm.num_steps and warm.converged
 
 
 def test_a_misleading_start_is_recovered_from(rng):
