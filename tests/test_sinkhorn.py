@@ -121,6 +121,18 @@ def test_every_method_finds_what_many_digits_say(method, epsilon):
     np.testing.assert_allclose(result.matrix, oracles.project(ASYMMETRIC, epsilon), atol=1e-11)
 
 
+@pytest.mark.parametrize("n", [128, pytest.param(600, marks=pytest.mark.slow)])  # factorised: steps and derivative, steps alone
+def test_large_cold_projections_and_their_derivatives(n, rng):
+    logits, direction = rng.normal(size=(2, n, n))
+    solve = jax.jit(lambda s: hj.sinkhorn(s, 0.02))
+    result = solve(logits)
+    assert result.converged and max(true_errors(result.matrix)) <= hj.marginal_tolerance(n, np.float64)
+    computed = jax.jit(lambda s, d: jax.jvp(lambda s: hj.sinkhorn(s, 0.02).matrix, (s,), (d,))[1])(logits, direction)
+    expected = oracles.difference(lambda s: solve(s).matrix, logits, direction, step=2e-4)
+    assert abs(expected).max() > 1
+    np.testing.assert_allclose(computed, expected, atol=1e-5 * abs(expected).max())
+
+
 def test_projection_agrees_with_ott_and_pot_where_they_converge():
     """On the scale of row sums = 1: theirs are 1/n."""
     compared = {"ott": 0, "pot": 0}
