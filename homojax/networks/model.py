@@ -72,12 +72,6 @@ class Architecture:
             raise ValueError(f"width = {self.width} does not divide into {self.heads} heads")
         if not 0 <= self.logit_scale < float("inf"):
             raise ValueError(f"logit_scale must be finite and not negative, got {self.logit_scale}")
-        if self.num_iters != Architecture.num_iters and self.mixer != "truncated-sinkhorn":
-            raise ValueError(f"{self.mixer} has no num_iters to set: the mixer truncated-sinkhorn has")
-        if self.dynamic and self.over != "streams":
-            raise ValueError(f"dynamic is of hyper-connections: over must be streams, not {self.over}")
-        if not self.learned and self.over == "attention":
-            raise ValueError("attention has no mixing parameters that learned = False could keep as they are")
 
 
 class Trace(NamedTuple):

@@ -142,13 +142,12 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
     """The functions that train such a network on such a task; nothing is compiled yet.
 
     Raises:
-        ValueError: the mixer is unknown, has no matrix of that size, or cannot do what the task asks.
+        ValueError: the mixer is unknown, has no matrix of that size, or cannot do what the task asks; or a setting has no effect.
     """
+    _require_effect(architecture, training)
     shape = nnx.eval_shape(lambda: Model(architecture, task, rngs=nnx.Rngs(0)))
     structure, _, _ = nnx.split(shape, nnx.Param, ...)
     transform = optimiser(training)
-    if training.mixing_decay and architecture.over == "attention":
-        raise ValueError("attention has no mixing parameters that mixing_decay could act on: try weight_decay")
 
     def begin(key: jax.Array, epsilon: ArrayLike = 1.0, alpha: ArrayLike = 0.5, noise: ArrayLike = 0.0) -> Run:
         first, later = jax.random.split(key)
@@ -213,6 +212,18 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
         return forward(run.parameters, run.settings, inputs, keys_of(run)[1])
 
     return Trainer(begin, advance, evaluate, trace, slope, batch, task.test)
+
+
+def _require_effect(architecture: Architecture, training: Training) -> None:
+    """ValueError where something is asked for that this network does not have."""
+    if architecture.num_iters != Architecture.num_iters and architecture.mixer != "truncated-sinkhorn":
+        raise ValueError(f"{architecture.mixer} has no num_iters to set: the mixer truncated-sinkhorn has")
+    if architecture.dynamic and architecture.over != "streams":
+        raise ValueError(f"dynamic is of hyper-connections: over must be streams, not {architecture.over}")
+    if architecture.over == "attention" and not architecture.learned:
+        raise ValueError("attention has no mixing parameters that learned = False could keep as they are")
+    if architecture.over == "attention" and training.mixing_decay:
+        raise ValueError("attention has no mixing parameters that mixing_decay could act on: try weight_decay")
 
 
 def last_not_finite(gradient: nnx.State) -> int | None:
