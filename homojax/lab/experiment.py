@@ -53,9 +53,8 @@ class Bench:
 
     def networks(self, label: str, what: Train) -> Trained:
         """The trained networks themselves, of the architecture's depth."""
-        folder = self.folder / label
-        train(what, folder, progress=self._named(label))
-        return train_depth(what, what.architecture.depth, folder)
+        self.train(label, what)
+        return train_depth(what, what.architecture.depth, self.folder / label)
 
     def measured(self, label: str, about: str, measure: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """``measure()``, with ``failed`` of its runs, or what an earlier run found under that label; ``about`` says how.
