@@ -121,6 +121,11 @@ def sinkhorn(
         iterate, feasible = _solve(*fixed, method=method, max_steps=max_steps, warm=init is not None)
         limit = _limit(scaled_logits(logits, epsilon), iterate.log_matrix, iterate.f, iterate.g)
         result = _result(*limit, iterate.num_steps, accepted)
+        # Sums may be right of a matrix that is not diag(eᶠ) exp(S/ε) diag(eᵍ): a mask of −1e9 can cost all digits of the rest.
+        missed = abs(iterate.log_matrix - (scaled_logits(*fixed[:2]) + iterate.f[:, None] + iterate.g[None, :]))
+        of_form = jnp.where(jnp.exp(iterate.log_matrix) > accepted, missed, 0).max() < float(jnp.finfo(dtype).eps) ** 0.125
+        lost = result.converged & ~of_form
+        result = result._replace(converged=result.converged & of_form, status=jnp.where(lost, Status.STALLED, result.status))
     gave_up = (result.status == Status.STEP_LIMIT) & (result.num_steps < max_steps)
     status = jnp.where(gave_up, Status.STALLED, result.status)
     return result._replace(status=jnp.where(feasible, status, Status.INFEASIBLE))

@@ -189,6 +189,18 @@ def test_a_large_negative_number_forbids_an_entry_as_a_mask_does(method, dtype, 
         np.testing.assert_allclose(found.matrix, masked.matrix, atol=300 * hj.marginal_tolerance(16, dtype))
 
 
+def test_a_matrix_that_lost_the_logits_beside_a_large_number_is_not_said_to_have_converged():
+    """A row and a column that only each other may use: their potential is free, and grows until nothing else has digits."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(64, 8, 8))
+    allowed = np.eye(8)[[[rng.permutation(8) for _ in range(4)] for _ in range(64)]].sum(1) > 0
+    solve = jax.jit(jax.vmap(lambda s: hj.sinkhorn(s, 0.05)))
+    found, masked = (solve(np.where(allowed, logits, x).astype(np.float32)) for x in (-1e9, -np.inf))
+    wrong = np.asarray(abs(found.matrix - masked.matrix).max((1, 2))) > 0.01
+    assert masked.converged.all() and wrong.sum() < 8
+    assert (found.status[wrong] == hj.Status.STALLED).all() and found.converged[~wrong].all()
+
+
 def test_logits_as_far_apart_as_numbers_can_be_come_to_an_end():
     logits = np.array([[2e38, 1e38], [1e38, -2e38]], np.float32)
     result = hj.sinkhorn(logits, 1.0)
