@@ -5,8 +5,8 @@
 Copying by one matrix over tokens a layer, by itself, with noise after every layer, and with a feed-forward branch; and
 associative recall by Sinkhorn attention with a branch: every ε at every depth, trained side by side. A network that mixed all
 into its mean still has the collapsed accuracy; the measured depth is the one at which half of what is above that is left. How
-deep a network can be trained depends on the optimiser: each has the learning rate that took it furthest. Recall is slow to
-learn and dear: it has the first few depths and every other ε only.
+deep a network can be trained depends on the optimiser: copying has the learning rate that took it furthest of five, from 0.001 to
+0.1. Recall is slow to learn and dear: it has the first few depths and every other ε only.
 """
 
 import dataclasses
