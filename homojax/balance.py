@@ -9,6 +9,7 @@ with forces can be eliminated by positive weights and means of forces, where not
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -94,9 +95,15 @@ def _newton(log_matrix: jax.Array, max_steps: int) -> BalanceResult:
     stage = jnp.minimum(1, 4 / span)
     unmoved, never = jnp.zeros_like(log_matrix[0]), jnp.full_like(stage, jnp.inf)
     start = _normalise_rows(log_matrix * stage), unmoved, stage, never, jnp.asarray(0)
-    solution, *_, size, num_steps = jax.lax.while_loop(unfinished, step, start)
+    solution, g, _, size, num_steps = jax.lax.while_loop(unfinished, step, start)
     _, col_error = marginal_errors(jnp.exp(solution))
-    return BalanceResult(solution, num_steps, (size <= tolerance) & (col_error <= marginal_tolerance(len(row_of), stage.dtype)))
+    # As in ``sinkhorn``: a row is its logits, the columns' potentials and one number more, or the logits were lost.
+    row, counts = solution - log_matrix - g, solution > math.log(tolerance)
+    apart = jnp.where(counts, row, -jnp.inf).max(1) - jnp.where(counts, row, jnp.inf).min(1)
+    of_form = apart.max() < float(jnp.finfo(log_matrix.dtype).eps) ** 0.125
+    return BalanceResult(
+        solution, num_steps, of_form & (size <= tolerance) & (col_error <= marginal_tolerance(len(row_of), stage.dtype))
+    )
 
 
 @jax.custom_jvp
