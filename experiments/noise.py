@@ -10,16 +10,14 @@ the details with and without. Layer norm acts over the features of every token, 
 from itertools import pairwise
 
 import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
 from homojax import Architecture, Train, Training, critical_snr, expected_cosine
-from homojax.birkhoff import center
 from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.plots import MEASURED, WARNING
 from homojax.lab.sources import load_task
-from homojax.networks.training import side_by_side
+from homojax.lab.train import directions_of
 
 NETWORKS = {
     "no norm": {"norm": "none"},
@@ -40,7 +38,7 @@ OF_CRITICAL = (0, 0.01, 0.1, 1, 10, 100, np.inf)
 def study(size: Size, bench: Bench) -> Study:
     """Each network run with its noise and, on the same examples, without."""
     task = load_task("copying")
-    d = (task.units - 1) * WIDTH
+    d = (task.units - 1) * WIDTH  # the details of all features
     critical = float(critical_snr(d))
     fig, (accuracies, cosines) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
     rows, off, by_snr = [], {}, []
@@ -56,15 +54,7 @@ def study(size: Size, bench: Bench) -> Study:
         )
         ds, trained = bench.train(name.replace(" ", "-"), what), bench.networks(name.replace(" ", "-"), what)
         grid = (len(EPSILON[size]), len(NOISE[size]), SEEDS[size])
-        quiet = np.broadcast_to(np.arange(np.prod(grid)).reshape(grid)[:, :1], grid).ravel()  # the run of noise 0 beside each
-        silent = trained.end._replace(settings=jax.tree.map(lambda x, quiet=quiet: x[quiet], trained.end.settings))
-        inputs = trained.trainer.test[0][:128]
-        inputs = jnp.broadcast_to(inputs, (len(quiet), *inputs.shape))
-        last = (side_by_side(trained.trainer.trace, runs, inputs)[1].last for runs in (trained.end, silent))
-        noisy, clean = map(jax.vmap(jax.vmap(center)), last)  # [runs, examples, n, width]
-        energy, added = (np.asarray((x**2).sum((2, 3)).mean(1)).reshape(grid) for x in (clean, noisy - clean))
-        dots = ((noisy * clean).sum((2, 3)) / np.sqrt((noisy**2).sum((2, 3)) * (clean**2).sum((2, 3)))).mean(1)
-        snr, cosine = energy / np.maximum(added, 1e-12 * energy), np.asarray(dots).reshape(grid)
+        snr, cosine = (x[:, -1].reshape(grid) for x in directions_of(trained.trainer, trained.end, 128)[:2])
         accuracy = ds.accuracy.values[0][:, 0]
         colour = plt.get_cmap("tab10")(k)
         for x, ax in ((accuracy, accuracies), (cosine, cosines)):

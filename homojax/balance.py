@@ -10,6 +10,7 @@ with forces can be eliminated by positive weights and means of forces, where not
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from jax.typing import ArrayLike
 from homojax.birkhoff import marginal_errors
 from homojax.gap import log_gram
 from homojax.numerics import as_square, marginal_tolerance
+from homojax.support import negligible
 
 
 class BalanceResult(NamedTuple):
@@ -55,14 +57,29 @@ def balance(log_matrix: ArrayLike, *, max_steps: int = 200) -> BalanceResult:
     [0.0, -90.0, -90.0, 0.0]
     """
     log_matrix = as_square(log_matrix, "log_matrix")
-    result = _newton(jax.lax.stop_gradient(log_matrix), max_steps)
+    result = _solve(jax.lax.stop_gradient(log_matrix), max_steps)
     return result._replace(log_matrix=_limit(log_matrix, result.log_matrix))
+
+
+@jax.jit
+def _solve(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
+    def attempt(state):
+        """The second as in ``sinkhorn``: a free potential may leave no digit of the rest beside −1e9, and leaves all beside −inf."""
+        before, turn = state
+        none = partial(jnp.zeros_like, dtype=bool)
+        beneath = jax.lax.cond(turn == 0, none, partial(negligible, epsilon=1.0), log_matrix)
+        worth = (turn == 0) | beneath.any()
+        found = _newton(jnp.where(beneath, -jnp.inf, log_matrix), jnp.where(worth, max_steps, 0))
+        return jax.tree.map(lambda new, old: jnp.where(worth, new, old), found, before), turn + 1
+
+    begin = BalanceResult(log_matrix, jnp.asarray(0), jnp.asarray(False)), 0
+    return jax.lax.while_loop(lambda state: ~state[0].converged & (state[1] < 2), attempt, begin)[0]
 
 
 _LARGEST_STEP, _COOLING, _NEAR = 2.0, 0.35, 0.5
 
 
-def _newton(log_matrix: jax.Array, max_steps: int) -> BalanceResult:
+def _newton(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
     """Bounded Newton steps, from where entries differ by at most e⁴ down to ``log_matrix`` itself.
 
     A force is at most 1/M along the permutation, whose entries are of order 1 in the solution if the sum of their logarithms is

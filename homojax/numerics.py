@@ -87,14 +87,22 @@ def as_stack(matrices: ArrayLike, name: str = "matrices") -> jax.Array:
 def marginal_tolerance(n: int, dtype: DTypeLike) -> float:
     """Largest |row or column sum − 1| that a projection in ``dtype`` must reach to be called converged.
 
-    ``eps ** 0.75`` leaves a quarter of the digits for the cancellation in S/ε + f + g; an n-term sum
-    cannot promise less than ``4 √n eps``. About 1.8e-12 in float64 and 6.4e-6 in float32.
+    ``eps ** 0.75`` leaves a quarter of the digits for the cancellation in S/ε + f + g; less than four times
+    ``sum_rounding`` no sum can promise. About 1.8e-12 in float64 and 6.4e-6 in float32.
 
     >>> marginal_tolerance(4, "float64") < 2e-12 < 1e-6 < marginal_tolerance(4, "float32") < 1e-5
     True
     """
-    eps = float(jnp.finfo(dtype).eps)
-    return max(eps**0.75, 4 * n**0.5 * eps)
+    return max(float(jnp.finfo(dtype).eps) ** 0.75, 4 * sum_rounding(n, dtype))
+
+
+def sum_rounding(n: int, dtype: DTypeLike) -> float:
+    """Typical rounding error of a row or column sum near 1, of n entries: ``√n eps``.
+
+    >>> sum_rounding(4, "float32") == 2.0 ** -22
+    True
+    """
+    return n**0.5 * float(jnp.finfo(dtype).eps)
 
 
 def rounding(n: int, dtype: DTypeLike) -> float:

@@ -16,7 +16,7 @@ from homojax.factored import FactoredLogits, FactoredMatrix, project_factored
 from homojax.lanes import in_buckets
 from homojax.numerics import as_epsilon, as_float, as_square, marginal_tolerance, matmul, scaled_logits
 from homojax.solver import FACTORISED_FROM, STEPS_WORTH_TAKING, Iterate, alternate, conjugate_gradients, newton, solve_laplacian
-from homojax.support import total_support
+from homojax.support import negligible, total_support
 
 _FACTORISED_TO = 512  # n, beyond which derivatives are cheaper by products with vectors
 
@@ -118,12 +118,9 @@ def sinkhorn(
         result, feasible = _judged(matrix, None, f, g, row_error, col_error, num_steps, accepted), True
     else:
         fixed = jax.lax.stop_gradient((logits, epsilon, start, accepted))
-        iterate, feasible = _solve(*fixed, method=method, max_steps=max_steps, warm=init is not None)
+        iterate, feasible, of_form = _solve(*fixed, method=method, max_steps=max_steps, warm=init is not None)
         limit = _limit(scaled_logits(logits, epsilon), iterate.log_matrix, iterate.f, iterate.g)
         result = _result(*limit, iterate.num_steps, accepted)
-        # Sums may be right of a matrix that is not diag(eᶠ) exp(S/ε) diag(eᵍ): a mask of −1e9 can cost all digits of the rest.
-        missed = abs(iterate.log_matrix - (scaled_logits(*fixed[:2]) + iterate.f[:, None] + iterate.g[None, :]))
-        of_form = jnp.where(jnp.exp(iterate.log_matrix) > accepted, missed, 0).max() < float(jnp.finfo(dtype).eps) ** 0.125
         lost = result.converged & ~of_form
         result = result._replace(converged=result.converged & of_form, status=jnp.where(lost, Status.STALLED, result.status))
     gave_up = (result.status == Status.STEP_LIMIT) & (result.num_steps < max_steps)
@@ -202,8 +199,8 @@ def _judged(matrix, log_matrix, f, g, row_error, col_error, num_steps, tol) -> S
 
 
 @partial(jax.jit, static_argnames=("method", "max_steps", "warm"))
-def _solve(logits, epsilon, start, tol, *, method, max_steps, warm) -> tuple[Iterate, jax.Array]:
-    """The last iterate, and whether any doubly stochastic matrix is 0 where the logits are −inf."""
+def _solve(logits, epsilon, start, tol, *, method, max_steps, warm) -> tuple[Iterate, jax.Array, jax.Array]:
+    """The last iterate; whether any doubly stochastic matrix is 0 where the logits are −inf; whether it is of the form."""
     limit, patience = {
         "alternating": (max_steps, None),
         "auto": (min(STEPS_WORTH_TAKING, max_steps), STEPS_WORTH_TAKING),
@@ -218,11 +215,26 @@ def _solve(logits, epsilon, start, tol, *, method, max_steps, warm) -> tuple[Ite
         iterate = jax.vmap(partial(alternate, max_steps=limit, patience=patience))(
             jax.vmap(scaled_logits)(logits, epsilon), start, tol
         )
+        form = jax.vmap(_form)
+
+        def by_newton(state):
+            """And again, with −inf for what provably does not count, where the −1e9 beside it took digits.
+
+            Units that only each other may use have a free potential, which grows to what is beside.
+            """
+            iterate, allowed, active, first = state
+            begun = iterate._replace(error=jnp.where(active, jnp.where(first, iterate.error, jnp.inf), 0))
+            found = jax.vmap(partial(newton, warm=warm & first, max_steps=max_steps))(allowed, epsilon, begun, tol)
+            found = found._replace(error=jnp.where(active, found.error, iterate.error))
+            lost = first & active & ~((found.error <= tol) & form(logits, epsilon, found, tol)[1])
+            beneath = jax.lax.cond(lost.any(), jax.vmap(negligible), lambda s, _: jnp.zeros(s.shape, bool), logits, epsilon)
+            beneath = beneath & lost[:, None, None]
+            return found, jnp.where(beneath, -jnp.inf, logits), beneath.any((1, 2)), False
+
         if method != "alternating":
-            go_on = jax.vmap(partial(newton, warm=warm, max_steps=max_steps))
-            left = ~(iterate.error <= tol / 2).all()
-            iterate = jax.lax.cond(left, go_on, lambda *lanes: lanes[2], logits, epsilon, iterate, tol)
-        return iterate, feasible
+            begin = iterate, logits, ~(iterate.error <= tol / 2), True
+            iterate, *_ = jax.lax.while_loop(lambda state: state[2].any(), by_newton, begin)
+        return iterate, feasible, form(logits, epsilon, iterate, tol)[0]
 
     def detail_per_epsilon(logits, epsilon, *_):
         """Grows with σ₂ (theory.md 1.1), and so with the steps (1.5)."""
@@ -230,6 +242,18 @@ def _solve(logits, epsilon, start, tol, *, method, max_steps, warm) -> tuple[Ite
         return jnp.linalg.norm(jax.vmap(detail)(finite), axis=(1, 2)) / epsilon
 
     return in_buckets(solve, detail_per_epsilon)(logits, epsilon, start, tol)
+
+
+def _form(logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Whether the matrix is diag(eᶠ) exp(S/ε) diag(eᵍ) where it counts, and whether it is so but for what rounding S/ε costs.
+
+    Its sums may be right though rounding took the logits.
+    """
+    eps, scaled = float(jnp.finfo(logits.dtype).eps), scaled_logits(logits, epsilon)
+    missed = abs(iterate.log_matrix - (scaled + iterate.f[:, None] + iterate.g[None, :]))
+    counts = jnp.exp(iterate.log_matrix) > tol
+    missed, scale = (jnp.where(counts, x, 0).max() for x in (missed, abs(scaled)))
+    return missed < eps**0.125, missed < jnp.maximum(64 * eps * scale, eps**0.5)
 
 
 @jax.custom_jvp

@@ -17,7 +17,7 @@ from jax.scipy.linalg import cho_solve
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
-from homojax.numerics import matmul
+from homojax.numerics import matmul, sum_rounding
 
 STEPS_WORTH_TAKING = 64  # alternations that cost about as much as a whole projection by Newton's method, at any n
 # The n from which lanes are solved one at a time, and n/4 products by M and Mᵀ take as long as to factorise.
@@ -39,14 +39,14 @@ def alternate(scaled: jax.Array, start: jax.Array, tol: jax.Array, max_steps: in
     """Normalise rows and columns in turn, columns last, from the column potential ``start``.
 
     By products with the matrix, into which the scalings are absorbed before they grow beyond what keeps digits; each absorption
-    is one alternation in the log domain, which reveals entries that had underflowed. With ``patience``, gives up where the rate
-    seen so far (theory.md 1.5) says that more steps than that are still to come.
+    is one alternation in the log domain, which reveals entries that had underflowed. Ends, too, where the error is all rounding
+    and no longer falls; with ``patience``, where the rate seen so far (theory.md 1.5) says that more steps than that are to come.
     """
-    widest = jnp.finfo(scaled.dtype).max ** 0.125
+    widest, floor = jnp.finfo(scaled.dtype).max ** 0.125, sum_rounding(len(start), scaled.dtype)
 
     def hopeful(error, previous, num_steps):
         if patience is None:
-            return True
+            return (error > floor) | (error < previous)
         log_rate = jnp.log(error / previous)
         return (num_steps < 3) | ((log_rate < 0) & (jnp.log(error / (tol / 2)) < -log_rate * patience))
 
@@ -87,7 +87,9 @@ def alternate(scaled: jax.Array, start: jax.Array, tol: jax.Array, max_steps: in
     return jax.lax.while_loop(unfinished, absorb, (begin, infinite))[0]
 
 
-def newton(logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Array, *, warm: bool, max_steps: int) -> Iterate:
+def newton(
+    logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Array, *, warm: ArrayLike, max_steps: int
+) -> Iterate:
     """Newton steps for the column potential, rows kept normalised; nothing to do if ``iterate`` has converged.
 
     From an ε so high that every entry counts down to the one asked for; only a ``warm`` iterate that is near is gone on from.

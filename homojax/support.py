@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -29,6 +31,26 @@ def total_support(mask: ArrayLike) -> jax.Array:
     reach = (edges | jnp.eye(n, dtype=bool)).astype(jnp.float32)
     reach = jax.lax.fori_loop(0, (n - 1).bit_length(), lambda _, r: jnp.minimum(r @ r, 1), reach)
     return mask & (reach.T > 0)[:, row_of] & (row_of >= 0).all()
+
+
+def negligible(logits: jax.Array, epsilon: ArrayLike) -> jax.Array:
+    """Entries of the projection M_ε(S) that are below the smallest normal number, by proof: what −1e9 is for. [n, n] bool.
+
+    Those of logits a drop below all others, which carry a perfect matching. Of the permutations that M is a mean of, one with
+    such an entry ij has a weight of at least Mᵢⱼ/n², and so the product of M along it is at least (Mᵢⱼ/n²)ⁿ; over that along the
+    matching, which is at most 1, it is exp of their difference in S/ε. Of several such drops the lowest is taken.
+
+    >>> negligible(jnp.array([[1.0, -1e9], [-1e9, 0.0]]), 0.5).tolist()
+    [[False, True], [True, False]]
+    """
+    n, tiny = logits.shape[0], float(jnp.finfo(logits.dtype).tiny)
+    falling = jnp.sort(logits, axis=None, descending=True)
+    above, below = falling[:-1], falling[1:]
+    proven = above - below > (n - 1) * (above[0] - above) + n * epsilon * (2 * math.log(n) - math.log(tiny))
+    proven = proven & (below > -jnp.inf)
+    least = jnp.where(proven, above, jnp.inf).min()  # of the others
+    beneath = (logits < least) & proven.any()
+    return beneath & total_support(~beneath & (logits > -jnp.inf)).any()
 
 
 def _perfect_matching(mask: jax.Array) -> jax.Array:

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from homojax.support import total_support
+from homojax.balance import balance
+from homojax.support import negligible, total_support
 
 support = jax.jit(total_support)
 support_of_each = jax.jit(jax.vmap(total_support))
@@ -55,3 +56,25 @@ def test_a_long_augmenting_path_is_found():
     np.testing.assert_array_equal(support(mask[::-1]), mask[::-1])
     mask[-1, :] = mask[0, 0] = False
     assert not support(mask).any()
+
+
+def test_what_is_called_negligible_is_below_the_smallest_normal_number_and_the_rest_is_what_a_mask_leaves(dtype):
+    """Two by twos, where entry and bound differ by two in the logarithm; others by logarithms that do not underflow."""
+    log_tiny = float(np.log(np.finfo(dtype).tiny))
+    for drop in -log_tiny * np.array([0.5, 0.99, 2.1, 4.0]):
+        logits = np.array([[0, -drop], [-drop, 0]], dtype)
+        assert bool(negligible(logits, 1.0)[0, 1]) == (drop > -2 * log_tiny)
+    rng = np.random.default_rng(3)
+    seen = {True: 0, False: 0}
+    for _ in range(60):
+        n = int(rng.integers(2, 6))
+        allowed = np.eye(n)[[rng.permutation(n) for _ in range(2)]].sum(0) > 0
+        drops = -log_tiny * rng.uniform(0.2, 4 * n, (n, n))
+        logits = np.where(allowed, rng.normal(size=(n, n)), -drops.min() if rng.random() < 0.3 else -drops)
+        flagged = np.asarray(negligible(logits.astype(dtype), 1.0))
+        seen[bool(flagged.any())] += 1
+        small = np.asarray(balance(logits).log_matrix) < log_tiny
+        assert small[flagged].all() and not flagged[allowed].any()
+    assert min(seen.values()) > 5
+    assert not negligible(np.array([[0, -1e9], [0, -1e9]], dtype), 1.0).any()  # the others carry no matching
+    assert not negligible(np.array([[0, -np.inf], [-np.inf, 0]], dtype), 1.0).any()  # nor is −inf a drop

@@ -73,8 +73,26 @@ def test_what_is_measured_is_that_of_the_matrices_in_numpy(kept):
         layers = [0.5 * np.eye(8) + 0.5 * m for m in matrices]
         composites = [oracles.sigma2(layers[0]), oracles.sigma2(layers[1] @ layers[0])]
         np.testing.assert_allclose(run.kept_after_end, composites, atol=1e-5)
+        kept = [0.5 + 0.5 * oracles.sigma2(m) for m in matrices]
+        np.testing.assert_allclose(run.kept_predicted_end, [kept[0], kept[0] * kept[1]], atol=1e-5)
         assert float(run.kept_end) == float(run.kept_after_end[-1])
         assert float(run.row_error_end) == pytest.approx(abs(matrices.sum(-1) - 1).max(), abs=1e-6)
+
+
+def test_a_noisy_network_is_told_its_law_layer_by_layer():
+    """Linear layers under isotropic noise, where 4.2 is exact but for the fluctuation of so many features; 5.1 and 5.2 hold."""
+    linear = dataclasses.replace(
+        SMALL, architecture=Architecture(depth=3, width=64, norm="none"), noise=(0.0, 0.3, 1.0), alpha=(0.2,), claims=False
+    )
+    ds = train(linear)
+    assert ds.cosine_end.dims == ("depth", "epsilon", "alpha", "noise", "seed", "layer")
+    noisy = ds.sel(noise=[0.3, 1.0])
+    np.testing.assert_allclose(noisy.cosine_end, noisy.cosine_predicted_end, atol=0.02)
+    assert float(noisy.cosine_end.min()) < 0.8 and (noisy.cosine_end.diff("layer") < 0).all()
+    np.testing.assert_allclose(ds.cosine_end.sel(noise=0.0), 1, atol=1e-5)
+    np.testing.assert_allclose(ds.cosine_predicted_end.sel(noise=0.0), 1, atol=1e-5)
+    assert (ds.kept_after_end <= ds.kept_predicted_end + 1e-5).all()
+    assert (ds.turned_end <= ds.turned_predicted_end + 1e-3).all() and float(ds.turned_predicted_end.min()) < 1
 
 
 def test_an_interrupted_training_goes_on_bit_for_bit(kept, tmp_path):

@@ -28,16 +28,18 @@ from homojax.lab.config import InputError, require_precision, typed
 from homojax.lab.sources import load_task
 from homojax.lab.store import open_store, versions, write_dataset
 from homojax.lab.verify import VERDICTS, judge_cells
+from homojax.layernorm import expected_cosine
 from homojax.networks.mixing import tempered
 from homojax.networks.model import Architecture, Trace
 from homojax.networks.training import Run, Trainer, Training, first_not_finite, last_not_finite, side_by_side, trainer
-from homojax.residual import residual_bound, residual_matrix
+from homojax.residual import residual_bound, residual_matrix, turn_bound
 from homojax.singular import spectral_norm
 from homojax.spectrum import subdominant_singular_value
 from homojax.theory import CLAIMS
 
 REPORTS = 20  # means of the loss, and chances to save and to stop, in a training
 SEEN = 2  # held-out examples whose matrices are measured, where these differ by example
+COMPARED = 32  # held-out examples whose details with and without noise are compared
 RETENTION = 0.5  # the ρ of the effective depths
 GRID = ("epsilon", "alpha", "noise", "seed")  # what is trained side by side
 
@@ -122,10 +124,12 @@ def train(what: Train, folder: str | Path | None = None, *, progress: Progress |
     the last report), ``test_loss``, ``accuracy`` (both NaN for a network that gives no numbers); at the start and at the end
     (``_start``, ``_end``) ``sigma2`` of every layer, ``energy`` of detail after 0 … L layers, ``turned`` (radians a layer),
     ``row_error`` and ``col_error`` (largest |sum − 1|), ``kept`` (σ₂ of the composite of the layers (1 − α)I + αM;
-    ``kept_after`` 1 … L of them), and the effective depths at ρ = ½ by the bound and by the top Lyapunov exponent of these; the
-    verdicts at the end of every claim about stacks, and of every claim about one matrix on that of each layer, summed over
-    runs; ``failed_step`` and ``failed_layer`` of a run whose loss or gradient was not finite (−1: none; 0 is the embedding,
-    L + 1 what comes after the layers), and whether it was ``failed_backward``, in the gradient.
+    ``kept_after`` 1 … L of them), what the laws say of these layer by layer (``kept_predicted``, the product of 5.1's bounds;
+    ``turned_predicted``, 5.2's, of a layer without norm and branch), where there is noise the ``cosine`` of the detail after each
+    layer with that without noise, and ``cosine_predicted`` by 4.2 from their SNR; the effective depths at ρ = ½ by the
+    bound and by the top Lyapunov exponent of these; the verdicts at the end of every claim about stacks, and of every claim
+    about one matrix on that of each layer, summed over runs; ``failed_step`` and ``failed_layer`` of a run whose loss or gradient was not finite (−1:
+    none; 0 is the embedding, L + 1 what comes after the layers), and whether it was ``failed_backward``, in the gradient.
 
     With ``folder`` checkpoints and ``train.zarr`` are kept there: an interrupted training goes on where it was, bit for bit.
 
@@ -333,6 +337,29 @@ def measures_of(stacks: Stacks) -> dict[str, np.ndarray]:
     return {name: np.stack([of_stacks.get(name, np.mean)(measure[name], axis=0) for measure in found]) for name in found[0]}
 
 
+def directions_of(of: Trainer, runs: Run, examples: int = COMPARED) -> tuple[np.ndarray, np.ndarray, int]:
+    """What noise does to detail after every layer: (SNR, cosine of the details with and without noise, both [runs, L], and d).
+
+    The SNR is the energy without noise over that of what noise added, as means over held-out examples: ∞ where there is none.
+    """
+    inputs = of.test[0][:examples]
+    inputs = jnp.broadcast_to(inputs, (len(runs.step), *inputs.shape))
+    settings = jax.tree.map(jnp.copy, runs.settings)
+    settings["layers"]["noise"] = jax.tree.map(jnp.zeros_like, settings["layers"]["noise"])
+    silent = runs._replace(settings=settings)
+    seen = (side_by_side(of.trace, r, inputs)[1].states[:, :, 1:] for r in (runs, silent))  # [runs, examples, L, n, …]
+    noisy, clean = (x.reshape(*x.shape[:4], -1) - x.reshape(*x.shape[:4], -1).mean(3, keepdims=True) for x in seen)
+    energy, heard, added = ((x**2).sum((3, 4)) for x in (clean, noisy, noisy - clean))
+    cosine = ((noisy * clean).sum((3, 4)) / jnp.sqrt(heard * energy)).mean(1)
+    return np.asarray(energy.mean(1) / added.mean(1)), np.asarray(cosine), (clean.shape[3] - 1) * clean.shape[4]
+
+
+@jax.jit
+@partial(jnp.vectorize, excluded=(1,))
+def _expected_cosines(snr: jax.Array, d: int) -> jax.Array:
+    return jnp.where(jnp.isinf(snr), 1, expected_cosine(snr, d))
+
+
 @jax.jit
 @partial(jax.vmap, in_axes=(0, None))  # stacks
 def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
@@ -346,6 +373,8 @@ def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
         "col_error": col.max(),
         "kept": kept[-1],
         "kept_after": kept,
+        "kept_predicted": jnp.cumprod(residual_bound(sigma2, alpha), axis=-1),
+        "turned_predicted": turn_bound(sigma2, alpha),
         "depth_bound": effective_depth(jnp.exp(jnp.log(residual_bound(sigma2, alpha)).mean()), RETENTION),
         "depth_typical": effective_depth(jnp.exp(lyapunov_exponents(layers)[0]), RETENTION),
     }
@@ -361,6 +390,9 @@ def _measured(what: Train, depth: int, trained: Trained) -> dict[str, np.ndarray
         found |= {f"{name}_{when}": values for name, values in measures_of(stacks).items()}
         found[f"energy_{when}"] = np.asarray(stacks.trace.energy, np.float64).mean(1)
         found[f"turned_{when}"] = np.asarray(stacks.trace.turned, np.float64).mean(1)
+        if max(what.noise) > 0:
+            snr, cosine, d = directions_of(trained.trainer, runs)
+            found[f"cosine_{when}"], found[f"cosine_predicted_{when}"] = cosine, np.asarray(_expected_cosines(snr, d))
     if what.claims:
         found |= _judged(stacks)
     failed = np.asarray(trained.end.failed)
@@ -409,7 +441,8 @@ def _claims_about(scope: str) -> tuple[Claim, ...]:
 _JUDGED = (*_claims_about("matrix"), *_claims_about("stack"))
 
 
-_PER_LAYER = {"sigma2": "layer", "kept_after": "layer", "turned": "layer", "energy": "after"}
+_BY_LAYER = ("sigma2", "kept_after", "kept_predicted", "turned", "turned_predicted", "cosine", "cosine_predicted")
+_PER_LAYER = {"energy": "after"} | dict.fromkeys(_BY_LAYER, "layer")
 _LONG = {
     "loss": "mean training loss since the last report; NaN once a run has stopped",
     "test_loss": "loss on held-out examples",
@@ -417,12 +450,16 @@ _LONG = {
     "sigma2": "σ₂ of a layer's mixing matrix",
     "energy": "energy of detail after so many layers",
     "turned": "angle by which a layer, but for its noise, turned the detail",
+    "turned_predicted": "the largest such angle by 5.2, without norm or branch; π: no bound",
+    "cosine": "cosine of the detail after a layer with that without noise",
+    "cosine_predicted": "the same by 4.2, from the signal-to-noise ratio there",
     "row_error": "largest |row sum − 1| of any matrix",
     "col_error": "largest |column sum − 1| of any matrix",
     "kept": "σ₂ of the composite of the layers (1 − α)I + αM",
     "kept_after": "σ₂ of the composite of the first so many of them",
-    "depth_bound": "effective depth at ρ = ½ by 5.1 and 3.2",
-    "depth_typical": "effective depth at ρ = ½ by the top Lyapunov exponent",
+    "kept_predicted": "its bound by 3.1 and 5.1, Π(1 − α + ασ₂)",
+    "depth_bound": "effective depth at ρ = ½ by 5.1 and 3.2; inf: σ₂ rounds to 1",
+    "depth_typical": "effective depth at ρ = ½ by the top Lyapunov exponent; inf: what a layer loses is rounding",
     "failed_step": "step whose loss or gradient was not finite; −1: none",
     "failed_layer": "layer after which it was first not finite; 0: embedding; L + 1: after them all; −1: none",
     "failed_backward": "whether all was finite forward, and that layer is the first whose gradient was not",
@@ -452,7 +489,7 @@ def _dataset(what: Train, parts: list[dict[str, np.ndarray]]) -> xr.Dataset:
             dims = ("depth", *GRID, *extra)
             values = np.stack([x.reshape(*grid, *x.shape[1:]) for x in padded])
         text = _LONG[base] + {"start": ", before training", "end": ", after training"}.get(when if base != name else "", "")
-        variables[name] = (dims, values, {"long_name": text, "units": "rad" if base == "turned" else "1"})
+        variables[name] = (dims, values, {"long_name": text, "units": "rad" if base.startswith("turned") else "1"})
     coords = {
         "depth": ("depth", list(what.layers), {"long_name": "layers", "units": "1"}),
         "epsilon": ("epsilon", list(what.epsilon), {"long_name": "entropy weight ε", "units": "1"}),

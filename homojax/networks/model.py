@@ -81,7 +81,7 @@ class Trace(NamedTuple):
     energy: jax.Array  # [L + 1], ‖P x‖_F² before layer 1 and after every layer
     turned: jax.Array  # [L], radians by which each layer, but for its noise, turned the detail; NaN where there is none
     finite: jax.Array  # [L + 1], whether the state was
-    last: jax.Array  # the state after layer L, mixed axis first
+    states: jax.Array  # [L + 1, …], the state before layer 1 and after every layer, mixed axis first
 
 
 class Model(nnx.Module):
@@ -141,15 +141,15 @@ class Model(nnx.Module):
             after, matrices = layer(before, matrix)
             turned = turn_angle(*(center(x.reshape(len(x), -1)).reshape(-1) for x in (before, after)))
             after = layer.disturb(after, key)
-            return after, (matrices, turned, *_about(after))
+            return after, (matrices, turned, after)
 
         scanned = jax.checkpoint(step) if self.architecture.remat else step
-        last, (matrices, turned, *about) = jax.lax.scan(scanned, x, (states, keys, fixed))
-        about = (jnp.concatenate([first[None], rest]) for first, rest in zip(_about(x), about, strict=True))
+        last, (matrices, turned, rest) = jax.lax.scan(scanned, x, (states, keys, fixed))
         read = last.mean(0) if self.architecture.over == "streams" else last
         logits = self.readout(read if self.norm is None else self.norm(read))
-        energy, finite = about
-        return (logits.mean(0) if self.pooled else logits), Trace(matrices, energy, turned, finite, last)
+        passed = jnp.concatenate([x[None], rest])
+        energy, finite = jax.vmap(_about)(passed)
+        return (logits.mean(0) if self.pooled else logits), Trace(matrices, energy, turned, finite, passed)
 
 
 def _about(x: jax.Array) -> tuple[jax.Array, jax.Array]:
