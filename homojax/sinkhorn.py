@@ -32,7 +32,7 @@ class Status(enum.IntEnum):
     STEP_LIMIT = 1  # ``max_steps`` are spent: allow more, or another method
     STALLED = 2  # the error stopped falling: wider floats, a larger tol or a larger ε
     INFEASIBLE = 3  # no doubly stochastic matrix is 0 wherever the logits are −inf
-    NOT_FINITE = 4  # a NaN, a logit of +inf, or ε that is not positive
+    NOT_FINITE = 4  # a NaN, a logit of +inf, ε that is not positive, or S/ε beyond the largest number
 
 
 class SinkhornResult(NamedTuple):

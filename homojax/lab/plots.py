@@ -379,7 +379,7 @@ def training(ds: xr.Dataset) -> Figure:
     accuracy.legend(loc="best")
     layers.set(xlabel="layer", ylabel="σ₂ of its matrix", ylim=(0, None), title="median; dotted: before training")
     kept.set(xlabel="layers passed", ylabel="share of the best-kept detail left", yscale="log")
-    kept.set_title("trained, median; dotted: the bound Π(1 − α + ασ₂)")
+    kept.set_title("trained, median; dotted: the bound of 5.1")
     fig.legend(
         *layers.get_legend_handles_labels(), loc="outside lower center", ncols=min(10, len(values)), title=_GRID_LABELS[apart]
     )
