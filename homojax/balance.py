@@ -42,7 +42,7 @@ def balance(log_matrix: ArrayLike, *, max_steps: int = 200) -> BalanceResult:
     Differentiable in both modes: the derivative is that of the limit (theory.md 1.6), with the same accuracy.
 
     Args:
-        log_matrix: log M, [n, n], n ≥ 2; −inf is an entry of 0, and stays one.
+        log_matrix: log M, [n, n], n ≥ 2; −inf is an entry of 0, and stays one. For what −1e9 stands for, see ``sinkhorn``.
         max_steps: most Newton steps.
 
     Returns:
@@ -64,7 +64,7 @@ def balance(log_matrix: ArrayLike, *, max_steps: int = 200) -> BalanceResult:
 @jax.jit
 def _solve(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
     def attempt(state):
-        """The second as in ``sinkhorn``: a free potential may leave no digit of the rest beside −1e9, and leaves all beside −inf."""
+        """The second as in ``sinkhorn``: beside −1e9 a free potential may leave no digit of the rest, beside −inf all."""
         before, turn = state
         none = partial(jnp.zeros_like, dtype=bool)
         beneath = jax.lax.cond(turn == 0, none, partial(negligible, epsilon=1.0), log_matrix)

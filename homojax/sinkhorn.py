@@ -66,7 +66,9 @@ def sinkhorn(
     near a permutation float32 has no digit of it left: take float64, or ``balance``.
 
     A logit of −inf forbids its entry. If the entries allowed carry a doubly stochastic matrix, M_ε(S) is found, 0 on those
-    that no such matrix uses; if they do not, the result is NaN and the status ``INFEASIBLE``.
+    that no such matrix uses; if they do not, the result is NaN and the status ``INFEASIBLE``. A large negative number instead
+    gives the same matrix in more steps; where it would cost the others their digits, entries that are provably below the
+    smallest normal number are taken as forbidden, and −inf in ``log_matrix``.
 
     Logits given by factors (``low_rank_logits``, ``point_cloud_logits``) are projected in blocks of rows, with memory
     O(n · block) for value and derivative: ``matrix`` is then a FactoredMatrix, for products, and ``log_matrix`` None.
