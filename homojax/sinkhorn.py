@@ -120,9 +120,10 @@ def sinkhorn(
         result, feasible = _judged(matrix, None, f, g, row_error, col_error, num_steps, accepted), True
     else:
         fixed = jax.lax.stop_gradient((logits, epsilon, start, accepted))
-        iterate, feasible, of_form = _solve(*fixed, method=method, max_steps=max_steps, warm=init is not None)
+        iterate, feasible = _solve(*fixed, method=method, max_steps=max_steps, warm=init is not None)
         limit = _limit(scaled_logits(logits, epsilon), iterate.log_matrix, iterate.f, iterate.g)
         result = _result(*limit, iterate.num_steps, accepted)
+        of_form, _ = _form(*fixed[:2], iterate, accepted)
         lost = result.converged & ~of_form
         result = result._replace(converged=result.converged & of_form, status=jnp.where(lost, Status.STALLED, result.status))
     gave_up = (result.status == Status.STEP_LIMIT) & (result.num_steps < max_steps)
@@ -201,8 +202,8 @@ def _judged(matrix, log_matrix, f, g, row_error, col_error, num_steps, tol) -> S
 
 
 @partial(jax.jit, static_argnames=("method", "max_steps", "warm"))
-def _solve(logits, epsilon, start, tol, *, method, max_steps, warm) -> tuple[Iterate, jax.Array, jax.Array]:
-    """The last iterate; whether any doubly stochastic matrix is 0 where the logits are −inf; whether it is of the form."""
+def _solve(logits, epsilon, start, tol, *, method, max_steps, warm) -> tuple[Iterate, jax.Array]:
+    """The last iterate, and whether any doubly stochastic matrix is 0 where the logits are −inf."""
     limit, patience = {
         "alternating": (max_steps, None),
         "auto": (min(STEPS_WORTH_TAKING, max_steps), STEPS_WORTH_TAKING),
@@ -217,7 +218,6 @@ def _solve(logits, epsilon, start, tol, *, method, max_steps, warm) -> tuple[Ite
         iterate = jax.vmap(partial(alternate, max_steps=limit, patience=patience))(
             jax.vmap(scaled_logits)(logits, epsilon), start, tol
         )
-        form = jax.vmap(_form)
 
         def by_newton(state):
             """And again, with −inf for what provably does not count, where the −1e9 beside it took digits.
@@ -228,15 +228,22 @@ def _solve(logits, epsilon, start, tol, *, method, max_steps, warm) -> tuple[Ite
             begun = iterate._replace(error=jnp.where(active, jnp.where(first, iterate.error, jnp.inf), 0))
             found = jax.vmap(partial(newton, warm=warm & first, max_steps=max_steps))(allowed, epsilon, begun, tol)
             found = found._replace(error=jnp.where(active, found.error, iterate.error))
-            lost = first & active & ~((found.error <= tol) & form(logits, epsilon, found, tol)[1])
+            lost = first & active & ~((found.error <= tol) & jax.vmap(_form)(logits, epsilon, found, tol)[1])
             beneath = jax.lax.cond(lost.any(), jax.vmap(negligible), lambda s, _: jnp.zeros(s.shape, bool), logits, epsilon)
             beneath = beneath & lost[:, None, None]
             return found, jnp.where(beneath, -jnp.inf, logits), beneath.any((1, 2)), False
 
         if method != "alternating":
-            begin = iterate, logits, ~(iterate.error <= tol / 2), True
-            iterate, *_ = jax.lax.while_loop(lambda state: state[2].any(), by_newton, begin)
-        return iterate, feasible, form(logits, epsilon, iterate, tol)[0]
+            left = ~(iterate.error <= tol / 2)
+
+            def go_on(iterate):
+                begin = iterate, logits, left, True
+                return jax.lax.while_loop(lambda state: state[2].any(), by_newton, begin)[0]
+
+            iterate = jax.lax.cond(
+                left.any(), go_on, lambda iterate: iterate, iterate
+            )  # the loop alone would copy what it carries
+        return iterate, feasible
 
     def detail_per_epsilon(logits, epsilon, *_):
         """Grows with σ₂ (theory.md 1.1), and so with the steps (1.5)."""
