@@ -10,7 +10,6 @@ with forces can be eliminated by positive weights and means of forces, where not
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -21,7 +20,7 @@ from jax.typing import ArrayLike
 from homojax.birkhoff import marginal_errors
 from homojax.gap import log_gram
 from homojax.numerics import as_square, marginal_tolerance
-from homojax.support import negligible
+from homojax.support import without_stand_ins
 
 
 class BalanceResult(NamedTuple):
@@ -42,7 +41,7 @@ def balance(log_matrix: ArrayLike, *, max_steps: int = 200) -> BalanceResult:
     Differentiable in both modes: the derivative is that of the limit (theory.md 1.6), with the same accuracy.
 
     Args:
-        log_matrix: log M, [n, n], n ≥ 2; −inf is an entry of 0, and stays one. For what −1e9 stands for, see ``sinkhorn``.
+        log_matrix: log M, [n, n], n ≥ 2; −inf is an entry of 0, and stays one. −1e9 counts as −inf, as in ``sinkhorn``.
         max_steps: most Newton steps.
 
     Returns:
@@ -57,28 +56,14 @@ def balance(log_matrix: ArrayLike, *, max_steps: int = 200) -> BalanceResult:
     [0.0, -90.0, -90.0, 0.0]
     """
     log_matrix = as_square(log_matrix, "log_matrix")
-    result = _solve(jax.lax.stop_gradient(log_matrix), max_steps)
+    result = _newton(without_stand_ins(jax.lax.stop_gradient(log_matrix), 1.0), max_steps)
     return result._replace(log_matrix=_limit(log_matrix, result.log_matrix))
-
-
-@jax.jit
-def _solve(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
-    def attempt(state):
-        """The second as in ``sinkhorn``: beside −1e9 a free potential may leave no digit of the rest, beside −inf all."""
-        before, turn = state
-        none = partial(jnp.zeros_like, dtype=bool)
-        beneath = jax.lax.cond(turn == 0, none, partial(negligible, epsilon=1.0), log_matrix)
-        worth = (turn == 0) | beneath.any()
-        found = _newton(jnp.where(beneath, -jnp.inf, log_matrix), jnp.where(worth, max_steps, 0))
-        return jax.tree.map(lambda new, old: jnp.where(worth, new, old), found, before), turn + 1
-
-    begin = BalanceResult(log_matrix, jnp.asarray(0), jnp.asarray(False)), 0
-    return jax.lax.while_loop(lambda state: ~state[0].converged & (state[1] < 2), attempt, begin)[0]
 
 
 _LARGEST_STEP, _COOLING, _NEAR = 2.0, 0.35, 0.5
 
 
+@jax.jit
 def _newton(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
     """Bounded Newton steps, from where entries differ by at most e⁴ down to ``log_matrix`` itself.
 

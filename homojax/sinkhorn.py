@@ -16,7 +16,7 @@ from homojax.factored import FactoredLogits, FactoredMatrix, project_factored
 from homojax.lanes import in_buckets
 from homojax.numerics import as_epsilon, as_float, as_square, marginal_tolerance, matmul, scaled_logits
 from homojax.solver import FACTORISED_FROM, STEPS_WORTH_TAKING, Iterate, alternate, conjugate_gradients, newton, solve_laplacian
-from homojax.support import negligible, total_support
+from homojax.support import total_support, without_stand_ins
 
 _FACTORISED_TO = 512  # n, beyond which derivatives are cheaper by products with vectors
 
@@ -66,9 +66,9 @@ def sinkhorn(
     near a permutation float32 has no digit of it left: take float64, or ``balance``.
 
     A logit of −inf forbids its entry. If the entries allowed carry a doubly stochastic matrix, M_ε(S) is found, 0 on those
-    that no such matrix uses; if they do not, the result is NaN and the status ``INFEASIBLE``. A large negative number instead
-    gives the same matrix in more steps; where it would cost the others their digits, entries that are provably below the
-    smallest normal number are taken as forbidden, and −inf in ``log_matrix``.
+    that no such matrix uses; if they do not, the result is NaN and the status ``INFEASIBLE``. A number such as
+    −1e9 does the same where Newton steps are taken: once it would cost the others digits, and its entry is provably below the
+    smallest normal number, it is taken for −inf (``support.without_stand_ins``), and so in ``log_matrix``.
 
     Logits given by factors (``low_rank_logits``, ``point_cloud_logits``) are projected in blocks of rows, with memory
     O(n · block) for value and derivative: ``matrix`` is then a FactoredMatrix, for products, and ``log_matrix`` None.
@@ -123,7 +123,7 @@ def sinkhorn(
         iterate, feasible = _solve(*fixed, method=method, max_steps=max_steps, warm=init is not None)
         limit = _limit(scaled_logits(logits, epsilon), iterate.log_matrix, iterate.f, iterate.g)
         result = _result(*limit, iterate.num_steps, accepted)
-        of_form, _ = _form(*fixed[:2], iterate, accepted)
+        of_form = _of_form(*fixed[:2], iterate, accepted)
         lost = result.converged & ~of_form
         result = result._replace(converged=result.converged & of_form, status=jnp.where(lost, Status.STALLED, result.status))
     gave_up = (result.status == Status.STEP_LIMIT) & (result.num_steps < max_steps)
@@ -219,30 +219,13 @@ def _solve(logits, epsilon, start, tol, *, method, max_steps, warm) -> tuple[Ite
             jax.vmap(scaled_logits)(logits, epsilon), start, tol
         )
 
-        def by_newton(state):
-            """And again, with −inf for what provably does not count, where the −1e9 beside it took digits.
-
-            Units that only each other may use have a free potential, which grows to what is beside.
-            """
-            iterate, allowed, active, first = state
-            begun = iterate._replace(error=jnp.where(active, jnp.where(first, iterate.error, jnp.inf), 0))
-            found = jax.vmap(partial(newton, warm=warm & first, max_steps=max_steps))(allowed, epsilon, begun, tol)
-            found = found._replace(error=jnp.where(active, found.error, iterate.error))
-            lost = first & active & ~((found.error <= tol) & jax.vmap(_form)(logits, epsilon, found, tol)[1])
-            beneath = jax.lax.cond(lost.any(), jax.vmap(negligible), lambda s, _: jnp.zeros(s.shape, bool), logits, epsilon)
-            beneath = beneath & lost[:, None, None]
-            return found, jnp.where(beneath, -jnp.inf, logits), beneath.any((1, 2)), False
+        def go_on(logits, epsilon, iterate, tol):
+            allowed = jax.vmap(without_stand_ins)(logits, epsilon)
+            return jax.vmap(partial(newton, warm=warm, max_steps=max_steps))(allowed, epsilon, iterate, tol)
 
         if method != "alternating":
-            left = ~(iterate.error <= tol / 2)
-
-            def go_on(iterate):
-                begin = iterate, logits, left, True
-                return jax.lax.while_loop(lambda state: state[2].any(), by_newton, begin)[0]
-
-            iterate = jax.lax.cond(
-                left.any(), go_on, lambda iterate: iterate, iterate
-            )  # the loop alone would copy what it carries
+            left = ~(iterate.error <= tol / 2).all()
+            iterate = jax.lax.cond(left, go_on, lambda *lanes: lanes[2], logits, epsilon, iterate, tol)
         return iterate, feasible
 
     def detail_per_epsilon(logits, epsilon, *_):
@@ -253,16 +236,10 @@ def _solve(logits, epsilon, start, tol, *, method, max_steps, warm) -> tuple[Ite
     return in_buckets(solve, detail_per_epsilon)(logits, epsilon, start, tol)
 
 
-def _form(logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Whether the matrix is diag(eᶠ) exp(S/ε) diag(eᵍ) where it counts, and whether it is so but for what rounding S/ε costs.
-
-    Its sums may be right though rounding took the logits.
-    """
-    eps, scaled = float(jnp.finfo(logits.dtype).eps), scaled_logits(logits, epsilon)
-    missed = abs(iterate.log_matrix - (scaled + iterate.f[:, None] + iterate.g[None, :]))
-    counts = jnp.exp(iterate.log_matrix) > tol
-    missed, scale = (jnp.where(counts, x, 0).max() for x in (missed, abs(scaled)))
-    return missed < eps**0.125, missed < jnp.maximum(64 * eps * scale, eps**0.5)
+def _of_form(logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Array) -> jax.Array:
+    """Whether the matrix is diag(eᶠ) exp(S/ε) diag(eᵍ) where it counts: its sums may be right though rounding took the logits."""
+    missed = abs(iterate.log_matrix - (scaled_logits(logits, epsilon) + iterate.f[:, None] + iterate.g[None, :]))
+    return jnp.where(jnp.exp(iterate.log_matrix) > tol, missed, 0).max() < float(jnp.finfo(logits.dtype).eps) ** 0.125
 
 
 @jax.custom_jvp

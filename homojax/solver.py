@@ -87,9 +87,7 @@ def alternate(scaled: jax.Array, start: jax.Array, tol: jax.Array, max_steps: in
     return jax.lax.while_loop(unfinished, absorb, (begin, infinite))[0]
 
 
-def newton(
-    logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Array, *, warm: ArrayLike, max_steps: int
-) -> Iterate:
+def newton(logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Array, *, warm: bool, max_steps: int) -> Iterate:
     """Newton steps for the column potential, rows kept normalised; nothing to do if ``iterate`` has converged.
 
     From an ε so high that every entry counts down to the one asked for; only a ``warm`` iterate that is near is gone on from.

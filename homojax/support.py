@@ -33,24 +33,35 @@ def total_support(mask: ArrayLike) -> jax.Array:
     return mask & (reach.T > 0)[:, row_of] & (row_of >= 0).all()
 
 
-def negligible(logits: jax.Array, epsilon: ArrayLike) -> jax.Array:
-    """Entries of the projection M_ε(S) that are below the smallest normal number, by proof: what −1e9 is for. [n, n] bool.
+def without_stand_ins(logits: jax.Array, epsilon: ArrayLike) -> jax.Array:
+    """``logits`` [n, n] with −inf for numbers such as −1e9 that stand for it: of which M_ε(S) has nothing, and which cost digits.
 
-    Those of logits a drop below all others, which carry a perfect matching. Of the permutations that M is a mean of, one with
-    such an entry ij has a weight of at least Mᵢⱼ/n², and so the product of M along it is at least (Mᵢⱼ/n²)ⁿ; over that along the
-    matching, which is at most 1, it is exp of their difference in S/ε. Of several such drops the lowest is taken.
+    Units that only each other may use have a potential that is free, and comes to the size of what is beside. Where that is more
+    than 1e4·eps^(−¼) in S/ε, its rounding (some 1e-4 of eps times that, measured) is beyond the tolerance of the sums.
 
-    >>> negligible(jnp.array([[1.0, -1e9], [-1e9, 0.0]]), 0.5).tolist()
-    [[False, True], [True, False]]
+    That these entries are below the smallest normal number in M is proven. They lie a drop below all others, which carry a
+    perfect matching. Of the permutations that M is a mean of, one that has an entry ij has a weight of at least Mᵢⱼ/n², and the
+    product of M along it is at least (Mᵢⱼ/n²)ⁿ; over that along the matching, which is at most 1, it is exp of their difference
+    in S/ε, which is a drop if any entry is below it. Of several such drops the lowest is taken.
+
+    >>> without_stand_ins(jnp.array([[1.0, -1e9], [-1e9, 0.0]]), 0.5).tolist()
+    [[1.0, -inf], [-inf, 0.0]]
     """
-    n, tiny = logits.shape[0], float(jnp.finfo(logits.dtype).tiny)
-    falling = jnp.sort(logits, axis=None, descending=True)
-    above, below = falling[:-1], falling[1:]
-    proven = above - below > (n - 1) * (above[0] - above) + n * epsilon * (2 * math.log(n) - math.log(tiny))
-    proven = proven & (below > -jnp.inf)
-    least = jnp.where(proven, above, jnp.inf).min()  # of the others
-    beneath = (logits < least) & proven.any()
-    return beneath & total_support(~beneath & (logits > -jnp.inf)).any()
+    n, info = logits.shape[0], jnp.finfo(logits.dtype)
+    costly = 1e4 * float(info.eps) ** -0.25 * epsilon
+
+    def replaced(state):
+        logits, _ = state
+        falling = jnp.sort(logits, axis=None, descending=True)
+        above, below = falling[:-1], falling[1:]
+        nothing = (n - 1) * (above[0] - above) + n * epsilon * (2 * math.log(n) - math.log(info.tiny))
+        drops = (above - below > jnp.maximum(nothing, costly)) & (below > -jnp.inf)
+        used = total_support(logits >= jnp.where(drops, above, jnp.inf).min())  # of the others
+        return jnp.where(used | ~used.any(), logits, -jnp.inf), False
+
+    far = (logits > -jnp.inf) & (logits < logits.max() - costly)
+    # a loop of one turn at most: of a cond, vmap would do both sides
+    return jax.lax.while_loop(lambda state: state[1], replaced, (logits, far.any()))[0]
 
 
 def _perfect_matching(mask: jax.Array) -> jax.Array:
