@@ -15,7 +15,8 @@ import numpy as np
 from homojax import Architecture, Train, Training
 from homojax.depth import composite
 from homojax.lab.experiment import Bench, Size, Study, command
-from homojax.lab.train import measures_of, stacks_of, trainer_of
+from homojax.lab.measures import measures_of, stacks_of
+from homojax.lab.train import trainer_of
 from homojax.networks.training import side_by_side
 from homojax.spectrum import distance_to_uniform
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from homojax import PRESETS, Architecture, Train, Training
 from homojax.lab.experiment import Bench, Size, Study, command
+from homojax.lab.measures import stacks_of
 from homojax.lab.plots import WARNING
-from homojax.lab.train import stacks_of
 from homojax.networks.mixing import mixer
 from homojax.networks.training import mixing_parameters
 

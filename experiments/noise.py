@@ -15,9 +15,9 @@ import numpy as np
 
 from homojax import Architecture, Train, Training, critical_snr, expected_cosine
 from homojax.lab.experiment import Bench, Size, Study, command
+from homojax.lab.measures import directions_of
 from homojax.lab.plots import MEASURED, WARNING
 from homojax.lab.sources import load_task
-from homojax.lab.train import directions_of
 
 NETWORKS = {
     "no norm": {"norm": "none"},

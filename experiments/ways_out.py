@@ -18,8 +18,9 @@ import numpy as np
 
 from homojax import Architecture, Train, Training, calibrate_depth, epsilon_schedule
 from homojax.lab.experiment import Bench, Size, Study, command
+from homojax.lab.measures import measures_of, stacks_of
 from homojax.lab.plots import WARNING
-from homojax.lab.train import measures_of, stacks_of, trainer_of
+from homojax.lab.train import trainer_of
 from homojax.networks.training import mixing_parameters, side_by_side
 
 HOT, NOISE, RETENTION, REPORTS = 5.0, 0.1, 0.5, 10

@@ -15,20 +15,9 @@ import oracles
 from homojax.lab import findings
 from homojax.lab import train as trainings
 from homojax.lab.config import InputError
+from homojax.lab.measures import JUDGED, Stacks, judgements_of, measures_of, stacks_of
 from homojax.lab.store import read_dataset
-from homojax.lab.train import (
-    _JUDGED,
-    REPORTS,
-    Stacks,
-    Train,
-    _judged,
-    _report_steps,
-    measures_of,
-    stacks_of,
-    train,
-    train_depth,
-    trainer_of,
-)
+from homojax.lab.train import REPORTS, Train, _report_steps, train, train_depth, trainer_of
 from homojax.networks.model import Architecture
 from homojax.networks.training import Training, side_by_side
 from homojax.parametrizations import PARAMETRIZATIONS
@@ -173,9 +162,9 @@ def test_a_damaged_checkpoint_is_named(kept, tmp_path):
 def test_matrices_outside_the_polytope_violate_no_law_about_it(dtype):
     """Sums of 1, and negative entries: no bound for 𝔅ₙ is about this."""
     signed = (1.5 * np.eye(4) - 0.5 * np.full((4, 4), 0.25)).astype(dtype)
-    found = _judged(Stacks(signed[None, None, None], None, np.ones(1, dtype)))
-    theorem = np.array([claim.status == "theorem" for claim in _JUDGED])
-    named = [claim.name for claim in _JUDGED]
+    found = judgements_of(Stacks(signed[None, None, None], None, np.ones(1, dtype)))
+    theorem = np.array([claim.status == "theorem" for claim in JUDGED])
+    named = [claim.name for claim in JUDGED]
     assert np.linalg.norm(signed, 2) > 1.4 and found["violated"][theorem].sum() == 0
     assert all(found["not_applicable"][named.index(name)] == 1 for name in ("truncated_norm", "dobrushin", "doeblin"))
 

@@ -9,38 +9,28 @@ import json
 import math
 import typing
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
-from homojax.birkhoff import marginal_errors
-from homojax.claims import Claim
-from homojax.depth import detail_composite, effective_depth, lyapunov_exponents
+from homojax.lab.checkpoints import Checkpoints, identity, require_same
 from homojax.lab.config import InputError, require_precision, typed
+from homojax.lab.measures import JUDGED, directions_of, expected_cosines, judgements_of, measures_of, stacks_of
 from homojax.lab.sources import load_task
 from homojax.lab.store import open_store, versions, write_dataset
-from homojax.lab.verify import VERDICTS, judge_cells
-from homojax.layernorm import expected_cosine
+from homojax.lab.verify import VERDICTS
 from homojax.networks.mixing import tempered
-from homojax.networks.model import Architecture, Trace
+from homojax.networks.model import Architecture
 from homojax.networks.training import Run, Trainer, Training, first_not_finite, last_not_finite, side_by_side, trainer
-from homojax.residual import residual_bound, residual_matrix, turn_bound
-from homojax.singular import spectral_norm
-from homojax.spectrum import subdominant_singular_value
-from homojax.theory import CLAIMS
 
 REPORTS = 20  # means of the loss, and chances to save and to stop, in a training
-SEEN = 2  # held-out examples whose matrices are measured, where these differ by example
-COMPARED = 32  # held-out examples whose details with and without noise are compared
-RETENTION = 0.5  # the ρ of the effective depths
 GRID = ("epsilon", "alpha", "noise", "seed")  # what is trained side by side
 
 
@@ -125,7 +115,7 @@ def train(what: Train, folder: str | Path | None = None, *, progress: Progress |
     (``_start``, ``_end``) ``sigma2`` of every layer, ``energy`` of detail after 0 … L layers, ``turned`` (radians a layer),
     ``row_error`` and ``col_error`` (largest |sum − 1|), ``kept`` (σ₂ of the composite of the layers (1 − α)I + αM;
     ``kept_after`` 1 … L of them), what the laws say of these layer by layer (``kept_predicted``, the product of 5.1's bounds;
-    ``turned_predicted``, 5.2's, of a layer without norm and branch), where there is noise the ``cosine`` of the detail after each
+    ``turned_predicted``, 5.2's, of tokens mixed by a matrix alone), where there is noise the ``cosine`` of the detail after each
     layer with that without noise, and ``cosine_predicted`` by 4.2 from their SNR; the effective depths at ρ = ½ by the
     bound and by the top Lyapunov exponent of these; the verdicts at the end of every claim about stacks, and of every claim
     about one matrix on that of each layer, summed over runs; ``failed_step`` and ``failed_layer`` of a run whose loss or
@@ -145,7 +135,7 @@ def train(what: Train, folder: str | Path | None = None, *, progress: Progress |
     folder = None if folder is None else Path(folder)
     trainer_of(what, what.layers[0])  # what cannot be is told before anything is kept
     if folder is not None:
-        _require_same(what, folder)
+        require_same(dataclasses.asdict(what), folder)
     found, _ = open_store(None if folder is None else folder / "train.zarr", what.digest)
     if found is not None:
         return found
@@ -195,8 +185,8 @@ def train_depth(what: Train, depth: int, folder: Path | None = None, *, progress
 
     steps, ends = what.training.steps, _report_steps(what.training)
     run, losses, best, waited = start, np.zeros((len(cells), 0)), np.full(len(cells), np.inf), np.zeros(len(cells), int)
-    with _Checkpoints(folder, depth) as checkpoints:
-        about = _identity(what)
+    with Checkpoints(folder, depth) as checkpoints:
+        about = identity(what.digest, of.test)
         kept = checkpoints.latest({"run": run, "losses": np.zeros((len(cells), len(ends))), "done": 0, "about": about})
         if kept is not None:
             run, losses = kept["run"], np.asarray(kept["losses"])[:, : int(kept["done"])]
@@ -230,157 +220,6 @@ def _report_steps(training: Training) -> list[int]:
     return sorted({-(-training.steps * i // REPORTS) for i in range(1, REPORTS + 1)})
 
 
-class _Checkpoints:
-    """The state of one depth's runs on disk, the newest only; nothing without a folder."""
-
-    def __init__(self, folder: Path | None, depth: int):
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True, enable_async_checkpointing=False)
-        self.manager = None
-        if folder is not None:
-            self.manager = ocp.CheckpointManager((folder / "checkpoints" / f"depth-{depth}").resolve(), options=options)
-
-    def __enter__(self) -> _Checkpoints:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.manager is not None:
-            self.manager.close()
-
-    @property
-    def done(self) -> int:
-        return (self.manager.latest_step() or 0) if self.manager is not None else 0
-
-    def latest(self, like: dict[str, Any]) -> dict[str, Any] | None:
-        if self.manager is None or not self.done:
-            return None
-        leaves, structure = jax.tree.flatten(like)
-        try:
-            found = self.manager.restore(self.done, args=ocp.args.StandardRestore(_stored(leaves)))
-        except Exception as error:  # orbax and tensorstore raise anything on a damaged checkpoint
-            raise InputError(f"{self.manager.directory} has a damaged checkpoint: remove it to train anew.") from error
-        state = jax.tree.unflatten(structure, [found.get(str(i), leaf) for i, leaf in enumerate(leaves)])
-        if not np.array_equal(state["about"], like["about"]):
-            raise InputError(f"{self.manager.directory} has a checkpoint of another training: remove it to train anew.")
-        return state
-
-    def save(self, report: int, state: dict[str, Any]) -> None:
-        if self.manager is not None:
-            self.manager.save(report, args=ocp.args.StandardSave(_stored(jax.tree.leaves(state))))
-
-
-def _identity(what: Train) -> np.ndarray:
-    """Hash of what is trained and of the data held out, [32] bytes."""
-    content = hashlib.sha256(what.digest.encode())
-    for part in load_task(what.task).test:
-        content.update(np.asarray(part).tobytes())
-    return np.frombuffer(content.digest(), np.uint8)
-
-
-def _stored(leaves: list[Any]) -> dict[str, np.ndarray]:
-    """What orbax keeps: all but arrays of no size, such as the identity's parameters are."""
-    return {str(i): array for i, array in enumerate(map(np.asarray, leaves)) if array.size}
-
-
-def _require_same(what: Train, folder: Path) -> None:
-    """Keeps what is trained in this folder, or refuses one that holds something else."""
-    path, asked = folder / "train.json", json.loads(json.dumps({**dataclasses.asdict(what), "homojax": version("homojax")}))
-    if not path.exists():
-        if (folder / "checkpoints").exists():
-            raise InputError(f"{folder} has checkpoints and no {path.name} to say of what: remove it, or choose another folder.")
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asked, indent=1) + "\n")
-        return
-    try:
-        flat, kept = _flat(asked), _flat(json.loads(path.read_text()))
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path} is damaged: it is not what was trained there.") from error
-    changes = [
-        f"{key} was {kept.get(key)} and is asked to be {flat.get(key)}" for key in flat | kept if kept.get(key) != flat.get(key)
-    ]
-    if changes:
-        raise InputError(
-            f"{folder} holds another training: {'; '.join(changes)}. Ask for the same, choose another folder, or remove this one."
-        )
-
-
-def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    nested = {key: value for key, value in config.items() if isinstance(value, dict)}
-    return {key: value for key, value in config.items() if key not in nested} | {
-        k: v for x in nested.values() for k, v in x.items()
-    }
-
-
-# ---------------------------------------------------------------- what is measured
-
-
-class Stacks(NamedTuple):
-    """The matrices that runs mixed by, as stacks [runs, stacks, L, n, n] in the precision of JAX."""
-
-    matrices: np.ndarray
-    trace: Trace  # leading axes [runs, examples]
-    alpha: np.ndarray  # [runs]
-
-
-def stacks_of(of: Trainer, runs: Run) -> Stacks:
-    """The mixing of every run on a few held-out examples: one stack of a matrix of parameters, else one a head or token."""
-    inputs = of.test[0][:SEEN]
-    _, traces = side_by_side(of.trace, runs, jnp.broadcast_to(inputs, (len(runs.step), *inputs.shape)))
-    m = np.asarray(traces.matrices, np.float64 if jax.config.read("jax_enable_x64") else np.float32)  # [R, B, L, …, n, n]
-    several = m.ndim > 5  # matrices of parameters are the same for every example
-    m = np.moveaxis(m, 3, 2).reshape(len(m), -1, m.shape[2], *m.shape[-2:]) if several else m[:, :1]
-    return Stacks(m, traces, np.asarray(runs.settings["layers"]["alpha"][...][:, 0], m.dtype))
-
-
-def measures_of(stacks: Stacks) -> dict[str, np.ndarray]:
-    """σ₂ by layer, what its composite kept, effective depths: means over a run's stacks, but of errors the largest. [runs, …]."""
-    found = [jax.device_get(_measures(jnp.asarray(m), a)) for m, a in zip(stacks.matrices, stacks.alpha, strict=True)]
-    of_stacks = {"row_error": np.max, "col_error": np.max}  # of the others the mean
-    return {name: np.stack([of_stacks.get(name, np.mean)(measure[name], axis=0) for measure in found]) for name in found[0]}
-
-
-def directions_of(of: Trainer, runs: Run, examples: int = COMPARED) -> tuple[np.ndarray, np.ndarray, int]:
-    """What noise does to detail after every layer: (SNR, cosine of the details with and without noise, both [runs, L], and d).
-
-    The SNR is the energy without noise over that of what noise added, as means over held-out examples: ∞ where there is none.
-    """
-    inputs = of.test[0][:examples]
-    inputs = jnp.broadcast_to(inputs, (len(runs.step), *inputs.shape))
-    settings = jax.tree.map(jnp.copy, runs.settings)
-    settings["layers"]["noise"] = jax.tree.map(jnp.zeros_like, settings["layers"]["noise"])
-    silent = runs._replace(settings=settings)
-    seen = (side_by_side(of.trace, r, inputs)[1].states[:, :, 1:] for r in (runs, silent))  # [runs, examples, L, n, …]
-    noisy, clean = (x.reshape(*x.shape[:4], -1) - x.reshape(*x.shape[:4], -1).mean(3, keepdims=True) for x in seen)
-    energy, heard, added = ((x**2).sum((3, 4)) for x in (clean, noisy, noisy - clean))
-    cosine = ((noisy * clean).sum((3, 4)) / jnp.sqrt(heard * energy)).mean(1)
-    return np.asarray(energy.mean(1) / added.mean(1)), np.asarray(cosine), (clean.shape[3] - 1) * clean.shape[4]
-
-
-@jax.jit
-@partial(jnp.vectorize, excluded=(1,))
-def _expected_cosines(snr: jax.Array, d: int) -> jax.Array:
-    return jnp.where(jnp.isinf(snr), 1, expected_cosine(snr, d))
-
-
-@jax.jit
-@partial(jax.vmap, in_axes=(0, None))  # stacks
-def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
-    sigma2 = jax.vmap(subdominant_singular_value)(matrices)
-    layers = jax.vmap(residual_matrix, (0, None))(matrices, alpha)
-    row, col = jax.vmap(marginal_errors)(matrices)
-    kept = jax.vmap(spectral_norm)(detail_composite(layers))
-    return {
-        "sigma2": sigma2,
-        "row_error": row.max(),
-        "col_error": col.max(),
-        "kept": kept[-1],
-        "kept_after": kept,
-        "kept_predicted": jnp.cumprod(residual_bound(sigma2, alpha), axis=-1),
-        "turned_predicted": turn_bound(sigma2, alpha),
-        "depth_bound": effective_depth(jnp.exp(jnp.log(residual_bound(sigma2, alpha)).mean()), RETENTION),
-        "depth_typical": effective_depth(jnp.exp(lyapunov_exponents(layers)[0]), RETENTION),
-    }
-
-
 def _measured(what: Train, depth: int, trained: Trained) -> dict[str, np.ndarray]:
     """Every variable of the Dataset at this depth, [runs, …]."""
     found: dict[str, np.ndarray] = {"loss": trained.losses}
@@ -393,9 +232,9 @@ def _measured(what: Train, depth: int, trained: Trained) -> dict[str, np.ndarray
         found[f"turned_{when}"] = np.asarray(stacks.trace.turned, np.float64).mean(1)
         if max(what.noise) > 0:
             snr, cosine, d = directions_of(trained.trainer, runs)
-            found[f"cosine_{when}"], found[f"cosine_predicted_{when}"] = cosine, np.asarray(_expected_cosines(snr, d))
+            found[f"cosine_{when}"], found[f"cosine_predicted_{when}"] = cosine, np.asarray(expected_cosines(snr, d))
     if what.claims:
-        found |= _judged(stacks)
+        found |= judgements_of(stacks)
     failed = np.asarray(trained.end.failed)
     found["failed_step"], found["failed_layer"] = failed, np.full(len(failed), -1)
     found["failed_backward"] = np.zeros(len(failed), bool)
@@ -414,34 +253,6 @@ def _measured(what: Train, depth: int, trained: Trained) -> dict[str, np.ndarray
     return found
 
 
-def _judged(stacks: Stacks) -> dict[str, np.ndarray]:
-    """verdict -> [claims], comparisons of the claims about stacks, and about one matrix, on all matrices together."""
-    runs, each, depth, n, _ = stacks.matrices.shape
-    single = stacks.matrices.reshape(-1, n, n)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logits = np.log(single)  # of which each is the projection, at ε = 1
-    cells = {
-        "stack": {
-            "matrices": stacks.matrices.reshape(-1, depth, n, n),
-            "alpha": np.repeat(stacks.alpha, each),
-            "probe": np.random.default_rng(0).standard_normal((runs * each, n)),
-        },
-        "matrix": {"logits": logits, "epsilon": np.ones(len(single)), "matrix": single},
-    }
-    judged = {}
-    for scope, arrays in cells.items():
-        judged |= judge_cells(scope, _claims_about(scope), arrays, single.dtype.name)
-    verdicts = [judged[claim.name][1] for claim in _JUDGED]
-    return {name: np.array([(v == value).sum() for v in verdicts]) for name, value in VERDICTS.items()}
-
-
-def _claims_about(scope: str) -> tuple[Claim, ...]:
-    return tuple(claim for claim in CLAIMS.values() if claim.scope == scope)
-
-
-_JUDGED = (*_claims_about("matrix"), *_claims_about("stack"))
-
-
 _BY_LAYER = ("sigma2", "kept_after", "kept_predicted", "turned", "turned_predicted", "cosine", "cosine_predicted")
 _PER_LAYER = {"energy": "after"} | dict.fromkeys(_BY_LAYER, "layer")
 _LONG = {
@@ -451,7 +262,7 @@ _LONG = {
     "sigma2": "σ₂ of a layer's mixing matrix",
     "energy": "energy of detail after so many layers",
     "turned": "angle by which a layer, but for its noise, turned the detail",
-    "turned_predicted": "the largest such angle by 5.2, without norm or branch; π: no bound",
+    "turned_predicted": "the largest such angle by 5.2, of tokens mixed by a matrix alone; π: no bound",
     "cosine": "cosine of the detail after a layer with that without noise",
     "cosine_predicted": "the same by 4.2, from the signal-to-noise ratio there",
     "row_error": "largest |row sum − 1| of any matrix",
@@ -500,8 +311,8 @@ def _dataset(what: Train, parts: list[dict[str, np.ndarray]]) -> xr.Dataset:
         "report": ("report", _report_steps(what.training), {"long_name": "steps", "units": "1"}),
         "layer": ("layer", np.arange(1, most + 1), {"long_name": "layer"}),
         "after": ("after", np.arange(most + 1), {"long_name": "layers passed"}),
-        "claim": ("claim", np.array([claim.name for claim in _JUDGED], object), {"long_name": "claim"}),
-        "status": ("claim", np.array([claim.status for claim in _JUDGED], object)),
+        "claim": ("claim", np.array([claim.name for claim in JUDGED], object), {"long_name": "claim"}),
+        "status": ("claim", np.array([claim.status for claim in JUDGED], object)),
     }
     task = load_task(what.task)
     device = jax.devices()[0]
