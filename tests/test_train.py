@@ -8,14 +8,17 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import xarray as xr
 
 import oracles
 from homojax.lab import findings
 from homojax.lab import train as trainings
 from homojax.lab.config import InputError
 from homojax.lab.measures import JUDGED, Stacks, judgements_of, measures_of, stacks_of
+from homojax.lab.plots import training as training_figure
 from homojax.lab.store import read_dataset
 from homojax.lab.train import REPORTS, Train, _report_steps, train, train_depth, trainer_of
 from homojax.networks.model import Architecture
@@ -82,6 +85,18 @@ def test_a_noisy_network_is_told_its_law_layer_by_layer():
     np.testing.assert_allclose(ds.cosine_predicted_end.sel(noise=0.0), 1, atol=1e-5)
     assert (ds.kept_after_end <= ds.kept_predicted_end + 1e-5).all()
     assert (ds.turned_end <= ds.turned_predicted_end + 1e-3).all() and float(ds.turned_predicted_end.min()) < 1
+
+
+def test_layers_in_the_figure_are_those_of_the_deepest_networks(kept):
+    """A median over depths would be of networks whose layers have nothing to do with each other."""
+    _, ds = kept
+    deeper = ds.assign_coords(depth=[9])
+    deeper["sigma2_end"], deeper["kept_after_end"] = 0 * deeper.sigma2_end + 0.25, 0 * deeper.kept_after_end + 0.125
+    figure = training_figure(xr.concat([ds, deeper], "depth"))
+    *_, layers, composite = figure.axes
+    assert {tuple(line.get_ydata()) for line in layers.lines if line.get_linestyle() == "-"} == {(0.25, 0.25)}
+    assert {tuple(line.get_ydata()) for line in composite.lines if line.get_linestyle() == "-"} == {(0.125, 0.125)}
+    plt.close(figure)
 
 
 def test_an_interrupted_training_goes_on_bit_for_bit(kept, tmp_path):

@@ -198,21 +198,22 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
         after = f"in the gradient of layer {layer}" if run.failed_backward else after
         text += f" The one of {where} STOPPED at step {int(run.failed_step)}: a number was not finite, first {after}."
     text += f" {failed} stopped in all: try a smaller learning rate, or float32 mixing." if failed else ""
-    rows = []
+    rows, varied = [], [name for name in _VARIED if name == "depth" or ds.sizes[name] > 1]
     for depth, epsilon, alpha, noise in np.ndindex(*ds.accuracy.shape[:4]):
         runs = ds.isel(depth=depth, epsilon=epsilon, alpha=alpha, noise=noise)
         rows.append(
             [
-                *(f"{runs[name].item():g}" for name in ("depth", "epsilon", "alpha", "noise")),
+                *(f"{runs[name].item():.3g}" for name in varied),
                 f"{float(runs.accuracy.mean()):.3f}",
                 f"{float(runs.accuracy.std()):.3f}",
                 *(f"{float(runs[f'{name}_{when}'].median()):.3g}" for name in _MEASURES for when in ("start", "end")),
                 f"{float(np.maximum(runs.row_error_end, runs.col_error_end).max()):.0e}",
             ]
         )
-    header = ["depth", "ε", "α", "noise", "accuracy", "±"]
+    header = [*(_VARIED[name] for name in varied), "accuracy", "±"]
     header += [f"{name} {when}" for name in _MEASURES.values() for when in ("start", "end")] + ["sums off"]
     caption = "±: standard deviation over seeds; σ₂: median of layers; kept: σ₂ of the composite; depth: at which ½ is left (3.3)"
+    caption += "".join(f"; {sign} = {ds[name].item():g}" for name, sign in _VARIED.items() if name not in varied)
     caption += "" if len(rows) <= 40 else f"; 40 of {len(rows)} rows, all are in the data"
     tables = [(caption, (header, rows[:40]))]
     if "holds" in ds:
@@ -227,6 +228,7 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
     return text, tables
 
 
+_VARIED = {"depth": "layers", "epsilon": "ε", "alpha": "α", "noise": "noise"}
 _MEASURES = {"sigma2": "σ₂", "kept": "kept", "depth_typical": "depth"}
 
 

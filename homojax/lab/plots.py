@@ -354,7 +354,7 @@ def training(ds: xr.Dataset) -> Figure:
     """Loss along training, accuracy over the grid, σ₂ of every layer before and after, and what of the detail is kept so far."""
     across, apart = _axes_of_grid(ds)
     fig, (losses, accuracy, layers, kept) = plt.subplots(1, 4, figsize=(17, 4.2), layout="constrained")
-    values = ds[apart].values
+    values, deepest = ds[apart].values, int(ds.depth.max())
     for k, value in enumerate(values):
         colour = plt.get_cmap("viridis")(0.85 * k / max(1, len(values) - 1))
         runs = ds.sel({apart: value})
@@ -366,20 +366,26 @@ def training(ds: xr.Dataset) -> Figure:
         low, middle, high = runs.accuracy.min(rest), runs.accuracy.mean(rest), runs.accuracy.max(rest)
         x = ds[across].values
         accuracy.errorbar(x, middle, [middle - low, high - middle], fmt="o-", ms=4, lw=1.2, capsize=2, color=colour)
+        if "depth" in runs.dims:
+            runs = runs.sel(depth=deepest)  # layers of networks of another depth are other layers
         rest = [name for name in runs.sigma2_end.dims if name != "layer"]
         layers.plot(ds.layer, runs.sigma2_start.median(rest), color=colour, ls=":")
-        layers.plot(ds.layer, runs.sigma2_end.median(rest), color=colour, marker=".", label=f"{value:g}")
+        layers.plot(ds.layer, runs.sigma2_end.median(rest), color=colour, marker=".", label=f"{value:.3g}")
         kept.plot(ds.layer, runs.kept_predicted_end.median(rest), color=colour, ls=":")
         kept.plot(ds.layer, runs.kept_after_end.median(rest), color=colour, marker=".")
     accuracy.axhline(ds.attrs["chance"], color=WARNING, ls="--", lw=1.2, label="blind")
     losses.set(xlabel="steps", ylabel="training loss (nat)", title="median and 80 % of runs")
     if across != "seed" and (ds[across] > 0).all() and float(ds[across].max() / ds[across].min()) > 8:
         accuracy.set_xscale("log")
+    if across == "depth":
+        accuracy.set_xticks(ds.depth.values, [str(depth) for depth in ds.depth.values])
+        accuracy.minorticks_off()
     accuracy.set(xlabel=_GRID_LABELS[across], ylabel="held-out accuracy", ylim=(0, 1.03), title="mean, least and most of runs")
     accuracy.legend(loc="best")
-    layers.set(xlabel="layer", ylabel="σ₂ of its matrix", ylim=(0, None), title="median; dotted: before training")
+    of = "" if apart == "depth" else f"{deepest} layers, "
+    layers.set(xlabel="layer", ylabel="σ₂ of its matrix", ylim=(0, None), title=f"{of}median; dotted: before training")
     kept.set(xlabel="layers passed", ylabel="share of the best-kept detail left", yscale="log")
-    kept.set_title("trained, median; dotted: the bound of 5.1")
+    kept.set_title(f"{of}trained; dotted: bound 5.1")
     fig.legend(
         *layers.get_legend_handles_labels(), loc="outside lower center", ncols=min(10, len(values)), title=_GRID_LABELS[apart]
     )
