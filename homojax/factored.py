@@ -26,6 +26,7 @@ _BLOCK = 2**22  # entries formed at once
 _MEMORY = 20  # passes that the accelerated alternation looks back on
 _PATIENCE = 10  # passes in which its error must halve
 _STEPS_IN_VAIN = 8  # Newton steps without a smaller error, before they are taken to have stalled
+_DERIVATIVE_PASSES = 2_000  # of one derivative, at most
 
 
 class FactoredLogits(NamedTuple):
@@ -116,8 +117,9 @@ class FactoredMatrix:
     col_correction: jax.Array  # [n]
 
     @property
-    def shape(self) -> tuple[int, int]:
-        return self.queries.shape[0], self.keys.shape[0]
+    def shape(self) -> tuple[int, ...]:
+        """[n, n], after the axes of a batch that ``jax.vmap`` returned."""
+        return *self.queries.shape[:-1], self.keys.shape[-2]
 
     @property
     def dtype(self) -> DTypeLike:
@@ -125,7 +127,7 @@ class FactoredMatrix:
 
     @property
     def ndim(self) -> int:
-        return 2
+        return len(self.shape)
 
     @property
     def T(self) -> FactoredMatrix:  # noqa: N802
@@ -150,8 +152,8 @@ class FactoredMatrix:
 
     def __matmul__(self, x: ArrayLike) -> jax.Array:
         x = as_float(x)
-        if x.ndim not in (1, 2) or x.shape[0] != self.shape[1]:
-            raise ValueError(f"x must have shape [{self.shape[1]}] or [{self.shape[1]}, m], got {list(x.shape)}")
+        if x.ndim not in (1, 2) or x.shape[0] != self.shape[-1]:
+            raise ValueError(f"x must have shape [{self.shape[-1]}] or [{self.shape[-1]}, m], got {list(x.shape)}")
         return self._over_blocks(lambda _, block: (None, matmul(block, x)), None)[1]
 
     def sums(self) -> tuple[jax.Array, jax.Array]:
@@ -173,6 +175,8 @@ class FactoredMatrix:
         return large + (row_correction[:, None] + self.col_correction)
 
     def _over_blocks(self, use: Callable, carry):
+        if self.ndim > 2:
+            raise ValueError(f"this is a batch of factored matrices, of shape {list(self.shape)}: use them under jax.vmap")
         rows = self.queries, self.row_reference, self.row_correction
         return _over_rows(lambda carry, rows: use(carry, jnp.exp(self._log_block(*rows))), carry, *rows)
 
@@ -384,8 +388,9 @@ def _limit_jvp(primals, tangents):
         return (1 + 16 * eps) * x + x.mean() - matrix.gram(x)
 
     def solve(operator, rhs):
-        tol = marginal_tolerance(n, matrix.dtype)
-        return conjugate_gradients(operator, rhs, jnp.ones_like(rhs), rtol=tol, max_steps=4 * n)[0]
+        tol, most = marginal_tolerance(n, matrix.dtype), _DERIVATIVE_PASSES
+        x, passes = conjugate_gradients(operator, rhs, jnp.ones_like(rhs), rtol=tol, max_steps=most)
+        return jnp.where(passes < most, x, jnp.nan)
 
     dg = jax.lax.custom_linear_solve(operator, center(matrix.T @ a - b), solve, symmetric=True)
     return (row_correction, col_correction), (-a - matrix @ dg, dg)

@@ -31,10 +31,13 @@ def as_square(matrix: ArrayLike, name: str = "matrix") -> jax.Array:
 
     Raises:
         ValueError: it is not square, or n < 2: one unit has no detail to mix.
+        TypeError: it is no array, but a FactoredMatrix, or the ``log_matrix`` that a projection of factors does not have.
 
     >>> as_square([[0, 1], [1, 0]]).shape
     (2, 2)
     """
+    if matrix is None or hasattr(matrix, "dense"):
+        raise TypeError(f"{name} must be an array [n, n], which factors do not have: where n is small, dense() makes one of them")
     matrix = as_float(matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"{name} must have shape [n, n], got {list(matrix.shape)}; batch with jax.vmap")

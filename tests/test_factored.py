@@ -163,6 +163,30 @@ def test_the_accelerated_steps_are_far_fewer():
 # ---------------------------------------------------------------- honesty
 
 
+def test_a_derivative_that_is_not_reached_is_nan(monkeypatch):
+    logits = low_rank_logits(*clouds(50, 3))
+
+    def slope():
+        return jax.jit(jax.grad(lambda epsilon: (hj.sinkhorn(logits, epsilon).matrix @ jnp.arange(50.0)) @ jnp.arange(50.0)))(1.0)
+
+    assert jnp.isfinite(slope())
+    monkeypatch.setattr(factored, "_DERIVATIVE_PASSES", 3)
+    assert jnp.isnan(slope())
+
+
+def test_what_needs_a_matrix_or_one_at_a_time_says_so():
+    result = project(low_rank_logits(*clouds(50, 3)), 1.0)
+    for asked in (result.log_matrix, result.matrix):
+        with pytest.raises(TypeError, match="array .* factors do not have: .*dense"):
+            hj.contraction_gap(asked)
+    batch = jax.tree.map(lambda a: jnp.stack([a, a]), result.matrix)
+    assert batch.shape == (2, 50, 50) and batch.T.shape == (2, 50, 50) and batch.ndim == 3
+    for use in (lambda m: m @ np.ones(50), hj.subdominant_singular_value):
+        with pytest.raises(ValueError, match=r"batch .* \[2, 50, 50\].* jax.vmap"):
+            use(batch)
+    np.testing.assert_allclose(jax.vmap(lambda m: m @ jnp.ones(50))(batch), 1, atol=1e-8)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_values_without_a_projection_never_raise_and_never_converge(method):
     queries, keys = clouds(50, 3)
