@@ -177,7 +177,7 @@ def test_a_derivative_that_is_not_reached_is_nan(monkeypatch):
 def test_what_needs_a_matrix_or_one_at_a_time_says_so():
     result = project(low_rank_logits(*clouds(50, 3)), 1.0)
     for asked in (result.log_matrix, result.matrix):
-        with pytest.raises(TypeError, match="array .* factors do not have: .*dense"):
+        with pytest.raises(TypeError, match=r"array .* factors do not have: .*dense"):
             hj.contraction_gap(asked)
     batch = jax.tree.map(lambda a: jnp.stack([a, a]), result.matrix)
     assert batch.shape == (2, 50, 50) and batch.T.shape == (2, 50, 50) and batch.ndim == 3
