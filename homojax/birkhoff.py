@@ -55,7 +55,7 @@ def detail_basis(n: int, dtype: DTypeLike | None = None) -> jax.Array:
 
 
 def entropy(matrix: ArrayLike) -> jax.Array:
-    """H(M) = −Σ Mᵢⱼ log Mᵢⱼ in nats: 0 for a permutation, n log n for J. NaN if an entry is negative.
+    """H(M) = −Σ Mᵢⱼ log Mᵢⱼ in nats: 0 for a permutation, n log n for J. NaN if an entry is negative or NaN.
 
     Entries that are exactly 0 contribute 0, and derivative 0. theory.md §0.
 
@@ -65,21 +65,21 @@ def entropy(matrix: ArrayLike) -> jax.Array:
     matrix = as_square(matrix)
     positive = matrix > 0
     terms = jnp.where(positive, -matrix * jnp.log(jnp.where(positive, matrix, 1)), 0)
-    return jnp.where(matrix.min() < 0, jnp.nan, terms.sum())
+    return jnp.where(matrix.min() >= 0, terms.sum(), jnp.nan)  # of a NaN, too
 
 
 def entropy_deficit(matrix: ArrayLike) -> jax.Array:
     """ΔH = n log n − H(M) ≥ 0 in nats: the relative entropy of M to J, zero only at J. theory.md §0.
 
     Summed as Σ (x log x − x + 1)/n over x = nMᵢⱼ: equal to n log n − H(M) where ΣM = n, non-negative term
-    by term, and free of that difference's cancellation near J. NaN if an entry is negative.
+    by term, and free of that difference's cancellation near J. NaN if an entry is negative or NaN.
 
     >>> round(float(entropy_deficit(jnp.eye(2))), 4)
     1.3863
     """
     matrix = as_square(matrix)
     n = matrix.shape[0]
-    return jnp.where(matrix.min() < 0, jnp.nan, excess(n * matrix - 1).sum() / n)
+    return jnp.where(matrix.min() >= 0, excess(n * matrix - 1).sum() / n, jnp.nan)
 
 
 def excess(y: ArrayLike) -> jax.Array:
@@ -94,7 +94,9 @@ def excess(y: ArrayLike) -> jax.Array:
     for k in range(12, 1, -1):  # Σ (−1)ᵏ yᵏ/(k(k − 1)) from k = 2
         series = 1 / (k * (k - 1)) - y * series
     safe = jnp.where(small | ~positive, 1, y)
-    return jnp.where(small, y * y * series, jnp.where(positive, (1 + safe) * jnp.log1p(safe) - safe, 1))
+    return jnp.where(
+        small, y * y * series, jnp.where(positive, (1 + safe) * jnp.log1p(safe) - safe, jnp.where(jnp.isnan(y), y, 1))
+    )
 
 
 def projective_diameter(logits: ArrayLike) -> jax.Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import detail, entropy_deficit, excess, projective_diameter
-from homojax.numerics import as_float, as_square, max_over_row_pairs, sqrt
+from homojax.numerics import as_float, as_scalar, as_square, matmul, max_over_row_pairs, sqrt
 
 
 def hilbert_bound(logits: ArrayLike, epsilon: ArrayLike) -> jax.Array:
@@ -86,10 +86,21 @@ def schatten_bounds(matrix: ArrayLike, k: int) -> tuple[jax.Array, jax.Array]:
     a = detail(matrix)
     size = sqrt((a**2).sum())  # scaled out, so that a 2k-th power of a small σ₂ does not underflow
     a = a / jnp.where(size > 0, size, 1)
-    with jax.default_matmul_precision("highest"):
-        power = (a**2).sum() if k == 1 else jnp.trace(jnp.linalg.matrix_power(a.T @ a, k))
-    upper = size * jnp.where(size > 0, power, 1) ** (1 / (2 * k))
+    upper = size * (1 if k == 1 else jnp.exp(_log_trace_of_power(matmul(a.T, a), k) / (2 * k)))
     return upper / (a.shape[0] - 1) ** (1 / (2 * k)), upper
+
+
+def _log_trace_of_power(gram: jax.Array, k: int) -> jax.Array:
+    """log tr Gᵏ of G = AᵀA by squaring, each power scaled to a largest entry of 1; 0 for G = 0."""
+    power, log_scale = gram, jnp.zeros((), gram.dtype)
+    for bit in f"{k:b}"[1:]:
+        power, log_scale = matmul(power, power), 2 * log_scale
+        power = matmul(power, gram) if bit == "1" else power
+        largest = jax.lax.stop_gradient(power.max())
+        largest = jnp.where(largest > 0, largest, 1)
+        power, log_scale = power / largest, log_scale + jnp.log(largest)
+    trace = jnp.trace(power)
+    return jnp.log(jnp.where(trace > 0, trace, 1)) + log_scale
 
 
 def pinsker_bound(matrix: ArrayLike) -> jax.Array:
@@ -112,7 +123,7 @@ def isolated_unit_frontier(deficit: ArrayLike, n: int) -> jax.Array:
     >>> round(float(isolated_unit_frontier(entropy_deficit([[0.75, 0.25], [0.25, 0.75]]), 2)), 6)
     0.5
     """
-    deficit = as_float(deficit)
+    deficit = as_scalar(deficit, "deficit")
 
     def deficit_at(t):
         corner, cross, rest = (n - 1) * t, -t, t / (n - 1)  # nM − 1 at 1, 2(n − 1) and (n − 1)² entries

@@ -45,7 +45,7 @@ class CalibrationStatus(enum.IntEnum):
     UNREACHABLE = 1  # root="first": missed at the coldest ε that floats resolve; "last": at every ε looked at
     NO_DETAIL = 2  # a layer's logits are row and column shifts, to rounding: σ₂ = 0 at every ε
     BAD_TARGET = 3  # outside (0, 1), or NaN
-    NOT_FINITE = 4  # a logit is NaN or infinite
+    NOT_FINITE = 4  # a logit is NaN or infinite, or two are further apart than the largest number
     NOT_CONVERGED = 5  # a projection on the way did not converge, or the last interval did not close
 
 
@@ -207,8 +207,8 @@ def sensitivity(logits: ArrayLike, epsilon: ArrayLike, retention: ArrayLike = 0.
         retention: ρ in (0, 1), for the depth.
 
     Returns:
-        A Sensitivity. All NaN where the projection does not converge or an input is out of its range; ``depth`` ∞ where it
-        overflows. Derivatives at ties of σ₂ are a subgradient's.
+        A Sensitivity. All NaN where the projection does not converge or ε is not positive, what is about the depth where ρ is
+        none; ``depth`` ∞ where it overflows. Derivatives at ties of σ₂ are a subgradient's.
 
     >>> found = sensitivity([[100.0, 0.0], [0.0, 100.0]], 0.5)  # 1 − σ₂ = 2/(1 + e²⁰⁰)
     >>> round(float(found.log_gap), 3), bool(found.gradient_norm <= found.gradient_bound)
@@ -593,6 +593,7 @@ def _calibrate(logits: jax.Array, target: ArrayLike, root: str, kept: str, power
     flat = abs(jax.vmap(detail)(logits)).max((1, 2)) <= 4 * n * float(jnp.finfo(dtype).eps) * abs(logits).max((1, 2))
     has_detail = ~flat.any()
     diameter = jax.vmap(projective_diameter)(logits).max()
+    finite = finite & jnp.isfinite(diameter)
     ceiling = diameter / 4 / logit_budget(target, layers * power)
     logits = jnp.where(has_detail, logits, harmless)
     log_ceiling = jnp.log(jnp.where(has_detail, ceiling, 1 / logit_budget(target, layers * power)))

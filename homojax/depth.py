@@ -147,6 +147,7 @@ def lyapunov_spectrum(matrices: ArrayLike, *, num_blocks: int = 8) -> tuple[jax.
 def _log_growths(matrices: ArrayLike) -> jax.Array:
     """log |diag R| of every layer's QR re-orthonormalisation on V⊥, [L, n − 1]; −∞ where a direction is lost."""
     matrices = as_stack(matrices)
+    matrices = jnp.where(jnp.isfinite(matrices).all(), matrices, jnp.nan)
     basis = detail_basis(matrices.shape[1], matrices.dtype)
     blocks = jnp.einsum("ia,lij,jb->lab", basis, matrices, basis, precision="highest")
 

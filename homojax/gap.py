@@ -55,11 +55,12 @@ def log_contraction_gap(log_matrix: ArrayLike) -> jax.Array:
     -999.307
     """
     log_matrix = as_square(log_matrix, "log_matrix")
+    sigma2 = subdominant_singular_value(jnp.exp(log_matrix))
     log_least = _log_least_eigenvalue(log_gram(log_matrix))
     small = log_least < -math.log(2)
     from_weights = log_least - jnp.log1p(jnp.sqrt(-jnp.expm1(jnp.where(small, log_least, -1))))  # λ = (1 − σ₂)(1 + σ₂)
-    sigma2 = subdominant_singular_value(jnp.exp(log_matrix))  # the root of 1 − λ has no digits where λ is near 1
-    return jnp.where(small, from_weights, jnp.log1p(-jnp.where(small, 0, sigma2)))
+    from_sigma2 = jnp.log1p(-jnp.where(small, 0, sigma2))  # the root of 1 − λ has no digits where λ is near 1
+    return jnp.where(small, from_weights, from_sigma2)
 
 
 def log_gram(log_matrix: jax.Array) -> jax.Array:

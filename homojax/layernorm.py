@@ -17,7 +17,7 @@ from jax.scipy.special import ndtr, xlogy
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
-from homojax.numerics import as_float, matmul, sqrt
+from homojax.numerics import as_float, as_scalar, matmul, power_of_two, sqrt
 
 
 def signal_to_noise(signal: ArrayLike, noise_std: ArrayLike) -> jax.Array:
@@ -26,8 +26,11 @@ def signal_to_noise(signal: ArrayLike, noise_std: ArrayLike) -> jax.Array:
     >>> float(signal_to_noise([1.0, -1.0, 0.0], 1.0))
     1.0
     """
-    signal = center(signal)
-    return (signal**2).sum() / ((signal.shape[0] - 1) * jnp.asarray(noise_std, signal.dtype) ** 2)
+    signal = as_float(signal)
+    if signal.ndim != 1 or len(signal) < 2:
+        raise ValueError(f"signal must be a vector [n] with n >= 2, got shape {list(signal.shape)}; batch with jax.vmap")
+    detail = center(signal)
+    return (detail**2).sum() / ((len(detail) - 1) * as_scalar(noise_std, "noise_std", detail.dtype) ** 2)
 
 
 def normalise(
@@ -59,8 +62,11 @@ def normalise(
     if x.ndim not in (1, 2):
         raise ValueError(f"x must have shape [n, D] or be one vector, got {list(x.shape)}; batch with jax.vmap")
     along_first = x.T if axis == "features" else x
+    eps = jnp.asarray(eps, x.dtype)
+    unit = power_of_two(jnp.maximum(abs(along_first).max(0), jnp.sqrt(eps)))
+    along_first = along_first / unit
     along_first = center(along_first) if kind == "layer" else along_first
-    scale = sqrt((along_first**2).mean(0) + jnp.asarray(eps, x.dtype))
+    scale = sqrt((along_first**2).mean(0) + eps / unit / unit)
     along_last = (along_first / jnp.where(scale > 0, scale, jnp.nan)).T
     along_last = along_last if gain is None else along_last * jnp.asarray(gain, x.dtype)
     along_last = along_last if shift is None else along_last + jnp.asarray(shift, x.dtype)
@@ -107,17 +113,19 @@ def sample_cosine(key: jax.Array, signal: ArrayLike, noise_std: ArrayLike, num_s
 
 def cosine_cdf(t: ArrayLike, snr: ArrayLike, d: ArrayLike) -> jax.Array:
     """P(cos θ ≤ t), exactly: √(d−1) cos θ/√(1 − cos² θ) is noncentral t with d − 1 degrees of freedom and
-    noncentrality √(d·SNR). Scalars; t in [−1, 1], SNR ≥ 0, d ≥ 1 the dimension of the detail; NaN outside. theory.md 4.1.
+    noncentrality √(d·SNR). Scalars; t in [−1, 1], SNR ≥ 0, d the dimension of the detail, 1 or from 2 on; NaN outside.
+    theory.md 4.1.
 
     Computed as the mean of Φ(τR − √κ) over R ~ χ_{d−1}, τ = t/√(1 − t²), by Gauss-Legendre panels split where Φ rises:
-    absolute error near 1e-14 in float64; in float32 what the rounding of t and SNR leaves, 1e-5 where the law is not steep.
+    absolute error near 1e-14 in float64 for whole d (1e-7 between 2 and 3); in float32 what the rounding of t and SNR leaves,
+    1e-5 where the law is not steep.
 
     >>> round(float(cosine_cdf(0.0, 0.0, 7)), 6)
     0.5
     """
-    t = as_float(t)
-    snr, d = jnp.asarray(snr, t.dtype), jnp.asarray(d, t.dtype)
-    valid = (abs(t) <= 1) & (snr >= 0) & (d >= 1)
+    t = as_scalar(t, "t")
+    snr, d = as_scalar(snr, "snr", t.dtype), as_scalar(d, "d", t.dtype)
+    valid = (abs(t) <= 1) & (snr >= 0) & ((d == 1) | (d >= 2))
     inside = jnp.where(valid & (abs(t) < 1), t, 0)
     tau = inside / jnp.sqrt((1 - inside) * (1 + inside))
     cdf = _ray_cdf(tau, jnp.sqrt(jnp.where(valid, snr * d, 0)), jnp.where(valid, d, 2))
@@ -134,15 +142,16 @@ def expected_cosine(snr: ArrayLike, d: ArrayLike) -> jax.Array:
     >>> round(float(expected_cosine(1.0, 1000)), 3)  # near √(1/2), its limit for large d
     0.707
     """
-    snr = as_float(snr)
-    d = jnp.asarray(d, snr.dtype)
+    snr = as_scalar(snr, "snr")
+    d = as_scalar(d, "d", snr.dtype)
     valid = (snr >= 0) & (d >= 1)
-    kappa = jnp.where(valid, snr * d, 0)
+    kappa = jnp.where(valid & (snr < jnp.inf), snr * d, 0)
     nodes, weights = _gauss_legendre(snr.dtype)
     top = jnp.minimum(jnp.pi / 2, 14 / jnp.sqrt(kappa + d))  # the rest of the integrand is below rounding
     sine = jnp.sin(top * nodes)
     integrand = jnp.exp(-kappa * sine**2 / 2 + d / 2 * jnp.log1p(-(sine**2)))
-    return jnp.where(valid, sqrt(2 * kappa / jnp.pi) * top * matmul(weights, integrand), jnp.nan)
+    mean = sqrt(2 * kappa / jnp.pi) * top * matmul(weights, integrand)
+    return jnp.where(valid, jnp.where(snr == jnp.inf, 1, mean), jnp.nan)
 
 
 def cosine_range(snr: ArrayLike, d: ArrayLike) -> tuple[jax.Array, jax.Array]:
@@ -155,8 +164,7 @@ def cosine_range(snr: ArrayLike, d: ArrayLike) -> tuple[jax.Array, jax.Array]:
     [0.674, 0.725]
     """
     snr = as_float(snr)
-    kappa = snr * d
-    return sqrt(kappa / (kappa + d + 2)), sqrt(kappa / (kappa + d - 1))
+    return sqrt(_share(snr * d, d + 2)), sqrt(_share(snr * d, d - 1))
 
 
 def asymptotic_cosine(snr: ArrayLike) -> jax.Array:
@@ -165,8 +173,14 @@ def asymptotic_cosine(snr: ArrayLike) -> jax.Array:
     >>> float(asymptotic_cosine(0.0))
     0.0
     """
-    snr = as_float(snr)
-    return sqrt(snr / (1 + snr))
+    return sqrt(_share(as_float(snr), 1))
+
+
+def _share(signal: jax.Array, noise: ArrayLike) -> jax.Array:
+    """signal/(signal + noise): 1 where the signal is infinite, NaN where it is negative."""
+    finite = (signal >= 0) & (signal < jnp.inf)
+    used = jnp.where(finite, signal, 1)
+    return jnp.where(finite, used / (used + noise), jnp.where(signal == jnp.inf, 1, jnp.nan))
 
 
 def overlap(input_overlap: ArrayLike, snr: ArrayLike) -> jax.Array:
@@ -179,7 +193,7 @@ def overlap(input_overlap: ArrayLike, snr: ArrayLike) -> jax.Array:
     0.25
     """
     snr = as_float(snr)
-    return jnp.asarray(input_overlap, snr.dtype) * snr / (1 + snr)
+    return jnp.asarray(input_overlap, snr.dtype) * _share(snr, 1)
 
 
 def cosine_bound(snr: ArrayLike, d: ArrayLike, u: ArrayLike) -> jax.Array:
@@ -201,14 +215,14 @@ def cosine_bound(snr: ArrayLike, d: ArrayLike, u: ArrayLike) -> jax.Array:
 def critical_cosine(d: ArrayLike, *, level: ArrayLike = 0.05) -> jax.Array:
     """The cosine that a random direction exceeds with probability α = ``level``: where a level-α test detects. theory.md 4.5.
 
-    Scalars; √(d−1) cos θ/√(1 − cos² θ) is then Student's t with d − 1 degrees of freedom. NaN unless 0 < α < 1 and d > 1.
+    Scalars; √(d−1) cos θ/√(1 − cos² θ) is then Student's t with d − 1 degrees of freedom. NaN unless 0 < α < 1 and d ≥ 2.
 
     >>> round(float(critical_cosine(3, level=0.1)), 6)  # uniform height on the sphere
     0.8
     """
-    level = as_float(level)
-    d = jnp.asarray(d, level.dtype)
-    valid = (level > 0) & (level < 1) & (d > 1)
+    level = as_scalar(level, "level")
+    d = as_scalar(d, "d", level.dtype)
+    valid = (level > 0) & (level < 1) & (d >= 2)
     tau = _critical_ratio(jnp.where(valid, level, 0.05), jnp.where(valid, d, 2))
     return jnp.where(valid, tau / jnp.sqrt(1 + tau**2), jnp.nan)
 
@@ -224,13 +238,13 @@ def critical_snr(d: ArrayLike, *, level: ArrayLike = 0.05, power: ArrayLike = 0.
     >>> round(float(critical_snr(1000)), 4)
     0.0108
     """
-    level = as_float(level)
-    d, power = jnp.asarray(d, level.dtype), jnp.asarray(power, level.dtype)
-    valid = (level > 0) & (level < 1) & (power > 0) & (power < 1) & (d >= 1)
+    level = as_scalar(level, "level")
+    d, power = as_scalar(d, "d", level.dtype), as_scalar(power, "power", level.dtype)
+    valid = (level > 0) & (level < 1) & (power > 0) & (power < 1) & ((d == 1) | (d >= 2))
     safe_d = jnp.where(valid & (d > 1), d, 2)
     safe_level, safe_power = jnp.where(valid, level, 0.05), jnp.where(valid, power, 0.95)
     threshold = _critical_ratio(safe_level, safe_d)
-    root_kappa = jnp.exp(_bisect(lambda y: safe_power - 1 + _ray_cdf(threshold, jnp.exp(y), safe_d), -14.0, 21.0, level.dtype))
+    root_kappa = jnp.exp(_bisect(lambda y: safe_power - 1 + _ray_cdf(threshold, jnp.exp(y), safe_d), -14.0, 44.0, level.dtype))
     snr = jnp.where(d > 1, jnp.where(power <= level, 0, root_kappa**2 / safe_d), jnp.inf)
     return jnp.where(valid, snr, jnp.nan)
 
@@ -291,15 +305,17 @@ def _gauss_legendre(dtype) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(nodes, dtype), jnp.asarray(weights, dtype)
 
 
-def _ray_cdf(tau: jax.Array, root_kappa: ArrayLike, d: jax.Array) -> jax.Array:
-    """P(√κ + z ≤ τR) = E Φ(τR − √κ), R ~ χ_{d−1}; for d = 1, R = 0."""
+def _ray_cdf(tau: jax.Array, root_kappa: ArrayLike, d: jax.Array, *, beyond: bool = False) -> jax.Array:
+    """P(√κ + z ≤ τR) = E Φ(τR − √κ), R ~ χ_{d−1}; for d = 1, R = 0. ``beyond``: one minus that, to relative accuracy."""
+    sign = -1 if beyond else 1
     root_kappa = jnp.asarray(root_kappa, tau.dtype)
     nodes, weights = _gauss_legendre(tau.dtype)
     mode = jnp.sqrt(jnp.maximum(d - 2, 0))
-    low, high = jnp.maximum(mode - 6.5, 0), mode + 9  # the density is below 1e-17 of its peak outside
+    low, high = jnp.maximum(mode - 6.5, 0), mode + 9  # the density is below 1e-17 of its peak outside,
+    far = jnp.maximum(mode - 14, 0)  # but of a rare cosine, small radii are a part
     steepness = jnp.where(abs(tau) > 1e-30, tau, 1e-30)
     rise, width = root_kappa / steepness, 8.3 / abs(steepness)
-    edges = jnp.stack([low, *(jnp.clip(rise + k * width, low, high) for k in (-1, 0, 1)), high])
+    edges = jnp.stack([far, low, *(jnp.clip(rise + k * width, low, high) for k in (-1, 0, 1)), high])
     edges = jax.lax.stop_gradient(edges)  # where the panels meet does not matter to the integral
     lengths = jnp.diff(edges)
     empty = (lengths == 0)[:, None]  # a panel of no length, perhaps at radius 0, where the density has no derivative in d
@@ -307,14 +323,14 @@ def _ray_cdf(tau: jax.Array, root_kappa: ArrayLike, d: jax.Array) -> jax.Array:
     offset = radius - mode
     log_density = xlogy(d - 2, jnp.where(mode > 0, radius / jnp.where(mode > 0, mode, 1), 1)) - offset * (mode + offset / 2)
     density = jnp.exp(log_density) * lengths[:, None] * weights
-    cdf = (density * ndtr(tau * radius - root_kappa)).sum() / density.sum()
-    return jnp.where(d > 1, cdf, ndtr(-root_kappa))
+    cdf = (density * ndtr(sign * (tau * radius - root_kappa))).sum() / density.sum()
+    return jnp.where(d > 1, cdf, ndtr(-sign * root_kappa))
 
 
 def _critical_ratio(level: jax.Array, d: jax.Array) -> jax.Array:
     """τ = t/√(1 − t²) of the cosine t that a random direction exceeds with this probability; d > 1."""
-    # sinh spans directions from 1e-9 to 1e9 radians off the equator with even relative resolution
-    return jnp.sinh(_bisect(lambda y: 1 - _ray_cdf(jnp.sinh(y), 0, d) - level, -21.0, 21.0, level.dtype))
+    # sinh spans all directions but those within 1e-19 radians of a pole, with even relative resolution
+    return jnp.sinh(_bisect(lambda y: _ray_cdf(jnp.sinh(y), 0, d, beyond=True) - level, -44.0, 44.0, level.dtype))
 
 
 def _bisect(decreasing, low: float, high: float, dtype) -> jax.Array:

@@ -19,10 +19,15 @@ matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 def as_float(x: ArrayLike) -> jax.Array:
     """``x`` as a floating-point array: floats keep their dtype, everything else gets JAX's default.
 
+    Raises:
+        TypeError: it is complex, or no array of numbers.
+
     >>> as_float([1, 2]).dtype == as_float(1.0).dtype
     True
     """
     x = jnp.asarray(x)
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise TypeError(f"all quantities here are real, got {x.dtype}")
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 
 
@@ -46,6 +51,21 @@ def as_square(matrix: ArrayLike, name: str = "matrix") -> jax.Array:
     return matrix
 
 
+def as_scalar(x: ArrayLike, name: str, dtype: DTypeLike | None = None) -> jax.Array:
+    """``x`` as a floating-point scalar, of ``dtype`` if that is given.
+
+    Raises:
+        ValueError: it is not a scalar.
+
+    >>> float(as_scalar(2, "d"))
+    2.0
+    """
+    x = as_float(x) if dtype is None else jnp.asarray(x, dtype)
+    if x.ndim:
+        raise ValueError(f"{name} must be a scalar, got shape {list(x.shape)}; batch with jax.vmap")
+    return x
+
+
 def as_epsilon(epsilon: ArrayLike, dtype: DTypeLike) -> jax.Array:
     """An entropy weight ε as a scalar of ``dtype``: NaN unless positive.
 
@@ -55,9 +75,7 @@ def as_epsilon(epsilon: ArrayLike, dtype: DTypeLike) -> jax.Array:
     >>> float(as_epsilon(2, "float32"))
     2.0
     """
-    epsilon = jnp.asarray(epsilon, dtype)
-    if epsilon.ndim:
-        raise ValueError(f"epsilon must be a scalar, got shape {list(epsilon.shape)}; batch with jax.vmap")
+    epsilon = as_scalar(epsilon, "epsilon", dtype)
     return jnp.where(epsilon > 0, epsilon, jnp.nan)
 
 
@@ -129,6 +147,19 @@ def sqrt(x: ArrayLike) -> jax.Array:
     x = as_float(x)
     positive = x > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), jnp.where(x == 0, 0, jnp.nan).astype(x.dtype))
+
+
+def power_of_two(size: jax.Array) -> jax.Array:
+    """The power of two next below ``size`` > 0, to divide by without rounding before squares leave the range; without a derivative.
+
+    1 for 0, ∞ and NaN; never so far out that its own inverse would be subnormal.
+
+    >>> power_of_two(jnp.array([5.0, 0.3, 0.0])).tolist()
+    [4.0, 0.25, 1.0]
+    """
+    tiny = jnp.finfo(size.dtype).tiny
+    size = jax.lax.stop_gradient(jnp.where((size > 0) & (size < jnp.inf), jnp.clip(size, tiny, 1 / tiny), 1))
+    return jnp.ldexp(jnp.ones_like(size), jnp.frexp(size)[1] - 1)
 
 
 _COLUMNS_TOGETHER = 8  # of a matrix, in one pass over all pairs of its rows: what compilers keep in registers

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
-from homojax.numerics import as_float, as_square, sqrt
+from homojax.numerics import as_float, as_scalar, as_square, power_of_two, sqrt
 
 
 def residual_matrix(matrix: ArrayLike, alpha: ArrayLike) -> jax.Array:
@@ -17,7 +17,7 @@ def residual_matrix(matrix: ArrayLike, alpha: ArrayLike) -> jax.Array:
     [[0.75, 0.25], [0.25, 0.75]]
     """
     matrix = as_square(matrix)
-    alpha = jnp.asarray(alpha, matrix.dtype)
+    alpha = as_scalar(alpha, "alpha", matrix.dtype)
     return (1 - alpha) * jnp.eye(matrix.shape[0], dtype=matrix.dtype) + alpha * matrix
 
 
@@ -60,7 +60,8 @@ def turn_angle(before: ArrayLike, after: ArrayLike) -> jax.Array:
     """
 
     def unit(x):
-        x = center(x)
+        x = as_float(x)
+        x = center(x / power_of_two(abs(x).max()))
         norm = sqrt((x**2).sum())
         return x / jnp.where(norm > 0, norm, jnp.nan)
 

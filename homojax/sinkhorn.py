@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from homojax.birkhoff import center, detail, marginal_errors
 from homojax.factored import FactoredLogits, FactoredMatrix, project_factored
 from homojax.lanes import in_buckets
-from homojax.numerics import as_epsilon, as_float, as_square, marginal_tolerance, matmul, scaled_logits
+from homojax.numerics import as_epsilon, as_float, as_scalar, as_square, marginal_tolerance, matmul, scaled_logits
 from homojax.solver import FACTORISED_FROM, STEPS_WORTH_TAKING, Iterate, alternate, conjugate_gradients, newton, solve_laplacian
 from homojax.support import total_support, without_stand_ins
 
@@ -30,9 +30,9 @@ class Status(enum.IntEnum):
 
     CONVERGED = 0
     STEP_LIMIT = 1  # ``max_steps`` are spent: allow more, or another method
-    STALLED = 2  # the error stopped falling: wider floats, a larger tol or a larger ε
+    STALLED = 2  # the error stopped falling, or the matrix is no longer of that form: wider floats, a larger tol or a larger ε
     INFEASIBLE = 3  # no doubly stochastic matrix is 0 wherever the logits are −inf
-    NOT_FINITE = 4  # a NaN, a logit of +inf, ε that is not positive, or S/ε beyond the largest number
+    NOT_FINITE = 4  # a NaN (tol, too), a logit of +inf, ε that is not positive, or S/ε beyond the largest number
 
 
 class SinkhornResult(NamedTuple):
@@ -45,7 +45,7 @@ class SinkhornResult(NamedTuple):
     row_error: jax.Array  # max |row sum − 1| of `matrix`
     col_error: jax.Array  # max |column sum − 1| of `matrix`
     num_steps: jax.Array  # alternations (rows and columns) and Newton steps done
-    converged: jax.Array  # bool: both errors ≤ tol; False too if anything is NaN
+    converged: jax.Array  # bool: both errors ≤ tol, and the logits not lost to rounding; False too if anything is NaN
     status: jax.Array  # a Status
 
 
@@ -111,7 +111,7 @@ def sinkhorn(
     start = jnp.zeros(n, dtype) if init is None else as_float(init).astype(dtype)
     if start.shape != (n,):
         raise ValueError(f"init must be a column potential of shape [{n}], got {list(start.shape)}")
-    accepted = jnp.asarray(marginal_tolerance(n, dtype) if tol is None else tol, dtype)
+    accepted = as_scalar(marginal_tolerance(n, dtype) if tol is None else tol, "tol", dtype)
 
     if isinstance(logits, FactoredLogits):
         warm = None if init is None else start
@@ -128,7 +128,7 @@ def sinkhorn(
         lost = result.converged & ~of_form
         result = result._replace(converged=result.converged & of_form, status=jnp.where(lost, Status.STALLED, result.status))
     gave_up = (result.status == Status.STEP_LIMIT) & (result.num_steps < max_steps)
-    status = jnp.where(gave_up, Status.STALLED, result.status)
+    status = jnp.where(jnp.isnan(accepted), Status.NOT_FINITE, jnp.where(gave_up, Status.STALLED, result.status))
     return result._replace(status=jnp.where(feasible, status, Status.INFEASIBLE))
 
 
@@ -163,8 +163,8 @@ def truncated_sinkhorn(
     >>> float(result.col_error) < 1e-6 < 0.1 < float(result.row_error)
     True
     """
-    if num_iters < 1:
-        raise ValueError(f"num_iters must be at least 1, got {num_iters}")
+    if not isinstance(num_iters, SupportsIndex) or num_iters < 1:
+        raise ValueError(f"num_iters must be a whole number of at least 1, got {num_iters!r}")
     if last not in ("rows", "columns"):
         raise ValueError(f'last must be "rows" or "columns", got {last!r}')
     logits, epsilon = _checked(logits, epsilon)

@@ -15,6 +15,14 @@ from homojax.singular import largest_rayleigh_quotient, spectral_norm
 _DENSE_SINGULAR_VALUES, _DENSE_EIGENVALUES = 32, 12
 
 
+def _detail(matrix: ArrayLike) -> jax.Array:
+    """P M P in a precision that has decompositions."""
+    matrix = detail(matrix)
+    if jnp.finfo(matrix.dtype).bits < 32:
+        raise ValueError(f"there are no spectra in {matrix.dtype}: give the matrix as float32, which holds all of its digits")
+    return matrix
+
+
 def detail_singular_values(matrix: ArrayLike) -> jax.Array:
     """Singular values of M on the detail subspace, [n − 1], descending: the filter's whole curve. theory.md 3.5.
 
@@ -23,7 +31,7 @@ def detail_singular_values(matrix: ArrayLike) -> jax.Array:
     >>> [round(s, 6) for s in detail_singular_values([[0.75, 0.25], [0.25, 0.75]]).tolist()]
     [0.5]
     """
-    return jnp.linalg.svd(detail(matrix), compute_uv=False)[:-1]  # the last one belongs to the mean, and is 0
+    return jnp.linalg.svd(_detail(matrix), compute_uv=False)[:-1]  # the last one belongs to the mean, and is 0
 
 
 def subdominant_singular_value(matrix: ArrayLike | FactoredMatrix) -> jax.Array:
@@ -45,7 +53,7 @@ def subdominant_singular_value(matrix: ArrayLike | FactoredMatrix) -> jax.Array:
     """
     if isinstance(matrix, FactoredMatrix):
         return _subdominant_of_operator(matrix)
-    matrix = detail(matrix)
+    matrix = _detail(matrix)
     return spectral_norm(matrix) if len(matrix) > _DENSE_SINGULAR_VALUES else jnp.linalg.svd(matrix, compute_uv=False)[0]
 
 
@@ -72,7 +80,7 @@ def distance_to_uniform(matrix: ArrayLike) -> jax.Array:
     >>> round(float(distance_to_uniform([[1.0, 1.0], [0.0, 0.0]])), 6)
     1.0
     """
-    detail_part = detail(matrix)  # checks the shape
+    detail_part = _detail(matrix)  # checks the shape
     matrix = jnp.asarray(matrix, detail_part.dtype)
     return jnp.linalg.svd(matrix - 1 / matrix.shape[0], compute_uv=False)[0]
 
@@ -87,5 +95,5 @@ def subdominant_eigenvalue_modulus(matrix: ArrayLike) -> jax.Array:
     >>> round(float(subdominant_eigenvalue_modulus([[0.0, 1.0], [1.0, 0.0]])), 6)
     1.0
     """
-    matrix = detail(matrix)
+    matrix = _detail(matrix)
     return spectral_radius(matrix) if len(matrix) > _DENSE_EIGENVALUES else decomposed_radius(matrix)

@@ -153,3 +153,8 @@ def test_circulant_is_the_weighted_sum_of_cyclic_shifts(rng):
 def test_a_cycle_of_fewer_than_three_is_refused(n):
     with pytest.raises(ValueError, match=f"n >= 3, got {n}"):
         hj.lazy_cycle(n)
+
+
+@pytest.mark.parametrize("of", [hj.entropy, hj.entropy_deficit, hj.pinsker_bound])
+def test_of_a_nan_there_is_no_entropy(of):
+    assert jnp.isnan(of([[np.nan, 0.5], [0.5, 0.5]])) and jnp.isnan(of(np.full((3, 3), np.nan)))

@@ -159,3 +159,20 @@ def test_logit_budget_is_just_enough_for_a_two_by_two():
 )
 def test_logit_budget_is_nan_outside_its_ranges(retention, depth):
     assert np.isnan(hj.logit_budget(retention, depth))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("n", "k"), [(64, 32), (64, 401), (4, 1000)])
+def test_high_schatten_orders_neither_underflow_nor_lose_their_derivative(n, k, dtype):
+    bounds = jax.jit(hj.schatten_bounds, static_argnums=1)
+    lower, upper = bounds(jnp.eye(n, dtype=dtype), k)  # every singular value is 1
+    tol = 40 * float(jnp.finfo(dtype).eps)
+    assert abs(lower - 1) < tol and abs(upper / (n - 1) ** (1 / (2 * k)) - 1) < tol
+    slope = jax.grad(lambda m: hj.schatten_bounds(m, k)[1])(jnp.eye(n, dtype=dtype))
+    expected = (n - 1.0) ** (1 / (2 * k) - 1) * (np.eye(n) - 1 / n)  # all of them share it
+    np.testing.assert_allclose(slope, expected, atol=100 * k * tol)
+
+
+def test_a_frontier_at_several_deficits_is_for_vmap():
+    with pytest.raises(ValueError, match=r"deficit must be a scalar, got shape \[2\]"):
+        hj.isolated_unit_frontier([0.5, 1.0], 4)

@@ -410,3 +410,8 @@ def test_trainable_band_of_gaussian_logits_lies_between_saturation_and_the_baryc
     norms = jax.jit(jax.vmap(lambda e: sensitivity(logits, e).gradient_norm))(jnp.asarray(epsilons))
     low, high = trainable_band(epsilons, norms)
     assert 0.01 < low < 1 < high < 100
+
+
+def test_logits_further_apart_than_the_largest_number_are_not_finite():
+    logits = np.array([[3e38, 0], [0, 3e38]], "float32")
+    assert calibrate_epsilon(logits, 0.5).status == hj.CalibrationStatus.NOT_FINITE

@@ -306,3 +306,7 @@ def test_composite_doeblin_bound_holds_and_is_attained_by_two_by_twos(rng):
     assert (distance <= bound + 1e-14).all() and (bound < 0.6).all()
     stack = np.array([[[p, 1 - p], [1 - p, p]] for p in rng.uniform(0.5, 1, 6)])
     np.testing.assert_allclose(hj.composite_doeblin_bound(stack), oracles.sigma2(np.asarray(hj.composite(stack))), atol=1e-15)
+
+
+def test_of_an_infinite_layer_there_are_no_exponents():
+    assert np.isnan(hj.lyapunov_exponents([[[np.inf, 0.5], [0.5, 0.5]]])).all()

@@ -97,3 +97,12 @@ def test_an_experiment_says_what_it_is_and_knows_no_other_flag(capsys, monkeypat
             command(module.study, args)
         out = capsys.readouterr()
         assert stop.value.code == code and text in out.out + out.err
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, monkeypatch):
+    module = loaded("as_run")
+    monkeypatch.setitem(sys.modules, "as_run", module)
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(InputError, match="holds something else than as_run smoke"):
+        run_experiment(module.study, "smoke", tmp_path, Console())
+    assert (tmp_path / "report.html").read_text() == "mine"

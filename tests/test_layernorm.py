@@ -364,3 +364,48 @@ def test_critical_cosine_is_the_quantile_of_the_t_distribution(d, level):
 @pytest.mark.parametrize(("d", "level"), [(1, 0.05), (5, 0.0), (5, 1.0), (np.nan, 0.05), (5, np.nan)])
 def test_critical_cosine_at_its_edges(d, level):
     assert np.isnan(jax.jit(lambda d, level: layernorm.critical_cosine(d, level=level))(jnp.asarray(d, float), level))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("level", [1e-12, 1e-9, 1e-7])
+@pytest.mark.parametrize("d", [2, 3, 10, 100, 1000])
+def test_rare_false_alarms_have_their_own_threshold_in_either_precision(d, level, dtype):
+    ratio = stats.t.isf(level, d - 1) / np.sqrt(d - 1)  # of the cosine to the sine
+    found = jax.jit(layernorm._critical_ratio)(jnp.asarray(level, dtype), jnp.asarray(d, dtype))
+    assert abs(found / ratio - 1) < (1e-9 if dtype == "float64" else 1e-5)
+
+
+def test_thresholds_next_to_a_pole_are_not_cut_off():
+    """In the plane √κ + z > τ|y| with √κ = 1.96 τ has the power 0.95, and τ = cot(πα) the level α."""
+    level = 1e-12
+    expected = (stats.norm.isf(0.025) / np.tan(np.pi * level)) ** 2 / 2
+    assert abs(critical(2.0, level, 0.95) / expected - 1) < 1e-6
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e20])
+def test_normalise_has_the_range_of_its_numbers(size):
+    x = np.array([1.0, -1.0, 0.0], "float32")
+    np.testing.assert_allclose(hj.normalise(np.float32(size) * x), 1.5**0.5 * x, rtol=1e-6)
+    smoothed = np.float64(size) * x / np.sqrt(2 / 3 * np.float64(size) ** 2 + 1e-5)
+    np.testing.assert_allclose(hj.normalise(np.float32(size) * x, eps=1e-5), smoothed, rtol=1e-5)
+
+
+def test_infinite_and_negative_signals_at_their_limits():
+    for snr, limit in ((np.inf, 1.0), (-2.0, np.nan)):
+        found = [*hj.cosine_range(snr, 10), hj.asymptotic_cosine(snr), 2 * hj.overlap(0.5, snr), hj.expected_cosine(snr, 10)]
+        np.testing.assert_allclose(found, limit)
+
+
+def test_what_is_one_number_is_refused_as_several_by_name():
+    for name, call in {
+        "snr": lambda: hj.expected_cosine(np.linspace(0.1, 1, 64), 4),  # as many as there are nodes
+        "t": lambda: hj.cosine_cdf([0.1, 0.2], 1.0, 4),
+        "d": lambda: hj.critical_snr([3, 4]),
+        "level": lambda: hj.critical_cosine(3, level=[0.1, 0.2]),
+        "noise_std": lambda: hj.signal_to_noise([1.0, -1.0], [1.0, 2.0]),
+    }.items():
+        with pytest.raises(ValueError, match=rf"^{name} must be a scalar"):
+            call()
+    for signal in (1.0, np.eye(3)):
+        with pytest.raises(ValueError, match="signal must be a vector"):
+            hj.signal_to_noise(signal, 1.0)

@@ -71,3 +71,8 @@ def test_the_derivative_of_max_over_row_pairs_is_that_of_the_farthest_pair(rng):
 
 def test_matrix_products_ask_for_full_precision_on_accelerators():
     assert "HIGHEST" in str(jax.make_jaxpr(numerics.matmul)(jnp.eye(2), jnp.eye(2)))
+
+
+def test_complex_numbers_are_refused():
+    with pytest.raises(TypeError, match="real, got complex"):
+        numerics.as_float([[1 + 2j, 0], [0, 1]])

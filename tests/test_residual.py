@@ -107,3 +107,15 @@ def test_turn_angle_without_detail_is_nan_and_of_opposites_is_pi():
     x = np.array([1.0, -2.0, 4.0])
     assert np.isnan(hj.turn_angle(x, np.ones(3))) and np.isnan(hj.turn_angle(np.zeros(3), x))
     assert hj.turn_angle(x, -x) == pytest.approx(np.pi, rel=1e-15) and hj.turn_angle(x, 2 * x + 1) == pytest.approx(0, abs=1e-15)
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e20, 3e38])
+def test_a_turn_is_the_same_for_vectors_of_any_size(size):
+    x, y = np.array([1.0, -1.0, 0.0], "float32"), np.array([1.0, 1.0, -1.0], "float32")
+    expected = np.arccos(0.0)
+    assert abs(hj.turn_angle(np.float32(size) * x, np.float32(size) * y) - expected) < 1e-6
+
+
+def test_a_residual_weight_is_one_number():
+    with pytest.raises(ValueError, match=r"alpha must be a scalar, got shape \[2\]"):
+        hj.residual_matrix([[0, 1], [1, 0]], [0.5, 1.0])

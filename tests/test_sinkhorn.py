@@ -647,3 +647,11 @@ def test_truncated_norm_is_at_most_root_one_plus_row_error_and_comes_near_it():
                 assert ratio <= 1 + 1e-12
         assert np.linalg.norm(truncate(extreme, 1.0, 1).matrix, 2) > 0.9 * np.sqrt(1 + truncate(extreme, 1.0, 1).row_error) > 0.9
     assert truncate(extreme, 1.0, 1).row_error > 13
+
+
+def test_tolerances_and_counts_that_are_none_are_told():
+    assert hj.sinkhorn(np.eye(3), 1.0, tol=np.nan).status == hj.Status.NOT_FINITE
+    with pytest.raises(ValueError, match=r"tol must be a scalar, got shape \[2\]"):
+        hj.sinkhorn(np.eye(3), 1.0, tol=[1e-3, 1e-3])
+    with pytest.raises(ValueError, match=r"num_iters must be a whole number of at least 1, got 2.5"):
+        hj.truncated_sinkhorn(np.eye(3), 1.0, 2.5)

@@ -263,3 +263,17 @@ def test_trained_matrices_converged_are_outside_the_trap_where_both_norms_agree(
     sigma2 = jax.vmap(hj.subdominant_singular_value)(result.matrix)
     np.testing.assert_allclose(jax.vmap(hj.distance_to_uniform)(result.matrix), sigma2, atol=1e-11)
     assert (sigma2 > 0.999).all()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_has_no_spectra_and_is_told_what_to_do(dtype):
+    matrix = jnp.full((4, 4), 0.25, dtype)
+    for of in (
+        hj.subdominant_singular_value,
+        hj.subdominant_eigenvalue_modulus,
+        hj.detail_singular_values,
+        hj.distance_to_uniform,
+        lambda m: hj.contraction_gap(jnp.log(m)),
+    ):
+        with pytest.raises(ValueError, match=f"no spectra in {dtype}: give the matrix as float32"):
+            of(matrix)

@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 import oracles
-from homojax.lab import findings
+from homojax.lab import checkpoints, findings
 from homojax.lab import train as trainings
 from homojax.lab.config import InputError
 from homojax.lab.measures import JUDGED, Stacks, judgements_of, measures_of, stacks_of
@@ -202,6 +202,7 @@ def test_a_network_that_gives_no_numbers_is_right_in_none():
         ({"seeds": 2.5}, "seeds must be int"),
         ({"depths": (2.5,)}, "depths must be int"),
         ({"epsilon": ("warm",)}, "warm"),
+        ({"seed": 2**32}, "seed = 4294967296"),
     ],
 )
 def test_a_grid_that_is_none_is_refused_by_name(wrong, text):
@@ -212,6 +213,9 @@ def test_a_grid_that_is_none_is_refused_by_name(wrong, text):
 def test_grids_may_be_single_numbers_or_arrays():
     asked = Train(epsilon=0.5, depths=np.array([1, 4]), alpha=np.float32(0.25))
     assert (asked.epsilon, asked.depths, asked.alpha) == ((0.5,), (1, 4), (0.25,)) and asked.digest
+    numbers = Train(architecture=Architecture(depth=np.int64(2)), training=Training(learning_rate=1, clip=np.float32(2)))
+    same = Train(architecture=Architecture(depth=2), training=Training(learning_rate=1.0, clip=2.0))
+    assert numbers.digest == same.digest
 
 
 @pytest.mark.parametrize(
@@ -221,6 +225,12 @@ def test_grids_may_be_single_numbers_or_arrays():
         ({"dynamic": True}, {}),
         ({"over": "attention", "learned": False}, {}),
         ({"over": "attention"}, {"mixing_decay": 0.1}),
+        ({"learned": False}, {"mixing_decay": 0.1}),
+        ({"over": "attention", "logit_scale": 3}, {}),
+        ({"over": "streams", "logit_scale": 3, "mixer": "mhc-paper"}, {}),
+        ({"heads": 4}, {}),
+        ({"streams": 8}, {}),
+        ({}, {"learning_rate": "0.1"}),
         ({"depth": 2.5}, {}),
         ({}, {"steps": 2.5}),
         ({}, {"batch": float("nan")}),
@@ -237,6 +247,16 @@ def test_what_cannot_be_trained_is_told_in_one_sentence():
         train(dataclasses.replace(SMALL, task="copyng"))
     with pytest.raises(InputError, match="causal"):
         train(dataclasses.replace(SMALL, task="text"))
+
+
+@pytest.mark.parametrize("error", [jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), MemoryError()])
+def test_what_does_not_fit_in_memory_is_told_in_one_sentence(monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(trainings, "train_depth", fail)
+    with pytest.raises(InputError, match="4 networks of 2 layers with batches of 8 do not fit in memory: try fewer"):
+        train(SMALL)
 
 
 # ---------------------------------------------------------------- homojax train
@@ -264,13 +284,35 @@ def test_the_command_leaves_data_checkpoints_and_a_page_and_says_what_came_out(c
 def test_the_command_refuses_a_folder_where_another_training_is_under_way(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def stop(*_, **__):
+    save = checkpoints.Checkpoints.save
+
+    def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainings, "train_depth", stop)
-    assert said(capsys, *FLAGS, "--out", "a")[0] == 130
-    code, _, err = said(capsys, *FLAGS, "--learning-rate", "0.5", "--out", "a")
-    assert code == 2 and "learning_rate was 0.003 and is asked to be 0.5" in err
+    def save_and_stop(*of):
+        save(*of)
+        stop()
+
+    for how, said_next in ((stop, None), (save_and_stop, "learning_rate was 0.003 and is asked to be 0.5")):
+        monkeypatch.setattr(checkpoints.Checkpoints, "save", how)
+        assert said(capsys, *FLAGS, "--out", "a")[0] == 130
+        code, _, err = said(capsys, *FLAGS, "--learning-rate", "0.5", "--out", "a")
+        assert code == (130 if said_next is None else 2)  # where nothing is kept, nothing is lost
+        assert said_next is None or said_next in err
+        shutil.rmtree(next(tmp_path.glob("a.part-*")))
+
+
+def test_networks_that_all_break_at_once_are_told_and_shown(capsys, tmp_path):
+    flags = ["--mixer", "unconstrained", "--norm", "none", "--alpha", "1", "--depth", "96", "--steps", "2", "--batch", "2"]
+    code, out, _ = said(capsys, "train", *flags, "--seeds", "1", "--no-claims", "--out", str(tmp_path / "a"))
+    assert code == 1 and "None gives numbers" in out and "STOPPED at step 0" in out and (tmp_path / "a" / "report.html").exists()
+
+
+def test_numbers_that_break_in_the_last_step_are_not_as_expected(kept):
+    _, ds = kept
+    broken = ds.copy(deep=True)
+    broken.test_loss[0, 0, 0, 0, 0] = np.nan
+    assert not findings.training_as_expected(broken)
 
 
 @pytest.mark.parametrize(

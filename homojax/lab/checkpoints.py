@@ -81,8 +81,9 @@ def require_same(config: dict[str, Any], folder: Path) -> None:
         InputError: another training, with the differences; or checkpoints that nothing says of what they are.
     """
     path, asked = folder / "train.json", json.loads(json.dumps({**config, "homojax": version("homojax")}))
-    if not path.exists():
-        if (folder / "checkpoints").exists():
+    something = (folder / "train.zarr").exists() or any((folder / "checkpoints").glob("*/[0-9]*"))
+    if not path.exists() or not something:
+        if something:
             raise InputError(f"{folder} has checkpoints and no {path.name} to say of what: remove it, or choose another folder.")
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asked, indent=1) + "\n")

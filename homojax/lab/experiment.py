@@ -88,7 +88,7 @@ def run_experiment(study: Callable[[Size, Bench], Study], size: Size, out: Path,
     matplotlib.use("agg")
     jax.config.update("jax_enable_x64", True)  # for the laws: networks are float32 all the same
     title = _document(study).splitlines()[0]
-    out.mkdir(parents=True, exist_ok=True)
+    _own(out, f"{_name(study)} {size}")
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("[dim]{task.description}"))
     with Progress(*columns, console=console) as bar, plt.rc_context(plots.STYLE), plt.ioff():
         task = bar.add_task("", total=None)
@@ -103,7 +103,7 @@ def run_experiment(study: Callable[[Size, Bench], Study], size: Size, out: Path,
 
 def command(study: Callable[[Size, Bench], Study], args: Sequence[str] | None = None) -> None:
     """The command line of an experiment: ``--quick`` and ``--out``."""
-    name = Path(sys.modules[study.__module__].__file__ or study.__module__).stem
+    name = _name(study)
     parser = argparse.ArgumentParser(description=_document(study), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--quick", action="store_true", help="fewer and shorter trainings: minutes, not the better part of an hour"
@@ -119,6 +119,19 @@ def command(study: Callable[[Size, Bench], Study], args: Sequence[str] | None = 
         parser.exit(1, f"{name}: cannot read or write: {error}. What was done is kept; run it again to go on.\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{name}: stopped. What was done is kept; run it again to go on.\n")
+
+
+def _own(out: Path, which: str) -> None:
+    """Makes the folder, or takes up the one that holds this experiment; InputError: it holds something else."""
+    mark = out / "experiment.txt"
+    if out.is_dir() and any(out.iterdir()) and (not mark.exists() or mark.read_text("utf-8") != which):
+        raise InputError(f"{out} holds something else than {which}: choose another folder, or remove it.")
+    out.mkdir(parents=True, exist_ok=True)
+    mark.write_text(which, "utf-8")
+
+
+def _name(study: Callable) -> str:
+    return Path(sys.modules[study.__module__].__file__ or study.__module__).stem
 
 
 def _document(study: Callable) -> str:

@@ -71,8 +71,8 @@ def directions_of(of: Trainer, runs: Run, examples: int = COMPARED) -> tuple[np.
 @jax.jit
 @partial(jnp.vectorize, excluded=(1,))
 def expected_cosines(snr: jax.Array, d: int) -> jax.Array:
-    """4.2's, of an array; 1 where there is no noise."""
-    return jnp.where(jnp.isinf(snr), 1, expected_cosine(snr, d))
+    """4.2's, of an array."""
+    return expected_cosine(snr, d)
 
 
 @jax.jit

@@ -360,8 +360,9 @@ def training(ds: xr.Dataset) -> Figure:
         runs = ds.sel({apart: value})
         rest = [name for name in runs.loss.dims if name != "report"]
         seen = runs.loss.dropna("report", how="all")  # runs may all have stopped
-        losses.plot(seen.report, seen.median(rest), color=colour)
-        losses.fill_between(seen.report, *seen.quantile([0.1, 0.9], rest), color=colour, alpha=0.12, lw=0)
+        if seen.sizes["report"]:
+            losses.plot(seen.report, seen.median(rest), color=colour)
+            losses.fill_between(seen.report, *seen.quantile([0.1, 0.9], rest), color=colour, alpha=0.12, lw=0)
         rest = [name for name in runs.accuracy.dims if name != across]
         low, middle, high = runs.accuracy.min(rest), runs.accuracy.mean(rest), runs.accuracy.max(rest)
         x = ds[across].values

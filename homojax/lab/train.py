@@ -8,7 +8,8 @@ import itertools
 import json
 import math
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -79,9 +80,11 @@ class Train:
             bad = next((x for x in getattr(self, name) if not allowed(x)), None)
             if bad is not None:
                 raise InputError(f"{name} = {bad} is not possible: it must be {text}.")
-        for name, least in (("seeds", 1), ("seed", 0), ("patience", 0)):
+        for name, least in (("seeds", 1), ("patience", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)} is not possible: it must be at least {least}.")
+        if not 0 <= self.seed < 2**32:  # beyond, without x64, it would be another seed's
+            raise InputError(f"seed = {self.seed} is not possible: it must be between 0 and 2³² − 1.")
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -125,7 +128,7 @@ def train(what: Train, folder: str | Path | None = None, *, progress: Progress |
     With ``folder`` checkpoints and ``train.zarr`` are kept there: an interrupted training goes on where it was, bit for bit.
 
     Raises:
-        InputError: there is no such task, the architecture cannot do it, or ``folder`` holds another training.
+        InputError: there is no such task, the architecture cannot do it, ``folder`` holds another training, or memory is out.
         OSError: the folder cannot be written.
 
     >>> still = Architecture("identity", depth=1, width=4)
@@ -141,14 +144,30 @@ def train(what: Train, folder: str | Path | None = None, *, progress: Progress |
         return found
     parts = []
     for depth in what.layers:
-        trained = train_depth(what, depth, folder, progress=progress)
-        if progress:
-            progress(len(parts) + 1, len(what.layers), f"measuring {depth} layers")
-        parts.append(_measured(what, depth, trained))
+        with _in_memory(what, depth):
+            trained = train_depth(what, depth, folder, progress=progress)
+            if progress:
+                progress(len(parts) + 1, len(what.layers), f"measuring {depth} layers")
+            parts.append(_measured(what, depth, trained))
     dataset = _dataset(what, parts)
     if folder is not None:
         write_dataset(dataset, folder / "train.zarr")
     return dataset
+
+
+@contextmanager
+def _in_memory(what: Train, depth: int) -> Iterator[None]:
+    """Tells what does not fit in memory in one sentence."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        runs = math.prod(len(getattr(what, name)) for name in GRID[:3]) * what.seeds
+        raise InputError(
+            f"{runs} networks of {depth} layers with batches of {what.training.batch} do not fit in memory: try fewer values or "
+            "seeds at a time, a smaller batch, or remat."
+        ) from error
 
 
 def trainer_of(what: Train, depth: int) -> Trainer:

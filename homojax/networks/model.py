@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
 from homojax.networks.layers import Layer, normalisation
-from homojax.networks.tasks import Task, require_count
+from homojax.networks.tasks import Task, require_count, require_number
 from homojax.residual import turn_angle
 
 
@@ -59,7 +59,7 @@ class Architecture:
 
     def __post_init__(self):
         for name, least in (("depth", 1), ("width", 1), ("hidden", 0), ("heads", 1), ("streams", 2), ("num_iters", 1)):
-            require_count(name, getattr(self, name), least)
+            object.__setattr__(self, name, require_count(name, getattr(self, name), least))
         for name, values in (
             ("over", ("tokens", "attention", "streams")),
             ("norm", ("none", "layer", "rms")),
@@ -70,8 +70,7 @@ class Architecture:
                 raise ValueError(f'{name} must be one of {", ".join(values)}, not "{getattr(self, name)}"')
         if self.over != "tokens" and self.width % self.heads:
             raise ValueError(f"width = {self.width} does not divide into {self.heads} heads")
-        if not 0 <= self.logit_scale < float("inf"):
-            raise ValueError(f"logit_scale must be finite and not negative, got {self.logit_scale}")
+        object.__setattr__(self, "logit_scale", require_number("logit_scale", self.logit_scale))
 
 
 class Trace(NamedTuple):

@@ -10,6 +10,8 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
+from numbers import Real
+from operator import index
 from typing import NamedTuple, SupportsIndex
 
 import jax
@@ -307,10 +309,19 @@ def _largest_share(targets: jax.Array) -> float:
     return Counter(targets.ravel().tolist()).most_common(1)[0][1] / targets.size
 
 
-def require_count(name: str, value: int, least: int) -> None:
-    """ValueError unless ``value`` is a whole number of at least ``least``."""
-    if not isinstance(value, SupportsIndex) or value < least:
+def require_count(name: str, value: SupportsIndex, least: int) -> int:
+    """``value`` as an int; ValueError unless it is a whole number of at least ``least``."""
+    if not isinstance(value, SupportsIndex) or index(value) < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return index(value)
+
+
+def require_number(name: str, value: float, positive: bool = False) -> float:
+    """``value`` as a float; ValueError unless it is a finite number, not negative or, if asked, ``positive``."""
+    if not isinstance(value, Real) or not 0 <= value < math.inf or (positive and value == 0):
+        kind = "positive" if positive else "not negative"
+        raise ValueError(f"{name} = {value!r} is not possible: it must be finite and {kind}")
+    return float(value)
 
 
 def _require_share(held_out: float) -> None:

@@ -18,7 +18,8 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from homojax.networks.model import Architecture, Model, Trace
-from homojax.networks.tasks import Batch, Task, require_count
+from homojax.networks.tasks import Batch, Task, require_count, require_number
+from homojax.parametrizations import PRESETS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +43,10 @@ class Training:
 
     def __post_init__(self):
         for name, least in (("steps", 1), ("batch", 1), ("warmup", 0)):
-            require_count(name, getattr(self, name), least)
-        for name in ("learning_rate", "clip"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be a positive number")
-        for name in ("weight_decay", "mixing_decay"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} = {getattr(self, name)} is not possible: it must be finite and not negative")
+            object.__setattr__(self, name, require_count(name, getattr(self, name), least))
+        for name in ("learning_rate", "clip", "weight_decay", "mixing_decay"):
+            positive = name in ("learning_rate", "clip")
+            object.__setattr__(self, name, require_number(name, getattr(self, name), positive))
 
 
 class Run(NamedTuple):
@@ -218,6 +216,17 @@ def _require_effect(architecture: Architecture, training: Training) -> None:
     """ValueError where something is asked for that this network does not have."""
     if architecture.num_iters != Architecture.num_iters and architecture.mixer != "truncated-sinkhorn":
         raise ValueError(f"{architecture.mixer} has no num_iters to set: the mixer truncated-sinkhorn has")
+    if architecture.logit_scale != Architecture.logit_scale and (
+        architecture.over == "attention" or architecture.mixer in PRESETS
+    ):
+        owner = "attention" if architecture.over == "attention" else architecture.mixer
+        raise ValueError(f"{owner} starts from its own logits: leave logit_scale out")
+    if architecture.heads != Architecture.heads and architecture.over == "tokens":
+        raise ValueError("a matrix over tokens has no heads: over must be attention or streams")
+    if architecture.streams != Architecture.streams and architecture.over != "streams":
+        raise ValueError(f"streams are of hyper-connections: over must be streams, not {architecture.over}")
+    if not architecture.learned and training.mixing_decay:
+        raise ValueError("mixing parameters that are not learned do not decay: leave mixing_decay out")
     if architecture.dynamic and architecture.over != "streams":
         raise ValueError(f"dynamic is of hyper-connections: over must be streams, not {architecture.over}")
     if architecture.over == "attention" and not architecture.learned:
