@@ -150,7 +150,7 @@ def sqrt(x: ArrayLike) -> jax.Array:
 
 
 def power_of_two(size: jax.Array) -> jax.Array:
-    """The power of two next below ``size`` > 0, to divide by without rounding before squares leave the range; without a derivative.
+    """The power of two next below ``size`` > 0: to divide by, exactly, before squares leave the range. It has no derivative.
 
     1 for 0, ∞ and NaN; never so far out that its own inverse would be subnormal.
 
