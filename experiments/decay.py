@@ -14,6 +14,7 @@ import numpy as np
 
 from homojax import Architecture, Train, Training, sinkhorn
 from homojax.lab.experiment import Bench, Size, Study, command
+from homojax.lab.measures import stacks_of, theorems_of
 from homojax.lab.plots import MEASURED, WARNING
 from homojax.lab.train import REPORTS, trainer_of
 from homojax.networks.training import decayed, mixing_parameters, side_by_side
@@ -57,8 +58,9 @@ def study(size: Size, bench: Bench) -> Study:
         _, accuracy = side_by_side(of.evaluate, runs)
         left = np.asarray(decayed(what.training))[:: STEPS[size] // REPORTS]
         predicted = [np.asarray(sigma2_of(factor * start, epsilon)) for factor in left]  # as measured: [reports + 1, runs, L]
+        theorems = {"theorems": theorems_of(stacks_of(of, runs))} if size == "full" else {}
         curves = {"left": left, "measured": np.stack(measured), "predicted": np.stack(predicted)}
-        return {**curves, "accuracy": np.asarray(accuracy), "failed": np.asarray(runs.failed)}
+        return {**curves, **theorems, "accuracy": np.asarray(accuracy), "failed": np.asarray(runs.failed)}
 
     rows = []
     for ax, name in zip(axes[0], chosen, strict=True):

@@ -57,7 +57,9 @@ class Bench:
         return train_depth(what, what.architecture.depth, self.folder / label)
 
     def measured(self, label: str, about: str, measure: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """``measure()``, with ``failed`` of its runs, or what an earlier run found under that label; ``about`` says how.
+        """``measure()``, or what an earlier run found under that label; ``about`` says how.
+
+        It holds ``failed`` of its runs, and perhaps ``theorems`` (``theorems_of``).
 
         Raises:
             InputError: the folder holds what was measured otherwise.
@@ -70,6 +72,8 @@ class Bench:
         elif found.pop("about") != about:
             raise InputError(f"{self.folder} holds another measurement of {label}: choose another folder, or remove it.")
         self.failed[label] = found["failed"]
+        if "theorems" in found:
+            self.judged[label] = tuple(found["theorems"].tolist())
         return found
 
     def summary(self) -> str:

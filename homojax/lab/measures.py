@@ -121,3 +121,9 @@ def judgements_of(stacks: Stacks) -> dict[str, np.ndarray]:
         judged |= judge_cells(scope, _claims_about(scope), arrays, single.dtype.name)
     verdicts = [judged[claim.name][1] for claim in JUDGED]
     return {name: np.array([(v == value).sum() for v in verdicts]) for name, value in VERDICTS.items()}
+
+
+def theorems_of(stacks: Stacks) -> np.ndarray:
+    """[3]: comparisons of the theorems among these claims that hold, are violated, are undecidable."""
+    judged, theorems = judgements_of(stacks), [claim.status == "theorem" for claim in JUDGED]
+    return np.array([judged[name][theorems].sum() for name in ("holds", "violated", "undecidable")])
