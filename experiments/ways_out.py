@@ -39,8 +39,8 @@ WAYS = {
     "trapped, ε = 5": Way("sinkhorn"),
     "calibrated ε": Way("sinkhorn", "calibrated"),
     "calibrated by layer": Way("sinkhorn", "own"),
-    "ε geometric over depth": Way("sinkhorn", "geometric"),
-    "ε as a power of depth": Way("sinkhorn", "power"),
+    "ε geometric in depth": Way("sinkhorn", "geometric"),
+    "ε a power of depth": Way("sinkhorn", "power"),
     "residual, α = 0.1": Way("sinkhorn", alpha=0.1),
     "low-rank correction": Way("low-rank"),
     "spectral filter": Way("spectral-filter", "calibrated"),
@@ -133,7 +133,7 @@ def study(size: Size, bench: Bench) -> Study:
         low, high = (epsilon.min(), epsilon.max()) if tempered else (0, 0)
         shown = "–" if not tempered else f"{low:.3g}" if np.isclose(low, high) else f"{high:.2g}…{low:.2g}"
         inside = values["off"] < 1e-4 and values["least"] > -1e-6
-        rows.append([name, shown, f"{accuracy.mean():.3f}", f"{accuracy.std():.3f}", f"{kept.mean():.3g}", f"{kept.std():.1g}"])
+        rows.append([name, shown, f"{accuracy.mean():.3f}", f"{accuracy.std():.3f}", f"{kept.mean():.2g}", f"{kept.std():.0e}"])
         rows[-1] += [f"{values['turn'].mean():.1f}", "yes" if inside else "no"]
         rows[-1] += [f"{values['least']:.1g}", f"{values['seconds'] / cheapest:.1f}"]
         marker = "o" if inside else "X"

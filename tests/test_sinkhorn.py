@@ -337,7 +337,7 @@ def test_a_bad_lane_does_not_spoil_its_neighbours():
         (lambda: hj.sinkhorn(np.zeros((2, 2)), np.ones(2)), r"epsilon must be a scalar, got shape \[2\]"),
         (lambda: hj.sinkhorn(np.zeros((2, 2)), 1.0, method="fast"), "method must be .*'fast'"),
         (lambda: hj.sinkhorn(np.zeros((2, 2)), 1.0, init=np.zeros(3)), r"shape \[2\], got \[3\]"),
-        (lambda: hj.truncated_sinkhorn(np.zeros((2, 2)), 1.0, 0), "num_iters must be at least 1, got 0"),
+        (lambda: hj.truncated_sinkhorn(np.zeros((2, 2)), 1.0, 0), "num_iters must be a whole number of at least 1, got 0"),
         (lambda: hj.truncated_sinkhorn(np.zeros((2, 2)), 1.0, 1, last="both"), "last must be .*'both'"),
     ],
 )

@@ -10,9 +10,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
-from numbers import Real
-from operator import index
-from typing import NamedTuple, SupportsIndex
+from typing import NamedTuple, SupportsFloat, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -311,14 +309,14 @@ def _largest_share(targets: jax.Array) -> float:
 
 def require_count(name: str, value: SupportsIndex, least: int) -> int:
     """``value`` as an int; ValueError unless it is a whole number of at least ``least``."""
-    if not isinstance(value, SupportsIndex) or index(value) < least:
+    if not isinstance(value, SupportsIndex) or int(value) < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return index(value)
+    return int(value)
 
 
 def require_number(name: str, value: float, positive: bool = False) -> float:
     """``value`` as a float; ValueError unless it is a finite number, not negative or, if asked, ``positive``."""
-    if not isinstance(value, Real) or not 0 <= value < math.inf or (positive and value == 0):
+    if not isinstance(value, SupportsFloat) or not 0 <= float(value) < math.inf or (positive and float(value) == 0):
         kind = "positive" if positive else "not negative"
         raise ValueError(f"{name} = {value!r} is not possible: it must be finite and {kind}")
     return float(value)
