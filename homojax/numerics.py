@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial, reduce
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +65,21 @@ def as_scalar(x: ArrayLike, name: str, dtype: DTypeLike | None = None) -> jax.Ar
     if x.ndim:
         raise ValueError(f"{name} must be a scalar, got shape {list(x.shape)}; batch with jax.vmap")
     return x
+
+
+def require_count(name: str, value: SupportsIndex, least: int) -> int:
+    """``value`` as an int; ValueError unless it is a whole number of at least ``least``."""
+    if not isinstance(value, SupportsIndex) or int(value) < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return int(value)
+
+
+def require_number(name: str, value: float, positive: bool = False) -> float:
+    """``value`` as a float; ValueError unless it is a finite number, not negative or, if asked, ``positive``."""
+    if not isinstance(value, SupportsFloat) or not 0 <= float(value) < math.inf or (positive and float(value) == 0):
+        kind = "positive" if positive else "not negative"
+        raise ValueError(f"{name} = {value!r} is not possible: it must be finite and {kind}")
+    return float(value)
 
 
 def as_epsilon(epsilon: ArrayLike, dtype: DTypeLike) -> jax.Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from functools import partial
-from typing import Literal, NamedTuple, SupportsIndex
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from homojax.birkhoff import center, detail, marginal_errors
 from homojax.factored import FactoredLogits, FactoredMatrix, project_factored
 from homojax.lanes import in_buckets
-from homojax.numerics import as_epsilon, as_float, as_scalar, as_square, marginal_tolerance, matmul, scaled_logits
+from homojax.numerics import as_epsilon, as_float, as_scalar, as_square, marginal_tolerance, matmul, require_count, scaled_logits
 from homojax.solver import FACTORISED_FROM, STEPS_WORTH_TAKING, Iterate, alternate, conjugate_gradients, newton, solve_laplacian
 from homojax.support import total_support, without_stand_ins
 
@@ -163,8 +163,7 @@ def truncated_sinkhorn(
     >>> float(result.col_error) < 1e-6 < 0.1 < float(result.row_error)
     True
     """
-    if not isinstance(num_iters, SupportsIndex) or num_iters < 1:
-        raise ValueError(f"num_iters must be a whole number of at least 1, got {num_iters!r}")
+    num_iters = require_count("num_iters", num_iters, 1)
     if last not in ("rows", "columns"):
         raise ValueError(f'last must be "rows" or "columns", got {last!r}')
     logits, epsilon = _checked(logits, epsilon)

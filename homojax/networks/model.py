@@ -16,7 +16,8 @@ from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
 from homojax.networks.layers import Layer, normalisation
-from homojax.networks.tasks import Task, require_count, require_number
+from homojax.networks.tasks import Task
+from homojax.numerics import require_count, require_number
 from homojax.residual import turn_angle
 
 

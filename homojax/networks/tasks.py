@@ -10,13 +10,13 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, SupportsFloat, SupportsIndex
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.numerics import as_float
+from homojax.numerics import as_float, require_count
 
 Key = jax.Array
 Batch = tuple[jax.Array, jax.Array, jax.Array]
@@ -305,21 +305,6 @@ def _tokens(images: jax.Array, kept: jax.Array, held: jax.Array, patch: int) -> 
 
 def _largest_share(targets: jax.Array) -> float:
     return Counter(targets.ravel().tolist()).most_common(1)[0][1] / targets.size
-
-
-def require_count(name: str, value: SupportsIndex, least: int) -> int:
-    """``value`` as an int; ValueError unless it is a whole number of at least ``least``."""
-    if not isinstance(value, SupportsIndex) or int(value) < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return int(value)
-
-
-def require_number(name: str, value: float, positive: bool = False) -> float:
-    """``value`` as a float; ValueError unless it is a finite number, not negative or, if asked, ``positive``."""
-    if not isinstance(value, SupportsFloat) or not 0 <= float(value) < math.inf or (positive and float(value) == 0):
-        kind = "positive" if positive else "not negative"
-        raise ValueError(f"{name} = {value!r} is not possible: it must be finite and {kind}")
-    return float(value)
 
 
 def _require_share(held_out: float) -> None:

@@ -18,7 +18,8 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from homojax.networks.model import Architecture, Model, Trace
-from homojax.networks.tasks import Batch, Task, require_count, require_number
+from homojax.networks.tasks import Batch, Task
+from homojax.numerics import require_count, require_number
 from homojax.parametrizations import PRESETS
 
 
