@@ -49,6 +49,17 @@ def test_the_document_of_claims_has_them_all():
     assert script.table().count("\n") == 1 + len(homojax.CLAIMS)
 
 
+def test_every_law_that_is_cited_is_in_the_document_of_laws_and_what_that_names_in_the_code_is_there():
+    laws = (ROOT / "docs" / "theory.md").read_text("utf-8")
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "homojax").rglob("*.py"))
+    cited = set(re.findall(r"theory\.md (§?\d(?:\.\d)?)", sources)) | {claim.number for claim in homojax.CLAIMS.values()}
+    listed = set(re.findall(r"^- \*\*(\d\.\d)\b", laws, re.M)) | set(re.findall(r"^## (§\d) ", laws, re.M))
+    assert len(listed) > 30 and cited - {"2"} <= listed
+    assert set(re.findall(r"theory\.md §2 (?!compare)([a-z]+)", sources)) <= set(re.findall(r"^\| ([a-z]+)", laws, re.M))
+    parameters = {"n", "logits", "epsilon", "matrix"}
+    assert set(re.findall(r"`([A-Za-z_0-9]+)(?:\(n\))?`", laws)) - parameters <= set(homojax.__all__)
+
+
 def test_the_worked_example_of_a_claim_holds_is_attained_and_its_mutants_are_caught():
     import jax
     import jax.numpy as jnp
