@@ -46,7 +46,7 @@ NETWORKS = {
     "recall, attention": network(
         "recall",
         architecture=Architecture(over="attention", hidden=64),
-        training=Training(steps=1500, batch=32, learning_rate=4e-3, warmup=100),
+        training=Training(steps=1000, batch=64, learning_rate=2e-3, warmup=100),
         depths=(2, 4, 8),
     ),
 }
@@ -101,6 +101,7 @@ def study(size: Size, bench: Bench) -> Study:
         ax.set_yticks(what.layers, [str(depth) for depth in what.layers])
         ax.minorticks_off()
         ax.grid(False)
+        ax.set_facecolor("#c8c8c8")  # what was not trained
         for i, epsilon in enumerate(ds.epsilon.values):
             numbers = [measured[i], predicted["start"][i], predicted["end"][i], bound[i]]
             cells = accuracy.sel(epsilon=epsilon)
