@@ -13,9 +13,9 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from homojax import Architecture, Train, Training, critical_snr, expected_cosine
+from homojax import Architecture, Train, Training, critical_snr
 from homojax.lab.experiment import Bench, Size, Study, command
-from homojax.lab.measures import directions_of
+from homojax.lab.measures import directions_of, expected_cosines
 from homojax.lab.plots import MEASURED, WARNING
 from homojax.lab.sources import load_task
 
@@ -39,7 +39,7 @@ def study(size: Size, bench: Bench) -> Study:
     """Each network run with its noise and, on the same examples, without."""
     task = load_task("copying")
     d = (task.units - 1) * WIDTH  # the details of all features
-    critical = float(critical_snr(d))
+    critical = float(jax.jit(critical_snr)(d))
     fig, (accuracies, cosines) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
     rows, off, by_snr = [], {}, []
     for k, name in enumerate(CHOSEN[size]):
@@ -59,21 +59,20 @@ def study(size: Size, bench: Bench) -> Study:
         colour = plt.get_cmap("tab10")(k)
         for x, ax in ((accuracy, accuracies), (cosine, cosines)):
             ax.plot(snr[:, 1:].ravel(), x[:, 1:].ravel(), "o", ms=5, color=colour, alpha=0.75, label=name)
-        exact = np.array([float(expected_cosine(value, d)) for value in snr[:, 1:].ravel()])
-        off[name] = abs(cosine[:, 1:].ravel() - exact).max()
+        off[name] = abs(cosine[:, 1:] - expected_cosines(snr[:, 1:], d)).max()
         of_critical = snr[:, 1:] / critical
         inside = [(low <= of_critical) & (of_critical < high) for low, high in pairwise(OF_CRITICAL)]
         by_snr.append([name, *(f"{accuracy[:, 1:][m].mean():.2f} ({m.sum()})" if m.any() else "–" for m in inside)])
         for i, epsilon in enumerate(EPSILON[size]):
             for j, noise in enumerate(NOISE[size]):
-                cell = (np.median(snr[i, j]), np.median(cosine[i, j]), float(expected_cosine(np.median(snr[i, j]), d)))
+                cell = np.median(snr[i, j]), np.median(cosine[i, j])
+                cell = (*cell, float(expected_cosines(cell[0], d)))
                 shown = [f"{cell[0]:.3g}", f"{cell[1]:.4f}", f"{cell[2]:.4f}"] if noise else ["∞", "1", "1"]
                 rows.append(
                     [name, f"{epsilon:g}", f"{noise:g}", *shown, f"{accuracy[i, j].mean():.3f}", f"{accuracy[i, j].std():.3f}"]
                 )
     snrs = np.geomspace(1e-3, 1e4, 100)
-    curve = np.asarray(jax.jit(jax.vmap(lambda snr: expected_cosine(snr, d)))(snrs))
-    cosines.plot(snrs, curve, color=MEASURED, lw=1.2, label="4.2, exact for isotropic noise")
+    cosines.plot(snrs, expected_cosines(snrs, d), color=MEASURED, lw=1.2, label="4.2, exact for isotropic noise")
     for ax in (accuracies, cosines):
         ax.axvline(critical, color=WARNING, ls="--", lw=1.2, label=f"critical SNR {critical:.3g} (4.5)")
         ax.set(xscale="log", xlabel="SNR of the detail after the last layer", ylim=(0, 1.05))

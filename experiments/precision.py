@@ -18,7 +18,7 @@ from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.networks.training import mixing_parameters
 from homojax.spectrum import subdominant_singular_value
 
-DTYPES = {"smoke": ("float32", "bfloat16"), "quick": ("float32", "bfloat16"), "full": ("float32", "bfloat16", "float16")}
+DTYPES = {"smoke": ("bfloat16",), "quick": ("float32", "bfloat16"), "full": ("float32", "bfloat16", "float16")}
 EPSILON = {"smoke": (0.1,), "quick": (0.05, 0.3, 5.0), "full": (0.02, 0.05, 0.1, 0.3, 1.0, 2.0, 5.0, 20.0)}
 STEPS = {"smoke": 10, "quick": 200, "full": 1000}
 SEEDS = {"smoke": 1, "quick": 2, "full": 5}

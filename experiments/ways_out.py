@@ -51,7 +51,7 @@ WAYS = {
 }
 QUICK = ("sinkhorn", "orthogonal", "identity")  # each mixer is half a minute of compiling
 CHOSEN = {
-    "smoke": ("calibrated ε", "identity"),
+    "smoke": ("calibrated ε",),
     "quick": tuple(name for name in WAYS if WAYS[name].mixer in QUICK),
     "full": tuple(WAYS),
 }
@@ -62,19 +62,28 @@ DEPTH = {"smoke": 2, "quick": 6, "full": 16}
 
 @jax.jit
 @jax.vmap
-def schedules(logits):
-    """Every ε [L] by its name, for logits [L, n, n]."""
-    depth = jnp.arange(1, len(logits) + 1)
-    ones = jnp.ones(len(logits))
-    calibrated = calibrate_depth(logits, RETENTION, kept="composite").epsilon
-    geometric, power = 10.0 ** jnp.linspace(0.5, -0.5, len(logits)), 1.0 / depth
-    shaped = {"geometric": geometric, "power": power / jnp.exp(jnp.log(power).mean())}
-    return {
-        "hot": HOT * ones,
-        "calibrated": calibrated * ones,
-        "own": epsilon_schedule(logits, RETENTION).epsilon,
-        **{name: calibrated * shape for name, shape in shaped.items()},
-    }
+def calibrated(logits):
+    """One ε for all layers of logits [L, n, n]."""
+    return calibrate_depth(logits, RETENTION, kept="composite").epsilon
+
+
+@jax.jit
+@jax.vmap
+def own(logits):
+    """One for each, [L]."""
+    return epsilon_schedule(logits, RETENTION).epsilon
+
+
+def schedule(name, logits):
+    """ε [runs, L] for logits [runs, L, n, n]."""
+    runs, depth = logits.shape[:2]
+    shapes = {"geometric": 10 ** np.linspace(0.5, -0.5, depth), "power": 1 / np.arange(1, depth + 1)}
+    if name == "hot":
+        return np.full((runs, depth), HOT)
+    if name == "own":
+        return np.asarray(own(logits))
+    shape = shapes.get(name, np.ones(depth))
+    return np.asarray(calibrated(logits))[:, None] * shape / np.exp(np.log(shape).mean())
 
 
 def study(size: Size, bench: Bench) -> Study:
@@ -91,12 +100,13 @@ def study(size: Size, bench: Bench) -> Study:
         return of, side_by_side(of.begin, keys, epsilon.astype(jnp.float32), *values)
 
     @cache
-    def epsilons():
-        _, start = begin("sinkhorn", jnp.ones((len(keys), DEPTH[size])), 1.0)
-        return schedules(mixing_parameters(start).astype(float))
+    def logits():
+        _, start = begin("sinkhorn", np.ones((len(keys), DEPTH[size])), 1.0)
+        return mixing_parameters(start).astype(float)
 
     def measure(way):
-        of, run = begin(way.mixer, epsilons()[way.epsilon], way.alpha)
+        epsilon = schedule(way.epsilon, logits())
+        of, run = begin(way.mixer, epsilon, way.alpha)
         seconds = []
         for _ in range(REPORTS):
             began = time.perf_counter()
@@ -106,7 +116,7 @@ def study(size: Size, bench: Bench) -> Study:
         stacks = stacks_of(of, run)
         measures = measures_of(stacks)
         return {
-            "ε": np.asarray(epsilons()[way.epsilon]),
+            "ε": epsilon,
             "accuracy": np.asarray(accuracy),
             "kept": np.asarray(measures["kept"]),
             "turn": np.asarray(stacks.trace.turned).mean(1).sum(1),

@@ -207,26 +207,27 @@ def measured(layers, alpha):
     n = layers.shape[-1]
     p, start = oracles.centring(n), oracles.centring(n) @ PROBE[:n]
     product, x, kept, turned = np.eye(n), start, [], []
-    for layer in np.moveaxis(layers, 1, 0):
-        r = (1 - alpha) * np.eye(n) + alpha * layer
+    for layer, share in zip(np.moveaxis(layers, 1, 0), np.broadcast_to(alpha, layers.shape[1]), strict=True):
+        r = (1 - share) * np.eye(n) + share * layer
         product, x = r @ product, (p @ r @ np.broadcast_to(x, (len(r), n))[..., None])[..., 0]
         kept.append(oracles.sigma2(product))
         turned.append(np.arccos(np.clip(x @ start / np.linalg.norm(x, axis=-1) / np.linalg.norm(start), -1, 1)))
     return np.stack(kept, 1), np.stack(turned, 1)
 
 
-@pytest.mark.parametrize("kind", ["converged", "truncated"])
-def test_laws_of_a_stack_compare_products_and_sums_with_what_the_stack_does(kind):
-    layers, alpha = stacks(kind), 0.2
+@pytest.mark.parametrize(("kind", "alpha"), [("converged", 0.2), ("truncated", 0.2), ("converged", np.linspace(0.3, 0, 6))])
+def test_laws_of_a_stack_compare_products_and_sums_with_what_the_stack_does(kind, alpha):
+    layers = stacks(kind)
     sigma2, comparisons = oracles.sigma2(layers), compare_stack(layers, alpha)
     kept, turned = measured(layers, alpha)
     for name, lesser, greater in [
         ("product", measured(layers, 1.0)[0], np.cumprod(sigma2, 1)),
-        ("residual", kept, np.cumprod(0.8 + 0.2 * sigma2, 1)),
-        ("turn", turned, np.cumsum(np.arcsin(0.25 * sigma2), 1)),
+        ("residual", kept, np.cumprod(1 - alpha + alpha * sigma2, 1)),
+        ("turn", turned, np.cumsum(np.arcsin(alpha / (1 - alpha) * sigma2), 1)),
     ]:
         np.testing.assert_allclose(comparisons[name].greater, greater, rtol=1e-12)
         np.testing.assert_allclose(comparisons[name].lesser, lesser, atol=1e-7 if name == "turn" else 1e-12)  # arccos near 1
+        assert np.asarray(comparisons[name].applies)[:, 1:].all()  # and where a last layer has α = 0
 
 
 def test_laws_of_a_stack_are_asked_at_the_depths_that_are_given():

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from rich.console import Console
 
 from homojax.lab.config import InputError
 from homojax.lab.experiment import Bench, command, run_experiment
 
 FOLDER = Path(__file__).parent.parent / "experiments"
-NAMES = ("depth", "noise", "stagnation", "decay", "gradient_trap", "as_run", "ways_out", "precision")
-FAST = ("as_run",)
+NAMES = ("depth", "escape", "noise", "stagnation", "decay", "gradient_trap", "as_run", "ways_out", "precision")
 
 
 def loaded(name):
@@ -23,7 +23,7 @@ def loaded(name):
     return module
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in NAMES])
+@pytest.mark.parametrize("name", NAMES)
 def test_it_runs_and_leaves_a_table_a_figure_and_a_page(name, tmp_path, monkeypatch):
     module = loaded(name)
     monkeypatch.setitem(sys.modules, name, module)
@@ -34,6 +34,20 @@ def test_it_runs_and_leaves_a_table_a_figure_and_a_page(name, tmp_path, monkeypa
     assert (tmp_path / "out" / "figure.png").read_bytes()[:4] == b"\x89PNG"
     page = (tmp_path / "out" / "report.html").read_text()
     assert module.__doc__.splitlines()[0].split(" (")[0] in page and "data:image/png;base64" in page
+
+
+@pytest.mark.parametrize(
+    ("left", "depth"),
+    [
+        ([1, 0.9, 0.8, 0.7], np.inf),  # never below
+        ([0.4, 0.3, 0.2, 0.1], 0),  # always
+        ([1, 0.8, 0.4, 0.2], 2 * 2**0.5),  # half-way from 2 layers to 4, in their logarithms
+        ([0.5, 1, 0.2, 0.9], 2 * 2**0.5),  # past the best, and for the first time
+    ],
+)
+def test_a_depth_fails_past_the_best_one_where_half_is_lost(left, depth):
+    values = xr.DataArray(left, {"depth": [1, 2, 4, 8]})
+    assert loaded("depth").failing_depth(values, 0.6) == pytest.approx(depth)
 
 
 def test_what_was_measured_before_an_interruption_is_not_measured_again(tmp_path):

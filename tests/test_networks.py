@@ -13,7 +13,7 @@ import homojax as hj
 from homojax.networks.mixing import mixer
 from homojax.networks.model import Architecture, Model, Trace
 from homojax.networks.tasks import classification, copying, language, recall
-from homojax.networks.training import Training, decayed, first_not_finite, learning_rate, trainer
+from homojax.networks.training import Training, decayed, first_not_finite, learning_rate, optimiser, residual_weights, trainer
 from homojax.parametrizations import PARAMETRIZATIONS
 
 TASK = copying(units=4, vocabulary=5, tests=64)
@@ -333,6 +333,35 @@ def test_what_is_not_learned_stays():
     after, _ = jax.jit(found.advance, static_argnums=1)(start, 10)
     jax.tree.map(np.testing.assert_array_equal, after.settings, start.settings)
     assert start.settings["layers"]["mixing"]["parameters"]["values"][...].shape == (1, 4, 4)
+
+
+def test_residual_weights_are_trained_where_asked_from_the_one_given_and_the_mixing_is_by_what_came_out():
+    architecture = Architecture(depth=2, width=8, learned=False, learned_alpha=True, norm="none")
+    found = trainer(architecture, TASK, QUICK)
+    start = found.begin(jax.random.key(0), 1.0, jnp.array([0.2, 0.7]))
+    after, _ = jax.jit(found.advance, static_argnums=1)(start, 30)
+    np.testing.assert_allclose(residual_weights(start), [0.2, 0.7], rtol=1e-6)
+    alpha = np.asarray(residual_weights(after), np.float64)
+    assert (abs(alpha - [0.2, 0.7]) > 0.01).all() and ((alpha > 0) & (alpha < 1)).all()
+    _, trace = found.trace(after, TASK.test[0][:2])
+    for index in range(2):
+        r = (1 - alpha[index]) * np.eye(4) + alpha[index] * np.asarray(trace.matrices[0, index], np.float64)
+        np.testing.assert_allclose(trace.states[0, index + 1], r @ np.asarray(trace.states[0, index]), rtol=1e-4, atol=1e-5)
+    fixed = trainer(Architecture(depth=2, width=8), TASK, QUICK).begin(jax.random.key(0), 1.0, 0.3)
+    np.testing.assert_allclose(residual_weights(fixed), [0.3, 0.3], rtol=1e-6)
+
+
+def test_decay_moves_all_parameters_but_residual_weights_and_those_of_mixing_by_its_own():
+    training = dataclasses.replace(QUICK, warmup=0, weight_decay=0.5, mixing_decay=0.25)
+    run = trainer(Architecture(depth=2, width=8, learned_alpha=True), TASK, training).begin(jax.random.key(0), 1.0, 0.2)
+    of = optimiser(training)
+    still = jax.tree.map(jnp.zeros_like, run.parameters)
+    updates, _ = of.update(still, of.init(run.parameters), run.parameters)
+    moved = jax.tree.map(lambda update, x: np.asarray(update / jnp.where(x == 0, 1, x)), updates, run.parameters)
+    rate = training.learning_rate
+    np.testing.assert_array_equal(moved["layers"]["alpha"][...], 0)
+    np.testing.assert_allclose(moved["layers"]["mixing"]["parameters"]["values"][...], -rate * 0.25, rtol=1e-5)
+    np.testing.assert_allclose(moved["readout"]["kernel"][...], -rate * 0.5, rtol=1e-5)
 
 
 @pytest.mark.slow

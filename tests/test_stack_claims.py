@@ -41,7 +41,7 @@ def shared(matrices):
 
 
 def stacks_of(rng):
-    """name -> (matrices [K, L, n, n], residual weights [K], probes [K, n])."""
+    """name -> (matrices [K, L, n, n], residual weights [K, L], probes [K, n])."""
 
     def layers(draw):
         return np.array([[draw() for _ in range(LAYERS)] for _ in range(COUNT)])
@@ -78,8 +78,10 @@ def stacks_of(rng):
     }
     probes = rng.normal(size=(COUNT, N))
     planar = np.array([1, 0, -1, 0]) * np.ones((COUNT, 1))
+    by_layer = dict.fromkeys(("gaussian", "mixtures"), rng.uniform(0.1, 0.45, (COUNT, LAYERS)))
+    same = np.repeat(alpha[:, None], LAYERS, 1)
     return {
-        name: (m, alpha[: len(m)], (planar if "rotat" in name else probes)[: len(m)])
+        name: (m, by_layer.get(name, same)[: len(m)], (planar if "rotat" in name else probes)[: len(m)])
         for name, m in stacks.items()
         if (m >= 0).all()
     }
@@ -107,7 +109,7 @@ def in_numpy(name):
     """claim -> (lesser, greater), from the stacks alone."""
     stack, alpha, probe = STACKS[name]
     first, sigma2 = stack[:, 0], oracles.sigma2(stack)
-    residual = (1 - alpha)[:, None, None, None] * np.eye(N) + alpha[:, None, None, None] * stack
+    residual = (1 - alpha)[:, :, None, None] * np.eye(N) + alpha[:, :, None, None] * stack
 
     def products(layers):
         product, every = np.eye(N), []
@@ -119,29 +121,29 @@ def in_numpy(name):
     def turned(layer):
         x = start = probe @ CENTRING
         angles = []
-        for matrix in np.moveaxis(stack, 1, 0):
-            x = layer(x, (CENTRING @ matrix @ x[..., None])[..., 0])
+        for matrix, share in zip(np.moveaxis(stack, 1, 0), alpha.T[..., None], strict=True):
+            x = layer(x, (CENTRING @ matrix @ x[..., None])[..., 0], share)
             cosine = (x * start).sum(-1) / np.linalg.norm(x, axis=-1) / np.linalg.norm(start, axis=-1)
             angles.append(np.arccos(np.clip(cosine, -1, 1)))
         return np.stack(angles, 1)[:, DEPTHS - 1]
 
-    def added(x, branch):
-        return (1 - alpha)[:, None] * x + alpha[:, None] * branch
+    def added(x, branch, share):
+        return (1 - share) * x + share * branch
 
-    def normalised(x, branch):
-        return added(x, branch * (np.linalg.norm(x, axis=-1) / np.linalg.norm(branch, axis=-1))[:, None])
+    def normalised(x, branch, share):
+        return added(x, branch * (np.linalg.norm(x, axis=-1) / np.linalg.norm(branch, axis=-1))[:, None], share)
 
     whole, doeblin = products(stack), np.cumprod(1 - N * stack.min((2, 3)), 1)[:, DEPTHS - 1]
     curve, layer_curves = oracles.singular_values(whole), oracles.singular_values(stack)
     horn = np.cumprod(np.cumprod(layer_curves, 1)[:, DEPTHS - 1], -1)
     power = np.stack([oracles.sigma2(np.linalg.matrix_power(CENTRING @ first @ CENTRING, d)) ** (1 / d) for d in DEPTHS], 1)
     lambda2 = abs(np.linalg.eigvals(CENTRING @ first @ CENTRING)).max(-1)[:, None]
-    bound, ratio = np.cumprod(sigma2, 1), alpha[:, None] * sigma2 / (1 - alpha)[:, None]
+    bound, ratio = np.cumprod(sigma2, 1), alpha * sigma2 / (1 - alpha)
     half = [np.linalg.multi_dot([np.eye(N), *s[: (b > 0.5).sum() + 1][::-1]]) for s, b in zip(stack, bound, strict=True)]
     turn = np.cumsum(np.arcsin(ratio), 1)[:, DEPTHS - 1]
     return {
         "product": (curve[..., 0], bound[:, DEPTHS - 1]),
-        "effective_depth": (oracles.sigma2(np.array(half)), 0.5 + 0 * alpha),
+        "effective_depth": (oracles.sigma2(np.array(half)), 0.5 + 0 * alpha[:, 0]),
         "lyapunov": (None, bound[:, -1] ** (1 / LAYERS)),
         "shared": (lambda2 + 0 * power, power),
         "shared_limit": (power - lambda2, None),
@@ -151,11 +153,11 @@ def in_numpy(name):
         "doeblin_frobenius": (np.linalg.norm(whole - 1 / N, axis=(2, 3)), 3**0.5 * doeblin),
         "residual": (
             oracles.sigma2(products(residual)),
-            np.cumprod(1 - alpha[:, None] * (1 - sigma2), 1)[:, DEPTHS - 1],
+            np.cumprod(1 - alpha * (1 - sigma2), 1)[:, DEPTHS - 1],
         ),
         "turn": (turned(added), turn),
         "turn_prenorm": (turned(normalised), turn),
-        "turn_prenorm_bound": (turned(normalised), np.arcsin(alpha / (1 - alpha))[:, None] * DEPTHS),
+        "turn_prenorm_bound": (turned(normalised), np.cumsum(np.arcsin(alpha / (1 - alpha)), 1)[:, DEPTHS - 1]),
     }
 
 

@@ -196,6 +196,7 @@ def test_a_network_that_gives_no_numbers_is_right_in_none():
     [
         ({"epsilon": (0.0,)}, "epsilon = 0.0"),
         ({"alpha": (1.5,)}, "alpha = 1.5"),
+        ({"alpha": (1.0,), "architecture": Architecture(learned_alpha=True)}, "alpha = 0.5"),
         ({"noise": ()}, "noise is an empty grid"),
         ({"depths": (2, 2)}, "twice"),
         ({"seeds": 0}, "seeds = 0"),

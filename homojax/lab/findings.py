@@ -200,6 +200,9 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
         text += f" The one of {where} STOPPED at step {int(run.failed_step)}: a number was not finite, first {after}."
     text += f" {failed} stopped in all: try a smaller learning rate, or float32 mixing." if failed else ""
     rows, varied = [], [name for name in _VARIED if name == "depth" or ds.sizes[name] > 1]
+    measures = {"sigma2": "σ₂", "kept": "kept", "depth_typical": "depth"}
+    if json.loads(ds.attrs["config"])["architecture"]["learned_alpha"]:
+        measures = {"alpha": "α", **measures}
     for depth, epsilon, alpha, noise in np.ndindex(*ds.accuracy.shape[:4]):
         runs = ds.isel(depth=depth, epsilon=epsilon, alpha=alpha, noise=noise)
         rows.append(
@@ -207,13 +210,14 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
                 *(f"{runs[name].item():.3g}" for name in varied),
                 f"{float(runs.accuracy.mean()):.3f}",
                 f"{float(runs.accuracy.std()):.3f}",
-                *(f"{float(runs[f'{name}_{when}'].median()):.3g}" for name in _MEASURES for when in ("start", "end")),
+                *(f"{float(runs[f'{name}_{when}'].median()):.3g}" for name in measures for when in ("start", "end")),
                 f"{float(np.maximum(runs.row_error_end, runs.col_error_end).max()):.0e}",
             ]
         )
     header = [*(_VARIED[name] for name in varied), "accuracy", "±"]
-    header += [f"{name} {when}" for name in _MEASURES.values() for when in ("start", "end")] + ["sums off"]
-    caption = "±: standard deviation over seeds; σ₂: median of layers; kept: σ₂ of the composite; depth: at which ½ is left (3.3)"
+    header += [f"{name} {when}" for name in measures.values() for when in ("start", "end")] + ["sums off"]
+    caption = "±: standard deviation over seeds; σ₂ and α: median of layers; kept: σ₂ of the composite; "
+    caption += "depth: at which ½ is left (3.3)"
     caption += "".join(f"; {sign} = {ds[name].item():g}" for name, sign in _VARIED.items() if name not in varied)
     caption += "" if len(rows) <= 40 else f"; 40 of {len(rows)} rows, all are in the data"
     tables = [(caption, (header, rows[:40]))]
@@ -230,7 +234,6 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
 
 
 _VARIED = {"depth": "layers", "epsilon": "ε", "alpha": "α", "noise": "noise"}
-_MEASURES = {"sigma2": "σ₂", "kept": "kept", "depth_typical": "depth"}
 
 
 def training_as_expected(ds: xr.Dataset) -> bool:

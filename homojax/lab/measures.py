@@ -15,7 +15,7 @@ from homojax.depth import detail_composite, effective_depth, lyapunov_exponents
 from homojax.lab.verify import VERDICTS, judge_cells
 from homojax.layernorm import expected_cosine
 from homojax.networks.model import Trace
-from homojax.networks.training import Run, Trainer, side_by_side
+from homojax.networks.training import Run, Trainer, residual_weights, side_by_side
 from homojax.residual import residual_bound, residual_matrix, turn_bound
 from homojax.singular import spectral_norm
 from homojax.spectrum import subdominant_singular_value
@@ -31,7 +31,7 @@ class Stacks(NamedTuple):
 
     matrices: np.ndarray
     trace: Trace  # leading axes [runs, examples]
-    alpha: np.ndarray  # [runs]
+    alpha: np.ndarray  # [runs, L]
 
 
 def stacks_of(of: Trainer, runs: Run) -> Stacks:
@@ -41,11 +41,11 @@ def stacks_of(of: Trainer, runs: Run) -> Stacks:
     m = np.asarray(traces.matrices, np.float64 if jax.config.read("jax_enable_x64") else np.float32)  # [R, B, L, …, n, n]
     several = m.ndim > 5  # matrices of parameters are the same for every example
     m = np.moveaxis(m, 3, 2).reshape(len(m), -1, m.shape[2], *m.shape[-2:]) if several else m[:, :1]
-    return Stacks(m, traces, np.asarray(runs.settings["layers"]["alpha"][...][:, 0], m.dtype))
+    return Stacks(m, traces, np.asarray(residual_weights(runs), m.dtype))
 
 
 def measures_of(stacks: Stacks) -> dict[str, np.ndarray]:
-    """σ₂ by layer, what its composite kept, effective depths: means over a run's stacks, but of errors the largest. [runs, …]."""
+    """α, σ₂ by layer, what the composite kept, effective depths: means over a run's stacks, of errors the largest. [runs, …]."""
     found = [jax.device_get(_measures(jnp.asarray(m), a)) for m, a in zip(stacks.matrices, stacks.alpha, strict=True)]
     of_stacks = {"row_error": np.max, "col_error": np.max}  # of the others the mean
     return {name: np.stack([of_stacks.get(name, np.mean)(measure[name], axis=0) for measure in found]) for name in found[0]}
@@ -79,10 +79,11 @@ def expected_cosines(snr: jax.Array, d: int) -> jax.Array:
 @partial(jax.vmap, in_axes=(0, None))  # stacks
 def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
     sigma2 = jax.vmap(subdominant_singular_value)(matrices)
-    layers = jax.vmap(residual_matrix, (0, None))(matrices, alpha)
+    layers = jax.vmap(residual_matrix)(matrices, alpha)
     row, col = jax.vmap(marginal_errors)(matrices)
     kept = jax.vmap(spectral_norm)(detail_composite(layers))
     return {
+        "alpha": alpha,
         "sigma2": sigma2,
         "row_error": row.max(),
         "col_error": col.max(),
@@ -111,7 +112,7 @@ def judgements_of(stacks: Stacks) -> dict[str, np.ndarray]:
     cells = {
         "stack": {
             "matrices": stacks.matrices.reshape(-1, depth, n, n),
-            "alpha": np.repeat(stacks.alpha, each),
+            "alpha": np.repeat(stacks.alpha, each, axis=0),
             "probe": np.random.default_rng(0).standard_normal((runs * each, n)),
         },
         "matrix": {"logits": logits, "epsilon": np.ones(len(single)), "matrix": single},

@@ -80,6 +80,8 @@ class Train:
             bad = next((x for x in getattr(self, name) if not allowed(x)), None)
             if bad is not None:
                 raise InputError(f"{name} = {bad} is not possible: it must be {text}.")
+        if self.architecture.learned_alpha and not all(0 < x < 1 for x in self.alpha):
+            raise InputError("a residual weight that is learned starts between 0 and 1, at neither: try alpha = 0.5.")
         for name, least in (("seeds", 1), ("patience", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)} is not possible: it must be at least {least}.")
@@ -115,14 +117,14 @@ def train(what: Train, folder: str | Path | None = None, *, progress: Progress |
 
     Dimensions depth, epsilon, alpha, noise, seed, and report, layer, claim. Variables: ``loss`` (mean of the training loss since
     the last report), ``test_loss``, ``accuracy`` (both NaN for a network that gives no numbers); at the start and at the end
-    (``_start``, ``_end``) ``sigma2`` of every layer, ``energy`` of detail after 0 … L layers, ``turned`` (radians a layer),
-    ``row_error`` and ``col_error`` (largest |sum − 1|), ``kept`` (σ₂ of the composite of the layers (1 − α)I + αM;
-    ``kept_after`` 1 … L of them), what the laws say of these layer by layer (``kept_predicted``, the product of 5.1's bounds;
-    ``turned_predicted``, 5.2's, of tokens mixed by a matrix alone), where there is noise the ``cosine`` of the detail after each
-    layer with that without noise, and ``cosine_predicted`` by 4.2 from their SNR; the effective depths at ρ = ½ by the
-    bound and by the top Lyapunov exponent of these; the verdicts at the end of every claim about stacks, and of every claim
-    about one matrix on that of each layer, summed over runs; ``failed_step`` and ``failed_layer`` of a run whose loss or
-    gradient was not finite (−1: none; 0 is the embedding, L + 1 what comes after the layers), and whether it was
+    (``_start``, ``_end``) ``alpha`` and ``sigma2`` of every layer, ``energy`` of detail after 0 … L layers, ``turned``
+    (radians a layer), ``row_error`` and ``col_error`` (largest |sum − 1|), ``kept`` (σ₂ of the composite of the layers (1 −
+    α)I + αM; ``kept_after`` 1 … L of them), what the laws say of these layer by layer (``kept_predicted``, the product of
+    5.1's bounds; ``turned_predicted``, 5.2's, of tokens mixed by a matrix alone), where there is noise the ``cosine`` of the
+    detail after each layer with that without noise, and ``cosine_predicted`` by 4.2 from their SNR; the effective depths at ρ
+    = ½ by the bound and by the top Lyapunov exponent of these; the verdicts at the end of every claim about stacks, and of
+    every claim about one matrix on that of each layer, summed over runs; ``failed_step`` and ``failed_layer`` of a run whose
+    loss or gradient was not finite (−1: none; 0 is the embedding, L + 1 what comes after the layers), and whether it was
     ``failed_backward``, in the gradient.
 
     With ``folder`` checkpoints and ``train.zarr`` are kept there: an interrupted training goes on where it was, bit for bit.
@@ -272,12 +274,13 @@ def _measured(what: Train, depth: int, trained: Trained) -> dict[str, np.ndarray
     return found
 
 
-_BY_LAYER = ("sigma2", "kept_after", "kept_predicted", "turned", "turned_predicted", "cosine", "cosine_predicted")
+_BY_LAYER = ("alpha", "sigma2", "kept_after", "kept_predicted", "turned", "turned_predicted", "cosine", "cosine_predicted")
 _PER_LAYER = {"energy": "after"} | dict.fromkeys(_BY_LAYER, "layer")
 _LONG = {
     "loss": "mean training loss since the last report; NaN once a run has stopped",
     "test_loss": "loss on held-out examples",
     "accuracy": "accuracy on held-out examples",
+    "alpha": "residual weight of a layer",
     "sigma2": "σ₂ of a layer's mixing matrix",
     "energy": "energy of detail after so many layers",
     "turned": "angle by which a layer, but for its noise, turned the detail",

@@ -27,6 +27,11 @@ class Setting(nnx.Variable):
     """A value that training leaves alone and a sweep may vary."""
 
 
+def residual_weight(alpha: nnx.Variable) -> jax.Array:
+    """α of what a layer holds of it: where it is trained, that is log(α/(1 − α)), so that α stays in (0, 1)."""
+    return jax.nn.sigmoid(alpha[...]) if isinstance(alpha, nnx.Param) else alpha[...]
+
+
 class Normed(nnx.Module):
     """Has a norm over the features of every token, ``before`` what it does or ``after`` it is added."""
 
@@ -50,7 +55,8 @@ class Layer(Normed):
         self.mixing = kind(architecture, units, causal, rngs=rngs)
         self.branch = Branch(architecture, rngs=rngs) if architecture.hidden and architecture.over != "streams" else None
         self.noisy = architecture.noisy
-        self.epsilon, self.alpha, self.noise = (Setting(jnp.float32(value)) for value in (1, 0.5, 0))
+        self.epsilon, self.noise = (Setting(jnp.float32(value)) for value in (1, 0))
+        self.alpha = nnx.Param(jnp.float32(0)) if architecture.learned_alpha else Setting(jnp.float32(0.5))
 
     def matrix(self) -> jax.Array | None:
         """The mixing matrix [n, n] where it does not depend on the state, to be made for all layers together; else None."""
@@ -58,7 +64,7 @@ class Layer(Normed):
 
     def __call__(self, x: jax.Array, matrix: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """(the state after, without noise, the mixing matrices [..., n, n]), given its ``matrix``."""
-        x, matrices = self.mixing(x, self.before, self.alpha[...], self.epsilon[...], matrix)
+        x, matrices = self.mixing(x, self.before, residual_weight(self.alpha), self.epsilon[...], matrix)
         x = self.after(x)
         return (x if self.branch is None else self.branch.after(x + self.branch(x))), matrices
 

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.scipy.special import logit
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
@@ -43,6 +44,8 @@ class Architecture:
     """Hyper-connections whose matrix and maps depend on the token, too."""
     learned: bool = True
     """Whether the parameters of mixing matrices are trained."""
+    learned_alpha: bool = False
+    """Whether every layer's residual weight α is trained, too, from the one that is given."""
     norm: Literal["none", "layer", "rms"] = "layer"
     """Over the features of every token."""
     placement: Literal["pre", "post"] = "pre"
@@ -116,6 +119,7 @@ class Model(nnx.Module):
 
     def set(self, *, epsilon: ArrayLike = 1.0, alpha: ArrayLike = 0.5, noise: ArrayLike = 0.0) -> None:
         """Gives every layer its ε, residual weight α and standard deviation of the noise: scalars, or [L]."""
+        alpha = logit(jnp.asarray(alpha, jnp.float32)) if self.architecture.learned_alpha else alpha
         for name, value in (("epsilon", epsilon), ("alpha", alpha), ("noise", noise)):
             setting = getattr(self.layers, name)
             setting[...] = jnp.broadcast_to(jnp.asarray(value, jnp.float32), (self.architecture.depth,))

@@ -17,6 +17,7 @@ import optax
 from flax import nnx
 from jax.typing import ArrayLike
 
+from homojax.networks.layers import residual_weight
 from homojax.networks.model import Architecture, Model, Trace
 from homojax.networks.tasks import Batch, Task
 from homojax.numerics import require_count, require_number
@@ -36,7 +37,7 @@ class Training:
     warmup: int = 50
     """Steps of it."""
     weight_decay: float = 0.0
-    """Of all parameters but those of mixing matrices."""
+    """Of all parameters but those of mixing matrices, and α."""
     mixing_decay: float = 0.0
     """Of the parameters of mixing matrices."""
     clip: float = 1.0
@@ -116,7 +117,7 @@ def optimiser(training: Training) -> optax.GradientTransformation:
         return jax.tree_util.tree_map_with_path(lambda path, _: _names(path)[-2:-1] == ["values"], tree)
 
     def others(tree: Any) -> Any:
-        return jax.tree.map(lambda chosen: not chosen, mixing(tree))
+        return jax.tree_util.tree_map_with_path(lambda path, chosen: not chosen and "alpha" not in _names(path), mixing(tree))
 
     return optax.chain(
         optax.clip_by_global_norm(training.clip),
@@ -131,6 +132,13 @@ def mixing_parameters(run: Run) -> jax.Array:
     """Of every layer's matrix, [L, …]; of runs side by side, [runs, L, …]. Attention has none: KeyError."""
     layers: Any = run.parameters["layers"]
     return layers["mixing"]["parameters"]["values"][...]
+
+
+def residual_weights(run: Run) -> jax.Array:
+    """α of every layer, [L]; of runs side by side, [runs, L]."""
+    fixed: Any = run.settings["layers"]
+    learned: Any = run.parameters
+    return residual_weight(fixed["alpha"] if "alpha" in fixed else learned["layers"]["alpha"])
 
 
 def _names(path: tuple) -> list[str]:

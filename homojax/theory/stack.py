@@ -54,37 +54,42 @@ def product_comparison(case: StackCase, depths: ArrayLike) -> Comparison:
 def residual_comparison(case: StackCase, alpha: ArrayLike, depths: ArrayLike) -> Comparison:
     """σ₂ of the product of l layers R_α ≤ Π (1 − α + ασ₂(M_k)), l in ``depths`` [D]; all fields [D]. theory.md 5.1, 3.1.
 
-    It does not apply at α = 0, where both sides are 1.
+    Of one residual weight α, or of one a layer, [L]. It does not apply while all are 0, where both sides are 1.
 
     >>> comparison = residual_comparison(stack_case([[[0.75, 0.25], [0.25, 0.75]]]), 0.5, [1])
     >>> [round(bound, 6) for bound in comparison.greater.tolist()]
     [0.75]
     """
     last = jnp.asarray(depths) - 1
-    alpha = jnp.asarray(alpha, case.matrices.dtype)
+    alpha = _weights(alpha, case.matrices)
     products = detail_composite(_residual_layers(case.matrices, alpha))[last]
     kept = jax.vmap(subdominant_singular_value)(products)
     factors = residual_bound(case.sigma2, alpha)
     margin = _product_margin(case, factors, alpha)
-    return Comparison(kept, jnp.cumprod(factors)[last], margin[last], jnp.broadcast_to(alpha > 0, last.shape))
+    return Comparison(kept, jnp.cumprod(factors)[last], margin[last], (jnp.cumsum(alpha) > 0)[last])
+
+
+def _weights(alpha: ArrayLike, matrices: jax.Array) -> jax.Array:
+    """The residual weight of every layer, [L]."""
+    return jnp.broadcast_to(jnp.asarray(alpha, matrices.dtype), len(matrices))
 
 
 def _residual_layers(matrices: jax.Array, alpha: jax.Array) -> jax.Array:
-    return jax.vmap(residual_matrix, (0, None))(matrices, alpha)
+    return jax.vmap(residual_matrix)(matrices, alpha)
 
 
 def turn_comparison(case: StackCase, alpha: ArrayLike, probe: ArrayLike, depths: ArrayLike) -> Comparison:
     """Angle by which l layers R_α turn the detail of ``probe`` [n] ≤ Σ arcsin(ασ₂/(1 − α)), l in ``depths`` [D]. theory.md 5.2.
 
-    All fields [D], radians. The detail is re-centred at every layer. It applies while every layer has ασ₂ < 1 − α and the
-    sum is below π, and at α > 0.
+    All fields [D], radians. Of one residual weight α, or of one a layer, [L]. The detail is re-centred at every layer. It applies
+    while every layer has ασ₂ < 1 − α and the sum is below π, and not while all α are 0.
 
     >>> case = stack_case([[[0.75, 0.25], [0.25, 0.75]]])
     >>> round(float(turn_comparison(case, 0.25, [1.0, -1.0], [1]).greater[0]), 6)  # arcsin ⅙
     0.167448
     """
     last = jnp.asarray(depths) - 1
-    alpha, probe = (jnp.asarray(x, case.matrices.dtype) for x in (alpha, probe))
+    alpha, probe = _weights(alpha, case.matrices), jnp.asarray(probe, case.matrices.dtype)
     return _turn_bound_on(_turned_by_residuals(case.matrices, alpha, probe)[last], case, alpha, last)
 
 
@@ -95,23 +100,23 @@ def _turn_bound_on(turned: jax.Array, case: StackCase | DepthCase, alpha: jax.Ar
     shrunk = jnp.maximum(1 - alpha - alpha * case.sigma2, error)  # a layer may shrink the vector to this, and not its rounding
     margin = jnp.cumsum(turn_bound(case.sigma2 + error, alpha) - per_layer + error / shrunk)
     bound = jnp.cumsum(per_layer)
-    return Comparison(turned, bound[last], margin[last], ((alpha > 0) & (bound < jnp.pi))[last])
+    return Comparison(turned, bound[last], margin[last], ((jnp.cumsum(alpha) > 0) & (bound < jnp.pi))[last])
 
 
 def _turned_by_residuals(matrices: jax.Array, alpha: jax.Array, probe: jax.Array) -> jax.Array:
-    return _turned(lambda matrix, x: matmul(residual_matrix(matrix, alpha), x), matrices, probe)
+    return _turned(lambda x, matrix, alpha: matmul(residual_matrix(matrix, alpha), x), matrices, alpha, probe)
 
 
-def _turned(layer: Callable[[jax.Array, jax.Array], jax.Array], matrices: jax.Array, probe: jax.Array) -> jax.Array:
-    """The angle between the details of ``probe`` and of what the first 1 … L layers x -> ``layer(matrix, x)`` make of it, [L]."""
+def _turned(layer: Callable[..., jax.Array], matrices: jax.Array, alpha: jax.Array, probe: jax.Array) -> jax.Array:
+    """The angle between the details of ``probe`` and of what 1 … L layers x -> ``layer(x, matrix, α)`` make of it, [L]."""
     start = center(probe)
 
-    def step(x, matrix):
-        x = center(layer(matrix, x))
+    def step(x, of):
+        x = center(layer(x, *of))
         x = x / jnp.maximum(abs(x).max(), jnp.finfo(x.dtype).tiny)  # only its direction counts
         return x, turn_angle(start, x)
 
-    return jax.lax.scan(step, start, matrices)[1]
+    return jax.lax.scan(step, start, (matrices, alpha))[1]
 
 
 def _turned_by_branches(matrices: jax.Array, alpha: jax.Array, probe: jax.Array) -> jax.Array:
@@ -121,12 +126,12 @@ def _turned_by_branches(matrices: jax.Array, alpha: jax.Array, probe: jax.Array)
     """
     least = math.sqrt(float(jnp.finfo(matrices.dtype).eps))
 
-    def layer(matrix, x):
+    def layer(x, matrix, alpha):
         branch = center(matmul(matrix, x))
         ratio = jnp.linalg.norm(branch) / jnp.linalg.norm(x)
         return (1 - alpha) * x + alpha * branch / jnp.where(ratio > least, ratio, jnp.nan)
 
-    return _turned(layer, matrices, probe)
+    return _turned(layer, matrices, alpha, probe)
 
 
 def _product_margin(case: StackCase | DepthCase, factors: jax.Array, alpha: jax.Array) -> jax.Array:
@@ -163,7 +168,7 @@ class DepthCase(NamedTuple):
     lambda2: jax.Array  # [L]
     row_error: jax.Array  # [L]
     col_error: jax.Array  # [L]
-    alpha: jax.Array  # the residual weight
+    alpha: jax.Array  # [L], the residual weights
     composites: jax.Array  # [D, n, n]
     distance: jax.Array  # [D], ‖composite − J‖₂
     curve: jax.Array  # [D, n − 1], the composites' singular values on V⊥
@@ -197,7 +202,7 @@ def depth_case(matrices: ArrayLike, sigma2: ArrayLike, lambda2: ArrayLike, alpha
         matrices: [L, n, n], layer 1 first, n ≥ 2.
         sigma2: [L], σ₂ of each.
         lambda2: [L], λ₂ of each.
-        alpha: the residual weight, a scalar in (0, 1).
+        alpha: the residual weight, in (0, 1), or one a layer, [L].
         probe: [n], a vector whose detail is followed through the layers.
 
     >>> depth_case([[[0.75, 0.25], [0.25, 0.75]]] * 3, [0.5] * 3, [0.5] * 3, 0.3, [1.0, -1.0]).curve.shape
@@ -207,7 +212,7 @@ def depth_case(matrices: ArrayLike, sigma2: ArrayLike, lambda2: ArrayLike, alpha
     num_layers, n, _ = matrices.shape
     dtype = matrices.dtype
     sigma2, lambda2 = jnp.asarray(sigma2, dtype), jnp.asarray(lambda2, dtype)
-    alpha, probe = jnp.asarray(alpha, dtype), jnp.asarray(probe, dtype)
+    alpha, probe = _weights(alpha, matrices), jnp.asarray(probe, dtype)
     depths = claim_depths(num_layers)
     last = jnp.asarray(depths) - 1
 
