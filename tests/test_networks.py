@@ -46,6 +46,10 @@ def standardised(x):
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
 
 
+def scaled(x):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)
+
+
 def soft(x, axis=-1):
     e = np.exp(x - x.max(axis, keepdims=True))
     return e / e.sum(axis, keepdims=True)
@@ -82,11 +86,11 @@ def test_without_norm_and_branch_a_network_over_tokens_is_its_residual_matrices_
     assert trace.finite.all()
 
 
-@pytest.mark.parametrize("placement", ["pre", "post"])
-def test_norms_stand_before_a_branch_or_after_its_sum_with_the_residual(placement):
-    model = made(Architecture(depth=2, width=6, hidden=8, placement=placement), alpha=0.4)
-    x = embedded(model)
-    before, after = (standardised, lambda x: x) if placement == "pre" else (lambda x: x, standardised)
+@pytest.mark.parametrize(("placement", "norm"), [("pre", "layer"), ("post", "rms")])
+def test_norms_stand_before_a_branch_or_after_its_sum_with_the_residual(placement, norm):
+    model = made(Architecture(depth=2, width=6, hidden=8, placement=placement, norm=norm), alpha=0.4)
+    x, normed = embedded(model), {"layer": standardised, "rms": scaled}[norm]
+    before, after = (normed, lambda x: x) if placement == "pre" else (lambda x: x, normed)
     for index in range(2):
         state = layer_of(model, index)
         matrix = np.asarray(model.trace(TOKENS)[1].matrices[index], np.float64)
@@ -94,7 +98,24 @@ def test_norms_stand_before_a_branch_or_after_its_sum_with_the_residual(placemen
         up, down = state["branch"]["up"], state["branch"]["down"]
         hidden = np.asarray(jax.nn.gelu(before(x) @ up["kernel"] + up["bias"]))
         x = after(x + hidden @ down["kernel"] + down["bias"])
-    np.testing.assert_allclose(model(TOKENS), read_out(model, standardised(x)), rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(model(TOKENS), read_out(model, normed(x)), rtol=2e-4, atol=2e-5)
+
+
+def test_after_hyper_connections_the_norm_is_that_of_every_stream_and_their_branch_has_none():
+    model = made(Architecture("softmax", "streams", depth=1, width=6, streams=2, hidden=8, placement="post"), alpha=1.0)
+    trace = model.trace(TOKENS)[1]
+    np.testing.assert_allclose(trace.states[1], standardised(np.asarray(trace.states[1], np.float64)), atol=1e-4)
+    state = layer_of(model, 0)
+    x, mixing = embedded(model), state["mixing"]
+    read, write = (1 / (1 + np.exp(-mixing[key])) for key in ("read", "write"))
+    taken = read.sum() * x
+    added, _ = heads_of(taken, mixing["inner"]["project"]["kernel"], mixing["inner"]["out"]["kernel"], 2)
+    up, down = mixing["branch"]["up"], mixing["branch"]["down"]
+    added = added + np.asarray(jax.nn.gelu((taken + added) @ up["kernel"] + up["bias"])) @ down["kernel"] + down["bias"]
+    matrix = soft(mixing["parameters"]["values"])
+    expected = standardised(matrix.sum(1)[:, None, None] * x + 2 * write[:, None, None] * added)
+    np.testing.assert_allclose(trace.states[1], expected, atol=1e-4)
+    assert set(mixing["branch"]) == {"up", "down"}
 
 
 def test_attention_by_softmax_is_the_textbooks():
@@ -115,28 +136,34 @@ def test_sinkhorn_attention_mixes_by_doubly_stochastic_matrices_of_the_same_logi
         np.testing.assert_allclose(matrices.sum(axis), 1, atol=1e-4)
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_a_hyper_connection_reads_its_streams_and_writes_to_all(dynamic):
-    model = made(Architecture("sinkhorn", "streams", depth=1, width=6, streams=3, dynamic=dynamic), alpha=1.0)
-    state = layer_of(model, 0)["mixing"]
-    x = np.broadcast_to(embedded(model), (3, 4, 6))
-    if dynamic:
-        token = x.transpose(1, 0, 2).reshape(4, -1)
-        own = token / np.sqrt((token**2).mean(-1, keepdims=True) + 1e-6) @ state["maps"]["kernel"] * 0.01
-        reads, writes, changes = own[:, :3].T, own[:, 3:6].T, own[:, 6:].reshape(4, 3, 3)
-    else:
+@pytest.mark.parametrize(("name", "dynamic"), [("softmax", False), ("softmax", True), ("lucidrains", True)])
+def test_hyper_connections_mix_their_streams_read_them_and_write_to_all(name, dynamic):
+    """Three layers: in the first all streams are equal. Rows or columns do not sum to 1, so that a transposed matrix is seen."""
+    model = made(Architecture(name, "streams", depth=3, width=6, streams=3, hidden=8, dynamic=dynamic), alpha=0.3)
+    logits, trace = model.trace(TOKENS)
+    x, matrix = np.broadcast_to(embedded(model), (3, 4, 6)), jax.jit(mixer(name, 3).matrix)
+    for index in range(3):
+        state = layer_of(model, index)["mixing"]
         reads = writes = np.zeros((3, 4))
         changes = np.zeros((4, 3, 3))
-    matrices = [np.asarray(hj.sinkhorn(state["parameters"]["values"] + change, 1.0).matrix) for change in changes]
-    read, write = (1 / (1 + np.exp(-(state[key][:, None] + own))) for key, own in (("read", reads), ("write", writes)))
-    taken = (read[..., None] * x).sum(0)
-    inner = state["inner"]
-    made_of_it, _ = heads_of(standardised(taken), inner["project"]["kernel"], inner["out"]["kernel"], 2)
-    kept = np.stack([matrix @ x[:, token] for token, matrix in enumerate(matrices)], 1)
-    x = kept + 2 * write[..., None] * made_of_it
-    logits, trace = model.trace(TOKENS)
-    assert trace.matrices.shape == ((1, 4, 3, 3) if dynamic else (1, 3, 3))
-    np.testing.assert_allclose(logits, read_out(model, standardised(x.mean(0))), rtol=1e-4, atol=1e-5)
+        if dynamic:
+            token = x.transpose(1, 0, 2).reshape(4, -1)
+            own = token / np.sqrt((token**2).mean(-1, keepdims=True) + 1e-6) @ state["maps"]["kernel"] * 0.01
+            reads, writes, changes = own[:, :3].T, own[:, 3:6].T, own[:, 6:].reshape(4, 3, 3)
+        logit = state["parameters"]["values"] + changes
+        matrices = np.stack([np.asarray(matrix(x.astype(np.float32), 1.0), np.float64) for x in logit])
+        np.testing.assert_allclose(trace.matrices[index], matrices if dynamic else matrices[0], atol=1e-5)
+        read, write = (1 / (1 + np.exp(-(state[key][:, None] + own))) for key, own in (("read", reads), ("write", writes)))
+        taken = (read[..., None] * x).sum(0)
+        inner = state["inner"]
+        added, _ = heads_of(standardised(taken), inner["project"]["kernel"], inner["out"]["kernel"], 2)
+        up, down = state["branch"]["up"], state["branch"]["down"]
+        hidden = np.asarray(jax.nn.gelu(standardised(taken + added) @ up["kernel"] + up["bias"]))
+        added = added + hidden @ down["kernel"] + down["bias"]
+        kept = np.stack([matrix @ x[:, token] for token, matrix in enumerate(matrices)], 1)
+        x = 0.7 * x + 0.3 * kept + 2 * write[..., None] * added
+        np.testing.assert_allclose(trace.states[index + 1], x, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(logits, read_out(model, standardised(x.mean(0))), rtol=1e-3, atol=1e-4)
 
 
 def test_noise_is_what_was_asked_and_of_the_key():
@@ -390,10 +417,10 @@ def test_a_training_that_is_none_is_refused_with_its_field(wrong):
 
 @pytest.mark.parametrize("name", PARAMETRIZATIONS)
 def test_every_mixer_can_depend_on_the_token(name):
-    of = trainer(Architecture(name, over="streams", depth=2, width=8, dynamic=True), TASK, QUICK)
+    of = trainer(Architecture(name, over="streams", depth=3, width=8, dynamic=True), TASK, QUICK)
     run = jax.eval_shape(of.begin, jax.random.key(0))
     _, trace = jax.eval_shape(of.trace, run, TASK.test[0][:2])
-    assert trace.matrices.shape == (2, 2, TASK.units, 4, 4)
+    assert trace.matrices.shape == (2, 3, TASK.units, 4, 4)
 
 
 @pytest.mark.parametrize("name", PARAMETRIZATIONS)

@@ -1,6 +1,7 @@
 """Trainings of whole grids: measured by the laws, kept as they go, refused where they do not fit."""
 
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from homojax.lab.measures import JUDGED, Stacks, judgements_of, measures_of, sta
 from homojax.lab.plots import training as training_figure
 from homojax.lab.store import read_dataset
 from homojax.lab.train import REPORTS, Train, _report_steps, train, train_depth, trainer_of
+from homojax.lab.verify import VERDICTS
 from homojax.networks.model import Architecture
 from homojax.networks.training import Training, side_by_side
 from homojax.parametrizations import PARAMETRIZATIONS
@@ -53,6 +55,24 @@ def test_no_theorem_is_violated_by_what_was_trained_and_some_are_decided(kept):
     _, ds = kept
     theorems = ds.status == "theorem"
     assert int(ds.violated.where(theorems, 0).sum()) == 0 and int(ds.holds.sum()) > 20
+
+
+def test_verdicts_are_told_layer_by_layer(kept):
+    """Four networks of two layers: of each layer's matrix one verdict by Hilbert's bound; of stacks what is said of so many layers."""
+    folder, ds = kept
+    counts = sum(ds[name].isel(depth=0) for name in VERDICTS)
+    assert counts.sel(claim="hilbert").values.tolist() == [4, 4]
+    assert counts.sel(claim="product").values.tolist() == [4, 4]
+    assert ds.not_applicable.isel(depth=0).sel(claim="product").values.tolist() == [4, 0]  # of one layer it says nothing
+    assert counts.sel(claim="lyapunov").values.tolist() == [0, 4]  # asked of the whole stack
+    trained = train_depth(SMALL, 2, folder)
+    stacks = stacks_of(trained.trainer, trained.end)
+    spoilt = stacks.matrices.copy()
+    spoilt[0, 0, 1] = np.nan
+    found = judgements_of(stacks._replace(matrices=spoilt))
+    names = [claim.name for claim in JUDGED]
+    changed = {when: (found[when] != judgements_of(stacks)[when])[names.index("hilbert")].tolist() for when in VERDICTS}
+    assert not any(first for first, _ in changed.values()) and any(second for _, second in changed.values())
 
 
 def test_what_is_measured_is_that_of_the_matrices_in_numpy(kept):
@@ -132,7 +152,7 @@ def test_a_run_that_has_stopped_reports_no_loss():
 
 def test_errors_of_sums_are_the_largest_of_any_stack():
     matrices = np.stack([np.eye(3), np.eye(3) + np.diag([0, 0, 0.25])])[None, :, None]  # one run, two stacks of one layer
-    measures = measures_of(Stacks(matrices, None, np.ones(1)))
+    measures = measures_of(Stacks(matrices, None, np.ones((1, 1))))
     assert measures["row_error"] == [0.25] == measures["col_error"]
 
 
@@ -195,6 +215,8 @@ def test_a_network_that_gives_no_numbers_is_right_in_none():
     ("wrong", "text"),
     [
         ({"epsilon": (0.0,)}, "epsilon = 0.0"),
+        ({"epsilon": (1e-300,)}, "epsilon = 1e-300"),
+        ({"alpha": (1 - 1e-9,), "architecture": Architecture(learned_alpha=True)}, "alpha = 0.5"),
         ({"alpha": (1.5,)}, "alpha = 1.5"),
         ({"alpha": (1.0,), "architecture": Architecture(learned_alpha=True)}, "alpha = 0.5"),
         ({"noise": ()}, "noise is an empty grid"),
@@ -231,6 +253,7 @@ def test_grids_may_be_single_numbers_or_arrays():
         ({"over": "streams", "logit_scale": 3, "mixer": "mhc-paper"}, {}),
         ({"heads": 4}, {}),
         ({"streams": 8}, {}),
+        ({"over": "streams", "depth": 2}, {}),
         ({}, {"learning_rate": "0.1"}),
         ({"depth": 2.5}, {}),
         ({}, {"steps": 2.5}),
@@ -248,6 +271,8 @@ def test_what_cannot_be_trained_is_told_in_one_sentence():
         train(dataclasses.replace(SMALL, task="copyng"))
     with pytest.raises(InputError, match="causal"):
         train(dataclasses.replace(SMALL, task="text"))
+    with pytest.raises(InputError, match="depth = 2"):  # before the first is trained
+        train(Train(architecture=Architecture(over="streams"), depths=(4, 2)), progress=lambda *_: pytest.fail("has begun"))
 
 
 @pytest.mark.parametrize("error", [jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), MemoryError()])
@@ -339,6 +364,32 @@ def test_a_loss_that_is_not_finite_is_told_with_its_layer(kept):
     text, _ = findings.describe_training(broken)
     assert "epsilon 5, alpha 0.5, noise 0, seed 1 STOPPED at step 7: a number was not finite, first after layer 2" in text
     assert not findings.training_as_expected(broken) and findings.training_as_expected(ds)
+
+
+def test_what_has_no_epsilon_of_ours_is_not_said_to_have_one_and_learned_weights_are_shown(kept):
+    _, ds = kept
+
+    def shown(**architecture):
+        config = json.loads(ds.attrs["config"])
+        config["architecture"] |= architecture
+        told = ds.isel(epsilon=[0]).assign_attrs(config=json.dumps(config))
+        _, [(caption, (header, _)), *_] = findings.describe_training(told)
+        legend = [text.get_text() for text in training_figure(told).legends[0].get_texts()]
+        plt.close("all")
+        return caption, header, legend
+
+    caption, header, legend = shown()
+    assert "ε = 0.1" in caption and "α start" not in header and legend == ["0.1"]
+    caption, header, legend = shown(mixer="tokenbender", learned_alpha=True)
+    assert "ε: its own" in caption and "ε = " not in caption and {"α start", "α end"} < set(header) and legend != ["0.1"]
+
+
+def test_a_store_that_lacks_a_variable_is_told_so(kept, tmp_path):
+    folder, _ = kept
+    shutil.copytree(folder / "train.zarr", tmp_path / "train.zarr")
+    shutil.rmtree(tmp_path / "train.zarr" / "accuracy")
+    with pytest.raises(InputError, match="accuracy is missing"):
+        read_dataset(tmp_path / "train.zarr")
 
 
 def test_a_stack_of_attention_is_one_head_of_one_example_through_all_layers():

@@ -20,10 +20,12 @@ class Checkpoints:
     """The state of one depth's runs on disk, the newest only; nothing without a folder."""
 
     def __init__(self, folder: Path | None, depth: int):
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
         self.manager = None
         if folder is not None:
-            self.manager = ocp.CheckpointManager((folder / "checkpoints" / f"depth-{depth}").resolve(), options=options)
+            place = (folder / "checkpoints" / f"depth-{depth}").resolve()
+            place.mkdir(parents=True, exist_ok=True)  # what is in the way is told before anything is trained
+            self.manager = ocp.CheckpointManager(place, options=options)
 
     def __enter__(self) -> Checkpoints:
         return self

@@ -298,7 +298,7 @@ def _train(args: list[str], console: Console) -> bool:
     except ValueError as error:  # of an architecture or a training that there cannot be
         raise InputError(f"{error}.") from error
     jax.config.update("jax_enable_x64", True)  # for the laws: networks are float32 all the same
-    trainer_of(command.what, command.what.layers[0])  # a mistake is told before anything is left behind
+    trainer_of(command.what, min(command.what.layers))  # a mistake is told before anything is left behind
     folder = RunFolder(command.out, ["train"], overwrite=command.overwrite)  # one name: another training is told the difference
     matplotlib.use("agg")
     with _progress(console) as bar:

@@ -20,6 +20,7 @@ from homojax.lab.calibrate import ANSWERS
 from homojax.lab.cases import save_case
 from homojax.lab.probe import Finding
 from homojax.lab.report import PAGE, html_table, print_table
+from homojax.networks.mixing import tempered
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -188,7 +189,7 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
     """How well the networks do, what their mixing kept before and after, and how the laws fared on it."""
     failed = int((ds.failed_step >= 0).sum())
     best = float(ds.accuracy.max())
-    text = f"{ds.accuracy.size} networks were trained: {ds.attrs['statement']}. "
+    text = f"{ds.accuracy.size} network{' was' if ds.accuracy.size == 1 else 's were'} trained: {ds.attrs['statement']}. "
     text += "None gives numbers" if np.isnan(best) else f"The best is right in {best:.1%}"
     text += f" (blind: {ds.attrs['chance']:.1%})."
     for index in np.argwhere(ds.failed_step.values >= 0)[:3]:
@@ -198,10 +199,13 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
         after = "beyond the layers" if layer > run.depth else "in the embedding" if layer == 0 else f"after layer {layer}"
         after = f"in the gradient of layer {layer}" if run.failed_backward else after
         text += f" The one of {where} STOPPED at step {int(run.failed_step)}: a number was not finite, first {after}."
-    text += f" {failed} stopped in all: try a smaller learning rate, or float32 mixing." if failed else ""
+    if failed:
+        learning = float(ds.failed_step.max()) > 0
+        remedy = "a smaller learning rate, or float32 mixing" if learning else "a larger ε, less noise, or float32 mixing"
+        text += f" {failed} stopped in all: try {remedy}."
     rows, varied = [], [name for name in _VARIED if name == "depth" or ds.sizes[name] > 1]
-    measures = {"sigma2": "σ₂", "kept": "kept", "depth_typical": "depth"}
-    if json.loads(ds.attrs["config"])["architecture"]["learned_alpha"]:
+    measures, architecture = {"sigma2": "σ₂", "kept": "kept", "depth_typical": "depth"}, plots.config(ds)["architecture"]
+    if architecture["learned_alpha"]:
         measures = {"alpha": "α", **measures}
     for depth, epsilon, alpha, noise in np.ndindex(*ds.accuracy.shape[:4]):
         runs = ds.isel(depth=depth, epsilon=epsilon, alpha=alpha, noise=noise)
@@ -218,7 +222,13 @@ def describe_training(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
     header += [f"{name} {when}" for name in measures.values() for when in ("start", "end")] + ["sums off"]
     caption = "±: standard deviation over seeds; σ₂ and α: median of layers; kept: σ₂ of the composite; "
     caption += "depth: at which ½ is left (3.3)"
-    caption += "".join(f"; {sign} = {ds[name].item():g}" for name, sign in _VARIED.items() if name not in varied)
+    for name, sign in _VARIED.items():
+        if name not in varied:
+            own = name == "epsilon" and not tempered(architecture["mixer"])
+            caption += f"; {sign}: its own, or none" if own else f"; {sign} = {ds[name].item():g}"
+    caption += (
+        "; the first and the last layer's matrices of streams have nothing to do" if architecture["over"] == "streams" else ""
+    )
     caption += "" if len(rows) <= 40 else f"; 40 of {len(rows)} rows, all are in the data"
     tables = [(caption, (header, rows[:40]))]
     if "holds" in ds:

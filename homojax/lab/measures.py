@@ -20,6 +20,7 @@ from homojax.residual import residual_bound, residual_matrix, turn_bound
 from homojax.singular import spectral_norm
 from homojax.spectrum import subdominant_singular_value
 from homojax.theory import CLAIMS
+from homojax.theory.stack import claim_depths
 
 SEEN = 2  # held-out examples whose matrices are measured, where these differ by example
 COMPARED = 32  # held-out examples whose details with and without noise are compared
@@ -104,7 +105,10 @@ JUDGED = (*_claims_about("matrix"), *_claims_about("stack"))
 
 
 def judgements_of(stacks: Stacks) -> dict[str, np.ndarray]:
-    """verdict -> [claims], comparisons of the claims about stacks, and about one matrix, on all matrices together."""
+    """verdict -> [claims, L]: comparisons of the claims about one matrix on those of each layer, and of the claims about stacks.
+
+    What these say of the first l layers is counted at layer l, and at the last one what they say of the whole stack.
+    """
     runs, each, depth, n, _ = stacks.matrices.shape
     single = stacks.matrices.reshape(-1, n, n)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -120,8 +124,18 @@ def judgements_of(stacks: Stacks) -> dict[str, np.ndarray]:
     judged = {}
     for scope, arrays in cells.items():
         judged |= judge_cells(scope, _claims_about(scope), arrays, single.dtype.name)
-    verdicts = [judged[claim.name][1] for claim in JUDGED]
-    return {name: np.array([(v == value).sum() for v in verdicts]) for name, value in VERDICTS.items()}
+    counts = {name: np.zeros((len(JUDGED), depth), int) for name in VERDICTS}
+    for i, claim in enumerate(JUDGED):
+        verdicts = judged[claim.name][1]
+        if claim.scope == "matrix":
+            layers, verdicts = range(depth), verdicts.reshape(runs * each, depth, -1)
+        elif verdicts.shape[1:2] == (len(claim_depths(depth)),):
+            layers = np.array(claim_depths(depth)) - 1
+        else:
+            layers, verdicts = [depth - 1], verdicts.reshape(runs * each, 1, -1)
+        for name, value in VERDICTS.items():
+            counts[name][i, layers] = (verdicts == value).reshape(*verdicts.shape[:2], -1).sum((0, 2))
+    return counts
 
 
 def theorems_of(stacks: Stacks) -> np.ndarray:

@@ -17,6 +17,7 @@ from matplotlib.patheffects import withStroke
 
 from homojax.birkhoff import entropy_deficit, isolated_unit
 from homojax.layernorm import asymptotic_cosine, critical_snr, expected_cosine
+from homojax.networks.mixing import tempered
 
 if TYPE_CHECKING:
     from homojax.lab.probe import Finding
@@ -32,6 +33,7 @@ STYLE: dict = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
 }
+LEAST = 1e-20  # share of detail that is drawn
 HALO = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
 MEASURED, BOUND, TYPICAL, WARNING = "#1b1b1b", "#0072b2", "#009e73", "#d55e00"  # told apart by the colour-blind too
 
@@ -105,10 +107,10 @@ def frontier(ds: xr.Dataset) -> Figure:
 
 def calibration(ds: xr.Dataset) -> Figure:
     """Per n: what is kept along ε, the target, the calibrated ε and the worst-case rule."""
-    config = _config(ds)
+    asked = config(ds)
     fig, axes = _panels(ds, height=4.2)
-    target = config["sigma2"] or config["retention"]
-    if config["schedule"]:
+    target = asked["sigma2"] or asked["retention"]
+    if asked["schedule"]:
         target = target ** (1 / ds.sizes["layer"])
     for ax, n in zip(axes, ds.n.values, strict=True):
         cells = ds.sel(n=n)
@@ -125,7 +127,7 @@ def calibration(ds: xr.Dataset) -> Figure:
             ax.axvline(ceiling, color=BOUND, ls=":", lw=1.5)
         ax.set(xscale="log", ylim=(-0.03, 1.05), xlim=(cells.grid_epsilon.min(), cells.grid_epsilon.max()), title=f"n = {n}")
         ax.set(
-            xlabel="entropy weight ε (logit units)", ylabel="σ₂" if config["retention"] is None or config["schedule"] else "kept"
+            xlabel="entropy weight ε (logit units)", ylabel="σ₂" if asked["retention"] is None or asked["schedule"] else "kept"
         )
     handles = [
         Line2D([], [], color=MEASURED, marker="o", lw=1.4, label="calibrated ε (hollow: not certified)"),
@@ -133,7 +135,7 @@ def calibration(ds: xr.Dataset) -> Figure:
         Line2D([], [], color=BOUND, ls=":", label="above: no logits of this diameter can (2.1)"),
     ]
     fig.legend(handles=handles, loc="outside lower center", ncols=3 if ds.sizes["n"] > 1 else 1)
-    fig.suptitle(f"Calibrated ε, {config['root']} root\n{ds.attrs['source']}", fontsize=10, wrap=True)
+    fig.suptitle(f"Calibrated ε, {asked['root']} root\n{ds.attrs['source']}", fontsize=10, wrap=True)
     return fig
 
 
@@ -167,7 +169,7 @@ def sensitivity(ds: xr.Dataset) -> Figure:
 
 def phase_diagram(ds: xr.Dataset) -> Figure:
     """ε × depth: the share of detail retained as measured, and the laws' contours where it falls to the retention asked."""
-    retention = _config(ds)["retention"]
+    retention = config(ds)["retention"]
     fig, axes = _panels(ds, height=4.2)
     low = 1e-4
     for ax, n in zip(axes, ds.n.values, strict=True):
@@ -281,7 +283,7 @@ def cosine_against_snr(ds: xr.Dataset) -> Figure:
         ylabel="cos θ (signal, layer-norm output)",
     )
     ax.legend(loc="upper left")
-    draws = _config(ds)["samples"]
+    draws = config(ds)["samples"]
     ax.set_title(
         f"Layer norm restores the norm, not the direction: {_label(ds)}\n"
         f"points: mean of {draws} draws ± 2 standard errors; dashed: 5 % level, 95 % power",
@@ -329,7 +331,7 @@ def retention_against_turn(ds: xr.Dataset) -> Figure:
 def as_run_against_converged(as_run: xr.Dataset, converged: xr.Dataset) -> Figure:
     """The same logits truncated as their model runs them and projected to convergence, with the marginal error of each."""
     epsilon = float(as_run.epsilon[0])
-    steps = _config(as_run)["iterations"]
+    steps = config(as_run)["iterations"]
     fig, axes = plt.subplots(2, 2, figsize=(10, 6.4), sharex=True, sharey="row", layout="constrained")
     for column, (ds, title) in enumerate(((as_run, f"as run: {steps} alternations"), (converged, "projected to convergence"))):
         cells = ds.isel(n=0, seed=0).sel(epsilon=epsilon)
@@ -355,6 +357,7 @@ def training(ds: xr.Dataset) -> Figure:
     across, apart = _axes_of_grid(ds)
     fig, (losses, accuracy, layers, kept) = plt.subplots(1, 4, figsize=(17, 4.2), layout="constrained")
     values, deepest = ds[apart].values, int(ds.depth.max())
+    own = apart == "epsilon" and not tempered(config(ds)["architecture"]["mixer"])
     for k, value in enumerate(values):
         colour = plt.get_cmap("viridis")(0.85 * k / max(1, len(values) - 1))
         runs = ds.sel({apart: value})
@@ -371,9 +374,11 @@ def training(ds: xr.Dataset) -> Figure:
             runs = runs.sel(depth=deepest)  # layers of networks of another depth are other layers
         rest = [name for name in runs.sigma2_end.dims if name != "layer"]
         layers.plot(ds.layer, runs.sigma2_start.median(rest), color=colour, ls=":")
-        layers.plot(ds.layer, runs.sigma2_end.median(rest), color=colour, marker=".", label=f"{value:.3g}")
-        kept.plot(ds.layer, runs.kept_predicted_end.median(rest), color=colour, ls=":")
-        kept.plot(ds.layer, runs.kept_after_end.median(rest), color=colour, marker=".")
+        layers.plot(
+            ds.layer, runs.sigma2_end.median(rest), color=colour, marker=".", label="its own, or none" if own else f"{value:.3g}"
+        )
+        for share, style in ((runs.kept_predicted_end, {"ls": ":"}), (runs.kept_after_end, {"marker": "."})):
+            kept.plot(ds.layer, np.maximum(share.median(rest), LEAST), color=colour, **style)
     accuracy.axhline(ds.attrs["chance"], color=WARNING, ls="--", lw=1.2, label="blind")
     losses.set(xlabel="steps", ylabel="training loss (nat)", title="median and 80 % of runs")
     if across != "seed" and (ds[across] > 0).all() and float(ds[across].max() / ds[across].min()) > 8:
@@ -386,7 +391,10 @@ def training(ds: xr.Dataset) -> Figure:
     of = "" if apart == "depth" else f"{deepest} layers, "
     layers.set(xlabel="layer", ylabel="σ₂ of its matrix", ylim=(0, None), title=f"{of}median; dotted: before training")
     kept.set(xlabel="layers passed", ylabel="share of the best-kept detail left", yscale="log")
-    kept.set_title(f"{of}trained; dotted: bound 5.1")
+    faint = min(line.get_ydata().min() for line in kept.lines) == LEAST
+    kept.set(ylim=(None, 1.5), title=f"{of}trained; dotted: bound 5.1{f'; {LEAST:g}: or less' if faint else ''}")
+    for ax in (layers, kept, *([accuracy] if across == "seed" else [])):
+        ax.xaxis.get_major_locator().set_params(integer=True)
     fig.legend(
         *layers.get_legend_handles_labels(), loc="outside lower center", ncols=min(10, len(values)), title=_GRID_LABELS[apart]
     )
@@ -429,7 +437,8 @@ def _panels(ds: xr.Dataset, height: float):
     return fig, axes[0]
 
 
-def _config(ds: xr.Dataset) -> dict:
+def config(ds: xr.Dataset) -> dict:
+    """What was asked for."""
     return json.loads(ds.attrs["config"])
 
 

@@ -72,6 +72,7 @@ def write_dataset(dataset: xr.Dataset, path: Path) -> None:
         OSError: it cannot be written; nothing is left under ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    dataset = dataset.assign_attrs(variables=sorted(map(str, dataset.data_vars)))
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.part-") as part:
         dataset.to_zarr(Path(part) / "store", mode="w", zarr_format=3, consolidated=False)
         (Path(part) / "store").rename(path)
@@ -87,9 +88,13 @@ def read_dataset(path: str | Path) -> xr.Dataset:
     if not path.exists():
         raise InputError(f"there is no run at {path}.")
     try:
-        return xr.load_dataset(path, engine="zarr", consolidated=False)
+        found = xr.load_dataset(path, engine="zarr", consolidated=False)
     except Exception as error:  # zarr raises anything from KeyError to zlib's own on a damaged store
         raise InputError(f"{path} is not a whole zarr store: {type(error).__name__}.") from error
+    missing = set(found.attrs.pop("variables", [])) - set(found.data_vars)
+    if missing:
+        raise InputError(f"{path} is not a whole zarr store: {', '.join(sorted(missing))} is missing.")
+    return found
 
 
 def versions() -> dict[str, str]:

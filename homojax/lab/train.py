@@ -70,7 +70,7 @@ class Train:
                 raise InputError(f"{name} has a value twice: {', '.join(map(str, values))}.")
         ranges = {
             "depths": (lambda x: x >= 1, "at least 1"),
-            "epsilon": (lambda x: 0 < x < math.inf, "a positive number"),
+            "epsilon": (lambda x: 0 < np.float32(x) < math.inf, "a positive number, in float32, too"),
             "alpha": (lambda x: 0 <= x <= 1, "between 0 and 1"),
             "noise": (lambda x: 0 <= x < math.inf, "a finite number, not negative"),
         }
@@ -80,8 +80,8 @@ class Train:
             bad = next((x for x in getattr(self, name) if not allowed(x)), None)
             if bad is not None:
                 raise InputError(f"{name} = {bad} is not possible: it must be {text}.")
-        if self.architecture.learned_alpha and not all(0 < x < 1 for x in self.alpha):
-            raise InputError("a residual weight that is learned starts between 0 and 1, at neither: try alpha = 0.5.")
+        if self.architecture.learned_alpha and not all(0 < np.float32(x) < 1 for x in self.alpha):
+            raise InputError("a residual weight of 0 or 1 cannot be learned, for it could not move: try alpha = 0.5.")
         for name, least in (("seeds", 1), ("patience", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)} is not possible: it must be at least {least}.")
@@ -138,7 +138,7 @@ def train(what: Train, folder: str | Path | None = None, *, progress: Progress |
     1.0
     """
     folder = None if folder is None else Path(folder)
-    trainer_of(what, what.layers[0])  # what cannot be is told before anything is kept
+    trainer_of(what, min(what.layers))  # what cannot be is told before anything is kept
     if folder is not None:
         require_same(dataclasses.asdict(what), folder)
     found, _ = open_store(None if folder is None else folder / "train.zarr", what.digest)
@@ -312,7 +312,8 @@ def _dataset(what: Train, parts: list[dict[str, np.ndarray]]) -> xr.Dataset:
         base, _, when = name.rpartition("_")
         base = base if when in ("start", "end") else name
         if name in VERDICTS:
-            dims, values = ("depth", "claim"), np.stack([part[name] for part in parts])
+            layers = [np.pad(part[name], ((0, 0), (0, most - part[name].shape[1]))) for part in parts]
+            dims, values = ("depth", "claim", "layer"), np.stack(layers)
         else:
             extra = ("report",) if name == "loss" else (_PER_LAYER[base],) if base in _PER_LAYER else ()
             size = {"layer": most, "after": most + 1, "report": len(_report_steps(what.training))}.get(*extra, 0) if extra else 0

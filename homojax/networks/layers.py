@@ -139,7 +139,7 @@ class HyperConnection(nnx.Module):
     """n residual streams mixed by a matrix, around a layer F (attention by softmax, feed-forward) that reads and writes them all.
 
     Streams start as copies of the embedding and end in their mean, so the first layer's matrix and, where columns sum to 1, the
-    last one's have nothing to do: it takes three layers for a matrix to matter.
+    last one's have nothing to do: it takes three layers for a matrix to matter, and ``trainer`` refuses fewer.
 
     With ``dynamic`` every token adds its own part to the logits, the read and the write map, through a gate.
 
@@ -155,7 +155,9 @@ class HyperConnection(nnx.Module):
         )
         inner = dataclasses.replace(architecture, mixer="softmax", over="attention", mixing_dtype="float32")
         self.inner = Attention(inner, units, causal, rngs=rngs)
-        self.branch = Branch(architecture, rngs=rngs) if architecture.hidden else None
+        # A norm after a sum with the residual is the layer's own: inside F there is no such sum.
+        bare = dataclasses.replace(architecture, norm="none") if architecture.placement == "post" else architecture
+        self.branch = Branch(bare, rngs=rngs) if architecture.hidden else None
         size = 2 * streams + self.parameters.values[...].size
         self.maps = nnx.Linear(streams * width, size, use_bias=False, rngs=rngs) if architecture.dynamic else None
         self.gate = nnx.Param(jnp.full(3, DYNAMIC_GATE, jnp.float32)) if architecture.dynamic else None

@@ -242,6 +242,11 @@ def _require_effect(architecture: Architecture, training: Training) -> None:
         raise ValueError("attention has no mixing parameters that learned = False could keep as they are")
     if architecture.over == "attention" and training.mixing_decay:
         raise ValueError("attention has no mixing parameters that mixing_decay could act on: try weight_decay")
+    if architecture.over == "streams" and architecture.depth < 3:
+        raise ValueError(
+            f"hyper-connections of depth = {architecture.depth} have no matrix with something to do: the first layer mixes equal "
+            "streams and the last one's are averaged; try depth = 3 or more"
+        )
 
 
 def last_not_finite(gradient: nnx.State) -> int | None:
