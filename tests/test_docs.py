@@ -35,6 +35,20 @@ def test_the_readme_runs(index, tmp_path, monkeypatch):
     assert 0 < names["sigma2"] < 1 if "sigma2" in names else names["ds"].sizes["epsilon"] == 3
 
 
+def test_the_example_of_a_networks_matrices_and_energies_runs_and_has_the_shapes_that_it_says():
+    names = {}
+    (block,) = python_blocks("docs/networks.md")
+    exec(compile(block, "docs/networks.md", "exec"), names)
+    for name, told in re.findall(r"^trace\.(\w+)\.shape  # (\(.*?\))", block, re.M):
+        assert str(getattr(names["trace"], name).shape) == told
+    assert bool(names["trace"].finite.all()) and names["logits"].shape == (8, 8)
+
+
+def test_the_readme_counts_the_parametrizations_right():
+    words = {15: "fifteen", 16: "sixteen", 17: "seventeen"}
+    assert f"parameters to matrices in {words[len(homojax.PARAMETRIZATIONS)]} ways" in (ROOT / "README.md").read_text("utf-8")
+
+
 def test_the_readme_pictures_and_links_exist():
     text = (ROOT / "README.md").read_text("utf-8")
     targets = re.findall(r"\]\((?!http)([^)]+)\)", text)

@@ -58,7 +58,7 @@ def test_no_theorem_is_violated_by_what_was_trained_and_some_are_decided(kept):
 
 
 def test_verdicts_are_told_layer_by_layer(kept):
-    """Four networks of two layers: of each layer's matrix one verdict by Hilbert's bound; of stacks what is said of so many layers."""
+    """Four networks of two layers: of each layer's matrix one verdict by Hilbert's bound, of stacks what is said of so many."""
     folder, ds = kept
     counts = sum(ds[name].isel(depth=0) for name in VERDICTS)
     assert counts.sel(claim="hilbert").values.tolist() == [4, 4]
