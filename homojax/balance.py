@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 
 from homojax.birkhoff import marginal_errors
 from homojax.gap import log_gram
-from homojax.numerics import as_square, marginal_tolerance
+from homojax.numerics import as_square, marginal_tolerance, repeat_while
 from homojax.support import without_stand_ins
 
 
@@ -97,7 +97,7 @@ def _newton(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
     stage = jnp.minimum(1, 4 / span)
     unmoved, never = jnp.zeros_like(log_matrix[0]), jnp.full_like(stage, jnp.inf)
     start = _normalise_rows(log_matrix * stage), unmoved, stage, never, jnp.asarray(0)
-    solution, g, _, size, num_steps = jax.lax.while_loop(unfinished, step, start)
+    solution, g, _, size, num_steps = repeat_while(unfinished, step, start)
     _, col_error = marginal_errors(jnp.exp(solution))
     # As in ``sinkhorn``: a row is its logits, the columns' potentials and one number more, or the logits were lost.
     row, counts = solution - log_matrix - g, solution > math.log(tolerance)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from homojax.birkhoff import center
-from homojax.numerics import as_float, marginal_tolerance, matmul
+from homojax.numerics import as_float, marginal_tolerance, matmul, repeat_while
 from homojax.solver import conjugate_gradients
 
 _BLOCK = 2**22  # entries formed at once
@@ -314,7 +314,7 @@ def _alternate(queries: jax.Array, keys: jax.Array, at: _Iterate, tol: jax.Array
         return new, steps, changes, jnp.where(halved, new.error, best), jnp.where(halved, 0, age + 1)
 
     history = jnp.zeros((memory, len(at.col_sums)), queries.dtype)
-    return jax.lax.while_loop(unfinished, advance, (at, history, history, at.error, jnp.asarray(0)))[0]
+    return repeat_while(unfinished, advance, (at, history, history, at.error, jnp.asarray(0)))[0]
 
 
 def _newton(queries, keys, epsilon, iterate: _Iterate, tol, *, warm: bool, max_steps: int) -> _Iterate:
@@ -363,7 +363,7 @@ def _newton(queries, keys, epsilon, iterate: _Iterate, tol, *, warm: bool, max_s
     hot = partial(_start, queries / stage, keys, jnp.zeros_like(iterate.col_sums), iterate.num_steps)
     begin = jax.lax.cond(near, lambda: iterate, hot)
     start = begin, stage, jnp.asarray(0.01, queries.dtype), jnp.asarray(False), begin.error, jnp.asarray(0)
-    return jax.lax.while_loop(unfinished, advance, start)[0]
+    return repeat_while(unfinished, advance, start)[0]
 
 
 @jax.custom_jvp

@@ -165,6 +165,23 @@ def sqrt(x: ArrayLike) -> jax.Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), jnp.where(x == 0, 0, jnp.nan).astype(x.dtype))
 
 
+def repeat_while(unfinished: Callable[[Any], jax.Array], advance: Callable[[Any], Any], start: Any) -> Any:
+    """``advance`` from ``start`` while ``unfinished``: ``jax.lax.while_loop``, with a condition that is computed once a turn.
+
+    Under ``vmap`` JAX computes it twice, to go on and to say which lanes do. Where two compiled copies of a comparison of
+    floats round apart, a lane that only one of them calls finished stays as it is, and the loop never ends.
+
+    >>> int(repeat_while(lambda x: x < 100, lambda x: 2 * x, jnp.asarray(3)))
+    192
+    """
+
+    def turn(state):
+        new = advance(state[0])
+        return new, unfinished(new)
+
+    return jax.lax.while_loop(lambda state: state[1], turn, (start, unfinished(start)))[0]
+
+
 def power_of_two(size: jax.Array) -> jax.Array:
     """The power of two next below ``size`` > 0: to divide by, exactly, before squares leave the range. It has no derivative.
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from homojax.lanes import in_buckets
-from homojax.numerics import matmul, rounding
+from homojax.numerics import matmul, repeat_while, rounding
 
 _MOST_SQUARINGS = 16
 
@@ -117,7 +117,7 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
 
     zero, one = jnp.zeros((), matrix.dtype), jnp.ones((), matrix.dtype)
     begin = unit(matrix), jnp.where((matrix == 0).all(), zero, jnp.nan), one, jnp.asarray(True), 0
-    return jax.lax.while_loop(unfinished, square, begin)[1]
+    return repeat_while(unfinished, square, begin)[1]
 
 
 def _radius_of_two(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from homojax.lanes import in_buckets
-from homojax.numerics import matmul, rounding
+from homojax.numerics import matmul, repeat_while, rounding
 
 _MAX_STEPS = 200
 
@@ -108,7 +108,7 @@ def largest_rayleigh_quotient(
     x = start / jnp.linalg.norm(start)
     image, zero = apply(x), jnp.zeros_like(x)
     state = x, image, zero, zero, *residual(x, image), 0
-    x, *_, quotient, _, missed, _ = jax.lax.while_loop(unfinished, climb, state)
+    x, *_, quotient, _, missed, _ = repeat_while(unfinished, climb, state)
     return x, missed / jnp.where(quotient > 0, quotient, 1)
 
 

@@ -17,7 +17,7 @@ from jax.scipy.linalg import cho_solve
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
-from homojax.numerics import matmul, sum_rounding
+from homojax.numerics import matmul, repeat_while, sum_rounding
 
 STEPS_WORTH_TAKING = 64  # alternations that cost about as much as a whole projection by Newton's method, at any n
 # The n from which lanes are solved one at a time, and n/4 products by M and Mᵀ take as long as to factorise.
@@ -76,7 +76,7 @@ def alternate(scaled: jax.Array, start: jax.Array, tol: jax.Array, max_steps: in
 
         one, row_sums = jnp.ones_like(row), matrix.sum(1)
         begin = one, one, row_sums, abs(row_sums - 1).max(), current.error, current.num_steps + 1
-        u, v, _, error, previous, num_steps = jax.lax.while_loop(inside, rows_and_columns, begin)
+        u, v, _, error, previous, num_steps = repeat_while(inside, rows_and_columns, begin)
         u, v = jnp.log(u), jnp.log(v)
         log_matrix = log_matrix + u[:, None] + v[None, :]
         f, g = current.f - row + u, current.g - col + v
@@ -84,7 +84,7 @@ def alternate(scaled: jax.Array, start: jax.Array, tol: jax.Array, max_steps: in
 
     infinite = jnp.full((), jnp.inf, scaled.dtype)
     begin = Iterate(scaled + start[None, :], jnp.zeros_like(start), start, infinite, jnp.asarray(0))
-    return jax.lax.while_loop(unfinished, absorb, (begin, infinite))[0]
+    return repeat_while(unfinished, absorb, (begin, infinite))[0]
 
 
 def newton(logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Array, *, warm: bool, max_steps: int) -> Iterate:
@@ -157,7 +157,7 @@ def newton(logits: jax.Array, epsilon: jax.Array, iterate: Iterate, tol: jax.Arr
     done = iterate.error <= tol / 2
     begin = Iterate(log_matrix, f - row_sums, g, jnp.where(done, 0, error), iterate.num_steps)
     start = begin, matrix, stage, jnp.asarray(0.01, dtype), jnp.asarray(False), error, jnp.asarray(0)
-    current, *_ = jax.lax.while_loop(unfinished, advance, start)
+    current, *_ = repeat_while(unfinished, advance, start)
     return jax.tree.map(lambda new, old: jnp.where(done, old, new), current, iterate)
 
 
@@ -215,5 +215,5 @@ def conjugate_gradients(
 
     scaled = b / diagonal
     start = b @ scaled
-    x, *_, k = jax.lax.while_loop(unfinished, advance, (jnp.zeros_like(b), b, scaled, start, jnp.asarray(0)))
+    x, *_, k = repeat_while(unfinished, advance, (jnp.zeros_like(b), b, scaled, start, jnp.asarray(0)))
     return x, k
