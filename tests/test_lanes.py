@@ -72,3 +72,43 @@ def test_batches_differentiate_like_their_lanes():
         alone = slope(logits[i], epsilon[i])
         np.testing.assert_allclose(by_logits[i], alone[0], rtol=1e-6, atol=1e-10)
         np.testing.assert_allclose(by_epsilon[i], alone[1], rtol=1e-6, atol=1e-10)
+
+
+def conditions_of_loops(jaxpr):
+    """The jaxprs of the conditions of every while loop in there, however deep."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "while":
+            yield equation.params["cond_jaxpr"].jaxpr
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr") or hasattr(x, "eqns")):
+            if hasattr(inner, "jaxpr") or hasattr(inner, "eqns"):
+                yield from conditions_of_loops(getattr(inner, "jaxpr", inner))
+
+
+def slope_of_the_projection(logits):
+    return jax.vjp(lambda s: hj.sinkhorn(s, 0.5).matrix, logits)[1](logits)
+
+
+def factored(queries):
+    return hj.sinkhorn(hj.low_rank_logits(queries, queries), 0.5)[2]
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (slope_of_the_projection, (3, 4, 4)),
+        (slope_of_the_projection, (3, 128, 128)),
+        (hj.subdominant_singular_value, (3, 40, 40)),
+        (hj.subdominant_eigenvalue_modulus, (3, 16, 16)),
+        (hj.balance, (3, 4, 4)),
+        (factored, (3, 20, 2)),
+        (lambda s: hj.calibrate_epsilon(s, 0.5), (3, 4, 4)),
+    ],
+)
+def test_no_loop_of_lanes_ends_by_a_comparison_of_floats_that_is_made_twice(function, shape):
+    """vmap evaluates a loop's condition once to go on and once to say for which lanes. Compiled apart, floats that were computed
+    for both can differ in their last bit, and a lane that only one of them calls finished goes round for ever."""
+    conditions = list(conditions_of_loops(jax.make_jaxpr(jax.vmap(function))(jnp.ones(shape)).jaxpr))
+    assert conditions
+    for condition in conditions:
+        computed = [e for e in condition.eqns if any(np.issubdtype(v.aval.dtype, np.floating) for v in e.outvars)]
+        assert not computed, condition
