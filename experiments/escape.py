@@ -61,8 +61,8 @@ def study(size: Size, bench: Bench) -> Study:
             runs = ds.sel(epsilon=epsilon)
             cells = [runs.alpha_end.mean()]
             for when in ("start", "end"):
-                stacks = (runs[f"sigma2_{when}"], runs[f"kept_predicted_{when}"].isel(layer=-1), runs[f"kept_{when}"])
-                cells += [x.mean() if x is stacks[0] else x.median() for x in stacks]
+                last = runs[f"kept_predicted_{when}"].isel(layer=-1)
+                cells += [runs[f"sigma2_{when}"].mean(), last.median(), runs[f"kept_{when}"].median()]
             accuracy = [f"{float(runs.accuracy.mean()):.3f}", f"{float(runs.accuracy.std()):.3f}"]
             rows.append([name, f"{epsilon:g}", *accuracy, *(f"{float(x):.2g}" for x in cells)])
     for ax in (over_epsilon, over_kept):

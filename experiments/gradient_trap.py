@@ -2,9 +2,10 @@
 
     python experiments/gradient_trap.py [--quick]
 
-A small character model of the text of Python's documentation, whose layers are joined by hyper-connections of four streams: each
-preset as its code starts and runs it, in float32, beside a converged projection that starts from normal logits at ε = 1. The
-first layer's matrix mixes equal streams and the last one's is averaged away: what is told is of those between.
+A small character model of the text of Python's documentation, whose layers are joined by hyper-connections of four streams: the
+part of each preset that does not depend on the input, as its code starts and runs it, in float32, beside a converged projection
+that starts from normal logits at ε = 1. The first layer's matrix mixes equal streams and the last one's is averaged away: what
+is told is of those between.
 """
 
 import dataclasses
