@@ -282,6 +282,13 @@ def test_laws_of_a_stack_do_not_apply_where_they_say_nothing():
     assert premise_fails.any() and not much["turn"].applies[premise_fails].any()
 
 
+def test_weights_that_are_neither_one_nor_one_a_layer_are_refused():
+    case = hj.stack_case(stacks("converged")[0])
+    for law in (hj.residual_comparison, partial(hj.turn_comparison, probe=PROBE)):
+        with pytest.raises(ValueError, match=r"alpha must be a scalar or one a layer, \[6\], got shape \[2\]"):
+            law(case, alpha=[0.1, 0.2], depths=DEPTHS)
+
+
 def test_a_nan_layer_leaves_the_rest_of_its_stack_without_a_verdict():
     layers = stacks("converged").copy()
     layers[:, 2] = np.nan

@@ -392,7 +392,10 @@ def training(ds: xr.Dataset) -> Figure:
     layers.set(xlabel="layer", ylabel="σ₂ of its matrix", ylim=(0, None), title=f"{of}median; dotted: before training")
     kept.set(xlabel="layers passed", ylabel="share of the best-kept detail left", yscale="log")
     faint = min(line.get_ydata().min() for line in kept.lines) == LEAST
-    kept.set(ylim=(None, 1.5), title=f"{of}trained; dotted: bound 5.1{f'; {LEAST:g}: or less' if faint else ''}")
+    kept.set(
+        ylim=(None, max(1.5, kept.get_ylim()[1])),
+        title=f"{of}trained; dotted: bound 5.1{f'; {LEAST:g}: or less' if faint else ''}",
+    )
     for ax in (layers, kept, *([accuracy] if across == "seed" else [])):
         ax.xaxis.get_major_locator().set_params(integer=True)
     fig.legend(

@@ -123,8 +123,9 @@ def train(what: Train, folder: str | Path | None = None, *, progress: Progress |
     5.1's bounds; ``turned_predicted``, 5.2's, of tokens mixed by a matrix alone), where there is noise the ``cosine`` of the
     detail after each layer with that without noise, and ``cosine_predicted`` by 4.2 from their SNR; the effective depths at ρ
     = ½ by the bound and by the top Lyapunov exponent of these; the verdicts at the end of every claim about stacks, and of
-    every claim about one matrix on that of each layer, summed over runs; ``failed_step`` and ``failed_layer`` of a run whose
-    loss or gradient was not finite (−1: none; 0 is the embedding, L + 1 what comes after the layers), and whether it was
+    every claim about one matrix on that of each layer, counted over runs by layer; ``failed_step`` and ``failed_layer`` of a
+    run whose loss or gradient was not finite (−1: none; 0 is the embedding, L + 1 what comes after the layers), and whether
+    it was
     ``failed_backward``, in the gradient.
 
     With ``folder`` checkpoints and ``train.zarr`` are kept there: an interrupted training goes on where it was, bit for bit.

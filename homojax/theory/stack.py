@@ -71,7 +71,10 @@ def residual_comparison(case: StackCase, alpha: ArrayLike, depths: ArrayLike) ->
 
 def _weights(alpha: ArrayLike, matrices: jax.Array) -> jax.Array:
     """The residual weight of every layer, [L]."""
-    return jnp.broadcast_to(jnp.asarray(alpha, matrices.dtype), len(matrices))
+    alpha = jnp.asarray(alpha, matrices.dtype)
+    if alpha.shape not in ((), (len(matrices),)):
+        raise ValueError(f"alpha must be a scalar or one a layer, [{len(matrices)}], got shape {list(alpha.shape)}")
+    return jnp.broadcast_to(alpha, len(matrices))
 
 
 def _residual_layers(matrices: jax.Array, alpha: jax.Array) -> jax.Array:
