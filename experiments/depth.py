@@ -54,7 +54,7 @@ NETWORKS = {
 CHOSEN = {"smoke": ("copying",), "quick": ("recall", "copying"), "full": tuple(NETWORKS)}
 SMALLER = {  # what else is changed, those of the depths that are kept, and the steps
     "smoke": ({"epsilon": (0.1, 5.0), "seeds": 1, "claims": False}, (4,), 10),
-    "quick": ({"epsilon": (0.05, 0.5, 5.0), "seeds": 1, "claims": False}, (1, 4, 16), 200),
+    "quick": ({"epsilon": (0.05, 0.5, 5.0), "seeds": 1, "claims": False}, (4, 16), 200),
 }
 
 
