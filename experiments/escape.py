@@ -28,7 +28,7 @@ WAYS = {  # what is trained, and the residual weight at the start
     "logits at α = 0.1": (("logits",), 0.1),
     "logits at α = 1": (("logits",), 1.0),
 }
-CHOSEN = {"smoke": ("all three",), "quick": ("nothing", "logits", "all three"), "full": tuple(WAYS)}
+CHOSEN = {"smoke": ("all three",), "quick": ("logits", "all three"), "full": tuple(WAYS)}
 EPSILON = {"smoke": (1.0,), "quick": (0.1, 1.0), "full": (0.07, 0.36, 1.9, 10.0)}
 STEPS = {"smoke": 10, "quick": 300, "full": 2000}
 SEEDS = {"smoke": 1, "quick": 1, "full": 3}
