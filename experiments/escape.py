@@ -70,7 +70,7 @@ def study(size: Size, bench: Bench) -> Study:
     handles, labels = over_epsilon.get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=5, title="what is trained (full lines: with a branch)")
     fig.suptitle(f"Copying through {DEPTH[size]} layers with noise of 1; dotted: what the mean of the tokens gives")
-    text = "Accuracy, mean over ε and seeds, by what is trained: " + ", ".join(f"{k} {v:.2f}" for k, v in means.items()) + "."
+    text = "Accuracy, mean over ε and seeds, by what is trained: " + "; ".join(f"{k}: {v:.2f}" for k, v in means.items()) + "."
     caption = "after training; ±: standard deviation over seeds; α and σ₂: means of layers; bound: Π(1 − α + ασ₂), which bounds "
     caption += "that of the composite (medians of seeds); where nothing is trained, all are as at the start"
     return Study(text, [(caption, (["trained", "ε", "accuracy", "±", "α", "σ₂", "bound", "composite"], rows))], fig)

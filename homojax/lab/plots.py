@@ -392,16 +392,17 @@ def training(ds: xr.Dataset) -> Figure:
     layers.set(xlabel="layer", ylabel="σ₂ of its matrix", ylim=(0, None), title=f"{of}median; dotted: before training")
     kept.set(xlabel="layers passed", ylabel="share of the best-kept detail left", yscale="log")
     faint = min(line.get_ydata().min() for line in kept.lines) == LEAST
-    kept.set(
-        ylim=(None, max(1.5, kept.get_ylim()[1])),
-        title=f"{of}trained; dotted: bound 5.1{f'; {LEAST:g}: or less' if faint else ''}",
-    )
-    for ax in (layers, kept, *([accuracy] if across == "seed" else [])):
+    title = f"{of}trained; dotted: bound 5.1" + (f"\n({LEAST:g}: or less)" if faint else "")
+    kept.set(ylim=(None, max(1.5, kept.get_ylim()[1])), title=title)
+    for ax in (layers, kept):
         ax.xaxis.get_major_locator().set_params(integer=True)
+    if across == "seed":
+        accuracy.set_xticks(ds.seed.values)
     fig.legend(
         *layers.get_legend_handles_labels(), loc="outside lower center", ncols=min(10, len(values)), title=_GRID_LABELS[apart]
     )
-    fig.suptitle(f"{ds.accuracy.size} trained networks: {ds.attrs['statement']}", fontsize=10)
+    networks = "1 trained network" if ds.accuracy.size == 1 else f"{ds.accuracy.size} trained networks"
+    fig.suptitle(f"{networks}: {ds.attrs['statement']}", fontsize=10)
     return fig
 
 
