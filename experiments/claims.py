@@ -4,9 +4,14 @@ python experiments/claims.py
 """
 
 from homojax import CLAIMS
-from homojax.lab.report import markdown_table
+from homojax.lab.sweep.report import markdown_table
 
-SCOPES = {"matrix": "one matrix", "projection": "a projection", "stack": "a stack of layers", "noise": "signals in noise"}
+SCOPES = {
+    "matrix": "one matrix",
+    "projection": "a projection",
+    "stack": "a stack of layers",
+    "noise": "signals in noise",
+}
 
 
 def table() -> str:
@@ -14,8 +19,12 @@ def table() -> str:
     rows = []
     for claim in CLAIMS.values():
         about, attained = SCOPES[claim.scope], claim.attained_by or "–"
-        rows.append([claim.number, claim.name, claim.statement, claim.status, about, attained, claim.source])
-    return markdown_table(["§", "claim", "statement", "status", "about", "attained by", "source"], *rows)
+        rows.append(
+            [claim.number, claim.name, claim.statement, claim.status, about, attained, claim.source]
+        )
+    return markdown_table(
+        ["§", "claim", "statement", "status", "about", "attained by", "source"], *rows
+    )
 
 
 if __name__ == "__main__":

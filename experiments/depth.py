@@ -16,11 +16,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 
-from homojax import Architecture, Train, Training
 from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.plots import BOUND, TYPICAL, WARNING
+from homojax.lab.train.run import Train
+from homojax.networks.architecture import Architecture
+from homojax.networks.training import Training
 
-COLLAPSED = {"copying": 0.32, "recall": 0.41}  # accuracy of the best answer from the mean of the tokens
+COLLAPSED = {
+    "copying": 0.32,
+    "recall": 0.41,
+}  # accuracy of the best answer from the mean of the tokens
 EPSILON = tuple(np.geomspace(0.03, 10, 8).round(4).tolist())
 
 
@@ -63,20 +68,28 @@ def sized(what: Train, size: Size) -> Train:
     if size == "full":
         return what
     changes, depths, steps = SMALLER[size]
-    training = dataclasses.replace(what.training, steps=steps, warmup=min(what.training.warmup, steps // 10))
-    return dataclasses.replace(what, training=training, depths=[x for x in what.depths if x in depths], **changes)
+    training = dataclasses.replace(
+        what.training, steps=steps, warmup=min(what.training.warmup, steps // 10)
+    )
+    return dataclasses.replace(
+        what, training=training, depths=[x for x in what.depths if x in depths], **changes
+    )
 
 
 def study(size: Size, bench: Bench) -> Study:
     """Accuracy over depth and ε, the depths at which it halves, and those predicted before and after training."""
     across, down = min(len(CHOSEN[size]), 2), -(-len(CHOSEN[size]) // 2)
-    fig, axes = plt.subplots(down, across, figsize=(5.4 * across, 4.2 * down + 0.6), squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(
+        down, across, figsize=(5.4 * across, 4.2 * down + 0.6), squeeze=False, layout="constrained"
+    )
     rows, text = [], ""
     for ax, name in zip(axes.flat, CHOSEN[size], strict=True):
         what = sized(NETWORKS[name], size)
         ds = bench.train(name.replace(", ", "-").replace(" ", "-"), what).isel(alpha=0, noise=0)
         accuracy = ds.accuracy.mean("seed")
-        ax.pcolormesh(ds.epsilon, ds.depth, accuracy, shading="nearest", cmap="viridis", vmin=0, vmax=1)
+        ax.pcolormesh(
+            ds.epsilon, ds.depth, accuracy, shading="nearest", cmap="viridis", vmin=0, vmax=1
+        )
         half = (1 + COLLAPSED[what.task]) / 2
         measured = [failing_depth(accuracy.sel(epsilon=e), half) for e in ds.epsilon.values]
         stacks = {  # before training every layer of the deepest tells of that depth; after it every network has gone its own way
@@ -84,7 +97,9 @@ def study(size: Size, bench: Bench) -> Study:
             "end": ds.kept_end,
         }
         predicted = {
-            when: [failing_depth(kept.median("seed").sel(epsilon=e), 0.5) for e in ds.epsilon.values]
+            when: [
+                failing_depth(kept.median("seed").sel(epsilon=e), 0.5) for e in ds.epsilon.values
+            ]
             for when, kept in stacks.items()
         }
         bound = ds.depth_bound_start.isel(depth=-1).median("seed").values
@@ -98,7 +113,13 @@ def study(size: Size, bench: Bench) -> Study:
         for values, colour, style, label in lines:
             seen = np.where(np.equal(values, 0), np.nan, np.clip(values, 1, most))
             ax.plot(ds.epsilon, seen, color=colour, ls=style, lw=2.2, label=label)
-        ax.set(xscale="log", yscale="log", xlabel="entropy weight ε (logit units)", ylabel="layers", title=name)
+        ax.set(
+            xscale="log",
+            yscale="log",
+            xlabel="entropy weight ε (logit units)",
+            ylabel="layers",
+            title=name,
+        )
         ax.set_yticks(what.layers, [str(depth) for depth in what.layers])
         ax.minorticks_off()
         ax.grid(False)
@@ -106,15 +127,43 @@ def study(size: Size, bench: Bench) -> Study:
         for i, epsilon in enumerate(ds.epsilon.values):
             numbers = [measured[i], predicted["start"][i], predicted["end"][i], bound[i]]
             cells = accuracy.sel(epsilon=epsilon)
-            rows.append([name, f"{epsilon:g}", *(f"{float(x):.3f}" for x in cells.values[[0, -1]]), *map(shown, numbers)])
-        both = [(m, p) for m, p in zip(measured, predicted["start"], strict=True) if 0 < m < np.inf and 0 < p < np.inf]
+            rows.append(
+                [
+                    name,
+                    f"{epsilon:g}",
+                    *(f"{float(x):.3f}" for x in cells.values[[0, -1]]),
+                    *map(shown, numbers),
+                ]
+            )
+        both = [
+            (m, p)
+            for m, p in zip(measured, predicted["start"], strict=True)
+            if 0 < m < np.inf and 0 < p < np.inf
+        ]
         ratios = [m / p for m, p in both]
         found = f"between {min(ratios):.2g} and {max(ratios):.2g}" if ratios else "never both seen"
-        text += f"{name}, after {what.training.steps:,} steps: measured over predicted depth {found}, "
+        text += (
+            f"{name}, after {what.training.steps:,} steps: measured over predicted depth {found}, "
+        )
         text += f"at {len(ratios)} of {len(measured)} ε. "
     fig.colorbar(axes[0, 0].collections[0], ax=axes, label="held-out accuracy, mean of seeds")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, facecolor="#9a9a9a", frameon=True)
-    header = ["network", "ε", "accuracy, fewest layers", "most layers", "measured", "start", "end", "bound"]
+    fig.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        facecolor="#9a9a9a",
+        frameon=True,
+    )
+    header = [
+        "network",
+        "ε",
+        "accuracy, fewest layers",
+        "most layers",
+        "measured",
+        "start",
+        "end",
+        "bound",
+    ]
     caption = "layers at which accuracy is half-way to its collapsed value; at which σ₂ of the composite is ½, before and after "
     caption += "training; and at which the bound is ½; > and <: it is larger at every depth from the best on, or smaller at all"
     return Study(text.strip(), [(caption, (header, rows))], fig)

@@ -13,11 +13,14 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from homojax import Architecture, Train, Training, critical_snr
 from homojax.lab.experiment import Bench, Size, Study, command
-from homojax.lab.measures import directions_of, expected_cosines
 from homojax.lab.plots import MEASURED, WARNING
 from homojax.lab.sources import load_task
+from homojax.lab.train.measures import directions_of, expected_cosines
+from homojax.lab.train.run import Train
+from homojax.layernorm import critical_snr
+from homojax.networks.architecture import Architecture
+from homojax.networks.training import Training
 
 NETWORKS = {
     "no norm": {"norm": "none"},
@@ -25,8 +28,16 @@ NETWORKS = {
     "RMS norm before": {"norm": "rms"},
     "layer norm after": {"placement": "post"},
 }
-CHOSEN = {"smoke": ("layer norm before",), "quick": ("no norm", "layer norm before"), "full": tuple(NETWORKS)}
-NOISE = {"smoke": (0.0, 0.3), "quick": (0.0, 0.1, 0.3, 1.0), "full": (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0)}
+CHOSEN = {
+    "smoke": ("layer norm before",),
+    "quick": ("no norm", "layer norm before"),
+    "full": tuple(NETWORKS),
+}
+NOISE = {
+    "smoke": (0.0, 0.3),
+    "quick": (0.0, 0.1, 0.3, 1.0),
+    "full": (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0),
+}
 EPSILON = {"smoke": (0.2,), "quick": (0.2, 2.0), "full": (0.1, 0.5, 2.0)}
 STEPS = {"smoke": 10, "quick": 200, "full": 800}
 SEEDS = {"smoke": 1, "quick": 1, "full": 3}
@@ -52,29 +63,71 @@ def study(size: Size, bench: Bench) -> Study:
             seeds=SEEDS[size],
             claims=size == "full",
         )
-        ds, trained = bench.train(name.replace(" ", "-"), what), bench.networks(name.replace(" ", "-"), what)
+        ds, trained = (
+            bench.train(name.replace(" ", "-"), what),
+            bench.networks(name.replace(" ", "-"), what),
+        )
         grid = (len(EPSILON[size]), len(NOISE[size]), SEEDS[size])
-        snr, cosine = (x[:, -1].reshape(grid) for x in directions_of(trained.trainer, trained.end, 128)[:2])
+        snr, cosine = (
+            x[:, -1].reshape(grid) for x in directions_of(trained.trainer, trained.end, 128)[:2]
+        )
         accuracy = ds.accuracy.values[0][:, 0]
         colour = plt.get_cmap("tab10")(k)
         for x, ax in ((accuracy, accuracies), (cosine, cosines)):
-            ax.plot(snr[:, 1:].ravel(), x[:, 1:].ravel(), "o", ms=5, color=colour, alpha=0.75, label=name)
+            ax.plot(
+                snr[:, 1:].ravel(),
+                x[:, 1:].ravel(),
+                "o",
+                ms=5,
+                color=colour,
+                alpha=0.75,
+                label=name,
+            )
         off[name] = abs(cosine[:, 1:] - expected_cosines(snr[:, 1:], d)).max()
         of_critical = snr[:, 1:] / critical
-        inside = [(low <= of_critical) & (of_critical < high) for low, high in pairwise(OF_CRITICAL)]
-        by_snr.append([name, *(f"{accuracy[:, 1:][m].mean():.2f} ({m.sum()})" if m.any() else "–" for m in inside)])
+        inside = [
+            (low <= of_critical) & (of_critical < high) for low, high in pairwise(OF_CRITICAL)
+        ]
+        by_snr.append(
+            [
+                name,
+                *(
+                    f"{accuracy[:, 1:][m].mean():.2f} ({m.sum()})" if m.any() else "–"
+                    for m in inside
+                ),
+            ]
+        )
         for i, epsilon in enumerate(EPSILON[size]):
             for j, noise in enumerate(NOISE[size]):
                 cell = np.median(snr[i, j]), np.median(cosine[i, j])
                 cell = (*cell, float(expected_cosines(cell[0], d)))
-                shown = [f"{cell[0]:.3g}", f"{cell[1]:.4f}", f"{cell[2]:.4f}"] if noise else ["∞", "1", "1"]
+                shown = (
+                    [f"{cell[0]:.3g}", f"{cell[1]:.4f}", f"{cell[2]:.4f}"]
+                    if noise
+                    else ["∞", "1", "1"]
+                )
                 rows.append(
-                    [name, f"{epsilon:g}", f"{noise:g}", *shown, f"{accuracy[i, j].mean():.3f}", f"{accuracy[i, j].std():.3f}"]
+                    [
+                        name,
+                        f"{epsilon:g}",
+                        f"{noise:g}",
+                        *shown,
+                        f"{accuracy[i, j].mean():.3f}",
+                        f"{accuracy[i, j].std():.3f}",
+                    ]
                 )
     snrs = np.geomspace(1e-3, 1e4, 100)
-    cosines.plot(snrs, expected_cosines(snrs, d), color=MEASURED, lw=1.2, label="4.2, exact for isotropic noise")
+    cosines.plot(
+        snrs,
+        expected_cosines(snrs, d),
+        color=MEASURED,
+        lw=1.2,
+        label="4.2, exact for isotropic noise",
+    )
     for ax in (accuracies, cosines):
-        ax.axvline(critical, color=WARNING, ls="--", lw=1.2, label=f"critical SNR {critical:.3g} (4.5)")
+        ax.axvline(
+            critical, color=WARNING, ls="--", lw=1.2, label=f"critical SNR {critical:.3g} (4.5)"
+        )
         ax.set(xscale="log", xlabel="SNR of the detail after the last layer", ylim=(0, 1.05))
     accuracies.axhline(task.chance, color="#777777", ls=":", lw=1)
     accuracies.set_ylabel("held-out accuracy (dotted: blind)")
@@ -82,7 +135,11 @@ def study(size: Size, bench: Bench) -> Study:
     cosines.legend()
     fig.suptitle(f"{DEPTH[size]} layers trained under noise, one dot a network")
     text = f"The critical SNR is {critical:.3g} (d = {d}). "
-    text += "Largest difference of a cosine from 4.2: " + ", ".join(f"{k} {v:.2g}" for k, v in off.items()) + "."
+    text += (
+        "Largest difference of a cosine from 4.2: "
+        + ", ".join(f"{k} {v:.2g}" for k, v in off.items())
+        + "."
+    )
     header = ["network", "ε", "noise", "SNR", "cosine", "4.2", "accuracy", "±"]
     caption = "SNR and cosine: medians over seeds, after the last layer; 4.2: the expected cosine at that SNR"
     bins = ["network", *(f"{low:g} to {high:g}" for low, high in pairwise(OF_CRITICAL))]

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from homojax import Architecture, Train, Training, calibrate_depth, epsilon_schedule
+from homojax import calibrate_depth, epsilon_schedule
 from homojax.lab.experiment import Bench, Size, Study, command
-from homojax.lab.measures import measures_of, stacks_of, theorems_of
 from homojax.lab.plots import WARNING
-from homojax.lab.train import trainer_of
-from homojax.networks.training import mixing_parameters, side_by_side
+from homojax.lab.train.measures import measures_of, stacks_of, theorems_of
+from homojax.lab.train.run import Train, trainer_of
+from homojax.networks.architecture import Architecture
+from homojax.networks.training import Training, mixing_parameters, side_by_side
 
 HOT, NOISE, RETENTION, REPORTS = 5.0, 0.1, 0.5, 10
 MOST = 1.5  # detail kept that is drawn: unconstrained composites grow without end
@@ -77,7 +78,10 @@ def own(logits):
 def schedule(name, logits):
     """ε [runs, L] for logits [runs, L, n, n]."""
     runs, depth = logits.shape[:2]
-    shapes = {"geometric": 10 ** np.linspace(0.5, -0.5, depth), "power": 1 / np.arange(1, depth + 1)}
+    shapes = {
+        "geometric": 10 ** np.linspace(0.5, -0.5, depth),
+        "power": 1 / np.arange(1, depth + 1),
+    }
     if name == "hot":
         return np.full((runs, depth), HOT)
     if name == "own":
@@ -110,7 +114,9 @@ def study(size: Size, bench: Bench) -> Study:
         seconds = []
         for _ in range(REPORTS):
             began = time.perf_counter()
-            run = jax.block_until_ready(side_by_side(of.advance, run, steps=STEPS[size] // REPORTS)[0])
+            run = jax.block_until_ready(
+                side_by_side(of.advance, run, steps=STEPS[size] // REPORTS)[0]
+            )
             seconds.append(time.perf_counter() - began)
         _, accuracy = side_by_side(of.evaluate, run)
         stacks = stacks_of(of, run)
@@ -141,18 +147,45 @@ def study(size: Size, bench: Bench) -> Study:
         tempered = WAYS[name].mixer not in ("orthogonal", "unconstrained", "identity")
         epsilon = np.median(values["ε"], 0) if tempered else np.array([])
         low, high = (epsilon.min(), epsilon.max()) if tempered else (0, 0)
-        shown = "–" if not tempered else f"{low:.3g}" if np.isclose(low, high) else f"{high:.2g}…{low:.2g}"
+        shown = (
+            "–"
+            if not tempered
+            else f"{low:.3g}"
+            if np.isclose(low, high)
+            else f"{high:.2g}…{low:.2g}"
+        )
         inside = values["off"] < 1e-4 and values["least"] > -1e-6
-        rows.append([name, shown, f"{accuracy.mean():.3f}", f"{accuracy.std():.3f}", f"{kept.mean():.2g}", f"{kept.std():.0e}"])
+        rows.append(
+            [
+                name,
+                shown,
+                f"{accuracy.mean():.3f}",
+                f"{accuracy.std():.3f}",
+                f"{kept.mean():.2g}",
+                f"{kept.std():.0e}",
+            ]
+        )
         rows[-1] += [f"{values['turn'].mean():.1f}", "yes" if inside else "no"]
         rows[-1] += [f"{values['least']:.1g}", f"{values['seconds'] / cheapest:.1f}"]
         marker = "o" if inside else "X"
         colour = plt.get_cmap("tab20")(k)
         at = np.minimum(kept, MOST)
-        ax.errorbar(at.mean(), accuracy.mean(), accuracy.std(), at.std(), fmt=marker, ms=8, color=colour, label=name)
+        ax.errorbar(
+            at.mean(),
+            accuracy.mean(),
+            accuracy.std(),
+            at.std(),
+            fmt=marker,
+            ms=8,
+            color=colour,
+            label=name,
+        )
     ax.axhline(0.32, color=WARNING, ls=":", lw=1.2, label="collapsed to the mean")
     ax.set(
-        xlabel=f"kept: σ₂ of the composite ({MOST:g}: or more)", xlim=(-0.05, None), ylabel="held-out accuracy", ylim=(0, 1.05)
+        xlabel=f"kept: σ₂ of the composite ({MOST:g}: or more)",
+        xlim=(-0.05, None),
+        ylabel="held-out accuracy",
+        ylim=(0, 1.05),
     )
     ax.set_title("mean and spread over seeds; crosses: not doubly stochastic", fontsize=10)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))

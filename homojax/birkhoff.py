@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from homojax.numerics import as_float, as_square, max_over_row_pairs, sqrt
+from homojax.numerics import as_float, as_square, sqrt
+from homojax.row_pairs import max_over_row_pairs
 
 
 def uniform(n: int, dtype: DTypeLike | None = None) -> jax.Array:
@@ -95,7 +96,9 @@ def excess(y: ArrayLike) -> jax.Array:
         series = 1 / (k * (k - 1)) - y * series
     safe = jnp.where(small | ~positive, 1, y)
     return jnp.where(
-        small, y * y * series, jnp.where(positive, (1 + safe) * jnp.log1p(safe) - safe, jnp.where(jnp.isnan(y), y, 1))
+        small,
+        y * y * series,
+        jnp.where(positive, (1 + safe) * jnp.log1p(safe) - safe, jnp.where(jnp.isnan(y), y, 1)),
     )
 
 
@@ -156,7 +159,9 @@ def isolated_unit(n: int, weight: ArrayLike = 1.0) -> jax.Array:
     [[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.5, 0.5]]
     """
     weight = as_float(weight)
-    block = jnp.full((n, n), 1 / (n - 1), weight.dtype).at[0, :].set(0).at[:, 0].set(0).at[0, 0].set(1)
+    block = (
+        jnp.full((n, n), 1 / (n - 1), weight.dtype).at[0, :].set(0).at[:, 0].set(0).at[0, 0].set(1)
+    )
     return (1 - weight) * uniform(n, weight.dtype) + weight * block
 
 
@@ -183,7 +188,9 @@ def lazy_cycle(n: int, stay: float = 0.5) -> jax.Array:
     """
     if n < 3:
         raise ValueError(f"a cycle needs n >= 3, got {n}")
-    return circulant(jnp.zeros(n).at[0].set(stay).at[1].add((1 - stay) / 2).at[-1].add((1 - stay) / 2))
+    return circulant(
+        jnp.zeros(n).at[0].set(stay).at[1].add((1 - stay) / 2).at[-1].add((1 - stay) / 2)
+    )
 
 
 def lazy_hypercube(dimension: int, stay: float = 0.5) -> jax.Array:
@@ -208,7 +215,9 @@ def de_bruijn(bits: int) -> jax.Array:
     True
     """
     n = 2**bits
-    return 0.5 * (jnp.arange(n) // 2 == jnp.arange(n)[:, None] % (n // 2)).astype(jnp.result_type(float))
+    return 0.5 * (jnp.arange(n) // 2 == jnp.arange(n)[:, None] % (n // 2)).astype(
+        jnp.result_type(float)
+    )
 
 
 def random_birkhoff(key: jax.Array, n: int, num_permutations: int = 4) -> jax.Array:
@@ -222,5 +231,7 @@ def random_birkhoff(key: jax.Array, n: int, num_permutations: int = 4) -> jax.Ar
     """
     weight_key, order_key = jax.random.split(key)
     weights = jax.random.dirichlet(weight_key, jnp.ones(num_permutations))
-    orders = jax.vmap(lambda k: jax.random.permutation(k, n))(jax.random.split(order_key, num_permutations))
+    orders = jax.vmap(lambda k: jax.random.permutation(k, n))(
+        jax.random.split(order_key, num_permutations)
+    )
     return jnp.einsum("p,pij->ij", weights, jax.nn.one_hot(orders, n, dtype=weights.dtype))

@@ -11,7 +11,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import detail, entropy_deficit, excess, projective_diameter
-from homojax.numerics import as_float, as_scalar, as_square, matmul, max_over_row_pairs, sqrt
+from homojax.numerics import (
+    as_float,
+    as_scalar,
+    as_square,
+    matmul,
+    sqrt,
+)
+from homojax.row_pairs import max_over_row_pairs
 
 
 def hilbert_bound(logits: ArrayLike, epsilon: ArrayLike) -> jax.Array:
@@ -126,7 +133,11 @@ def isolated_unit_frontier(deficit: ArrayLike, n: int) -> jax.Array:
     deficit = as_scalar(deficit, "deficit")
 
     def deficit_at(t):
-        corner, cross, rest = (n - 1) * t, -t, t / (n - 1)  # nM − 1 at 1, 2(n − 1) and (n − 1)² entries
+        corner, cross, rest = (
+            (n - 1) * t,
+            -t,
+            t / (n - 1),
+        )  # nM − 1 at 1, 2(n − 1) and (n − 1)² entries
         return (excess(corner) + 2 * (n - 1) * excess(cross) + (n - 1) ** 2 * excess(rest)) / n
 
     def halve(_, bracket):
@@ -136,12 +147,17 @@ def isolated_unit_frontier(deficit: ArrayLike, n: int) -> jax.Array:
         return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
     fixed = jax.lax.stop_gradient(deficit)
-    tiny, one = jnp.asarray(jnp.finfo(deficit.dtype).eps ** 2, deficit.dtype), jnp.ones((), deficit.dtype)
+    tiny, one = (
+        jnp.asarray(jnp.finfo(deficit.dtype).eps ** 2, deficit.dtype),
+        jnp.ones((), deficit.dtype),
+    )
     low, high = jax.lax.fori_loop(0, jnp.finfo(deficit.dtype).nmant + 10, halve, (tiny, one))
     inside = (deficit > 0) & (deficit < deficit_at(one))
     root = jnp.where(inside, (low + high) / 2, 0.5)
     slope = jax.grad(deficit_at)(root)
-    root = root + jnp.where(inside, deficit - fixed, 0) / slope  # its derivative, by the implicit function theorem
+    root = (
+        root + jnp.where(inside, deficit - fixed, 0) / slope
+    )  # its derivative, by the implicit function theorem
     return jnp.where(inside, root, jnp.where(deficit > 0, 1, jnp.where(deficit == 0, 0, jnp.nan)))
 
 
@@ -157,5 +173,22 @@ def logit_budget(retention: ArrayLike, depth: ArrayLike) -> jax.Array:
     retention = as_float(retention)
     depth = jnp.asarray(depth, retention.dtype)
     valid = (retention > 0) & (retention < 1) & (depth > 0)
-    log_kept = jnp.where(valid, jnp.log(retention) / depth, jnp.nan)  # artanh(e^−x) = −½ log tanh(x/2), exact as x → 0
+    log_kept = jnp.where(
+        valid, jnp.log(retention) / depth, jnp.nan
+    )  # artanh(e^−x) = −½ log tanh(x/2), exact as x → 0
     return -jnp.log(jnp.tanh(-log_kept / 2)) / 2
+
+
+def path_length_bound(entropy_rise: ArrayLike, log_ratio: ArrayLike, n: int) -> jax.Array:
+    """√((1 − 1/n) D ℓ) for D = H(M_ε₁) − H(M_ε₀) in nats and ℓ = |log(ε₁/ε₀)|: how far M_ε can have come on the way.
+
+    It bounds ‖M_ε₁ − M_ε₀‖₂, and the way in arcsin σ₂ (radians). So at every ε between, arcsin σ₂ is at least half of
+    (its values at the ends, less this), and at most half of (these, and this). Negative D counts as 0. theory.md 1.6.
+
+    >>> round(float(path_length_bound(0.5, 0.25, 2)), 4)
+    0.25
+    """
+    entropy_rise = as_float(entropy_rise)
+    return sqrt(
+        (1 - 1 / n) * jnp.maximum(entropy_rise, 0) * abs(jnp.asarray(log_ratio, entropy_rise.dtype))
+    )

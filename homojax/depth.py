@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from homojax import spectrum
 from homojax.birkhoff import center, detail, detail_basis
 from homojax.numerics import as_float, as_square, as_stack, matmul
-from homojax.spectrum import detail_singular_values, subdominant_eigenvalue_modulus, subdominant_singular_value
+from homojax.spectrum import detail_singular_values
 
 
 def composite(matrices: ArrayLike) -> jax.Array:
@@ -57,7 +58,9 @@ def detail_composite(matrices: ArrayLike) -> jax.Array:
     return jax.lax.scan(multiply, start, matrices)[1]
 
 
-def effective_depth(sigma2: ArrayLike, retention: ArrayLike, *, gap: ArrayLike | None = None) -> jax.Array:
+def effective_depth(
+    sigma2: ArrayLike, retention: ArrayLike, *, gap: ArrayLike | None = None
+) -> jax.Array:
     """log ρ / log σ₂: the number of layers of this σ₂ after which a share ρ of the best-kept detail is left.
 
     Real-valued; ∞ at σ₂ ≥ 1, 0 at σ₂ = 0. ``retention`` is ρ in (0, 1), NaN outside. For a stack give the geometric
@@ -78,7 +81,9 @@ def effective_depth(sigma2: ArrayLike, retention: ArrayLike, *, gap: ArrayLike |
         gap = jnp.asarray(gap, sigma2.dtype)
         near_one = ~(gap >= 0.5)  # NaN is not ignored
         inside = jnp.where(near_one, gap > 0, inside)
-        log_sigma2 = jnp.where(near_one & inside, jnp.log1p(-jnp.where(near_one & inside, gap, 0.5)), log_sigma2)
+        log_sigma2 = jnp.where(
+            near_one & inside, jnp.log1p(-jnp.where(near_one & inside, gap, 0.5)), log_sigma2
+        )
         sigma2 = jnp.where(near_one, 1 - gap, sigma2)
     depth = log_kept / log_sigma2
     edge = jnp.where(sigma2 >= 1, jnp.inf, jnp.where(sigma2 == 0, 0, jnp.nan))
@@ -137,7 +142,9 @@ def lyapunov_spectrum(matrices: ArrayLike, *, num_blocks: int = 8) -> tuple[jax.
     growths = _log_growths(matrices)
     layers, d = growths.shape
     if not 2 <= num_blocks <= layers:
-        raise ValueError(f"num_blocks must be at least 2 and at most the {layers} layers, got {num_blocks}")
+        raise ValueError(
+            f"num_blocks must be at least 2 and at most the {layers} layers, got {num_blocks}"
+        )
     exponents = growths.mean(0)
     blocks = growths[layers % num_blocks :].reshape(num_blocks, -1, d).mean(1)
     order = jnp.argsort(exponents, descending=True)
@@ -188,8 +195,8 @@ def transient_gain(matrix: ArrayLike, depth: int) -> jax.Array:
 
     start = detail(jnp.eye(len(matrix), dtype=matrix.dtype)), jnp.zeros((), matrix.dtype)
     _, (powers, log_sizes) = jax.lax.scan(multiply, start, length=depth)
-    log_kept = log_sizes + jnp.log(jax.vmap(subdominant_singular_value)(powers))
-    return jnp.exp(log_kept - jnp.arange(1, depth + 1) * jnp.log(subdominant_eigenvalue_modulus(matrix)))
+    log_kept = log_sizes + jnp.log(jax.vmap(spectrum.sigma2)(powers))
+    return jnp.exp(log_kept - jnp.arange(1, depth + 1) * jnp.log(spectrum.lambda2(matrix)))
 
 
 def amax_gain(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:

@@ -28,9 +28,13 @@ def signal_to_noise(signal: ArrayLike, noise_std: ArrayLike) -> jax.Array:
     """
     signal = as_float(signal)
     if signal.ndim != 1 or len(signal) < 2:
-        raise ValueError(f"signal must be a vector [n] with n >= 2, got shape {list(signal.shape)}; batch with jax.vmap")
+        raise ValueError(
+            f"signal must be a vector [n] with n >= 2, got shape {list(signal.shape)}; batch with jax.vmap"
+        )
     detail = center(signal)
-    return (detail**2).sum() / ((len(detail) - 1) * as_scalar(noise_std, "noise_std", detail.dtype) ** 2)
+    return (detail**2).sum() / (
+        (len(detail) - 1) * as_scalar(noise_std, "noise_std", detail.dtype) ** 2
+    )
 
 
 def normalise(
@@ -58,9 +62,13 @@ def normalise(
     """
     x = as_float(x)
     if axis not in ("features", "units") or kind not in ("layer", "rms"):
-        raise ValueError(f'axis must be "features" or "units" and kind "layer" or "rms", got {axis!r} and {kind!r}')
+        raise ValueError(
+            f'axis must be "features" or "units" and kind "layer" or "rms", got {axis!r} and {kind!r}'
+        )
     if x.ndim not in (1, 2):
-        raise ValueError(f"x must have shape [n, D] or be one vector, got {list(x.shape)}; batch with jax.vmap")
+        raise ValueError(
+            f"x must have shape [n, D] or be one vector, got {list(x.shape)}; batch with jax.vmap"
+        )
     along_first = x.T if axis == "features" else x
     eps = jnp.asarray(eps, x.dtype)
     unit = power_of_two(jnp.maximum(abs(along_first).max(0), jnp.sqrt(eps)))
@@ -74,7 +82,11 @@ def normalise(
 
 
 def token_detail_bound(
-    tokens: ArrayLike, sigma2: ArrayLike, *, kind: Literal["layer", "rms"] = "layer", gain: ArrayLike | None = None
+    tokens: ArrayLike,
+    sigma2: ArrayLike,
+    *,
+    kind: Literal["layer", "rms"] = "layer",
+    gain: ArrayLike | None = None,
 ) -> jax.Array:
     """‖PN(MX)‖_F/√(nD) ≤ 2σ₂‖PX‖_F max|gain|/(√n ‖m‖): detail left once M ∈ 𝔅ₙ has mixed tokens and N normalised each.
 
@@ -95,7 +107,9 @@ def token_detail_bound(
     return jnp.where(mean == 0, jnp.inf, share)
 
 
-def sample_cosine(key: jax.Array, signal: ArrayLike, noise_std: ArrayLike, num_samples: int) -> jax.Array:
+def sample_cosine(
+    key: jax.Array, signal: ArrayLike, noise_std: ArrayLike, num_samples: int
+) -> jax.Array:
     """Monte Carlo of cos θ, [num_samples]: add noise to the signal [n], centre, normalise, compare. theory.md §4.
 
     The simulation that ``cosine_cdf`` and ``expected_cosine`` predict; it knows nothing of them.
@@ -147,7 +161,9 @@ def expected_cosine(snr: ArrayLike, d: ArrayLike) -> jax.Array:
     valid = (snr >= 0) & (d >= 1)
     kappa = jnp.where(valid & (snr < jnp.inf), snr * d, 0)
     nodes, weights = _gauss_legendre(snr.dtype)
-    top = jnp.minimum(jnp.pi / 2, 14 / jnp.sqrt(kappa + d))  # the rest of the integrand is below rounding
+    top = jnp.minimum(
+        jnp.pi / 2, 14 / jnp.sqrt(kappa + d)
+    )  # the rest of the integrand is below rounding
     sine = jnp.sin(top * nodes)
     integrand = jnp.exp(-kappa * sine**2 / 2 + d / 2 * jnp.log1p(-(sine**2)))
     mean = sqrt(2 * kappa / jnp.pi) * top * matmul(weights, integrand)
@@ -244,13 +260,25 @@ def critical_snr(d: ArrayLike, *, level: ArrayLike = 0.05, power: ArrayLike = 0.
     safe_d = jnp.where(valid & (d > 1), d, 2)
     safe_level, safe_power = jnp.where(valid, level, 0.05), jnp.where(valid, power, 0.95)
     threshold = _critical_ratio(safe_level, safe_d)
-    root_kappa = jnp.exp(_bisect(lambda y: safe_power - 1 + _ray_cdf(threshold, jnp.exp(y), safe_d), -14.0, 44.0, level.dtype))
+    root_kappa = jnp.exp(
+        _bisect(
+            lambda y: safe_power - 1 + _ray_cdf(threshold, jnp.exp(y), safe_d),
+            -14.0,
+            44.0,
+            level.dtype,
+        )
+    )
     snr = jnp.where(d > 1, jnp.where(power <= level, 0, root_kappa**2 / safe_d), jnp.inf)
     return jnp.where(valid, snr, jnp.nan)
 
 
 def critical_depth(
-    snr: ArrayLike, sigma2: ArrayLike, d: ArrayLike, *, level: ArrayLike = 0.05, power: ArrayLike = 0.95
+    snr: ArrayLike,
+    sigma2: ArrayLike,
+    d: ArrayLike,
+    *,
+    level: ArrayLike = 0.05,
+    power: ArrayLike = 0.95,
 ) -> jax.Array:
     """log(SNR₀/SNR_c)/(2 log 1/σ₂): layers after which the SNR of the best-kept detail has fallen to the critical one.
 
@@ -260,7 +288,9 @@ def critical_depth(
     3.26
     """
     sigma2 = as_float(sigma2)
-    ratio = jnp.asarray(snr, sigma2.dtype) / critical_snr(d, level=jnp.asarray(level, sigma2.dtype), power=power)
+    ratio = jnp.asarray(snr, sigma2.dtype) / critical_snr(
+        d, level=jnp.asarray(level, sigma2.dtype), power=power
+    )
     inside = (sigma2 > 0) & (sigma2 < 1)
     above = ratio > 1
     depth = jnp.log(jnp.where(above, ratio, 1)) / (-2 * jnp.log(jnp.where(inside, sigma2, 0.5)))
@@ -268,7 +298,9 @@ def critical_depth(
     return jnp.where(jnp.isnan(ratio), jnp.nan, jnp.where(inside, depth, edge))
 
 
-def retained_cosine(sigma2: ArrayLike, noise_std: ArrayLike, d: ArrayLike, depth: ArrayLike) -> jax.Array:
+def retained_cosine(
+    sigma2: ArrayLike, noise_std: ArrayLike, d: ArrayLike, depth: ArrayLike
+) -> jax.Array:
     """(σ²/(σ² + dν²))^{L/2}: cos θ left after L layers that each mix, add noise and layer-norm to unit norm. theory.md 4.6.
 
     Of σ₂ in [0, 1], the noise's standard deviation ν ≥ 0 on each of d entries of a unit vector, and L ≥ 0 layers, arrays alike;
@@ -305,23 +337,34 @@ def _gauss_legendre(dtype) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(nodes, dtype), jnp.asarray(weights, dtype)
 
 
-def _ray_cdf(tau: jax.Array, root_kappa: ArrayLike, d: jax.Array, *, beyond: bool = False) -> jax.Array:
+def _ray_cdf(
+    tau: jax.Array, root_kappa: ArrayLike, d: jax.Array, *, beyond: bool = False
+) -> jax.Array:
     """P(√κ + z ≤ τR) = E Φ(τR − √κ), R ~ χ_{d−1}; for d = 1, R = 0. ``beyond``: one minus that, to relative accuracy."""
     sign = -1 if beyond else 1
     root_kappa = jnp.asarray(root_kappa, tau.dtype)
     nodes, weights = _gauss_legendre(tau.dtype)
     mode = jnp.sqrt(jnp.maximum(d - 2, 0))
-    low, high = jnp.maximum(mode - 6.5, 0), mode + 9  # the density is below 1e-17 of its peak outside,
+    low, high = (
+        jnp.maximum(mode - 6.5, 0),
+        mode + 9,
+    )  # the density is below 1e-17 of its peak outside,
     far = jnp.maximum(mode - 14, 0)  # but of a rare cosine, small radii are a part
     steepness = jnp.where(abs(tau) > 1e-30, tau, 1e-30)
     rise, width = root_kappa / steepness, 8.3 / abs(steepness)
-    edges = jnp.stack([far, low, *(jnp.clip(rise + k * width, low, high) for k in (-1, 0, 1)), high])
+    edges = jnp.stack(
+        [far, low, *(jnp.clip(rise + k * width, low, high) for k in (-1, 0, 1)), high]
+    )
     edges = jax.lax.stop_gradient(edges)  # where the panels meet does not matter to the integral
     lengths = jnp.diff(edges)
-    empty = (lengths == 0)[:, None]  # a panel of no length, perhaps at radius 0, where the density has no derivative in d
+    empty = (lengths == 0)[
+        :, None
+    ]  # a panel of no length, perhaps at radius 0, where the density has no derivative in d
     radius = jnp.where(empty, 1, edges[:-1, None] + lengths[:, None] * nodes)
     offset = radius - mode
-    log_density = xlogy(d - 2, jnp.where(mode > 0, radius / jnp.where(mode > 0, mode, 1), 1)) - offset * (mode + offset / 2)
+    log_density = xlogy(
+        d - 2, jnp.where(mode > 0, radius / jnp.where(mode > 0, mode, 1), 1)
+    ) - offset * (mode + offset / 2)
     density = jnp.exp(log_density) * lengths[:, None] * weights
     cdf = (density * ndtr(sign * (tau * radius - root_kappa))).sum() / density.sum()
     return jnp.where(d > 1, cdf, ndtr(-sign * root_kappa))
@@ -330,7 +373,11 @@ def _ray_cdf(tau: jax.Array, root_kappa: ArrayLike, d: jax.Array, *, beyond: boo
 def _critical_ratio(level: jax.Array, d: jax.Array) -> jax.Array:
     """τ = t/√(1 − t²) of the cosine t that a random direction exceeds with this probability; d > 1."""
     # sinh spans all directions but those within 1e-19 radians of a pole, with even relative resolution
-    return jnp.sinh(_bisect(lambda y: _ray_cdf(jnp.sinh(y), 0, d, beyond=True) - level, -44.0, 44.0, level.dtype))
+    return jnp.sinh(
+        _bisect(
+            lambda y: _ray_cdf(jnp.sinh(y), 0, d, beyond=True) - level, -44.0, 44.0, level.dtype
+        )
+    )
 
 
 def _bisect(decreasing, low: float, high: float, dtype) -> jax.Array:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import partial
 from typing import Any, SupportsFloat, SupportsIndex
 
 import jax
 import jax.numpy as jnp
+from jax.nn import logsumexp
 from jax.typing import ArrayLike, DTypeLike
-
-from homojax.lanes import in_buckets
 
 # GPUs and TPUs multiply float32 in fewer bits by default; every law here is about the last bits.
 matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
@@ -43,12 +42,18 @@ def as_square(matrix: ArrayLike, name: str = "matrix") -> jax.Array:
     (2, 2)
     """
     if matrix is None or hasattr(matrix, "dense"):
-        raise TypeError(f"{name} must be an array [n, n], which factors do not have: where n is small, dense() makes one of them")
+        raise TypeError(
+            f"{name} must be an array [n, n], which factors do not have: where n is small, dense() makes one of them"
+        )
     matrix = as_float(matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"{name} must have shape [n, n], got {list(matrix.shape)}; batch with jax.vmap")
+        raise ValueError(
+            f"{name} must have shape [n, n], got {list(matrix.shape)}; batch with jax.vmap"
+        )
     if matrix.shape[0] < 2:
-        raise ValueError(f"{name} must be at least 2 x 2, got {list(matrix.shape)}: one unit has no detail to mix")
+        raise ValueError(
+            f"{name} must be at least 2 x 2, got {list(matrix.shape)}: one unit has no detail to mix"
+        )
     return matrix
 
 
@@ -76,7 +81,11 @@ def require_count(name: str, value: SupportsIndex, least: int) -> int:
 
 def require_number(name: str, value: float, positive: bool = False) -> float:
     """``value`` as a float; ValueError unless it is a finite number, not negative or, if asked, ``positive``."""
-    if not isinstance(value, SupportsFloat) or not 0 <= float(value) < math.inf or (positive and float(value) == 0):
+    if (
+        not isinstance(value, SupportsFloat)
+        or not 0 <= float(value) < math.inf
+        or (positive and float(value) == 0)
+    ):
         kind = "positive" if positive else "not negative"
         raise ValueError(f"{name} = {value!r} is not possible: it must be finite and {kind}")
     return float(value)
@@ -116,7 +125,9 @@ def as_stack(matrices: ArrayLike, name: str = "matrices") -> jax.Array:
     """
     matrices = as_float(matrices)
     if matrices.ndim != 3 or matrices.shape[0] < 1:
-        raise ValueError(f"{name} must have shape [layers, n, n] with at least one layer, got {list(matrices.shape)}")
+        raise ValueError(
+            f"{name} must have shape [layers, n, n] with at least one layer, got {list(matrices.shape)}"
+        )
     as_square(matrices[0], f"each layer of {name}")
     return matrices
 
@@ -162,10 +173,14 @@ def sqrt(x: ArrayLike) -> jax.Array:
     """
     x = as_float(x)
     positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), jnp.where(x == 0, 0, jnp.nan).astype(x.dtype))
+    return jnp.where(
+        positive, jnp.sqrt(jnp.where(positive, x, 1)), jnp.where(x == 0, 0, jnp.nan).astype(x.dtype)
+    )
 
 
-def repeat_while(unfinished: Callable[[Any], jax.Array], advance: Callable[[Any], Any], start: Any) -> Any:
+def repeat_while(
+    unfinished: Callable[[Any], jax.Array], advance: Callable[[Any], Any], start: Any
+) -> Any:
     """``advance`` from ``start`` while ``unfinished``: ``jax.lax.while_loop``, with a condition that is computed once a turn.
 
     Under ``vmap`` JAX computes it twice, to go on and to say which lanes do. Where two compiled copies of a comparison of
@@ -191,33 +206,19 @@ def power_of_two(size: jax.Array) -> jax.Array:
     [4.0, 0.25, 1.0]
     """
     tiny = jnp.finfo(size.dtype).tiny
-    size = jax.lax.stop_gradient(jnp.where((size > 0) & (size < jnp.inf), jnp.clip(size, tiny, 1 / tiny), 1))
+    size = jax.lax.stop_gradient(
+        jnp.where((size > 0) & (size < jnp.inf), jnp.clip(size, tiny, 1 / tiny), 1)
+    )
     return jnp.ldexp(jnp.ones_like(size), jnp.frexp(size)[1] - 1)
 
 
-_COLUMNS_TOGETHER = 8  # of a matrix, in one pass over all pairs of its rows: what compilers keep in registers
+def log_gram(log_matrix: jax.Array) -> jax.Array:
+    """log MᵀM, [n, n]."""
 
+    @jax.checkpoint  # or a gradient would keep all n³ terms
+    def row(column):
+        terms = column[:, None] + log_matrix
+        vanishes = terms.max(0) == -jnp.inf
+        return jnp.where(vanishes, -jnp.inf, logsumexp(jnp.where(vanishes, 0, terms), axis=0))
 
-def max_over_row_pairs(merge: Any, term: Callable[[jax.Array], jax.Array], matrix: jax.Array) -> jax.Array:
-    """max over rows i, j of s(i, j) + s(j, i), where s(i, j) merges all ``term(matrix[i, k] − matrix[j, k])``.
-
-    ``merge`` is jnp.add or jnp.maximum. Memory O(n²). The derivative is that of one pair that attains it.
-
-    >>> float(max_over_row_pairs(jnp.maximum, lambda x: x, as_float([[0, 3], [1, 1]])))
-    3.0
-    """
-    n = matrix.shape[0]
-
-    def merged(columns):
-        return reduce(merge, [term(column[:, None] - column) for column in columns])
-
-    def farthest(matrix):
-        first = n % _COLUMNS_TOGETHER or min(n, _COLUMNS_TOGETHER)
-        rest = matrix.T[first:].reshape(-1, _COLUMNS_TOGETHER, n)
-        scores, _ = jax.lax.scan(lambda s, columns: (merge(s, merged(columns)), None), merged(matrix.T[:first]), rest)
-        return jnp.unravel_index((scores + scores.T).argmax(), scores.shape)
-
-    search = in_buckets(jax.vmap(farthest), lambda matrices: matrices[:, 0, 0])  # a matrix at a time where they are large
-    i, j = search(jax.lax.stop_gradient(matrix))
-    apart = matrix[i] - matrix[j]
-    return merge.reduce(term(apart)) + merge.reduce(term(-apart))
+    return jax.lax.map(row, log_matrix.T)

@@ -47,7 +47,11 @@ def turn_bound(sigma2: ArrayLike, alpha: ArrayLike) -> jax.Array:
     alpha = jnp.asarray(alpha, sigma2.dtype)
     premise = alpha * sigma2 < 1 - alpha
     ratio = alpha * sigma2 / jnp.where(premise, 1 - alpha, 1)
-    return jnp.where(premise, jnp.arcsin(jnp.where(premise, ratio, 0)), jnp.where(jnp.isnan(ratio), jnp.nan, jnp.pi))
+    return jnp.where(
+        premise,
+        jnp.arcsin(jnp.where(premise, ratio, 0)),
+        jnp.where(jnp.isnan(ratio), jnp.nan, jnp.pi),
+    )
 
 
 def turn_angle(before: ArrayLike, after: ArrayLike) -> jax.Array:

@@ -4,17 +4,23 @@ import os
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before it is loaded: its threads wait for each other where cores are busy
+os.environ.setdefault(
+    "OPENBLAS_NUM_THREADS", "1"
+)  # before it is loaded: its threads wait for each other where cores are busy
 
 # Compiling is most of what these tests do: neither a second run nor a process that a test starts need do it again.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"homojax-test-cache-{os.getuid()}")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
+        Path(tempfile.gettempdir()) / f"homojax-test-cache-{os.getuid()}"
+    )
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # A first run is mostly compiling, which takes a third as long without LLVM optimising; what comes out is slower, no less exact.
 # (XLA refuses to start with a flag that it no longer knows: renew this with the pins.)
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 
 import hypothesis
 import jax
@@ -24,7 +30,9 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 
 
-hypothesis.settings.register_profile("homojax", deadline=None, derandomize=True, database=None, max_examples=40)
+hypothesis.settings.register_profile(
+    "homojax", deadline=None, derandomize=True, database=None, max_examples=40
+)
 hypothesis.settings.load_profile("homojax")
 
 

@@ -12,7 +12,9 @@ from hypothesis.extra import numpy as hnp
 
 def squares(n, bound=5.0):
     """Hypothesis strategy: [n, n] arrays with entries in ±bound, as logits."""
-    return hnp.arrays(np.float64, (n, n), elements=st.floats(-bound, bound, allow_subnormal=False, width=32))
+    return hnp.arrays(
+        np.float64, (n, n), elements=st.floats(-bound, bound, allow_subnormal=False, width=32)
+    )
 
 
 def permutation(rng, n):
@@ -21,7 +23,9 @@ def permutation(rng, n):
 
 def permutation_mixture(rng, n, count):
     """A convex combination of ``count`` random permutations: in the Birkhoff polytope by construction."""
-    return np.tensordot(rng.dirichlet(np.ones(count)), [permutation(rng, n) for _ in range(count)], 1)
+    return np.tensordot(
+        rng.dirichlet(np.ones(count)), [permutation(rng, n) for _ in range(count)], 1
+    )
 
 
 def lazy_permutation(rng, n, t):
@@ -46,8 +50,19 @@ def birkhoff_family(rng, n, count=12):
     mixtures = [permutation_mixture(rng, n, k) for k in (1, 2, 3, 2 * n) for _ in range(count)]
     lazy = [lazy_permutation(rng, n, t) for t in rng.uniform(size=count)]
     blocks = [isolated(n, t) for t in (0.01, 0.3, 0.7, 1.0)]
-    logits = [alternate(rng.normal(size=(n, n)), epsilon, 3000) for epsilon in (0.5, 1.0, 3.0, 30.0)]
-    return np.array([np.full((n, n), 1 / n), *mixtures, *lazy, *blocks, *logits, *(symmetric_psd(rng, n) for _ in range(count))])
+    logits = [
+        alternate(rng.normal(size=(n, n)), epsilon, 3000) for epsilon in (0.5, 1.0, 3.0, 30.0)
+    ]
+    return np.array(
+        [
+            np.full((n, n), 1 / n),
+            *mixtures,
+            *lazy,
+            *blocks,
+            *logits,
+            *(symmetric_psd(rng, n) for _ in range(count)),
+        ]
+    )
 
 
 # ---------------------------------------------------------------- the polytope
@@ -71,12 +86,18 @@ def entropy_deficit(matrix):
     """n log n + Σ M log M to forty digits."""
     n = len(matrix)
     with mp.workdps(40):
-        return float(n * mp.log(n) + mp.fsum(mp.mpf(float(x)) * mp.log(float(x)) for x in np.ravel(matrix) if x > 0))
+        return float(
+            n * mp.log(n)
+            + mp.fsum(mp.mpf(float(x)) * mp.log(float(x)) for x in np.ravel(matrix) if x > 0)
+        )
 
 
 def projective_diameter(logits):
     n = range(len(logits))
-    return max(logits[i, k] + logits[j, m] - logits[i, m] - logits[j, k] for i, j, k, m in itertools.product(n, repeat=4))
+    return max(
+        logits[i, k] + logits[j, m] - logits[i, m] - logits[j, k]
+        for i, j, k, m in itertools.product(n, repeat=4)
+    )
 
 
 def dobrushin(matrix):
@@ -116,7 +137,11 @@ def derivative_of_projection(logits, epsilon, direction, step=1e-12):
     with mp.workdps(100):
         ahead, behind = (_project(logits, epsilon, sign * step * direction) for sign in (1, -1))
         return np.array(
-            [[(x - y) / (2 * step) for x, y in zip(*rows, strict=True)] for rows in zip(ahead, behind, strict=True)], float
+            [
+                [(x - y) / (2 * step) for x, y in zip(*rows, strict=True)]
+                for rows in zip(ahead, behind, strict=True)
+            ],
+            float,
         )
 
 
@@ -124,9 +149,12 @@ def _project(logits, epsilon, added):
     """By Newton's method with backtracking down an ε schedule."""
     n = len(logits)
     spread = float(np.ptp(logits) / epsilon)
-    with mp.workdps(int(100 + spread)):  # a gradient of 1e-40 is worth 1e-80 of the value, which the line search compares
+    with mp.workdps(
+        int(100 + spread)
+    ):  # a gradient of 1e-40 is worth 1e-80 of the value, which the line search compares
         s = [
-            [mp.mpf(float(x)) + mp.mpf(float(y)) for x, y in zip(*rows, strict=True)] for rows in zip(logits, added, strict=True)
+            [mp.mpf(float(x)) + mp.mpf(float(y)) for x, y in zip(*rows, strict=True)]
+            for rows in zip(logits, added, strict=True)
         ]
         target = mp.mpf(float(epsilon))
         g, stage = [mp.mpf(0)] * n, max(mp.mpf(float(np.ptp(logits))), target)
@@ -135,7 +163,9 @@ def _project(logits, epsilon, added):
             weights = [[mp.exp(x / stage + gj) for x, gj in zip(row, g, strict=True)] for row in s]
             sums = [mp.fsum(row) for row in weights]
             value = mp.fsum(mp.log(total) for total in sums) - mp.fsum(g)  # the semi-dual
-            return value, [[x / total for x in row] for row, total in zip(weights, sums, strict=True)]
+            return value, [
+                [x / total for x in row] for row, total in zip(weights, sums, strict=True)
+            ]
 
         while True:
             value, m = rows(g)
@@ -146,12 +176,19 @@ def _project(logits, epsilon, added):
                 colder = max(target, stage / 2)
                 g, stage = [x * stage / colder for x in g], colder
                 continue
-            hessian = mp.matrix(n - 1)  # g[n−1] is held fixed: the semi-dual does not change along 1
+            hessian = mp.matrix(
+                n - 1
+            )  # g[n−1] is held fixed: the semi-dual does not change along 1
             for j, k in itertools.product(range(n - 1), repeat=2):
-                hessian[j, k] = (gradient[j] + 1) * (j == k) - mp.fsum(m[i][j] * m[i][k] for i in range(n))
+                hessian[j, k] = (gradient[j] + 1) * (j == k) - mp.fsum(
+                    m[i][j] * m[i][k] for i in range(n)
+                )
             step = [*mp.lu_solve(hessian, mp.matrix([-x for x in gradient[:-1]])), mp.mpf(0)]
             slope, length = mp.fdot(step, gradient), mp.mpf(1)
-            while rows([a + length * b for a, b in zip(g, step, strict=True)])[0] > value + length * slope / 10:
+            while (
+                rows([a + length * b for a, b in zip(g, step, strict=True)])[0]
+                > value + length * slope / 10
+            ):
                 length /= 2
             g = [a + length * b for a, b in zip(g, step, strict=True)]
 

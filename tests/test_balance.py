@@ -10,10 +10,14 @@ from scipy.optimize import linear_sum_assignment
 import homojax as hj
 import oracles
 import trained_oracle
-from homojax.balance import balance, heaviest_permutation
-from homojax.gap import contraction_gap, log_contraction_gap
+from homojax.projection.entrywise import balance
+from homojax.projection.matching import heaviest_permutation
+from homojax.spectrum.gap import contraction_gap, log_contraction_gap
 
-TRAINED = np.array([layer["logits"] for layer in trained_oracle.TRAINED["layers"]]) / trained_oracle.TRAINED["tau"]
+TRAINED = (
+    np.array([layer["logits"] for layer in trained_oracle.TRAINED["layers"]])
+    / trained_oracle.TRAINED["tau"]
+)
 balanced = jax.jit(balance)
 log_gap_of = jax.jit(log_contraction_gap)
 
@@ -23,34 +27,51 @@ def test_trained_matrices_are_right_in_every_entry_and_in_gaps_down_to_1e_minus_
     result = balanced(TRAINED[layer].astype(dtype))
     expected = trained_oracle.trained_log_matrices()[layer]
     assert result.converged and result.num_steps <= 20 and result.log_matrix.dtype == dtype
-    np.testing.assert_allclose(result.log_matrix, expected, atol=20 * np.finfo(dtype).eps * abs(expected).max())
+    np.testing.assert_allclose(
+        result.log_matrix, expected, atol=20 * np.finfo(dtype).eps * abs(expected).max()
+    )
     expected = float(mp.log(trained_oracle.trained_gaps()[layer]))
-    assert log_gap_of(result.log_matrix) == pytest.approx(expected, abs=1e-12 if dtype == np.float64 else 1e-4)
+    assert log_gap_of(result.log_matrix) == pytest.approx(
+        expected, abs=1e-12 if dtype == np.float64 else 1e-4
+    )
 
 
 def test_trained_composite_has_the_oracles_distance_to_uniform():
     matrices = jnp.exp(jax.vmap(balance)(TRAINED).log_matrix)
     distance = np.linalg.norm(hj.composite(matrices)[-1] - hj.uniform(4))
     assert distance == pytest.approx(float(trained_oracle.trained_composite_distance()), rel=1e-12)
-    assert trained_oracle.trained_gaps()[1] < 2e-78 < 1e-12 < trained_oracle.trained_gaps()[9] * mp.mpf(10) ** 31
+    assert (
+        trained_oracle.trained_gaps()[1]
+        < 2e-78
+        < 1e-12
+        < trained_oracle.trained_gaps()[9] * mp.mpf(10) ** 31
+    )
 
 
 @given(oracles.squares(4), st.floats(0.1, 10))
 def test_balance_is_the_entropic_projection(logits, epsilon):
     result = balanced(logits / epsilon)
     assert result.converged
-    np.testing.assert_allclose(jnp.exp(result.log_matrix), oracles.project(logits, epsilon), rtol=1e-11)
+    np.testing.assert_allclose(
+        jnp.exp(result.log_matrix), oracles.project(logits, epsilon), rtol=1e-11
+    )
 
 
-@pytest.mark.parametrize(("n", "epsilon"), [(8, 0.01), (16, 0.002), (16, 0.05), (16, 5.0), (32, 0.01)])
+@pytest.mark.parametrize(
+    ("n", "epsilon"), [(8, 0.01), (16, 0.002), (16, 0.05), (16, 5.0), (32, 0.01)]
+)
 def test_balance_of_cold_random_logits_converges_and_only_rescales(n, epsilon, rng, dtype):
     for logits in rng.standard_t(3, size=(4, n, n)) / epsilon:
         result = balanced(logits.astype(dtype))
         assert result.converged and result.num_steps <= 60
         matrix = np.exp(np.asarray(result.log_matrix, float))
-        np.testing.assert_allclose([matrix.sum(0), matrix.sum(1)], 1, atol=4 * n**0.5 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(
+            [matrix.sum(0), matrix.sum(1)], 1, atol=4 * n**0.5 * np.finfo(dtype).eps
+        )
         scaling = np.asarray(result.log_matrix, float) - logits
-        np.testing.assert_allclose(oracles.centring(n) @ scaling @ oracles.centring(n), 0, atol=abs(logits).max() * 1e-5)
+        np.testing.assert_allclose(
+            oracles.centring(n) @ scaling @ oracles.centring(n), 0, atol=abs(logits).max() * 1e-5
+        )
 
 
 def test_balance_in_any_order_of_rows_and_columns_is_the_same(rng):
@@ -67,7 +88,9 @@ def test_balance_keeps_a_support_that_can_be(rng):
     log_matrix[range(5), range(5)] = log_matrix[range(5), [1, 2, 3, 4, 0]] = 1.0
     result = balanced(log_matrix)
     np.testing.assert_array_equal(np.isneginf(result.log_matrix), np.isneginf(log_matrix))
-    blocks = np.where(np.kron(np.eye(2), np.ones((2, 2))) > 0, rng.normal(size=(4, 4)) * 30, -np.inf)
+    blocks = np.where(
+        np.kron(np.eye(2), np.ones((2, 2))) > 0, rng.normal(size=(4, 4)) * 30, -np.inf
+    )
     permutation = np.where(oracles.permutation(rng, 4) > 0, 3.0, -np.inf)
     for scaled in (result, balanced(blocks), balanced(permutation), balanced(np.zeros((3, 3)))):
         assert scaled.converged
@@ -94,11 +117,17 @@ def test_balance_says_so_where_there_is_none(name, dtype):
 
 def test_a_large_negative_number_forbids_an_entry_as_a_mask_does(dtype, rng):
     logits = 3 * rng.normal(size=(6, 8, 8))
-    allowed = np.eye(8)[[[rng.permutation(8) for _ in range(4)] for _ in range(6)]].sum(1) > 0  # every entry on a permutation
+    allowed = (
+        np.eye(8)[[[rng.permutation(8) for _ in range(4)] for _ in range(6)]].sum(1) > 0
+    )  # every entry on a permutation
     for value in (-1e6, -1e9):
-        found, masked = (jax.vmap(balanced)(np.where(allowed, logits, x).astype(dtype)) for x in (value, -np.inf))
+        found, masked = (
+            jax.vmap(balanced)(np.where(allowed, logits, x).astype(dtype)) for x in (value, -np.inf)
+        )
         assert found.converged.all() and masked.converged.all()
-        np.testing.assert_allclose(np.exp(found.log_matrix), np.exp(masked.log_matrix), atol=1e3 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(
+            np.exp(found.log_matrix), np.exp(masked.log_matrix), atol=1e3 * np.finfo(dtype).eps
+        )
 
 
 def test_balance_loses_no_digit_to_a_larger_one_either():
@@ -106,9 +135,13 @@ def test_balance_loses_no_digit_to_a_larger_one_either():
     logits = rng.normal(size=(64, 8, 8)) / 0.05
     allowed = np.eye(8)[[[rng.permutation(8) for _ in range(4)] for _ in range(64)]].sum(1) > 0
     each = jax.jit(jax.vmap(balance))
-    found, masked = (each(np.where(allowed, logits, x).astype(np.float32)) for x in (-2e16, -np.inf))
+    found, masked = (
+        each(np.where(allowed, logits, x).astype(np.float32)) for x in (-2e16, -np.inf)
+    )
     assert found.converged.all() and masked.converged.all()
-    np.testing.assert_allclose(np.exp(found.log_matrix), np.exp(masked.log_matrix), atol=1e3 * np.finfo(np.float32).eps)
+    np.testing.assert_allclose(
+        np.exp(found.log_matrix), np.exp(masked.log_matrix), atol=1e3 * np.finfo(np.float32).eps
+    )
 
 
 def test_balance_says_so_where_its_steps_do_not_do():
@@ -120,11 +153,17 @@ def test_balance_says_so_where_its_steps_do_not_do():
 def test_derivative_of_balance_is_that_of_the_limit_at_every_temperature(epsilon, rng):
     logits, direction = rng.normal(size=(5, 5)) / epsilon, rng.normal(size=(5, 5))
     expected = oracles.difference(lambda x: balanced(x).log_matrix, logits, direction)
-    _, computed = jax.jit(lambda x, d: jax.jvp(lambda x: balance(x).log_matrix, (x,), (d,)))(logits, direction)
+    _, computed = jax.jit(lambda x, d: jax.jvp(lambda x: balance(x).log_matrix, (x,), (d,)))(
+        logits, direction
+    )
     np.testing.assert_allclose(computed, expected, atol=1e-8)
     cotangent = rng.normal(size=(5, 5))
-    gradient = jax.jit(lambda x, c: jax.vjp(lambda x: balance(x).log_matrix, x)[1](c)[0])(logits, cotangent)
-    assert (gradient * direction).sum() == pytest.approx(float((cotangent * computed).sum()), rel=1e-12)
+    gradient = jax.jit(lambda x, c: jax.vjp(lambda x: balance(x).log_matrix, x)[1](c)[0])(
+        logits, cotangent
+    )
+    assert (gradient * direction).sum() == pytest.approx(
+        float((cotangent * computed).sum()), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("layer", [0, 1, 4, 9, 11])
@@ -132,17 +171,25 @@ def test_gradient_of_a_trained_log_gap_is_right(layer, rng, dtype):
     def log_gap(log_matrix):
         return log_contraction_gap(balance(log_matrix).log_matrix)
 
-    logits = TRAINED[layer] + rng.normal(size=(4, 4))  # two units are alike in them, and some are at a tie
+    logits = TRAINED[layer] + rng.normal(
+        size=(4, 4)
+    )  # two units are alike in them, and some are at a tie
     gradient = jax.jit(jax.grad(log_gap))(logits.astype(dtype))
     for direction in rng.normal(size=(2, 4, 4)):
         expected = oracles.difference(jax.jit(log_gap), logits, direction)
-        assert (gradient * direction).sum() == pytest.approx(expected, abs=1e-8 if dtype == np.float64 else 1e-3)
+        assert (gradient * direction).sum() == pytest.approx(
+            expected, abs=1e-8 if dtype == np.float64 else 1e-3
+        )
 
 
 def test_derivative_agrees_with_that_of_sinkhorn_where_both_have_it(rng):
     logits, direction = rng.normal(size=(2, 6, 6))
-    ours = jax.jvp(lambda s: contraction_gap(balance(s / 0.7).log_matrix), (logits,), (direction,))[1]
-    theirs = jax.jvp(lambda s: hj.subdominant_singular_value(hj.sinkhorn(s, 0.7, tol=1e-13).matrix), (logits,), (direction,))[1]
+    ours = jax.jvp(lambda s: contraction_gap(balance(s / 0.7).log_matrix), (logits,), (direction,))[
+        1
+    ]
+    theirs = jax.jvp(
+        lambda s: hj.sigma2(hj.sinkhorn(s, 0.7, tol=1e-13).matrix), (logits,), (direction,)
+    )[1]
     assert ours == pytest.approx(-float(theirs), rel=1e-8)
 
 

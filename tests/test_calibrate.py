@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import oracles
-from homojax.calibration import CalibrationStatus
-from homojax.lab import findings
-from homojax.lab.calibrate import Calibrate, calibrate, initialisations, sensitivity_over
+from homojax.calibration.search import CalibrationStatus
 from homojax.lab.cli import main
-from homojax.lab.config import InputError
+from homojax.lab.inputs import InputError
+from homojax.lab.probe import report as findings
+from homojax.lab.probe.calibrate import Calibrate, calibrate, initialisations, sensitivity_over
 
 TARGET = {"sigma2": 0.5, "n": (3,), "seeds": 2}
 
@@ -21,7 +21,11 @@ def found():
 
 
 def test_each_epsilon_meets_the_target_and_is_not_above_the_worst_case_rule(found):
-    assert found.epsilon.shape == (1, 2, 1) and (found.status == CalibrationStatus.FOUND).all() and found.certified.all()
+    assert (
+        found.epsilon.shape == (1, 2, 1)
+        and (found.status == CalibrationStatus.FOUND).all()
+        and found.certified.all()
+    )
     for seed in range(2):
         logits = np.random.default_rng([0, 3, seed]).standard_normal((1, 3, 3))[0]
         epsilon = float(found.epsilon[0, seed, 0])
@@ -64,7 +68,10 @@ def test_an_answer_that_is_not_there_is_told_with_the_reason(tmp_path):
         ({"retention": 0.0, "depth": 2}, "retention = 0.0 is not possible"),
         ({"sigma2": 0.5, "depth": 3}, "are for a retention"),
         ({"retention": 0.5, "depth": 0}, "depth = 0 is not possible"),
-        ({"retention": 0.5, "schedule": True, "kept": "composite"}, "a schedule is made for the bound"),
+        (
+            {"retention": 0.5, "schedule": True, "kept": "composite"},
+            "a schedule is made for the bound",
+        ),
         ({"sigma2": 0.5, "source": "gausian"}, 'did you mean "gaussian"'),
         ({"sigma2": 0.5, "n": (1,)}, "at least 2"),
     ],
@@ -79,7 +86,12 @@ def test_the_command_writes_data_figure_and_page(tmp_path, monkeypatch, capsys):
     main(["probe", "calibrate", "--sigma2", "0.5", "--n", "3", "--seeds", "2", "--out", "found"])
     out = capsys.readouterr().out
     assert "2 of 2 found an ε" in out and "open found/report.html" in out
-    assert {path.name for path in Path("found").iterdir()} == {"calibrate.zarr", "figure.png", "report.html", "run.json"}
+    assert {path.name for path in Path("found").iterdir()} == {
+        "calibrate.zarr",
+        "figure.png",
+        "report.html",
+        "run.json",
+    }
     with pytest.raises(SystemExit) as ended:
         main(["probe", "calibrate", "--sigma2", "1.5"])
     assert ended.value.code == 2 and "sigma2 = 1.5 is not possible" in capsys.readouterr().err
@@ -91,15 +103,21 @@ def test_the_command_writes_data_figure_and_page(tmp_path, monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def curves():
     pair = np.array([[0.0, -8.0], [-8.0, 0.0]])
-    return sensitivity_over(np.geomspace(0.05, 50, 13), {"pair": (pair, 0.05), "flat": (np.zeros((2, 2)), 1.0)})
+    return sensitivity_over(
+        np.geomspace(0.05, 50, 13), {"pair": (pair, 0.05), "flat": (np.zeros((2, 2)), 1.0)}
+    )
 
 
 def test_of_a_pair_sensitivities_are_those_of_the_hyperbolic_tangent(curves):
     epsilon, pair = curves.epsilon.values, curves.sel(case="pair")
-    np.testing.assert_allclose(pair.sigma2, np.tanh(8 / (2 * epsilon) * 1), rtol=1e-12)  # Δ/4ε with Δ = 16
+    np.testing.assert_allclose(
+        pair.sigma2, np.tanh(8 / (2 * epsilon) * 1), rtol=1e-12
+    )  # Δ/4ε with Δ = 16
     slope = -4 / epsilon**2 / np.cosh(4 / epsilon) ** 2
     np.testing.assert_allclose(pair.epsilon_slope, slope * 1, rtol=1e-9)
-    np.testing.assert_allclose(pair.gradient_norm, 2 * (1 / (4 * epsilon)) / np.cosh(4 / epsilon) ** 2, rtol=1e-9)
+    np.testing.assert_allclose(
+        pair.gradient_norm, 2 * (1 / (4 * epsilon)) / np.cosh(4 / epsilon) ** 2, rtol=1e-9
+    )
     assert float(pair.gradient_norm[0]) < 1e-60  # not lost to rounding
 
 
@@ -107,12 +125,22 @@ def test_the_band_is_where_a_tenth_of_the_largest_gradient_is_left(curves):
     text, ((_, (header, rows)),) = findings.describe_sensitivity(curves)
     assert "Outside their trainable band: pair." in text
     low, high = (float(rows[0][header.index(name)]) for name in ("band from", "to"))
-    assert low < float(curves.epsilon[int(np.argmax(curves.sel(case="pair").gradient_norm.values))]) < high
+    assert (
+        low
+        < float(curves.epsilon[int(np.argmax(curves.sel(case="pair").gradient_norm.values))])
+        < high
+    )
     assert rows[1][-1] == "σ₂ = 0"
     assert len(curves.homojax.plot().axes) == 1
 
 
 def test_public_initialisations_are_finite_square_logits():
     cases = initialisations()
-    assert any("tokenbender, −8" in name for name in cases) and sum("KromHC" in name for name in cases) == 4
-    assert all(s.shape[0] == s.shape[1] and np.isfinite(s).all() and epsilon > 0 for s, epsilon in cases.values())
+    assert (
+        any("tokenbender, −8" in name for name in cases)
+        and sum("KromHC" in name for name in cases) == 4
+    )
+    assert all(
+        s.shape[0] == s.shape[1] and np.isfinite(s).all() and epsilon > 0
+        for s, epsilon in cases.values()
+    )

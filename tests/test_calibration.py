@@ -10,15 +10,10 @@ from hypothesis import strategies as st
 
 import homojax as hj
 import oracles
-from homojax.calibration import (
-    CalibrationStatus,
-    calibrate_depth,
-    calibrate_epsilon,
-    epsilon_schedule,
-    path_length_bound,
-    sensitivity,
-    trainable_band,
-)
+from homojax.bounds import path_length_bound
+from homojax.calibration import calibrate_depth, calibrate_epsilon, epsilon_schedule
+from homojax.calibration.search import CalibrationStatus
+from homojax.calibration.sensitivity import sensitivity, trainable_band
 
 COUNTEREXAMPLES = Path(__file__).parents[1] / "docs" / "counterexamples"
 TARGETS = np.array([0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 1 - 1e-4, 1 - 1e-6])
@@ -67,23 +62,32 @@ def test_neither_the_matrix_nor_the_angle_goes_farther_than_the_path_bound(n, rn
     epsilons = np.geomspace(0.03, 30, 60)
     for scale in (0.3, 3.0):
         matrices = np.asarray(project(scale * rng.standard_t(2, size=(n, n)), epsilons).matrix)
-        entropies, angles = (np.asarray(jax.vmap(f)(matrices)) for f in (hj.entropy, hj.subdominant_singular_value))
+        entropies, angles = (np.asarray(jax.vmap(f)(matrices)) for f in (hj.entropy, hj.sigma2))
         angles = np.arcsin(np.minimum(angles, 1))
         for gap in (1, 5, 40):
-            rise, log_ratio = entropies[gap:] - entropies[:-gap], np.log(epsilons[gap:] / epsilons[:-gap])
+            rise, log_ratio = (
+                entropies[gap:] - entropies[:-gap],
+                np.log(epsilons[gap:] / epsilons[:-gap]),
+            )
             bound = np.asarray(path_length_bound(rise, log_ratio, n))
             distance = np.linalg.norm(matrices[gap:] - matrices[:-gap], 2, axis=(1, 2))
-            assert (distance <= bound + 1e-5).all() and (abs(angles[gap:] - angles[:-gap]) <= bound + 1e-5).all()
+            assert (distance <= bound + 1e-5).all() and (
+                abs(angles[gap:] - angles[:-gap]) <= bound + 1e-5
+            ).all()
             least = [angles[i : i + gap + 1].min() for i in range(len(bound))]
-            assert (np.array(least) >= (angles[gap:] + angles[:-gap] - bound) / 2 - 1e-5).all()  # arcsin near 1: √eps
+            assert (
+                np.array(least) >= (angles[gap:] + angles[:-gap] - bound) / 2 - 1e-5
+            ).all()  # arcsin near 1: √eps
 
 
 def test_path_bound_is_attained_by_two_by_two_matrices_on_short_ways():
     for epsilon in (0.2, 1.0, 5.0):
         matrices = project(np.array(SWAP), epsilon * np.array([1, 1.001])).matrix
         rise = np.diff(jax.vmap(hj.entropy)(matrices))[0]
-        angles = np.arcsin(jax.vmap(hj.subdominant_singular_value)(matrices))
-        assert path_length_bound(rise, np.log(1.001), 2) == pytest.approx(abs(np.diff(angles))[0], rel=1e-4)
+        angles = np.arcsin(jax.vmap(hj.sigma2)(matrices))
+        assert path_length_bound(rise, np.log(1.001), 2) == pytest.approx(
+            abs(np.diff(angles))[0], rel=1e-4
+        )
 
 
 # ---------------------------------------------------------------- calibrate_epsilon
@@ -103,9 +107,13 @@ def test_epsilon_of_two_by_two_is_the_closed_form(root, dtype):
     for target in TARGETS if dtype == np.float64 else TARGETS[:-3]:
         found = calibrate_epsilon(3 * np.array(SWAP, dtype), target.astype(dtype), root=root)
         expected = 3 / (2 * np.arctanh(target))
-        rtol = 1e-9 + 1e-12 / (1 - target) if dtype == np.float64 else 1e-4  # by what σ₂'s last digits are worth near 1
+        rtol = (
+            1e-9 + 1e-12 / (1 - target) if dtype == np.float64 else 1e-4
+        )  # by what σ₂'s last digits are worth near 1
         assert status(found) == "FOUND" and found.epsilon.dtype == found.shortfall.dtype == dtype
-        assert found.epsilon == pytest.approx(expected, rel=rtol) and found.ceiling == pytest.approx(expected, rel=rtol)
+        assert found.epsilon == pytest.approx(
+            expected, rel=rtol
+        ) and found.ceiling == pytest.approx(expected, rel=rtol)
         assert found.certified or dtype == np.float32 or target > 0.999
 
 
@@ -122,7 +130,9 @@ def test_random_logits_meet_their_targets_as_one_batch(rng):
     logits, targets = rng.normal(size=(120, 4, 4)), np.resize(TARGETS, 120)
     result = batch(logits, targets)
     epsilon = meets(result, targets)
-    solved = jax.jit(jax.vmap(lambda s, e: hj.subdominant_singular_value(hj.sinkhorn(s, e, tol=1e-13).matrix)))(logits, epsilon)
+    solved = jax.jit(jax.vmap(lambda s, e: hj.sigma2(hj.sinkhorn(s, e, tol=1e-13).matrix)))(
+        logits, epsilon
+    )
     np.testing.assert_allclose(solved, targets, rtol=0, atol=1e-10)
     assert np.asarray(result.certified)[targets <= 0.999].all()
     assert (np.asarray(result.shortfall)[targets <= 0.999] < 2e-4).all()
@@ -156,22 +166,28 @@ def test_first_and_last_root_where_sigma2_rises_are_those_of_a_dense_grid(name):
         for root, grid in expected.items():
             found = calibrate_epsilon(logits, target, root=root)
             assert status(found) == "FOUND" and found.certified and found.shortfall < 2e-4
-            assert abs(np.log(float(found.epsilon) / grid)) <= 1.01 * np.log(epsilons[0] / epsilons[1])
-            assert sigma2_on_grid(logits, np.geomspace(epsilons[0], float(found.epsilon), 50))[-1] == pytest.approx(
-                target, abs=1e-9
+            assert abs(np.log(float(found.epsilon) / grid)) <= 1.01 * np.log(
+                epsilons[0] / epsilons[1]
             )
+            assert sigma2_on_grid(logits, np.geomspace(epsilons[0], float(found.epsilon), 50))[
+                -1
+            ] == pytest.approx(target, abs=1e-9)
     assert several == (3 if name.endswith("4") else several)
 
 
 @pytest.mark.slow
 @settings(max_examples=25)
-@given(oracles.squares(3, bound=4.0), st.sampled_from([0.2, 0.6, 0.95]), st.sampled_from(["first", "last"]))
+@given(
+    oracles.squares(3, bound=4.0),
+    st.sampled_from([0.2, 0.6, 0.95]),
+    st.sampled_from(["first", "last"]),
+)
 def test_nothing_on_the_promised_side_is_worse_than_the_shortfall(logits, target, root):
     found = calibrate_epsilon(logits, target, root=root)
     if status(found) != "FOUND":
         return
     ratios = np.geomspace(1, 1e-3, 200) if root == "first" else np.geomspace(1, 10, 200)
-    sigma2 = np.asarray(jax.vmap(hj.subdominant_singular_value)(project(logits, float(found.epsilon) * ratios).matrix))
+    sigma2 = np.asarray(jax.vmap(hj.sigma2)(project(logits, float(found.epsilon) * ratios).matrix))
     wrong = target - sigma2.min() if root == "first" else sigma2.max() - target
     assert wrong <= float(found.shortfall) + 1e-9
 
@@ -180,10 +196,15 @@ def test_nothing_on_the_promised_side_is_worse_than_the_shortfall(logits, target
 def test_shortfall_holds_also_where_the_projections_allowed_do_not_certify(rng):
     logits, targets = rng.normal(size=(8, 16, 16)), np.resize([0.5, 0.9, 0.999], 8)
     result = jax.jit(jax.vmap(partial(calibrate_epsilon, max_projections=16)))(logits, targets)
-    for s, target, epsilon, shortfall in zip(logits, targets, meets(result, targets), result.shortfall, strict=True):
-        sigma2 = jax.vmap(hj.subdominant_singular_value)(project(s, epsilon * np.geomspace(1, 0.05, 100)).matrix)
+    for s, target, epsilon, shortfall in zip(
+        logits, targets, meets(result, targets), result.shortfall, strict=True
+    ):
+        sigma2 = jax.vmap(hj.sigma2)(project(s, epsilon * np.geomspace(1, 0.05, 100)).matrix)
         assert target - sigma2.min() <= shortfall
-    assert not np.asarray(result.certified).all() and (np.asarray(result.num_projections) < 16 + 30 + 24).all()
+    assert (
+        not np.asarray(result.certified).all()
+        and (np.asarray(result.num_projections) < 16 + 30 + 24).all()
+    )
 
 
 @pytest.mark.slow
@@ -219,7 +240,12 @@ def test_tied_optima_that_fall_into_blocks_are_certified():
 def test_bad_input_has_a_status_and_no_epsilon(logits, target, expected):
     found = calibrate_epsilon(logits, target)
     assert status(found) == expected
-    assert np.isnan(found.epsilon) and np.isnan(found.kept) and np.isinf(found.shortfall) and not found.certified
+    assert (
+        np.isnan(found.epsilon)
+        and np.isnan(found.kept)
+        and np.isinf(found.shortfall)
+        and not found.certified
+    )
 
 
 def test_calibration_refuses_what_is_no_question():
@@ -242,9 +268,13 @@ def test_gradient_of_epsilon_is_that_of_differences_in_both_modes(rng):
     logits, direction = rng.normal(size=(2, 4, 4))
     for target in (0.2, 0.7, 0.95):
         by_logits, by_target = jax.jit(jax.grad(calibrated, (0, 1)))(logits, target)
-        along = oracles.difference(lambda s, target=target: calibrated(s, target), logits, direction)
+        along = oracles.difference(
+            lambda s, target=target: calibrated(s, target), logits, direction
+        )
         assert (by_logits * direction).sum() == pytest.approx(float(along), rel=1e-6)
-        assert by_target == pytest.approx(float(oracles.difference(partial(calibrated, logits), target, 1.0)), rel=1e-6)
+        assert by_target == pytest.approx(
+            float(oracles.difference(partial(calibrated, logits), target, 1.0)), rel=1e-6
+        )
         forward = jax.jit(lambda *at: jax.jvp(calibrated, at, (direction, 1.0))[1])(logits, target)
         assert forward == pytest.approx(float((by_logits * direction).sum() + by_target), rel=1e-9)
 
@@ -262,13 +292,18 @@ def test_batch_gives_what_single_calls_give(rng):
 
 @pytest.mark.slow
 def test_float32_meets_the_target_to_1e_minus_5(rng):
-    logits, targets = rng.normal(size=(24, 4, 4)).astype("float32"), np.resize(TARGETS[:5], 24).astype("float32")
+    logits, targets = (
+        rng.normal(size=(24, 4, 4)).astype("float32"),
+        np.resize(TARGETS[:5], 24).astype("float32"),
+    )
     result = batch(logits, targets)
     assert (np.asarray(result.status) == 0).all()
     np.testing.assert_allclose(result.kept, targets, atol=1e-5)
     reference = batch(logits.astype("float64"), targets.astype("float64"))
     np.testing.assert_allclose(
-        np.asarray(result.epsilon)[targets < 0.95], np.asarray(reference.epsilon)[targets < 0.95], rtol=1e-3
+        np.asarray(result.epsilon)[targets < 0.95],
+        np.asarray(reference.epsilon)[targets < 0.95],
+        rtol=1e-3,
     )
 
 
@@ -281,7 +316,10 @@ def kept_by(stack, epsilon, kind):
         return np.prod(oracles.sigma2(matrices))
     if kind == "composite":
         return oracles.sigma2(np.linalg.multi_dot(list(matrices[::-1])))
-    frame, growth = np.asarray(hj.detail_basis(matrices.shape[1])), 0.0  # over few layers exponents depend on the first frame
+    frame, growth = (
+        np.asarray(hj.birkhoff.detail_basis(matrices.shape[1])),
+        0.0,
+    )  # over few layers exponents depend on the first frame
     for matrix in matrices:
         frame, r = np.linalg.qr(oracles.centring(len(matrix)) @ matrix @ frame)
         growth += np.log(abs(np.diag(r)))
@@ -289,7 +327,12 @@ def kept_by(stack, epsilon, kind):
 
 
 @pytest.mark.parametrize(
-    "kind", ["bound", pytest.param("composite", marks=pytest.mark.slow), pytest.param("lyapunov", marks=pytest.mark.slow)]
+    "kind",
+    [
+        "bound",
+        pytest.param("composite", marks=pytest.mark.slow),
+        pytest.param("lyapunov", marks=pytest.mark.slow),
+    ],
 )
 def test_stack_keeps_the_share_asked_for_and_below_the_ceiling(kind, rng):
     stack = rng.normal(size=(4, 3, 3))
@@ -297,10 +340,12 @@ def test_stack_keeps_the_share_asked_for_and_below_the_ceiling(kind, rng):
     assert status(found) == "FOUND" and bool(found.certified) == (kind != "lyapunov")
     assert kept_by(stack, float(found.epsilon), kind) == pytest.approx(0.5, abs=1e-9)
     diameter = max(oracles.projective_diameter(s) for s in stack)
-    assert found.ceiling * hj.logit_budget(0.5, 4) * 4 == pytest.approx(diameter)
+    assert found.ceiling * hj.bounds.logit_budget(0.5, 4) * 4 == pytest.approx(diameter)
     assert found.epsilon <= found.ceiling
     if kind != "lyapunov":
-        colder = [kept_by(stack, ratio * float(found.epsilon), kind) for ratio in np.geomspace(1, 0.1, 30)]
+        colder = [
+            kept_by(stack, ratio * float(found.epsilon), kind) for ratio in np.geomspace(1, 0.1, 30)
+        ]
         assert min(colder) >= 0.5 - float(found.shortfall) - 1e-9
 
 
@@ -318,7 +363,9 @@ def test_shared_matrix_keeps_the_share_asked_for(kind, rng):
     assert status(found) == "FOUND" and bool(found.certified) == (kind != "lyapunov")
     assert expected[kind] == pytest.approx(0.3, abs=1e-9)
     if kind == "bound":
-        assert found.epsilon == pytest.approx(float(calibrate_epsilon(logits, 0.3 ** (1 / depth), root="last").epsilon), rel=1e-8)
+        assert found.epsilon == pytest.approx(
+            float(calibrate_epsilon(logits, 0.3 ** (1 / depth), root="last").epsilon), rel=1e-8
+        )
 
 
 @pytest.mark.slow
@@ -337,14 +384,18 @@ def test_gradient_of_a_stacks_epsilon_is_that_of_differences(rng):
     for kind in ("bound", "composite"):
         epsilon = jax.jit(lambda s, kind=kind: calibrate_depth(s, 0.5, kept=kind).epsilon)
         along = oracles.difference(epsilon, stack, direction)
-        assert (jax.jit(jax.grad(epsilon))(stack) * direction).sum() == pytest.approx(float(along), rel=1e-6)
+        assert (jax.jit(jax.grad(epsilon))(stack) * direction).sum() == pytest.approx(
+            float(along), rel=1e-6
+        )
 
 
 @pytest.mark.slow
 def test_schedule_gives_every_layer_the_same_share(rng):
     stack = rng.normal(size=(4, 3, 3))
     found = epsilon_schedule(stack, 0.5)
-    kept = [kept_by(s[None], e, "bound") for s, e in zip(stack, np.asarray(found.epsilon), strict=True)]
+    kept = [
+        kept_by(s[None], e, "bound") for s, e in zip(stack, np.asarray(found.epsilon), strict=True)
+    ]
     np.testing.assert_allclose(kept, 0.5**0.25, atol=1e-9)
     assert np.asarray(found.certified).all()
     assert (np.asarray(epsilon_schedule(stack, -1.0).status) == CalibrationStatus.BAD_TARGET).all()
@@ -360,13 +411,17 @@ def test_sensitivity_of_two_by_two_is_the_closed_form_at_any_gap():
         log_gap = np.log(2) - 2 * x - np.log1p(np.exp(-2 * x))
         slope = 1 / np.cosh(x) ** 2 / (2 * epsilon)  # dσ₂/da, of which each entry has a half
         assert found.log_gap == pytest.approx(log_gap, abs=1e-11)
-        np.testing.assert_allclose(found.gradient, slope / 2 * np.array([[1, -1], [-1, 1]]), rtol=1e-9)
+        np.testing.assert_allclose(
+            found.gradient, slope / 2 * np.array([[1, -1], [-1, 1]]), rtol=1e-9
+        )
         assert found.gradient_norm == pytest.approx(slope, rel=1e-9)
         assert found.epsilon_slope == pytest.approx(-slope / epsilon, rel=1e-9)
         depth = np.log(0.5) / np.log1p(-np.exp(log_gap))
         assert found.depth == pytest.approx(depth, rel=1e-9)
         sigma2 = np.tanh(x)
-        assert found.depth_slope == pytest.approx(-slope / epsilon * depth / (-np.log1p(-np.exp(log_gap)) * sigma2), rel=1e-9)
+        assert found.depth_slope == pytest.approx(
+            -slope / epsilon * depth / (-np.log1p(-np.exp(log_gap)) * sigma2), rel=1e-9
+        )
 
 
 @pytest.mark.slow
@@ -374,7 +429,7 @@ def test_sensitivity_is_the_derivative_through_the_projection_and_within_its_bou
     logits = rng.normal(size=(5, 5))
 
     def through(s, e):
-        return hj.subdominant_singular_value(hj.sinkhorn(s, e, tol=1e-13).matrix)
+        return hj.sigma2(hj.sinkhorn(s, e, tol=1e-13).matrix)
 
     for epsilon in (0.1, 0.4, 3.0, 30.0):
         found = sensitivity(logits, epsilon)
@@ -384,8 +439,12 @@ def test_sensitivity_is_the_derivative_through_the_projection_and_within_its_bou
         assert found.sigma2 == pytest.approx(float(through(logits, epsilon)), abs=1e-10)
         assert found.gradient_norm == pytest.approx(np.linalg.norm(gradient), rel=1e-5)
         assert found.gradient_norm <= found.gradient_bound
-        depth = jax.jit(lambda log_ratio, e=epsilon: sensitivity(logits, e * jnp.exp(log_ratio)).depth)
-        assert found.depth_slope * epsilon == pytest.approx(float(oracles.difference(depth, 0.0, 1.0)), rel=1e-6)
+        depth = jax.jit(
+            lambda log_ratio, e=epsilon: sensitivity(logits, e * jnp.exp(log_ratio)).depth
+        )
+        assert found.depth_slope * epsilon == pytest.approx(
+            float(oracles.difference(depth, 0.0, 1.0)), rel=1e-6
+        )
 
 
 def test_sensitivity_of_a_bad_epsilon_is_nan():
@@ -398,8 +457,13 @@ def test_trainable_band_is_where_the_norm_keeps_its_share():
     norms = epsilons**2 / (1 + epsilons**4)  # ½ at 1; x/(1 + x²) = t/2 with x = ε²
     low, high = trainable_band(epsilons, norms, 0.1)
     x = 10 - np.sqrt(99)
-    assert low == pytest.approx(np.sqrt(x), rel=1e-3) and high == pytest.approx(1 / np.sqrt(x), rel=1e-3)
-    assert trainable_band(epsilons[200:], norms[200:])[0] < 1 and trainable_band(epsilons[:400], norms[:400])[1] > 1
+    assert low == pytest.approx(np.sqrt(x), rel=1e-3) and high == pytest.approx(
+        1 / np.sqrt(x), rel=1e-3
+    )
+    assert (
+        trainable_band(epsilons[200:], norms[200:])[0] < 1
+        and trainable_band(epsilons[:400], norms[:400])[1] > 1
+    )
     assert trainable_band(epsilons[295:305], norms[295:305]) == (0, np.inf)
     assert trainable_band([1.0, 2.0, 3.0], [0.0, 1.0, 0.0])[0] == pytest.approx(2)
     assert all(np.isnan(trainable_band(epsilons, 0 * norms)))
@@ -414,4 +478,6 @@ def test_trainable_band_of_gaussian_logits_lies_between_saturation_and_the_baryc
 
 def test_logits_further_apart_than_the_largest_number_are_not_finite():
     logits = np.array([[3e38, 0], [0, 3e38]], "float32")
-    assert calibrate_epsilon(logits, 0.5).status == hj.CalibrationStatus.NOT_FINITE
+    assert (
+        calibrate_epsilon(logits, 0.5).status == hj.calibration.search.CalibrationStatus.NOT_FINITE
+    )

@@ -58,14 +58,29 @@ def test_a_sweep_leaves_data_figures_and_a_report_that_opens_alone(capsys):
     assert code == 0
     assert "hilbert" in out and "0 violated" in out and "runs/a/report.html" in out
     run = Path("runs/a")
-    assert sorted(path.name for path in run.iterdir()) == ["figures", "gaussian.zarr", "report.html", "run.json"]
+    assert sorted(path.name for path in run.iterdir()) == [
+        "figures",
+        "gaussian.zarr",
+        "report.html",
+        "run.json",
+    ]
     assert sorted(path.name for path in Path("runs").iterdir()) == ["a"]
     ds = xr.load_dataset(run / "gaussian.zarr", engine="zarr", consolidated=False)
-    assert ds.sizes == {"n": 1, "epsilon": 2, "seed": 2, "layer": 2, "depth": 2, "snr": 1, "alpha": 2}
+    assert ds.sizes == {
+        "n": 1,
+        "epsilon": 2,
+        "seed": 2,
+        "layer": 2,
+        "depth": 2,
+        "snr": 1,
+        "alpha": 2,
+    }
     page = (run / "report.html").read_text()
     assert page.count("<img") == 4 == len(list((run / "figures").glob("*.png")))
     assert "http" not in page and 'src="data:image/png;base64,' in page
-    assert all(picture.read_bytes()[:4] == b"\x89PNG" for picture in (run / "figures").glob("*.png"))
+    assert all(
+        picture.read_bytes()[:4] == b"\x89PNG" for picture in (run / "figures").glob("*.png")
+    )
 
     code, _, err = said(capsys, "sweep", *TINY, "--out", "runs/a")
     assert code == 2 and "runs/a exists already" in err and "--overwrite" in err
@@ -87,7 +102,10 @@ def test_overwrite_spares_what_is_not_a_run(capsys):
     ("args", "message"),
     [
         (["swep"], 'there is no verb "swep": did you mean "sweep"?'),
-        (["sweep", "--source", "gausian"], 'there is no source "gausian": did you mean "gaussian"?'),
+        (
+            ["sweep", "--source", "gausian"],
+            'there is no source "gausian": did you mean "gaussian"?',
+        ),
         (["sweep", "--epsilon", "0"], "epsilon = 0.0 is not possible"),
         (["sweep", "--epsilon", "-1"], "epsilon = -1.0 is not possible"),
         (["sweep", "--epsilon", "nan"], "epsilon = nan is not possible"),
@@ -110,17 +128,24 @@ def test_a_mistake_is_told_in_one_sentence_with_exit_code_2(capsys, args, messag
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("args", [["sweep", "--epsilom", "1"], ["sweep", "--samples", "many"], ["sweep", "--dtype", "float16"]])
+@pytest.mark.parametrize(
+    "args",
+    [["sweep", "--epsilom", "1"], ["sweep", "--samples", "many"], ["sweep", "--dtype", "float16"]],
+)
 def test_an_unknown_flag_or_value_exits_with_2(capsys, args):
     code, out, err = said(capsys, *args)
     assert code == 2 and "Traceback" not in out + err and not Path("runs").exists()
 
 
 def test_a_key_that_no_sweep_has_is_refused_before_anything_runs(capsys):
-    Path("my.toml").write_text('[[sweep]]\nsource = "gaussian"\n[[sweep]]\nname = "b"\nepsilonn = [1.0]\n')
+    Path("my.toml").write_text(
+        '[[sweep]]\nsource = "gaussian"\n[[sweep]]\nname = "b"\nepsilonn = [1.0]\n'
+    )
     code, _, err = said(capsys, "sweep", "--config", "my.toml")
     assert code == 2 and 'no sweep has the key "epsilonn"; did you mean "epsilon"?' in err
-    Path("my.toml").write_text('[[sweep]]\nsource = "gaussian"\n[[sweep]]\nname = "b"\nsource = "digit"\n')
+    Path("my.toml").write_text(
+        '[[sweep]]\nsource = "gaussian"\n[[sweep]]\nname = "b"\nsource = "digit"\n'
+    )
     code, _, err = said(capsys, "sweep", "--config", "my.toml")
     assert code == 2 and 'did you mean "digits"?' in err
 
@@ -138,12 +163,17 @@ def test_help_names_every_verb_and_option(capsys):
     code, out, _ = said(capsys, "--help")
     assert code == 0 and "sweep" in out and "[options]" in out
     code, out, _ = said(capsys, "sweep", "--help")
-    assert code == 0 and all(flag in out for flag in ("--source", "--epsilon", "--retention", "--iterations", "--overwrite"))
+    assert code == 0 and all(
+        flag in out
+        for flag in ("--source", "--epsilon", "--retention", "--iterations", "--overwrite")
+    )
 
 
 def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing_that_looks_whole(capsys):
     """The kernel refuses to let a file grow past 4 kB, as it would on a disk with no more room."""
-    assert said(capsys, "sweep", *TINY, "--out", "whole")[0] == 0  # compiled, so that the cache of that has nothing to write
+    assert (
+        said(capsys, "sweep", *TINY, "--out", "whole")[0] == 0
+    )  # compiled, so that the cache of that has nothing to write
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
     try:
@@ -156,18 +186,36 @@ def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing_that_looks_whole
 
 
 def test_an_interrupt_is_told_and_the_run_goes_on_later():
-    command = [sys.executable, "-m", "homojax", "sweep", *TINY, "--epsilon", "0.5:5:40", "--memory-mb", "0.001", "--out", "long"]
+    command = [
+        sys.executable,
+        "-m",
+        "homojax",
+        "sweep",
+        *TINY,
+        "--epsilon",
+        "0.5:5:40",
+        "--memory-mb",
+        "0.001",
+        "--out",
+        "long",
+    ]
     inherited = signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # a shell's background jobs ignore it, and so their children
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
     signal.signal(signal.SIGINT, inherited)
     parts = None
     while process.poll() is None and not parts:
         parts = list(Path().glob("long.part-*/*.blocks-*/*.npz"))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 130 and "run the same command again to go on" in err and "Traceback" not in err
+    assert (
+        process.returncode == 130
+        and "run the same command again to go on" in err
+        and "Traceback" not in err
+    )
     assert not Path("long").exists() and parts
 
 
@@ -184,7 +232,9 @@ def test_overwrite_removes_the_old_run_and_nothing_beside_it(capsys):
     Path("h.old").mkdir()
     Path("h.old/notes.txt").write_text("precious")
     assert said(capsys, "sweep", *TINY, "--out", "h", "--overwrite")[0] == 0
-    assert Path("h.old/notes.txt").read_text() == "precious" and sorted(p.name for p in Path().iterdir()) == ["h", "h.old"]
+    assert Path("h.old/notes.txt").read_text() == "precious" and sorted(
+        p.name for p in Path().iterdir()
+    ) == ["h", "h.old"]
     Path("h/thesis.tex").write_text("added later")
     code, _, err = said(capsys, "sweep", *TINY, "--out", "h", "--overwrite")
     assert code == 2 and "holds what homojax did not write" in err and Path("h/thesis.tex").exists()
@@ -197,12 +247,14 @@ def test_overwrite_removes_the_old_run_and_nothing_beside_it(capsys):
 def test_logits_that_are_all_alike_make_a_run_like_any_other(capsys):
     np.save("zeros.npy", np.zeros((2, 3, 3)))
     Path("zeros.toml").write_text(f'source = "file"\npath = "zeros.npy"\n{TINY_TOML}')
-    code, out, _ = said(capsys, "sweep", "--config", "zeros.toml", "--epsilon", "0.5", "5", "--out", "z")
+    code, out, _ = said(
+        capsys, "sweep", "--config", "zeros.toml", "--epsilon", "0.5", "5", "--out", "z"
+    )
     assert code == 0 and "0 violated" in out and len(list(Path("z/figures").iterdir())) == 4
 
 
 def test_a_figure_that_cannot_be_drawn_does_not_lose_the_run(capsys, monkeypatch):
-    from homojax.lab import report
+    from homojax.lab.sweep import report
 
     def broken(ds):
         raise ValueError("no ink")

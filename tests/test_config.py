@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from homojax.lab.config import InputError, Sweep, load_sweeps, parse_grid
+from homojax.lab.inputs import InputError, parse_grid
+from homojax.lab.sweep.config import Sweep, load_sweeps
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,9 @@ def test_a_missing_or_binary_config_is_refused(tmp_path):
 
 def test_tables_share_what_stands_above_them(tmp_path):
     path = tmp_path / "two.toml"
-    path.write_text('seeds = 3\nepsilon = ["0.1:10:3"]\n[[sweep]]\nn = 4\n[[sweep]]\nname = "cold"\nepsilon = 1\n')
+    path.write_text(
+        'seeds = 3\nepsilon = ["0.1:10:3"]\n[[sweep]]\nn = 4\n[[sweep]]\nname = "cold"\nepsilon = 1\n'
+    )
     first, second = load_sweeps(path)
     assert (first.seeds, first.n, first.epsilon) == (3, (4,), (0.1, 1.0, 10.0))
     assert (second.label, second.seeds, second.epsilon) == ("cold", 3, (1.0,))
@@ -105,10 +108,23 @@ def test_the_digest_follows_results_and_nothing_else(tmp_path):
 def test_python_values_of_any_like_type_are_taken_and_others_named():
     import numpy as np
 
-    sweep = Sweep(epsilon=np.array([1.0, 2.0]), depth=[1, np.int64(2)], n=4, samples=np.int64(8), source="file", path="x.npy")
+    sweep = Sweep(
+        epsilon=np.array([1.0, 2.0]),
+        depth=[1, np.int64(2)],
+        n=4,
+        samples=np.int64(8),
+        source="file",
+        path="x.npy",
+    )
     assert (sweep.epsilon, sweep.depth, sweep.n, sweep.samples) == ((1.0, 2.0), (1, 2), (4,), 8)
     assert hash(sweep) and sweep.path.name == "x.npy"
-    wrong = ({"orientation": "input-first"}, {"dtype": "float16"}, {"last": "cols"}, {"seeds": 2.5}, {"depth": (1.0,)})
+    wrong = (
+        {"orientation": "input-first"},
+        {"dtype": "float16"},
+        {"last": "cols"},
+        {"seeds": 2.5},
+        {"depth": (1.0,)},
+    )
     for fields in wrong:
         with pytest.raises(InputError, match=f"{next(iter(fields))} must be"):
             Sweep(**fields)

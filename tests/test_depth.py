@@ -10,20 +10,32 @@ from homojax.depth import lyapunov_spectrum, transient_gain
 
 RNG = np.random.default_rng(11)
 STACKS = np.array([[oracles.permutation_mixture(RNG, 5, 4) for _ in range(8)] for _ in range(10)])
-SIDES = ("columns", "rows") * 4  # alternating sides: rows let the mean into detail, columns detail into the mean
-TRUNCATED = np.array([[oracles.alternate(RNG.normal(size=(5, 5)), 0.05, 2, side) for side in SIDES] for _ in range(10)])
+SIDES = (
+    "columns",
+    "rows",
+) * 4  # alternating sides: rows let the mean into detail, columns detail into the mean
+TRUNCATED = np.array(
+    [
+        [oracles.alternate(RNG.normal(size=(5, 5)), 0.05, 2, side) for side in SIDES]
+        for _ in range(10)
+    ]
+)
 TWO = np.array([[0.75, 0.25], [0.25, 0.75]])  # σ₂ = ½ exactly
-detail_composites = jax.jit(jax.vmap(hj.detail_composite))
+detail_composites = jax.jit(jax.vmap(hj.depth.detail_composite))
 transient = jax.jit(transient_gain, static_argnums=1)
 
 
 def running_products(stack):
-    return np.array([np.linalg.multi_dot([np.eye(5), *stack[: depth + 1][::-1]]) for depth in range(len(stack))])
+    return np.array(
+        [np.linalg.multi_dot([np.eye(5), *stack[: depth + 1][::-1]]) for depth in range(len(stack))]
+    )
 
 
 def test_composite_puts_later_layers_on_the_left():
     for stack in (*STACKS, *TRUNCATED):
-        np.testing.assert_allclose(jax.jit(hj.composite)(stack), running_products(stack), atol=1e-13)
+        np.testing.assert_allclose(
+            jax.jit(hj.composite)(stack), running_products(stack), atol=1e-13
+        )
 
 
 def test_composites_of_doubly_stochastic_layers_are_doubly_stochastic():
@@ -36,13 +48,15 @@ def test_detail_composite_is_the_centred_product_whatever_leaks_through_the_mean
     p = oracles.centring(5)
     expected = np.array([p @ running_products(stack) @ p for stack in stacks])
     np.testing.assert_allclose(detail_composites(stacks), expected, atol=1e-13)
-    if stacks is TRUNCATED:  # the leak is not negligible here: the product of the blocks alone is something else
+    if (
+        stacks is TRUNCATED
+    ):  # the leak is not negligible here: the product of the blocks alone is something else
         blocks = np.array([p @ np.linalg.multi_dot(p @ stack[::-1] @ p) @ p for stack in stacks])
         assert abs(blocks - expected[:, -1]).max() > 1e-3
 
 
 def test_detail_composite_keeps_relative_accuracy_far_below_eps():
-    halves = np.asarray(hj.detail_composite(np.array([TWO] * 1000)))
+    halves = np.asarray(hj.depth.detail_composite(np.array([TWO] * 1000)))
     np.testing.assert_array_equal(halves[:, 0, 0], 0.5 ** np.arange(2, 1002))
 
 
@@ -54,7 +68,7 @@ def deep_composite():
     for m in stack:
         block = p @ m @ p @ block
         expected.append(np.linalg.norm(block, 2))
-    return oracles.sigma2(np.asarray(hj.detail_composite(stack))), np.array(expected)
+    return oracles.sigma2(np.asarray(hj.depth.detail_composite(stack))), np.array(expected)
 
 
 def test_detail_composite_keeps_digits_that_the_product_minus_uniform_has_lost():
@@ -74,7 +88,7 @@ def test_detail_composite_keeps_its_relative_accuracy_down_to_the_product_of_the
 
 @pytest.mark.parametrize("retention", [-1.0, 0.0, 1.0, 2.0, np.nan])
 def test_measured_depth_is_nan_for_a_retention_outside_0_and_1(retention):
-    assert np.isnan(hj.measured_depth(np.array([0.5, 0.25]), retention))
+    assert np.isnan(hj.depth.measured_depth(np.array([0.5, 0.25]), retention))
 
 
 def test_composite_sigma2_is_at_most_the_product_and_equal_for_powers_of_a_symmetric_matrix():
@@ -82,13 +96,15 @@ def test_composite_sigma2_is_at_most_the_product_and_equal_for_powers_of_a_symme
     bound = np.cumprod(oracles.sigma2(STACKS), axis=1)
     assert (kept <= bound + 1e-14).all() and (kept[:, -1] < 0.9 * bound[:, -1]).any()
     symmetric = oracles.symmetric_psd(np.random.default_rng(1), 5)
-    powers = oracles.sigma2(np.asarray(hj.detail_composite(np.array([symmetric] * 6))))
+    powers = oracles.sigma2(np.asarray(hj.depth.detail_composite(np.array([symmetric] * 6))))
     np.testing.assert_allclose(powers, oracles.sigma2(symmetric) ** np.arange(1, 7), rtol=1e-12)
 
 
 @given(st.floats(0.01, 0.99), st.floats(0.01, 0.99))
 def test_effective_depth_layers_of_sigma2_keep_the_retention(sigma2, retention):
-    assert sigma2 ** float(jax.jit(hj.effective_depth)(sigma2, retention)) == pytest.approx(retention, rel=1e-12)
+    assert sigma2 ** float(jax.jit(hj.effective_depth)(sigma2, retention)) == pytest.approx(
+        retention, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +131,9 @@ def test_effective_depth_from_the_gap_has_the_digits_that_sigma2_has_lost(log_ga
         gap = oracles.mp.exp(max(log_gap, -80) if dtype == np.float32 else log_gap)
         expected = float(oracles.mp.log(0.5) / oracles.mp.log(1 - gap))
     depth = jax.jit(hj.effective_depth)(dtype.type(float(1 - gap)), 0.5, gap=dtype.type(float(gap)))
-    assert depth.dtype == dtype and depth == pytest.approx(expected, rel=float(8 * np.finfo(dtype).eps))
+    assert depth.dtype == dtype and depth == pytest.approx(
+        expected, rel=float(8 * np.finfo(dtype).eps)
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,7 +149,9 @@ def test_effective_depth_from_the_gap_has_the_digits_that_sigma2_has_lost(log_ga
 )
 def test_effective_depth_from_the_gap_at_its_edges(sigma2, gap, depth):
     np.testing.assert_allclose(hj.effective_depth(sigma2, 0.5, gap=gap), depth, rtol=1e-14)
-    assert np.isfinite(jax.grad(hj.effective_depth, argnums=0)(sigma2, 0.5, gap=gap)) or np.isnan(depth)
+    assert np.isfinite(jax.grad(hj.effective_depth, argnums=0)(sigma2, 0.5, gap=gap)) or np.isnan(
+        depth
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,16 +167,20 @@ def test_effective_depth_from_the_gap_at_its_edges(sigma2, gap, depth):
     ],
 )
 def test_measured_depth_is_where_the_curve_first_falls_to_the_retention(curve, retention, depth):
-    np.testing.assert_allclose(hj.measured_depth(np.array(curve), retention), depth, rtol=1e-12)
+    np.testing.assert_allclose(
+        hj.depth.measured_depth(np.array(curve), retention), depth, rtol=1e-12
+    )
 
 
 def test_measured_depth_of_a_shared_symmetric_layer_is_its_effective_depth():
     curve = 0.83 ** np.arange(1, 20)
-    assert hj.measured_depth(curve, 0.1) == pytest.approx(float(hj.effective_depth(0.83, 0.1)), rel=1e-12)
+    assert hj.depth.measured_depth(curve, 0.1) == pytest.approx(
+        float(hj.effective_depth(0.83, 0.1)), rel=1e-12
+    )
 
 
 def test_lyapunov_exponents_are_log_eigenvalues_of_a_shared_matrix():
-    matrix = hj.lazy_cycle(5, 0.6)
+    matrix = hj.birkhoff.lazy_cycle(5, 0.6)
     eigenvalues = 0.6 + 0.4 * np.cos(2 * np.pi * np.array([1, 1, 2, 2]) / 5)
     exponents = hj.lyapunov_exponents(np.array([matrix] * 3000))
     np.testing.assert_allclose(exponents, np.log(eigenvalues), atol=2e-3)
@@ -169,7 +193,9 @@ def test_first_lyapunov_exponent_is_at_most_the_mean_log_sigma2_at_every_depth()
             assert (first <= np.log(oracles.sigma2(stacks[:, :length])).mean(1) + 1e-13).all()
 
 
-def test_lyapunov_exponents_agree_with_another_frame_when_long_and_sum_to_the_log_volume_always(rng):
+def test_lyapunov_exponents_agree_with_another_frame_when_long_and_sum_to_the_log_volume_always(
+    rng,
+):
     stack = np.array([oracles.alternate(m, 1.0, 100) for m in rng.normal(size=(4000, 4, 4))])
     exponents = hj.lyapunov_exponents(stack)
     np.testing.assert_allclose(exponents, oracles.lyapunov(stack), atol=3e-3)
@@ -199,7 +225,9 @@ def test_standard_errors_are_those_of_block_means_and_go_with_their_exponents(rn
     exponents, errors = jax.jit(lyapunov_spectrum)(stack)
     growth = np.log(abs(np.fft.fft(weights)[:, 1]))
     np.testing.assert_allclose(exponents, growth.mean(), rtol=1e-12)
-    np.testing.assert_allclose(errors, growth[3:].reshape(8, 10).mean(1).std(ddof=1) / 8**0.5, rtol=1e-12)
+    np.testing.assert_allclose(
+        errors, growth[3:].reshape(8, 10).mean(1).std(ddof=1) / 8**0.5, rtol=1e-12
+    )
 
 
 def test_exponents_with_errors_are_the_exponents(rng):
@@ -216,7 +244,10 @@ def test_the_exponent_of_independent_two_by_twos_is_within_its_error_as_often_as
     stacks = np.stack([np.stack([p, 1 - p], -1), np.stack([1 - p, p], -1)], -2)
     exponents, errors = jax.jit(jax.vmap(lyapunov_spectrum))(stacks)
     assert np.mean(np.square(errors)) * layers == pytest.approx(1, rel=0.05)
-    for quantile, share in [(1.0, 0.6494), (2.3646, 0.95)]:  # of Student's t with 7 degrees of freedom
+    for quantile, share in [
+        (1.0, 0.6494),
+        (2.3646, 0.95),
+    ]:  # of Student's t with 7 degrees of freedom
         covered = (abs(exponents + 1) <= quantile * errors).mean()
         assert abs(covered - share) < 4 * (share * (1 - share) / seeds) ** 0.5 + 0.005
 
@@ -230,7 +261,9 @@ def test_exponents_of_a_shared_matrix_are_certain_of_the_log_eigenvalues():
 
 
 def test_errors_are_nan_where_an_exponent_is_minus_infinity_and_refused_of_fewer_layers_than_blocks():
-    exponents, errors = lyapunov_spectrum(np.array([TWO, np.full((2, 2), 0.5), TWO, TWO]), num_blocks=2)
+    exponents, errors = lyapunov_spectrum(
+        np.array([TWO, np.full((2, 2), 0.5), TWO, TWO]), num_blocks=2
+    )
     assert np.isneginf(exponents).all() and np.isnan(errors).all()
     for num_blocks in (1, 9):
         with pytest.raises(ValueError, match="num_blocks"):
@@ -241,7 +274,10 @@ def test_errors_are_nan_where_an_exponent_is_minus_infinity_and_refused_of_fewer
 
 
 def test_the_transient_of_a_shared_normal_layer_is_one(dtype, rng):
-    for matrix in (oracles.symmetric_psd(rng, 5), rng.dirichlet(np.ones(5))[np.subtract.outer(range(5), range(5)) % 5]):
+    for matrix in (
+        oracles.symmetric_psd(rng, 5),
+        rng.dirichlet(np.ones(5))[np.subtract.outer(range(5), range(5)) % 5],
+    ):
         gain = transient(matrix.astype(dtype), 40)
         assert gain.dtype == dtype
         np.testing.assert_allclose(gain, 1, atol=2e-3 if dtype == np.float32 else 1e-11)
@@ -254,7 +290,10 @@ def test_the_transient_is_the_ratio_of_powers_far_below_what_a_float_can_hold():
         a = oracles.mp.matrix(oracles.centring(3) @ matrix @ oracles.centring(3))
         rate = max(abs(x) for x in oracles.mp.eig(a, left=False, right=False))
         depths = (1, 2, 3, 10, 500, 2000)
-        expected = [float(max(oracles.mp.svd_r(a**depth, compute_uv=False)) / rate**depth) for depth in depths]
+        expected = [
+            float(max(oracles.mp.svd_r(a**depth, compute_uv=False)) / rate**depth)
+            for depth in depths
+        ]
         assert rate ** depths[-1] < oracles.mp.mpf("1e-2600")
     gain = transient(matrix, 2000)
     assert expected[-1] > 1.001
@@ -263,11 +302,13 @@ def test_the_transient_is_the_ratio_of_powers_far_below_what_a_float_can_hold():
 
 def test_the_transient_is_long_near_a_de_bruijn_walk(rng):
     """The walk forgets nothing for two layers; with a tenth of it stopped, λ₂ = 0.1."""
-    walk = 0.9 * np.asarray(hj.de_bruijn(3)) + 0.1 * np.eye(8)
+    walk = 0.9 * np.asarray(hj.birkhoff.de_bruijn(3)) + 0.1 * np.eye(8)
     gain = np.asarray(transient(walk, 12))
     power = [oracles.sigma2(np.linalg.matrix_power(walk, depth)) for depth in (1, 2)]
     assert power[1] > 0.8 and gain.max() > 100
-    np.testing.assert_allclose(gain[:2], power / np.array([0.1, 0.01]), rtol=1e-3)  # λ₂ is defective: right to about eps^(1/3)
+    np.testing.assert_allclose(
+        gain[:2], power / np.array([0.1, 0.01]), rtol=1e-3
+    )  # λ₂ is defective: right to about eps^(1/3)
     ordinary = oracles.permutation_mixture(rng, 8, 6)
     assert 1 < transient(ordinary, 12).max() < 10
 
@@ -281,31 +322,39 @@ def test_a_transient_is_refused_for_no_layers_and_nan_where_nothing_is_kept():
 
 def test_amax_gain_is_rows_forward_and_columns_backward(rng):
     m = rng.normal(size=(5, 5))
-    assert np.allclose(hj.amax_gain(m), (abs(m).sum(1).max(), abs(m).sum(0).max()), rtol=1e-14)
-    assert hj.amax_gain(np.outer([1, 0], [1, 1])) == (2, 1)
+    assert np.allclose(
+        hj.depth.amax_gain(m), (abs(m).sum(1).max(), abs(m).sum(0).max()), rtol=1e-14
+    )
+    assert hj.depth.amax_gain(np.outer([1, 0], [1, 1])) == (2, 1)
 
 
 def test_amax_gain_is_blind_to_collapse_and_sees_lost_feasibility():
-    gains = np.array(jax.vmap(hj.amax_gain)(np.asarray(jax.vmap(hj.composite)(STACKS))[:, -1]))
+    gains = np.array(
+        jax.vmap(hj.depth.amax_gain)(np.asarray(jax.vmap(hj.composite)(STACKS))[:, -1])
+    )
     np.testing.assert_allclose(gains, 1, atol=1e-13)
     assert oracles.sigma2(running_products(STACKS[0])[-1]) < 0.3
-    assert np.array(jax.vmap(hj.amax_gain)(TRUNCATED[:, 0])).max() > 1.01
+    assert np.array(jax.vmap(hj.depth.amax_gain)(TRUNCATED[:, 0])).max() > 1.01
 
 
 def test_suppression_ratios_are_the_energies_of_singular_directions(rng):
     composite = running_products(STACKS[0])[-1]
     _, _, directions = np.linalg.svd(composite - 0.2)
     kept = np.array([np.linalg.norm(composite @ x) ** 2 for x in directions[:-1]])
-    np.testing.assert_allclose(hj.suppression_ratios(composite), kept, atol=1e-14)
+    np.testing.assert_allclose(hj.depth.suppression_ratios(composite), kept, atol=1e-14)
 
 
 def test_composite_doeblin_bound_holds_and_is_attained_by_two_by_twos(rng):
     dense = 0.5 * STACKS + 0.1
-    bound = jax.vmap(hj.composite_doeblin_bound)(dense)
+    bound = jax.vmap(hj.depth.composite_doeblin_bound)(dense)
     distance = np.linalg.norm([running_products(stack) - 0.2 for stack in dense], 2, axis=(2, 3))
     assert (distance <= bound + 1e-14).all() and (bound < 0.6).all()
     stack = np.array([[[p, 1 - p], [1 - p, p]] for p in rng.uniform(0.5, 1, 6)])
-    np.testing.assert_allclose(hj.composite_doeblin_bound(stack), oracles.sigma2(np.asarray(hj.composite(stack))), atol=1e-15)
+    np.testing.assert_allclose(
+        hj.depth.composite_doeblin_bound(stack),
+        oracles.sigma2(np.asarray(hj.composite(stack))),
+        atol=1e-15,
+    )
 
 
 def test_of_an_infinite_layer_there_are_no_exponents():

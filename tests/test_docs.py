@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 
 import homojax
-from homojax import claims
+from homojax.theory import claim as claims
 from homojax.theory import matrix as theory
 
 ROOT = Path(__file__).parent.parent
@@ -21,7 +21,9 @@ def python_blocks(document):
     return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text("utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize("name", [name for name in homojax.__all__ if inspect.isfunction(getattr(homojax, name))])
+@pytest.mark.parametrize(
+    "name", [name for name in homojax.__all__ if inspect.isfunction(getattr(homojax, name))]
+)
 def test_every_public_function_has_an_example_that_pytest_runs(name):
     doc = inspect.getdoc(getattr(homojax, name))
     assert doc and ">>> " in doc and "+SKIP" not in doc
@@ -46,7 +48,9 @@ def test_the_example_of_a_networks_matrices_and_energies_runs_and_has_the_shapes
 
 def test_the_readme_counts_the_parametrizations_right():
     words = {15: "fifteen", 16: "sixteen", 17: "seventeen"}
-    assert f"parameters to matrices in {words[len(homojax.PARAMETRIZATIONS)]} ways" in (ROOT / "README.md").read_text("utf-8")
+    assert f"parameters to matrices in {words[len(homojax.PARAMETRIZATIONS)]} ways" in (
+        ROOT / "README.md"
+    ).read_text("utf-8")
 
 
 def test_the_readme_pictures_and_links_exist():
@@ -56,7 +60,9 @@ def test_the_readme_pictures_and_links_exist():
 
 
 def test_the_document_of_claims_has_them_all():
-    spec = importlib.util.spec_from_file_location("claims_table", ROOT / "experiments" / "claims.py")
+    spec = importlib.util.spec_from_file_location(
+        "claims_table", ROOT / "experiments" / "claims.py"
+    )
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     assert script.table() in (ROOT / "docs" / "claims.md").read_text("utf-8")
@@ -66,12 +72,20 @@ def test_the_document_of_claims_has_them_all():
 def test_every_law_that_is_cited_is_in_the_document_of_laws_and_what_that_names_in_the_code_is_there():
     laws = (ROOT / "docs" / "theory.md").read_text("utf-8")
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "homojax").rglob("*.py"))
-    cited = set(re.findall(r"theory\.md (§?\d(?:\.\d)?)", sources)) | {claim.number for claim in homojax.CLAIMS.values()}
-    listed = set(re.findall(r"^- \*\*(\d\.\d)\b", laws, re.M)) | set(re.findall(r"^## (§\d) ", laws, re.M))
+    cited = set(re.findall(r"theory\.md (§?\d(?:\.\d)?)", sources)) | {
+        claim.number for claim in homojax.CLAIMS.values()
+    }
+    listed = set(re.findall(r"^- \*\*(\d\.\d)\b", laws, re.M)) | set(
+        re.findall(r"^## (§\d) ", laws, re.M)
+    )
     assert len(listed) > 30 and cited - {"2"} <= listed
-    assert set(re.findall(r"theory\.md §2 (?!compare)([a-z]+)", sources)) <= set(re.findall(r"^\| ([a-z]+)", laws, re.M))
+    assert set(re.findall(r"theory\.md §2 (?!compare)([a-z]+)", sources)) <= set(
+        re.findall(r"^\| ([a-z]+)", laws, re.M)
+    )
     parameters = {"n", "logits", "epsilon", "matrix"}
-    assert set(re.findall(r"`([A-Za-z_0-9]+)(?:\(n\))?`", laws)) - parameters <= set(homojax.__all__)
+    assert set(re.findall(r"`([A-Za-z_0-9]+)(?:\(n\))?`", laws)) - parameters <= set(
+        homojax.__all__
+    )
 
 
 def test_the_worked_example_of_a_claim_holds_is_attained_and_its_mutants_are_caught():
@@ -90,19 +104,32 @@ def test_the_worked_example_of_a_claim_holds_is_attained_and_its_mutants_are_cau
         return trace.judge(case)[1], [mutant.judge(case)[1] for mutant in claims.mutants_of(trace)]
 
     logits = jax.random.normal(jax.random.key(0), (64, 5, 5))
-    assert (verdicts(logits, jax.vmap(homojax.sinkhorn, (0, None))(logits, 0.5).matrix)[0] == claims.HOLDS).all()
+    assert (
+        verdicts(logits, jax.vmap(homojax.sinkhorn, (0, None))(logits, 0.5).matrix)[0]
+        == claims.HOLDS
+    ).all()
     lazy = 0.3 * jnp.eye(5) + 0.7 * homojax.uniform(5)
     attained, mutants = verdicts(jnp.log(lazy)[None], lazy[None])
-    assert attained == claims.UNDECIDABLE and len(mutants) == 3 and sum(m == claims.VIOLATED for m in mutants) == 2
+    assert (
+        attained == claims.UNDECIDABLE
+        and len(mutants) == 3
+        and sum(m == claims.VIOLATED for m in mutants) == 2
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_the_notebook_runs_and_its_outputs_are_committed(path):
     committed = nbformat.read(path, 4)
-    outputs = [[output.output_type for output in cell.outputs] for cell in committed.cells if cell.cell_type == "code"]
+    outputs = [
+        [output.output_type for output in cell.outputs]
+        for cell in committed.cells
+        if cell.cell_type == "code"
+    ]
     assert sum(map(bool, outputs)) >= len(outputs) - 1  # all but the imports show something
     assert not any(kind == "error" for kinds in outputs for kind in kinds)
     executed = nbformat.read(path, 4)
-    NotebookClient(executed, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    NotebookClient(
+        executed, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+    ).execute()
     assert [cell.source for cell in executed.cells] == [cell.source for cell in committed.cells]

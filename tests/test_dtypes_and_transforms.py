@@ -38,90 +38,153 @@ DEPTHS = np.array([1, 3])
 # name -> (function of arrays alone, one maker for each of them). Every argument is differentiated.
 TABLE = {
     "balance": (hj.balance, logits),
-    "birkhoff_distance": (hj.birkhoff_distance, share, share),
+    "birkhoff_distance": (hj.birkhoff.birkhoff_distance, share, share),
     "center": (hj.center, vector),
-    "circulant": (hj.circulant, vector),
-    "detail": (hj.detail, matrix),
+    "circulant": (hj.birkhoff.circulant, vector),
+    "detail": (hj.birkhoff.detail, matrix),
     "entropy": (hj.entropy, matrix),
     "entropy_deficit": (hj.entropy_deficit, matrix),
-    "isolated_unit": (lambda t: hj.isolated_unit(4, t), share),
-    "logit_spread": (hj.logit_spread, logits),
+    "isolated_unit": (lambda t: hj.birkhoff.isolated_unit(4, t), share),
+    "logit_spread": (hj.birkhoff.logit_spread, logits),
     "marginal_errors": (hj.marginal_errors, matrix),
-    "projective_diameter": (hj.projective_diameter, logits),
-    "dobrushin_bound": (hj.dobrushin_bound, matrix),
-    "dobrushin_coefficient": (hj.dobrushin_coefficient, matrix),
-    "doeblin_bound": (hj.doeblin_bound, matrix),
-    "frobenius_bounds": (hj.frobenius_bounds, matrix),
-    "hilbert_bound": (hj.hilbert_bound, logits, share),
-    "isolated_unit_frontier": (lambda x: hj.isolated_unit_frontier(x, 4), share),
-    "logit_budget": (lambda r, depth: hj.logit_budget(r, 9 * depth), share, share),
-    "pinsker_bound": (hj.pinsker_bound, matrix),
-    "schatten_bounds": (lambda m: hj.schatten_bounds(m, 3), matrix),
-    "matrix_case": (hj.matrix_case, logits, share, matrix),
+    "projective_diameter": (hj.birkhoff.projective_diameter, logits),
+    "dobrushin_bound": (hj.bounds.dobrushin_bound, matrix),
+    "dobrushin_coefficient": (hj.bounds.dobrushin_coefficient, matrix),
+    "doeblin_bound": (hj.bounds.doeblin_bound, matrix),
+    "frobenius_bounds": (hj.bounds.frobenius_bounds, matrix),
+    "hilbert_bound": (hj.bounds.hilbert_bound, logits, share),
+    "isolated_unit_frontier": (lambda x: hj.bounds.isolated_unit_frontier(x, 4), share),
+    "logit_budget": (lambda r, depth: hj.bounds.logit_budget(r, 9 * depth), share, share),
+    "pinsker_bound": (hj.bounds.pinsker_bound, matrix),
+    "schatten_bounds": (lambda m: hj.bounds.schatten_bounds(m, 3), matrix),
+    "matrix_case": (hj.theory.matrix.matrix_case, logits, share, matrix),
     "MATRIX_LAWS": (
-        lambda s, e, m: [law(hj.matrix_case(s, e, m))[:2] for _, law in hj.MATRIX_LAWS.values()],
+        lambda s, e, m: [
+            law(hj.theory.matrix.matrix_case(s, e, m))[:2]
+            for _, law in hj.theory.matrix.MATRIX_LAWS.values()
+        ],
         logits,
         share,
         matrix,
     ),
-    "stack_case": (hj.stack_case, stack),
-    "product_comparison": (lambda m: hj.product_comparison(hj.stack_case(m), DEPTHS)[:3], stack),
-    "residual_comparison": (lambda m, a: hj.residual_comparison(hj.stack_case(m), a, DEPTHS)[:3], stack, share),
-    "turn_comparison": (lambda m, a, x: hj.turn_comparison(hj.stack_case(m), a / 4, x, DEPTHS)[:3], stack, share, vector),
-    "verdict": (lambda *x: hj.verdict(hj.Comparison(*x)), share, share, share),
-    "amax_gain": (hj.amax_gain, matrix),
+    "stack_case": (hj.theory.stack.stack_case, stack),
+    "product_comparison": (
+        lambda m: hj.theory.stack.product_comparison(hj.theory.stack.stack_case(m), DEPTHS)[:3],
+        stack,
+    ),
+    "residual_comparison": (
+        lambda m, a: hj.theory.stack.residual_comparison(hj.theory.stack.stack_case(m), a, DEPTHS)[
+            :3
+        ],
+        stack,
+        share,
+    ),
+    "turn_comparison": (
+        lambda m, a, x: hj.theory.stack.turn_comparison(
+            hj.theory.stack.stack_case(m), a / 4, x, DEPTHS
+        )[:3],
+        stack,
+        share,
+        vector,
+    ),
+    "verdict": (
+        lambda *x: hj.theory.claim.verdict(hj.theory.claim.Comparison(*x)),
+        share,
+        share,
+        share,
+    ),
+    "amax_gain": (hj.depth.amax_gain, matrix),
     "composite": (hj.composite, stack),
-    "composite_doeblin_bound": (hj.composite_doeblin_bound, stack),
-    "detail_composite": (hj.detail_composite, stack),
+    "composite_doeblin_bound": (hj.depth.composite_doeblin_bound, stack),
+    "detail_composite": (hj.depth.detail_composite, stack),
     "effective_depth": (hj.effective_depth, share, share),
     "lyapunov_exponents": (hj.lyapunov_exponents, stack),
-    "lyapunov_spectrum": (lambda m: hj.lyapunov_spectrum(m, num_blocks=2), stack),
-    "transient_gain": (lambda m: hj.transient_gain(m, 3), matrix),
-    "measured_depth": (lambda x, r: hj.measured_depth(jnp.array([0.9, 0.3, 0.01], x.dtype) * x, r), share, share),
-    "suppression_ratios": (hj.suppression_ratios, matrix),
-    "asymptotic_cosine": (hj.asymptotic_cosine, share),
-    "cosine_bound": (lambda snr, d, u: hj.cosine_bound(snr, 50 * d, u), share, share, share),
-    "cosine_cdf": (lambda t, snr: hj.cosine_cdf(t, snr, 9), share, share),
-    "cosine_range": (lambda snr, d: hj.cosine_range(snr, 9 * d), share, share),
-    "critical_cosine": (lambda level: hj.critical_cosine(9, level=level / 3), share),
-    "critical_depth": (lambda snr, s, p: hj.critical_depth(100 * snr, s, 50, level=0.1, power=p), share, share, share),
-    "critical_snr": (lambda level, power: hj.critical_snr(9, level=level / 9, power=power), share, share),
-    "expected_cosine": (lambda snr, d: hj.expected_cosine(snr, 9 * d), share, share),
-    "normalise": (hj.normalise, matrix),
-    "token_detail_bound": (hj.token_detail_bound, logits, share),
-    "overlap": (hj.overlap, share, share),
-    "retained_cosine": (lambda *x: hj.retained_cosine(*x[:2], 9, x[2]), share, share, share),
-    "sample_cosine": (lambda x, nu: hj.sample_cosine(KEY, x, nu, 5), vector, share),
-    "signal_to_noise": (hj.signal_to_noise, vector, share),
+    "lyapunov_spectrum": (lambda m: hj.depth.lyapunov_spectrum(m, num_blocks=2), stack),
+    "transient_gain": (lambda m: hj.depth.transient_gain(m, 3), matrix),
+    "measured_depth": (
+        lambda x, r: hj.depth.measured_depth(jnp.array([0.9, 0.3, 0.01], x.dtype) * x, r),
+        share,
+        share,
+    ),
+    "suppression_ratios": (hj.depth.suppression_ratios, matrix),
+    "asymptotic_cosine": (hj.layernorm.asymptotic_cosine, share),
+    "cosine_bound": (
+        lambda snr, d, u: hj.layernorm.cosine_bound(snr, 50 * d, u),
+        share,
+        share,
+        share,
+    ),
+    "cosine_cdf": (lambda t, snr: hj.layernorm.cosine_cdf(t, snr, 9), share, share),
+    "cosine_range": (lambda snr, d: hj.layernorm.cosine_range(snr, 9 * d), share, share),
+    "critical_cosine": (lambda level: hj.layernorm.critical_cosine(9, level=level / 3), share),
+    "critical_depth": (
+        lambda snr, s, p: hj.layernorm.critical_depth(100 * snr, s, 50, level=0.1, power=p),
+        share,
+        share,
+        share,
+    ),
+    "critical_snr": (
+        lambda level, power: hj.layernorm.critical_snr(9, level=level / 9, power=power),
+        share,
+        share,
+    ),
+    "expected_cosine": (lambda snr, d: hj.layernorm.expected_cosine(snr, 9 * d), share, share),
+    "normalise": (hj.layernorm.normalise, matrix),
+    "token_detail_bound": (hj.layernorm.token_detail_bound, logits, share),
+    "overlap": (hj.layernorm.overlap, share, share),
+    "retained_cosine": (
+        lambda *x: hj.layernorm.retained_cosine(*x[:2], 9, x[2]),
+        share,
+        share,
+        share,
+    ),
+    "sample_cosine": (lambda x, nu: hj.layernorm.sample_cosine(KEY, x, nu, 5), vector, share),
+    "signal_to_noise": (hj.layernorm.signal_to_noise, vector, share),
     "PARAMETRIZATIONS": (
         lambda epsilon, *parameters: [
-            p.matrix(x, epsilon) for p, x in zip(hj.PARAMETRIZATIONS.values(), parameters, strict=True)
+            p.matrix(x, epsilon)
+            for p, x in zip(hj.PARAMETRIZATIONS.values(), parameters, strict=True)
         ],
         share,
         *(lambda rng, p=p: rng.normal(size=p.shape(4)) for p in hj.PARAMETRIZATIONS.values()),
     ),
     "PRESETS": (
-        lambda *parameters: [preset.matrix(x) for preset, x in zip(hj.PRESETS.values(), parameters, strict=True)],
+        lambda *parameters: [
+            preset.matrix(x) for preset, x in zip(hj.PRESETS.values(), parameters, strict=True)
+        ],
         *(lambda rng, p=p: rng.normal(size=p.initial(4).shape) for p in hj.PRESETS.values()),
     ),
-    "path_length_bound": (lambda rise, ratio: hj.path_length_bound(rise, ratio, 4), share, share),
-    "residual_bound": (hj.residual_bound, share, share),
-    "residual_matrix": (hj.residual_matrix, matrix, share),
-    "turn_angle": (hj.turn_angle, vector, vector),
-    "turn_bound": (lambda s, a: hj.turn_bound(s, a / 2), share, share),
+    "path_length_bound": (
+        lambda rise, ratio: hj.bounds.path_length_bound(rise, ratio, 4),
+        share,
+        share,
+    ),
+    "residual_bound": (hj.residual.residual_bound, share, share),
+    "residual_matrix": (hj.residual.residual_matrix, matrix, share),
+    "turn_angle": (hj.residual.turn_angle, vector, vector),
+    "turn_bound": (lambda s, a: hj.residual.turn_bound(s, a / 2), share, share),
     "sinkhorn": (hj.sinkhorn, logits, share),
-    "sinkhorn alternating": (lambda s, e: hj.sinkhorn(s, 1 + e, method="alternating"), logits, share),
+    "sinkhorn alternating": (
+        lambda s, e: hj.sinkhorn(s, 1 + e, method="alternating"),
+        logits,
+        share,
+    ),
     "sinkhorn newton": (lambda s, e: hj.sinkhorn(s, 0.3 + e / 9, method="newton"), logits, share),
     "truncated_sinkhorn": (lambda s, e: hj.truncated_sinkhorn(s, e, 3), logits, share),
     "low_rank_logits": (hj.low_rank_logits, matrix, matrix),
     "point_cloud_logits": (hj.point_cloud_logits, matrix, matrix),
-    "sinkhorn of factors": (lambda q, k, e: hj.sinkhorn(hj.low_rank_logits(q, k), e), matrix, matrix, share),
+    "sinkhorn of factors": (
+        lambda q, k, e: hj.sinkhorn(hj.low_rank_logits(q, k), e),
+        matrix,
+        matrix,
+        share,
+    ),
     "contraction_gap": (lambda m: hj.contraction_gap(jnp.log(m)), matrix),
-    "log_contraction_gap": (lambda m: hj.log_contraction_gap(jnp.log(m)), matrix),
+    "log_contraction_gap": (lambda m: hj.spectrum.gap.log_contraction_gap(jnp.log(m)), matrix),
     "detail_singular_values": (hj.detail_singular_values, matrix),
-    "distance_to_uniform": (hj.distance_to_uniform, matrix),
-    "subdominant_eigenvalue_modulus": (hj.subdominant_eigenvalue_modulus, matrix),
-    "subdominant_singular_value": (hj.subdominant_singular_value, matrix),
+    "distance_to_uniform": (hj.spectrum.distance_to_uniform, matrix),
+    "subdominant_eigenvalue_modulus": (hj.lambda2, matrix),
+    "subdominant_singular_value": (hj.sigma2, matrix),
 }
 RESULT_TYPES = {
     *(
@@ -143,25 +206,37 @@ RESULT_TYPES = {
     ),
 }
 WITHOUT_ARRAYS = {
-    "de_bruijn": lambda: hj.de_bruijn(2),
-    "detail_basis": lambda: hj.detail_basis(4),
-    "lazy_cycle": lambda: hj.lazy_cycle(4),
-    "lazy_hypercube": lambda: hj.lazy_hypercube(2),
-    "random_birkhoff": lambda: hj.random_birkhoff(KEY, 4),
+    "de_bruijn": lambda: hj.birkhoff.de_bruijn(2),
+    "detail_basis": lambda: hj.birkhoff.detail_basis(4),
+    "lazy_cycle": lambda: hj.birkhoff.lazy_cycle(4),
+    "lazy_hypercube": lambda: hj.birkhoff.lazy_hypercube(2),
+    "random_birkhoff": lambda: hj.birkhoff.random_birkhoff(KEY, 4),
     "uniform": lambda: hj.uniform(4),
-    "marginal_tolerance": lambda: jnp.asarray(hj.marginal_tolerance(4, "float32")),
-    "rounding": lambda: jnp.asarray(hj.rounding(4, "float32")),
+    "marginal_tolerance": lambda: jnp.asarray(hj.numerics.marginal_tolerance(4, "float32")),
+    "rounding": lambda: jnp.asarray(hj.numerics.rounding(4, "float32")),
 }
 
 
 # Whole searches, to a tolerance of their own: their dtypes, batches and derivatives are tests/test_calibration.py's.
-SEARCHES = {"calibrate_depth", "calibrate_epsilon", "epsilon_schedule", "sensitivity", "trainable_band"}
+SEARCHES = {
+    "calibrate_depth",
+    "calibrate_epsilon",
+    "epsilon_schedule",
+    "sensitivity",
+    "trainable_band",
+}
 
 
 def test_the_tables_name_every_public_function():
     above = ("homojax.lab", "homojax.networks")
-    core = {name for name in hj.__all__ if not getattr(getattr(hj, name), "__module__", "").startswith(above)}
-    assert {name.split()[0] for name in TABLE} | set(WITHOUT_ARRAYS) | SEARCHES | RESULT_TYPES == core
+    core = {
+        name
+        for name in hj.__all__
+        if not getattr(getattr(hj, name), "__module__", "").startswith(above)
+    }
+    assert {name.split()[0] for name in TABLE} | set(
+        WITHOUT_ARRAYS
+    ) | SEARCHES | RESULT_TYPES == core
 
 
 @pytest.mark.parametrize("name", WITHOUT_ARRAYS)
@@ -171,13 +246,18 @@ def test_without_arrays_to_follow_a_function_gives_the_default_dtype_and_traces(
     np.testing.assert_allclose(eager, traced, rtol=1e-14)
 
 
-@pytest.mark.parametrize("make", [hj.uniform, hj.detail_basis])
+@pytest.mark.parametrize("make", [hj.uniform, hj.birkhoff.detail_basis])
 def test_a_dtype_that_is_asked_for_is_given(make, dtype):
     assert make(4, dtype).dtype == dtype
 
 
 # To compile. That each map keeps its dtype is told by tests/test_parametrizations.py, too.
-LONG = {("MATRIX_LAWS", "float32"), ("PRESETS", "float32"), ("PARAMETRIZATIONS", "float32"), ("PARAMETRIZATIONS", "float64")}
+LONG = {
+    ("MATRIX_LAWS", "float32"),
+    ("PRESETS", "float32"),
+    ("PARAMETRIZATIONS", "float32"),
+    ("PARAMETRIZATIONS", "float64"),
+}
 
 
 @pytest.mark.parametrize(
@@ -193,18 +273,29 @@ def test_public_function_keeps_its_dtype_and_means_the_same_under_every_transfor
     rng = np.random.default_rng(len(name))
     batch = [np.array([maker(rng) for _ in range(3)]).astype(dtype) for maker in makers]
     lanes = [[jnp.asarray(x[i]) for x in batch] for i in range(3)]
-    close = 10 * float(np.finfo(dtype).eps) ** 0.75  # what two runs of an iteration to ``marginal_tolerance`` can differ by
+    close = (
+        10 * float(np.finfo(dtype).eps) ** 0.75
+    )  # what two runs of an iteration to ``marginal_tolerance`` can differ by
 
     def floats(*args):
-        return [leaf for leaf in jax.tree.leaves(function(*args)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        return [
+            leaf
+            for leaf in jax.tree.leaves(function(*args))
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+        ]
 
     shapes = jax.tree.leaves(jax.eval_shape(function, *lanes[0]))
     assert all(leaf.dtype == dtype for leaf in shapes if jnp.issubdtype(leaf.dtype, jnp.floating))
 
     @chex.assert_max_traces(n=1)
     def derivatives(args, tangents, key):
-        values, forward = jax.linearize(floats, *args)  # forward mode, and its transpose, around one evaluation
-        cotangents = [jax.random.normal(jax.random.fold_in(key, i), v.shape, v.dtype) for i, v in enumerate(values)]
+        values, forward = jax.linearize(
+            floats, *args
+        )  # forward mode, and its transpose, around one evaluation
+        cotangents = [
+            jax.random.normal(jax.random.fold_in(key, i), v.shape, v.dtype)
+            for i, v in enumerate(values)
+        ]
         pushed = sum((c * p).sum() for c, p in zip(cotangents, forward(*tangents), strict=True))
         return values, pushed, jax.linear_transpose(forward, *args)(cotangents)
 
@@ -220,9 +311,13 @@ def test_public_function_keeps_its_dtype_and_means_the_same_under_every_transfor
             assert lane.dtype == dtype and np.isfinite(value).all()
             np.testing.assert_allclose(lane[i], value, rtol=close, atol=close)
         if values:  # a verdict has none
-            terms = [np.asarray(g[i], float) * t[i] for g, t in zip(gradients, directions, strict=True)]
+            terms = [
+                np.asarray(g[i], float) * t[i] for g, t in zip(gradients, directions, strict=True)
+            ]
             assert all(np.isfinite(g[i]).all() and g.dtype == dtype for g in gradients)
             assert any(np.any(g[i]) for g in gradients)
             error = abs(forward[i] - sum(x.sum() for x in terms))
             assert error <= close * sum(abs(x).sum() for x in terms)
-    batched([x[::-1] for x in batch], directions, jax.random.split(KEY, 3))  # other values, same shapes: no second trace
+    batched(
+        [x[::-1] for x in batch], directions, jax.random.split(KEY, 3)
+    )  # other values, same shapes: no second trace

@@ -9,11 +9,21 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
-from homojax.lab.config import InputError
 from homojax.lab.experiment import Bench, command, run_experiment
+from homojax.lab.inputs import InputError
 
 FOLDER = Path(__file__).parent.parent / "experiments"
-NAMES = ("depth", "escape", "noise", "stagnation", "decay", "gradient_trap", "as_run", "ways_out", "precision")
+NAMES = (
+    "depth",
+    "escape",
+    "noise",
+    "stagnation",
+    "decay",
+    "gradient_trap",
+    "as_run",
+    "ways_out",
+    "precision",
+)
 
 
 def loaded(name):
@@ -29,7 +39,9 @@ def test_it_runs_and_leaves_a_table_a_figure_and_a_page(name, tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, name, module)
     console = Console(file=(tmp_path / "said.txt").open("w"), width=200)
     found = run_experiment(module.study, "smoke", tmp_path / "out", console)
-    assert found.text and all(len(row) == len(header) for _, (header, rows) in found.tables for row in rows)
+    assert found.text and all(
+        len(row) == len(header) for _, (header, rows) in found.tables for row in rows
+    )
     assert all(rows for _, (_, rows) in found.tables) and "nan" not in str(found.tables)
     assert (tmp_path / "out" / "figure.png").read_bytes()[:4] == b"\x89PNG"
     page = (tmp_path / "out" / "report.html").read_text()
@@ -57,7 +69,11 @@ def test_what_was_measured_before_an_interruption_is_not_measured_again(tmp_path
         if value is None:
             raise KeyboardInterrupt
         calls.append(value)
-        return {"σ₂": np.full((2, 3), value), "off": np.float32(value), "failed": np.array([-1, -1])}
+        return {
+            "σ₂": np.full((2, 3), value),
+            "off": np.float32(value),
+            "failed": np.array([-1, -1]),
+        }
 
     first = bench.measured("ε = 5, α", "a", lambda: measure(0.5))
     with pytest.raises(KeyboardInterrupt):
@@ -65,7 +81,9 @@ def test_what_was_measured_before_an_interruption_is_not_measured_again(tmp_path
     again = Bench(tmp_path, lambda *_: None).measured("ε = 5, α", "a", lambda: measure(0.7))
     assert calls == [0.5] and again.keys() == first.keys()
     assert all(np.array_equal(again[key], first[key]) for key in first)
-    with pytest.raises(InputError, match="holds another measurement of ε = 5, α"):  # made in another way
+    with pytest.raises(
+        InputError, match="holds another measurement of ε = 5, α"
+    ):  # made in another way
         bench.measured("ε = 5, α", "b", lambda: measure(0.9))
     for kept in tmp_path.glob("*/*.npz"):
         kept.write_bytes(kept.read_bytes()[:-7])  # cut short: measured again, not trusted
@@ -87,10 +105,16 @@ def test_trainings_that_stopped_are_counted_by_name(tmp_path):
     [
         (KeyboardInterrupt(), 130, "as_run: stopped. What was done is kept"),
         (OSError("no space left"), 1, "no space left"),
-        (InputError("the folder holds another training."), 2, "as_run: the folder holds another training."),
+        (
+            InputError("the folder holds another training."),
+            2,
+            "as_run: the folder holds another training.",
+        ),
     ],
 )
-def test_an_experiment_that_ends_early_says_so_in_one_sentence(capsys, tmp_path, monkeypatch, error, code, text):
+def test_an_experiment_that_ends_early_says_so_in_one_sentence(
+    capsys, tmp_path, monkeypatch, error, code, text
+):
     monkeypatch.setitem(sys.modules, "as_run", loaded("as_run"))
 
     def stopped(size, bench):

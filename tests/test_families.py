@@ -8,9 +8,9 @@ import pytest
 
 import homojax as hj
 import oracles
-from homojax import claims
-from homojax.lab.config import InputError
-from homojax.lab.families import FAMILIES, choose_families
+from homojax.lab.inputs import InputError
+from homojax.lab.verify.families import FAMILIES, choose_families
+from homojax.theory import claim as claims
 from homojax.theory.matrix import CLAIMS
 
 PROJECTED = [
@@ -70,10 +70,15 @@ def at_sizes(name, *sizes):
 def test_there_are_the_families_that_are_known_and_each_is_chosen_by_its_name():
     assert list(FAMILIES) == NAMES
     assert [family.name for family in choose_families(NAMES[::-1])] == NAMES[::-1]
-    assert all(family.description and "\n" not in family.description for family in FAMILIES.values())
+    assert all(
+        family.description and "\n" not in family.description for family in FAMILIES.values()
+    )
 
 
-@pytest.mark.parametrize("name, offered", [("gausian", "gaussian"), ("hyper-cube", "hypercube"), ("zzz", "there are: blocks")])
+@pytest.mark.parametrize(
+    "name, offered",
+    [("gausian", "gaussian"), ("hyper-cube", "hypercube"), ("zzz", "there are: blocks")],
+)
 def test_an_unknown_name_is_refused_with_the_nearest(name, offered):
     with pytest.raises(InputError, match=f'no family "{name}".*{offered}'):
         choose_families(["uniform", name])
@@ -87,7 +92,11 @@ def test_cells_have_the_promised_shapes_and_values_and_follow_from_the_seed(name
         cells, again, other = drawn(name, n), drawn(name, n), drawn(name, n, seed=1)
         for array, repeated in zip(cells, again, strict=True):
             np.testing.assert_array_equal(array, repeated)
-        assert name in ("uniform", "identity") or n == 2 or not np.array_equal(cells.logits, other.logits)
+        assert (
+            name in ("uniform", "identity")
+            or n == 2
+            or not np.array_equal(cells.logits, other.logits)
+        )
         assert cells.logits.shape == (60, n, n) and cells.epsilon.shape == (60,)
         assert cells.logits.dtype == cells.epsilon.dtype == np.float64
         assert (cells.epsilon > 0).all() and np.isfinite(cells.epsilon).all()
@@ -123,12 +132,16 @@ def test_matrices_are_doubly_stochastic_to_rounding(name):
             assert abs(m.sum(-1) - 1).max() <= 1e-14 * n and abs(m.sum(-2) - 1).max() <= 1e-14 * n
 
 
-@pytest.mark.parametrize("claim", [claim for claim in CLAIMS if claim.attained_by], ids=lambda claim: claim.name)
+@pytest.mark.parametrize(
+    "claim", [claim for claim in CLAIMS if claim.attained_by], ids=lambda claim: claim.name
+)
 def test_a_family_that_a_claim_says_attains_it_does(claim):
     n = next(n for n in (5, 4, 2) if FAMILIES[claim.attained_by].sizes(n))
     logits, epsilon, matrix = drawn(claim.attained_by, n, 200)
     matrix = projected(logits, epsilon) if matrix is None else matrix
-    comparison, verdict = jax.vmap(lambda *cell: claim.judge(hj.matrix_case(*cell)))(logits, epsilon, matrix)
+    comparison, verdict = jax.vmap(lambda *cell: claim.judge(hj.theory.matrix.matrix_case(*cell)))(
+        logits, epsilon, matrix
+    )
     tight = abs(comparison.greater - comparison.lesser) <= comparison.margin
     if claim.name == "doeblin":  # of 2 × 2 matrices those with M₁₁ ≥ ½
         tight |= matrix[:, 0, 0] < 0.5
@@ -147,7 +160,9 @@ def test_logits_have_the_spread_and_the_entropy_weights_that_they_say():
         assert np.median(epsilon) == pytest.approx(1, rel=0.15)
     logits = drawn("gaussian", 5, 4000).logits
     assert abs(logits.mean()) < 0.02 and abs(logits.std() - 1) < 0.02
-    assert (abs(drawn("student", 5, 4000).logits) > 6).mean() == pytest.approx(0.0093, abs=0.002)  # normal: 2e-9
+    assert (abs(drawn("student", 5, 4000).logits) > 6).mean() == pytest.approx(
+        0.0093, abs=0.002
+    )  # normal: 2e-9
     scales = abs(drawn("two-by-two", 2, 4000).logits).max((1, 2))
     assert scales.min() < 0.05 and scales.max() > 15
     near = drawn("near-permutation", 6).logits
@@ -204,7 +219,10 @@ def test_sigma2_of_rising_logits_rises_with_epsilon_and_so_does_entropy(n):
     logits, epsilon, _ = drawn("rising", n, 100)
     now, later = projected(logits, epsilon), projected(logits, 1.05 * epsilon)
     assert (oracles.sigma2(later) > oracles.sigma2(now) + 1e-4).all()
-    assert (np.array([oracles.entropy_deficit(m) for m in later]) < [oracles.entropy_deficit(m) for m in now]).all()
+    assert (
+        np.array([oracles.entropy_deficit(m) for m in later])
+        < [oracles.entropy_deficit(m) for m in now]
+    ).all()
 
 
 def test_a_symmetric_pair_needs_its_logits_and_no_less():
@@ -230,18 +248,28 @@ def test_an_isolated_unit_leaves_rank_one_at_a_random_place(n):
     singular = np.linalg.svd(m - 1 / n, compute_uv=False)
     assert (singular[:, 1] < 1e-14).all()
     kept = singular[:, 0]
-    assert kept.min() < 1e-4 and (kept > LARGEST).mean() > 0.1 and (abs(kept - 0.5) < 0.25).mean() > 0.15
+    assert (
+        kept.min() < 1e-4
+        and (kept > LARGEST).mean() > 0.1
+        and (abs(kept - 0.5) < 0.25).mean() > 0.15
+    )
     units = (m[kept > 0.9] > 0.9).argmax(-1).max(-1)
     assert len(np.unique(units)) > n / 2 or n == 2
     references = np.array([oracles.isolated(n, t) for t in kept])
-    np.testing.assert_allclose(np.sort(m.reshape(400, -1)), np.sort(references.reshape(400, -1)), atol=1e-14)
+    np.testing.assert_allclose(
+        np.sort(m.reshape(400, -1)), np.sort(references.reshape(400, -1)), atol=1e-14
+    )
 
 
 @at_sizes("lazy-permutation")
 def test_all_detail_singular_values_of_a_lazy_permutation_are_equal(n):
     singular = oracles.singular_values(matrices("lazy-permutation", n, 400))
     assert np.ptp(singular, axis=-1).max() < 1e-14
-    assert singular.min() < 1e-4 and (singular == singular.max()).any() and singular.max() == pytest.approx(1, abs=1e-14)
+    assert (
+        singular.min() < 1e-4
+        and (singular == singular.max()).any()
+        and singular.max() == pytest.approx(1, abs=1e-14)
+    )
 
 
 @at_sizes("cyclic")
@@ -291,7 +319,9 @@ def test_a_de_bruijn_walk_keeps_all_and_has_no_eigenvalue(n):
     bits = n.bit_length() - 1
     np.testing.assert_allclose(np.linalg.matrix_power(m, bits), 1 / n, atol=1e-15)
     singular = oracles.singular_values(m)
-    np.testing.assert_allclose(singular, kept[:, None] * (np.arange(n - 1) < n // 2 - 1), atol=1e-14)
+    np.testing.assert_allclose(
+        singular, kept[:, None] * (np.arange(n - 1) < n // 2 - 1), atol=1e-14
+    )
 
 
 @at_sizes("design", 3, 7, 11, 13, 19, 31, 57)
@@ -302,10 +332,23 @@ def test_all_detail_singular_values_of_a_design_are_equal(n):
         assert ((m == 0) | (m == 1 / k)).all()
         common = np.unique(((m > 0).astype(int) @ (m > 0).T)[~np.eye(n, dtype=bool)])
         assert len(common) == 1 and common[0] * (n - 1) == k * (k - 1)
-        np.testing.assert_allclose(oracles.singular_values(m), np.sqrt(k - common[0]) / k, atol=1e-14)
+        np.testing.assert_allclose(
+            oracles.singular_values(m), np.sqrt(k - common[0]) / k, atol=1e-14
+        )
         kinds.add(int(k))
     assert {n - k for k in kinds} == kinds
-    assert kinds == {3: {1, 2}, 7: {3, 4}, 11: {5, 6}, 13: {4, 9}, 19: {9, 10}, 31: {15, 16, 6, 25}, 57: {8, 49}}[n]
+    assert (
+        kinds
+        == {
+            3: {1, 2},
+            7: {3, 4},
+            11: {5, 6},
+            13: {4, 9},
+            19: {9, 10},
+            31: {15, 16, 6, 25},
+            57: {8, 49},
+        }[n]
+    )
 
 
 def test_designs_exist_at_paley_and_plane_orders_alone():
@@ -341,7 +384,9 @@ def test_gossip_is_symmetric_and_connected(n):
     assert edges.min() == 2 * (n - 1) and (edges.max() == n * (n - 1) or n > 8)
     off = m - m * np.eye(n)
     degree = (off > 0).sum(-1)
-    np.testing.assert_allclose(off[off > 0], (1 / (1 + np.maximum(degree[:, :, None], degree[:, None, :])))[off > 0])
+    np.testing.assert_allclose(
+        off[off > 0], (1 / (1 + np.maximum(degree[:, :, None], degree[:, None, :])))[off > 0]
+    )
 
 
 @at_sizes("hypercube")
@@ -367,5 +412,7 @@ def test_a_truncated_matrix_is_twenty_alternations_from_its_logits():
     logits = rng.standard_normal((60, 5, 5)) * rng.choice([1, 3, 6], (60, 1, 1))
     references = np.array([oracles.alternate(s, 1.0, 20) for s in logits])
     np.testing.assert_allclose(matrices("truncated", 5), references, rtol=1e-11)
-    library = np.asarray(jax.vmap(partial(hj.truncated_sinkhorn, num_iters=20), (0, None))(logits, 1.0).matrix)
+    library = np.asarray(
+        jax.vmap(partial(hj.truncated_sinkhorn, num_iters=20), (0, None))(logits, 1.0).matrix
+    )
     np.testing.assert_allclose(matrices("truncated", 5), library, rtol=1e-11)

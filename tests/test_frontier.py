@@ -6,10 +6,10 @@ from scipy.special import xlogy
 
 import homojax as hj
 import oracles
-from homojax.lab import findings
-from homojax.lab import frontier as lab
-from homojax.lab.config import InputError
-from homojax.lab.frontier import FrontierSearch, frontier
+from homojax.lab.inputs import InputError
+from homojax.lab.probe import frontier as lab
+from homojax.lab.probe import report as findings
+from homojax.lab.probe.frontier import FrontierSearch, frontier
 
 
 @pytest.fixture(scope="module")
@@ -22,17 +22,21 @@ def test_random_starts_climb_to_the_isolated_unit_and_not_above_it(found):
     assert (found.excess <= found.excess_error).all() and (found.excess_error < 1e-6).all()
     for n in found.n.values:
         t = found.sigma2_largest.sel(n=n).values
-        deficits = [float(hj.entropy_deficit(hj.isolated_unit(n, x))) for x in t]
+        deficits = [float(hj.entropy_deficit(hj.birkhoff.isolated_unit(n, x))) for x in t]
         np.testing.assert_allclose(deficits, found.entropy_deficit.sel(n=n), rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["largest", "smallest"])
-def test_the_matrices_are_doubly_stochastic_with_the_sigma2_and_the_deficit_that_are_said(found, kind):
+def test_the_matrices_are_doubly_stochastic_with_the_sigma2_and_the_deficit_that_are_said(
+    found, kind
+):
     for n in found.n.values:
         for k in range(4):
             matrix = found[kind].sel(n=n).isel(deficit=k).values[:n, :n]
             np.testing.assert_allclose([matrix.sum(0), matrix.sum(1)], 1, atol=1e-11)
-            assert oracles.sigma2(matrix) == pytest.approx(float(found[f"sigma2_{kind}"].sel(n=n)[k]), abs=1e-12)
+            assert oracles.sigma2(matrix) == pytest.approx(
+                float(found[f"sigma2_{kind}"].sel(n=n)[k]), abs=1e-12
+            )
             deficit = n * np.log(n) + xlogy(matrix, matrix).sum()  # an entry may be 0
             assert deficit == pytest.approx(float(found.entropy_deficit.sel(n=n)[k]), abs=1e-8)
 
@@ -68,7 +72,11 @@ def test_the_way_up_never_falls(found):
 def test_deficits_that_no_start_meets_are_nan_and_are_told(monkeypatch):
     monkeypatch.setattr(lab, "MISSED_DEFICIT", -1.0)
     short = frontier(FrontierSearch(n=(3,), deficits=2, starts=2, steps=1))
-    assert short.excess.isnull().all() and short.sigma2_largest.isnull().all() and short.largest.isnull().all()
+    assert (
+        short.excess.isnull().all()
+        and short.sigma2_largest.isnull().all()
+        and short.largest.isnull().all()
+    )
     text = findings.describe_frontier(short)[0]
     assert "stands" not in text and "At 2 deficits no start met the deficit" in text
     short.homojax.plot()

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 import homojax as hj
-from homojax.lanes import in_buckets
+from homojax.batching import in_buckets
 
 slow = pytest.mark.slow
-batched = jax.vmap(hj.sinkhorn)  # its solver is jitted within: one compilation for each number of lanes
+batched = jax.vmap(
+    hj.sinkhorn
+)  # its solver is jitted within: one compilation for each number of lanes
 
 
 def wide(n, lanes):
@@ -21,21 +23,36 @@ def wide(n, lanes):
     [
         (4, 1100, np.float64),
         pytest.param(4, 1100, np.float32, marks=slow),
-        *(pytest.param(n, lanes, dtype, marks=slow) for n, lanes in ((16, 150), (64, 9)) for dtype in (np.float64, np.float32)),
+        *(
+            pytest.param(n, lanes, dtype, marks=slow)
+            for n, lanes in ((16, 150), (64, 9))
+            for dtype in (np.float64, np.float32)
+        ),
     ],
 )
 def test_what_a_lane_gets_does_not_depend_on_its_neighbours(n, lanes, dtype):
     logits, epsilon = (x.astype(dtype) for x in wide(n, lanes))
     together, order = batched(logits, epsilon), np.random.default_rng(0).permutation(lanes)
-    shuffled, part = batched(logits[order], epsilon[order]), batched(logits[: lanes // 3], epsilon[: lanes // 3])
+    shuffled, part = (
+        batched(logits[order], epsilon[order]),
+        batched(logits[: lanes // 3], epsilon[: lanes // 3]),
+    )
     assert together.converged.all()
     eps = np.finfo(dtype).eps
     for field in ("matrix", "num_steps", "status"):
-        np.testing.assert_allclose(getattr(shuffled, field), getattr(together, field)[order], atol=8 * eps)
-    np.testing.assert_allclose(part.matrix, together.matrix[: lanes // 3], atol=2 * n * hj.marginal_tolerance(n, dtype))
+        np.testing.assert_allclose(
+            getattr(shuffled, field), getattr(together, field)[order], atol=8 * eps
+        )
+    np.testing.assert_allclose(
+        part.matrix,
+        together.matrix[: lanes // 3],
+        atol=2 * n * hj.numerics.marginal_tolerance(n, dtype),
+    )
     for i in (0, lanes // 2, lanes - 1):
         alone = hj.sinkhorn(logits[i], epsilon[i])
-        np.testing.assert_allclose(alone.matrix, together.matrix[i], atol=2 * n * hj.marginal_tolerance(n, dtype))
+        np.testing.assert_allclose(
+            alone.matrix, together.matrix[i], atol=2 * n * hj.numerics.marginal_tolerance(n, dtype)
+        )
 
 
 def test_nested_batches_are_one_batch_and_keep_their_axes():
@@ -79,7 +96,10 @@ def conditions_of_loops(jaxpr):
     for equation in jaxpr.eqns:
         if equation.primitive.name == "while":
             yield equation.params["cond_jaxpr"].jaxpr
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr") or hasattr(x, "eqns")):
+        for inner in jax.tree.leaves(
+            list(equation.params.values()),
+            is_leaf=lambda x: hasattr(x, "jaxpr") or hasattr(x, "eqns"),
+        ):
             if hasattr(inner, "jaxpr") or hasattr(inner, "eqns"):
                 yield from conditions_of_loops(getattr(inner, "jaxpr", inner))
 
@@ -97,8 +117,8 @@ def factored(queries):
     [
         (slope_of_the_projection, (3, 4, 4)),
         (slope_of_the_projection, (3, 128, 128)),
-        (hj.subdominant_singular_value, (3, 40, 40)),
-        (hj.subdominant_eigenvalue_modulus, (3, 16, 16)),
+        (hj.sigma2, (3, 40, 40)),
+        (hj.lambda2, (3, 16, 16)),
         (hj.balance, (3, 4, 4)),
         (factored, (3, 20, 2)),
         (lambda s: hj.calibrate_epsilon(s, 0.5), (3, 4, 4)),
@@ -107,8 +127,14 @@ def factored(queries):
 def test_no_loop_of_lanes_ends_by_a_comparison_of_floats_that_is_made_twice(function, shape):
     """vmap evaluates a loop's condition once to go on and once to say for which lanes. Compiled apart, floats that were computed
     for both can differ in their last bit, and a lane that only one of them calls finished goes round for ever."""
-    conditions = list(conditions_of_loops(jax.make_jaxpr(jax.vmap(function))(jnp.ones(shape)).jaxpr))
+    conditions = list(
+        conditions_of_loops(jax.make_jaxpr(jax.vmap(function))(jnp.ones(shape)).jaxpr)
+    )
     assert conditions
     for condition in conditions:
-        computed = [e for e in condition.eqns if any(np.issubdtype(v.aval.dtype, np.floating) for v in e.outvars)]
+        computed = [
+            e
+            for e in condition.eqns
+            if any(np.issubdtype(v.aval.dtype, np.floating) for v in e.outvars)
+        ]
         assert not computed, condition

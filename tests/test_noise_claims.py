@@ -9,8 +9,8 @@ import pytest
 from scipy import special, stats
 
 import oracles
-from homojax.claims import HOLDS, NOT_APPLICABLE, UNDECIDABLE, VIOLATED, mutants_of, tightness
 from homojax.theory import noise
+from homojax.theory.claim import Verdict, mutants_of, tightness
 from homojax.theory.noise import CLAIMS, noise_case
 from test_layernorm import scipy_critical_snr
 
@@ -34,8 +34,16 @@ def judged(dtype, n):
     @jax.vmap
     def judge(key, snr):
         case = noise_case(key, n, snr)
-        own = [(claim, *mutant) for claim in CLAIMS for mutant in claim.mutants if (dtype, n) == own_mutants_at(claim)]
-        wrong = {f"{claim.name}: {what}": claim._replace(compare=compare).judge(case)[1] for claim, what, compare in own}
+        own = [
+            (claim, *mutant)
+            for claim in CLAIMS
+            for mutant in claim.mutants
+            if (dtype, n) == own_mutants_at(claim)
+        ]
+        wrong = {
+            f"{claim.name}: {what}": claim._replace(compare=compare).judge(case)[1]
+            for claim, what, compare in own
+        }
         return {claim.name: claim.judge(case) for claim in CLAIMS}, wrong
 
     keys = jax.random.split(jax.random.key(n), len(SNRS))
@@ -46,7 +54,7 @@ def mutant_verdicts(claim, name, config):
     """Those of the general mutants follow from the claim's own comparison."""
     results, wrong = judged(*config)
     if name in {f"{claim.name}: {what}" for what, _ in claim.mutants}:
-        return wrong.get(name, np.array([UNDECIDABLE]))
+        return wrong.get(name, np.array([Verdict.UNDECIDABLE]))
     known = claim._replace(compare=lambda case: results[claim.name][0], assumptions=(), mutants=())
     (mutant,) = [mutant for mutant in mutants_of(known) if mutant.name == name]
     return mutant.judge(None)[1]
@@ -55,8 +63,17 @@ def mutant_verdicts(claim, name, config):
 def test_claims_are_numbered_named_and_sourced_and_about_noise():
     assert len(BY_NAME) == len(CLAIMS)
     for claim in CLAIMS:
-        assert claim.number in {"4.1", "4.2", "4.3", "4.4", "4.5", "4.6", "4.7"} and claim.scope == "noise"
-        assert claim.statement and claim.latex and claim.source and claim.assumptions and "\n" not in claim.statement
+        assert (
+            claim.number in {"4.1", "4.2", "4.3", "4.4", "4.5", "4.6", "4.7"}
+            and claim.scope == "noise"
+        )
+        assert (
+            claim.statement
+            and claim.latex
+            and claim.source
+            and claim.assumptions
+            and "\n" not in claim.statement
+        )
         assert (claim.resolution > 0) == (claim.direction in ("=", "~"))
     assert {claim.number for claim in CLAIMS} == {f"4.{k}" for k in range(1, 8)}
 
@@ -64,27 +81,37 @@ def test_claims_are_numbered_named_and_sourced_and_about_noise():
 # ---------------------------------------------------------------- they hold
 
 
-@pytest.mark.parametrize(("dtype", "n"), [GRID[0], *(pytest.param(*cell, marks=pytest.mark.slow) for cell in GRID[1:])])
+@pytest.mark.parametrize(
+    ("dtype", "n"), [GRID[0], *(pytest.param(*cell, marks=pytest.mark.slow) for cell in GRID[1:])]
+)
 def test_no_claim_is_violated_and_each_holds_where_it_can(dtype, n):
     for name in BY_NAME:
         comparison, verdicts = judged(dtype, n)[0][name]
-        assert (verdicts != VIOLATED).all(), name
+        assert (verdicts != Verdict.VIOLATED).all(), name
         assert np.asarray(comparison.margin).dtype == dtype and (comparison.margin > 0).all(), name
-        assert (verdicts == (NOT_APPLICABLE if name == "cosine_bound" and n < 6 else HOLDS)).any(), name
+        assert (
+            verdicts
+            == (Verdict.NOT_APPLICABLE if name == "cosine_bound" and n < 6 else Verdict.HOLDS)
+        ).any(), name
 
 
 def test_in_double_precision_only_sampling_leaves_a_claim_undecided():
     for name in BY_NAME:
         verdicts = judged("float64", 64)[0][name][1]
-        assert np.isin(verdicts, (HOLDS, NOT_APPLICABLE)).all(), name
-        assert name in SAMPLED or (judged("float64", 4)[0][name][1] != UNDECIDABLE).all(), name
+        assert np.isin(verdicts, (Verdict.HOLDS, Verdict.NOT_APPLICABLE)).all(), name
+        assert name in SAMPLED or (judged("float64", 4)[0][name][1] != Verdict.UNDECIDABLE).all(), (
+            name
+        )
 
 
 @pytest.mark.parametrize(
-    ("claim", "mutant"), [pytest.param(claim, m.name, id=m.name) for claim in CLAIMS for m in mutants_of(claim)]
+    ("claim", "mutant"),
+    [pytest.param(claim, m.name, id=m.name) for claim in CLAIMS for m in mutants_of(claim)],
 )
 def test_a_wrong_version_of_a_claim_is_caught(claim, mutant):
-    assert any((mutant_verdicts(claim, mutant, config) == VIOLATED).any() for config in MUTATED)
+    assert any(
+        (mutant_verdicts(claim, mutant, config) == Verdict.VIOLATED).any() for config in MUTATED
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +133,9 @@ def test_a_wrong_version_of_a_claim_is_caught(claim, mutant):
     ],
 )
 def test_cases_come_near_to_each_bound(name, near):
-    reached = np.nanmax([tightness(BY_NAME[name], judged(*config)[0][name][0]) for config in MUTATED])
+    reached = np.nanmax(
+        [tightness(BY_NAME[name], judged(*config)[0][name][0]) for config in MUTATED]
+    )
     assert near < reached <= 1 + 1e-12
 
 
@@ -130,12 +159,15 @@ def null(samples=256, count=3000, n=3):
 @pytest.mark.slow
 def test_a_true_law_is_never_violated_by_chance_and_undecided_with_too_few_samples():
     for _, verdicts in null()[1].values():
-        assert (verdicts[:-3] == UNDECIDABLE).all()
+        assert (verdicts[:-3] == Verdict.UNDECIDABLE).all()
 
 
 def test_a_signal_that_is_none_gets_no_verdict():
     for name, (_, verdicts) in null()[1].items():
-        assert name == "critical_power" or np.isin(verdicts[-3:], (UNDECIDABLE, NOT_APPLICABLE)).all(), name
+        assert (
+            name == "critical_power"
+            or np.isin(verdicts[-3:], (Verdict.UNDECIDABLE, Verdict.NOT_APPLICABLE)).all()
+        ), name
 
 
 @pytest.mark.parametrize("rate", [0.3, 0.05])
@@ -162,7 +194,9 @@ def test_the_distance_at_a_few_points_is_below_the_supremum_and_near_it():
     found = results["cosine_law"][0].lesser
     law = jax.jit(jax.vmap(noise.cosine_cdf, (0, None, None)))
     for i in range(8):
-        exact = stats.kstest(case.cosines[i], lambda t, i=i: np.asarray(law(jnp.asarray(t), case.snr[i], 2))).statistic
+        exact = stats.kstest(
+            case.cosines[i], lambda t, i=i: np.asarray(law(jnp.asarray(t), case.snr[i], 2))
+        ).statistic
         assert exact / 2 < found[i] <= exact + 1e-9
 
 
@@ -172,7 +206,9 @@ def test_the_simulation_is_what_its_fields_say():
         assert abs(case.input_overlap[i] - 0.8) < 1e-12
         assert case.cosines.shape == (3003, 256) and abs(case.cosines[:-3]).max() <= 1
         assert case.critical_snr[i] == pytest.approx(scipy_critical_snr(2, 0.05, 0.95), rel=1e-8)
-        ratio = case.threshold[i] / np.sqrt(1 - case.threshold[i] ** 2)  # √(d − 1) of it is Student's, d − 1 = 1
+        ratio = case.threshold[i] / np.sqrt(
+            1 - case.threshold[i] ** 2
+        )  # √(d − 1) of it is Student's, d − 1 = 1
         assert ratio == pytest.approx(stats.t.isf(0.05, 1), rel=1e-9)
 
 
@@ -204,7 +240,9 @@ def test_constants_of_the_cosine_limits_are_the_least_that_serve():
         one.append(d * abs(cosine - limit).max())
         two.append(d * abs(cosine**2 - limit**2).max())
         some = slice(None, None, 10)
-        layers.append(d * abs(np.outer(cosine[some], cosine[some]) - np.outer(limit[some], limit[some])).max())
+        layers.append(
+            d * abs(np.outer(cosine[some], cosine[some]) - np.outer(limit[some], limit[some])).max()
+        )
     assert 0.999 * noise.COSINE_RATE < max(one) <= noise.COSINE_RATE
     assert 0.999 * noise.OVERLAP_RATE < max(two) <= noise.OVERLAP_RATE
     assert max(layers) <= noise.OVERLAP_RATE
@@ -215,15 +253,28 @@ def test_far_from_the_dense_grid_products_of_two_are_within_their_constant_too()
     outside = np.concatenate([np.geomspace(1e-6, DENSE[0], 60), np.geomspace(DENSE[-1], 1e6, 60)])
     for d in (2, 3, 4, 16, 63):
         everywhere = np.concatenate([outside, DENSE[::20]])
-        cosine, limit = jax.vmap(noise.expected_cosine, (0, None))(everywhere, d), np.sqrt(everywhere / (1 + everywhere))
-        assert d * abs(np.outer(cosine, cosine) - np.outer(limit, limit)).max() <= noise.OVERLAP_RATE
+        cosine, limit = (
+            jax.vmap(noise.expected_cosine, (0, None))(everywhere, d),
+            np.sqrt(everywhere / (1 + everywhere)),
+        )
+        assert (
+            d * abs(np.outer(cosine, cosine) - np.outer(limit, limit)).max() <= noise.OVERLAP_RATE
+        )
 
 
 def test_the_constant_of_the_critical_limit_is_that_at_three_dimensions():
     rule = (stats.norm.isf(noise.LEVEL) + stats.norm.ppf(noise.POWER)) ** 2
-    scaled = [(d - 2) * abs(scipy_critical_snr(d, noise.LEVEL, noise.POWER) * d / rule - 1) for d in (*range(3, 40), 63, 200)]
-    assert scaled[0] == max(scaled) and 0.999 * noise.CRITICAL_RATE < max(scaled) <= noise.CRITICAL_RATE
-    assert scaled[-1] == pytest.approx(stats.norm.isf(noise.LEVEL) ** 2 / 2, rel=0.01)  # what it tends to
+    scaled = [
+        (d - 2) * abs(scipy_critical_snr(d, noise.LEVEL, noise.POWER) * d / rule - 1)
+        for d in (*range(3, 40), 63, 200)
+    ]
+    assert (
+        scaled[0] == max(scaled)
+        and 0.999 * noise.CRITICAL_RATE < max(scaled) <= noise.CRITICAL_RATE
+    )
+    assert scaled[-1] == pytest.approx(
+        stats.norm.isf(noise.LEVEL) ** 2 / 2, rel=0.01
+    )  # what it tends to
 
 
 @pytest.mark.parametrize("u", [1.0, 2.0, 4.0])

@@ -55,9 +55,13 @@ def farthest(matrix):
 def test_max_over_row_pairs_visits_every_pair_and_column(n, rng):
     matrices = rng.normal(size=(20, n, n)) * rng.normal(size=(20, n, n)) ** 2
     far = jax.vmap(farthest)(matrices)
-    np.testing.assert_allclose(far, [max(abs(a - b).sum() for a in m for b in m) for m in matrices], rtol=1e-12)
+    np.testing.assert_allclose(
+        far, [max(abs(a - b).sum() for a in m for b in m) for m in matrices], rtol=1e-12
+    )
     wide = jax.vmap(lambda m: numerics.max_over_row_pairs(jnp.maximum, lambda x: x, m))(matrices)
-    np.testing.assert_allclose(wide, [max(np.ptp(a - b) for a in m for b in m) for m in matrices], rtol=1e-12)
+    np.testing.assert_allclose(
+        wide, [max(np.ptp(a - b) for a in m for b in m) for m in matrices], rtol=1e-12
+    )
 
 
 def test_the_derivative_of_max_over_row_pairs_is_that_of_the_farthest_pair(rng):

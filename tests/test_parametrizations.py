@@ -16,15 +16,18 @@ from hypothesis import strategies as st
 
 import oracles
 from homojax import PARAMETRIZATIONS, PRESETS, entropy, truncated_sinkhorn
-from homojax.lab.calibrate import initialisations
-from homojax.lab.report import markdown_table
+from homojax.lab.probe.calibrate import initialisations
+from homojax.lab.sweep.report import markdown_table
 
 ROOT = Path(__file__).parent.parent
 SQUARE = [name for name, row in PARAMETRIZATIONS.items() if row.shape(8) == (8, 8)]
 TEMPERED = [name for name, row in PARAMETRIZATIONS.items() if row.tempered]
 SINKHORN = [name for name, preset in PRESETS.items() if preset.num_iters]
 ROUNDING = 1e-13
-FIRST_NEGATIVE = {"orthogonal": 3, "spectral-filter": 7}  # n of those drawn here that has a negative entry
+FIRST_NEGATIVE = {
+    "orthogonal": 3,
+    "spectral-filter": 7,
+}  # n of those drawn here that has a negative entry
 PROJECTED = ("sinkhorn", "blocks", "low-rank", "spectral-filter")
 
 
@@ -59,7 +62,9 @@ def test_sums_are_1_and_entries_nonnegative_where_the_table_says_so_and_nowhere_
         with pytest.raises(ValueError, match=f"no {name} matrix with n = {n}: {row.needs}"):
             row.shape(n)
         return
-    draws = rng.normal(size=(64, *row.shape(n))) * np.geomspace(0.1, 30, 64).reshape(-1, *(1 for _ in row.shape(n)))
+    draws = rng.normal(size=(64, *row.shape(n))) * np.geomspace(0.1, 30, 64).reshape(
+        -1, *(1 for _ in row.shape(n))
+    )
     m = np.asarray(batched(name)(draws, 1.0))
     assert m.shape == (64, n, n)
     wrong = {"rows": abs(m.sum(2) - 1).max(), "columns": abs(m.sum(1) - 1).max()}
@@ -70,7 +75,9 @@ def test_sums_are_1_and_entries_nonnegative_where_the_table_says_so_and_nowhere_
     assert row.doubly_stochastic == (row.nonnegative and row.exact == "both")
 
 
-def test_a_permutation_puts_units_in_the_order_of_falling_scores_and_of_no_numbers_there_is_none(rng):
+def test_a_permutation_puts_units_in_the_order_of_falling_scores_and_of_no_numbers_there_is_none(
+    rng,
+):
     scores, x = rng.normal(size=(2, 6))
     matrix = compiled("permutation")
     np.testing.assert_array_equal(matrix(scores) @ x, x[np.argsort(-scores)])
@@ -86,12 +93,21 @@ def test_a_map_keeps_the_dtype_of_its_parameters(name, dtype):
 
 def test_converged_and_truncated_projections_are_those_of_the_references(rng):
     logits = rng.normal(size=(4, 4))
-    np.testing.assert_allclose(compiled("sinkhorn")(logits, 0.3), oracles.project(logits, 0.3), atol=1e-11)
+    np.testing.assert_allclose(
+        compiled("sinkhorn")(logits, 0.3), oracles.project(logits, 0.3), atol=1e-11
+    )
     for last, count in (("columns", 5), ("rows", 3)):
         m = compiled("truncated-sinkhorn", num_iters=count, last=last)(logits, 0.3)
         np.testing.assert_allclose(m, oracles.alternate(logits, 0.3, count, last), atol=1e-14)
-        np.testing.assert_array_equal(m, jax.jit(lambda s, k=count, e=last: truncated_sinkhorn(s, 0.3, k, last=e).matrix)(logits))
-    np.testing.assert_allclose(compiled("truncated-sinkhorn")(logits, 0.3), oracles.alternate(logits, 0.3, 20), atol=1e-14)
+        np.testing.assert_array_equal(
+            m,
+            jax.jit(lambda s, k=count, e=last: truncated_sinkhorn(s, 0.3, k, last=e).matrix)(
+                logits
+            ),
+        )
+    np.testing.assert_allclose(
+        compiled("truncated-sinkhorn")(logits, 0.3), oracles.alternate(logits, 0.3, 20), atol=1e-14
+    )
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
@@ -113,7 +129,9 @@ def test_singular_values_of_a_kronecker_matrix_are_products_of_its_factors(n, rn
     np.testing.assert_allclose(m, functools.reduce(np.kron, factors), atol=1e-15)
     tanhs = np.tanh(abs(logits[:, 1] - logits[:, 0]) / (2 * 0.5))
     products = [math.prod(chosen) for chosen in itertools.product(*((1, t) for t in tanhs))]
-    np.testing.assert_allclose(np.linalg.svd(m, compute_uv=False), sorted(products, reverse=True), atol=1e-14)
+    np.testing.assert_allclose(
+        np.linalg.svd(m, compute_uv=False), sorted(products, reverse=True), atol=1e-14
+    )
     assert oracles.sigma2(m) == pytest.approx(tanhs.max(), abs=1e-14)
 
 
@@ -196,7 +214,9 @@ def test_a_low_rank_correction_is_what_it_says_and_leaves_the_sums(rng):
 
 def test_a_spectral_filter_damps_each_direction_by_its_own_gain_and_ties_have_gradients(rng):
     logits = 3 * rng.normal(size=(6, 6))
-    u, gains, vt = np.linalg.svd(oracles.centring(6) @ oracles.project(logits, 1.0) @ oracles.centring(6))
+    u, gains, vt = np.linalg.svd(
+        oracles.centring(6) @ oracles.project(logits, 1.0) @ oracles.centring(6)
+    )
     expected = 1 / 6 + (u * gains**3 / (gains**2 + 0.25**2)) @ vt
     np.testing.assert_allclose(compiled("spectral-filter")(logits, 1.0), expected, atol=1e-11)
     for tied in (np.zeros((4, 4)), 9 * np.eye(4)):
@@ -209,7 +229,9 @@ def test_unconstrained_and_identity_are_what_they_are_called(dtype, rng):
     identity = jax.jit(jax.vmap(PARAMETRIZATIONS["identity"].matrix))(jnp.zeros((2, 3, 0), dtype))
     assert identity.dtype == dtype
     np.testing.assert_array_equal(identity, np.broadcast_to(np.eye(3), (2, 3, 3)))
-    assert jax.grad(lambda x: PARAMETRIZATIONS["identity"].matrix(x).sum())(jnp.zeros((3, 0))).shape == (3, 0)
+    assert jax.grad(lambda x: PARAMETRIZATIONS["identity"].matrix(x).sum())(
+        jnp.zeros((3, 0))
+    ).shape == (3, 0)
 
 
 @pytest.mark.parametrize("name", PARAMETRIZATIONS)
@@ -227,10 +249,18 @@ def test_epsilon_divides_the_parameters_where_it_acts_and_does_nothing_elsewhere
 @pytest.mark.parametrize("name", [name for name in PARAMETRIZATIONS if name != "identity"])
 def test_gradients_are_those_of_differences(name, rng):
     shape = PARAMETRIZATIONS[name].shape(4)
-    s, direction, cotangent = rng.normal(size=shape), rng.normal(size=shape), rng.normal(size=(4, 4))
+    s, direction, cotangent = (
+        rng.normal(size=shape),
+        rng.normal(size=shape),
+        rng.normal(size=(4, 4)),
+    )
     matrix = compiled(name)
-    gradient, slope = jax.jit(jax.grad(lambda s, e: (cotangent * matrix(s, e)).sum(), (0, 1)))(s, 0.7)
-    expected = oracles.difference(lambda x: (cotangent * np.asarray(matrix(x, 0.7))).sum(), s, direction)
+    gradient, slope = jax.jit(jax.grad(lambda s, e: (cotangent * matrix(s, e)).sum(), (0, 1)))(
+        s, 0.7
+    )
+    expected = oracles.difference(
+        lambda x: (cotangent * np.asarray(matrix(x, 0.7))).sum(), s, direction
+    )
     assert (gradient * direction).sum() == pytest.approx(expected, rel=1e-7, abs=1e-9)
     expected = oracles.difference(lambda e: (cotangent * np.asarray(matrix(s, e))).sum(), 0.7, 1.0)
     assert slope == pytest.approx(expected, rel=1e-7, abs=1e-9)
@@ -243,11 +273,20 @@ def test_a_parameter_of_minus_infinity_weighs_nothing_and_its_gradient_is_0(name
     s[index] = -np.inf
     cotangent = rng.normal(size=(4, 4))
     value, (gradient, slope) = jax.jit(
-        jax.value_and_grad(lambda s, e: (cotangent * PARAMETRIZATIONS[name].matrix(s, e)).sum(), (0, 1))
+        jax.value_and_grad(
+            lambda s, e: (cotangent * PARAMETRIZATIONS[name].matrix(s, e)).sum(), (0, 1)
+        )
     )(s, 0.7)
-    assert np.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(slope) and gradient[index] == 0
+    assert (
+        np.isfinite(value)
+        and np.isfinite(gradient).all()
+        and np.isfinite(slope)
+        and gradient[index] == 0
+    )
     s[index] = -1e3
-    assert value == pytest.approx(float((cotangent * np.asarray(compiled(name)(s, 0.7))).sum()), abs=1e-10)
+    assert value == pytest.approx(
+        float((cotangent * np.asarray(compiled(name)(s, 0.7))).sum()), abs=1e-10
+    )
 
 
 @pytest.mark.parametrize(
@@ -269,13 +308,22 @@ def test_a_shape_that_no_n_has_is_refused(name, shape):
 @given(st.sampled_from(SQUARE), st.permutations(range(4)), oracles.squares(4, 3.0))
 def test_renaming_units_renames_rows_and_columns(name, order, s):
     p = np.eye(4)[list(order)]
-    np.testing.assert_allclose(compiled(name)(p @ s @ p.T, 0.5), p @ compiled(name)(s, 0.5) @ p.T, atol=1e-10)
+    np.testing.assert_allclose(
+        compiled(name)(p @ s @ p.T, 0.5), p @ compiled(name)(s, 0.5) @ p.T, atol=1e-10
+    )
 
 
-UNIFORM_AT_0 = [row.name for row in PARAMETRIZATIONS.values() if row.tempered and row.nonnegative and row.name != "blocks"]
+UNIFORM_AT_0 = [
+    row.name
+    for row in PARAMETRIZATIONS.values()
+    if row.tempered and row.nonnegative and row.name != "blocks"
+]
 
 
-@given(st.sampled_from([name for name in UNIFORM_AT_0 if name != "truncated-sinkhorn"]), st.integers(0, 2**32 - 1))
+@given(
+    st.sampled_from([name for name in UNIFORM_AT_0 if name != "truncated-sinkhorn"]),
+    st.integers(0, 2**32 - 1),
+)
 def test_equal_parameters_mix_most(name, seed):
     shape = PARAMETRIZATIONS[name].shape(4)
     s = np.random.default_rng(seed).normal(size=shape)
@@ -354,7 +402,9 @@ def run(name):
 
 
 def draws(name, scale, count=200):
-    return scale * np.random.default_rng(scale).normal(size=(count, *PRESETS[name].initial(4).shape))
+    return scale * np.random.default_rng(scale).normal(
+        size=(count, *PRESETS[name].initial(4).shape)
+    )
 
 
 @functools.cache
@@ -366,7 +416,9 @@ def public(name, scale):
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("scale", [1, 3, 6])
 def test_a_preset_does_step_for_step_what_its_code_does(name, scale):
-    np.testing.assert_allclose(run(name)(draws(name, scale)), public(name, scale), rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(
+        run(name)(draws(name, scale)), public(name, scale), rtol=1e-11, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -394,12 +446,16 @@ def test_the_side_that_is_exact_is_and_the_other_keeps_its_truncation_error(name
     for side in {"rows", "columns"} - kept:
         means = [off[scale][side].mean() for scale in (1, 3, 6)]
         about = [0.2, 0.4, 0.4] if preset.epsilon < 1 else [1e-6, 4e-3, 2e-2]
-        assert means == sorted(means) and means[0] < 2 * about[0]  # at scale 1 the mean is that of the worst few
+        assert (
+            means == sorted(means) and means[0] < 2 * about[0]
+        )  # at scale 1 the mean is that of the worst few
         np.testing.assert_allclose(means[1:], about[1:], rtol=0.5)
 
 
 def test_softmax_first_and_exp_first_are_one_but_for_the_constants():
-    bare = PRESETS["maxtext"]._replace(added_to_entries=0.0, added_to_sums=0.0, least_sum=1e-300)  # in plain divisions still
+    bare = PRESETS["maxtext"]._replace(
+        added_to_entries=0.0, added_to_sums=0.0, least_sum=1e-300
+    )  # in plain divisions still
     s = draws("maxtext", 3)[:20]
     np.testing.assert_allclose(jax.vmap(bare.matrix)(s), [mhc_paper(h.T) for h in s], atol=1e-13)
 
@@ -408,7 +464,11 @@ def test_softmax_first_and_exp_first_are_one_but_for_the_constants():
 def test_presets_turn_their_matrix_where_the_code_mixes_with_the_transpose(name):
     s = np.array([[0.0, 2.0, -1.0], [1.0, 0.0, 0.5], [-0.5, 3.0, 0.0]])
     preset = PRESETS[name]
-    turned = preset._replace(orientation={"inputs-first": "outputs-first", "outputs-first": "inputs-first"}[preset.orientation])
+    turned = preset._replace(
+        orientation={"inputs-first": "outputs-first", "outputs-first": "inputs-first"}[
+            preset.orientation
+        ]
+    )
     np.testing.assert_allclose(turned.matrix(s.T), preset.matrix(s), atol=1e-15)
     assert abs(preset.matrix(s) - preset.matrix(s).T).max() > 0.02
 
@@ -420,32 +480,49 @@ def test_presets_turn_their_matrix_where_the_code_mixes_with_the_transpose(name)
         ("lucidrains", (math.e - 1) / (math.e + 3), None),
         ("tokenbender", 1, 0),
         ("kromhc", math.tanh(4), None),
-        ("mhc-lite", (1 - math.exp(-8)) / (1 + 23 * math.exp(-8)), None),  # J but for what the identity has over the others
+        (
+            "mhc-lite",
+            (1 - math.exp(-8)) / (1 + 23 * math.exp(-8)),
+            None,
+        ),  # J but for what the identity has over the others
     ],
 )
 def test_at_the_start_sigma2_and_the_gradient_are_known(name, sigma2, gradient, rng):
     preset = PRESETS[name]
     start = np.asarray(preset.initial(4))
     matrix, jacobian = jax.jit(lambda s: (preset.matrix(s), jax.jacrev(preset.matrix)(s)))(start)
-    assert oracles.sigma2(np.asarray(matrix)) == pytest.approx(sigma2, abs=1e-6 if preset.added_to_sums else 1e-13)
+    assert oracles.sigma2(np.asarray(matrix)) == pytest.approx(
+        sigma2, abs=1e-6 if preset.added_to_sums else 1e-13
+    )
     if gradient is not None:
-        assert jnp.linalg.norm(jacobian) == pytest.approx(gradient, abs=4 * preset.added_to_sums + 1e-12)
+        assert jnp.linalg.norm(jacobian) == pytest.approx(
+            gradient, abs=4 * preset.added_to_sums + 1e-12
+        )
     direction = rng.normal(size=start.shape)
     pushed = np.tensordot(jacobian, direction, start.ndim)
-    np.testing.assert_allclose(pushed, oracles.difference(CODES[name], start, direction), atol=1e-10)
+    np.testing.assert_allclose(
+        pushed, oracles.difference(CODES[name], start, direction), atol=1e-10
+    )
 
 
 def test_the_gradient_of_tokenbenders_start_is_lost_in_float32_and_next_to_nothing_in_float64():
     preset = PRESETS["tokenbender"]
-    wide, narrow = (jax.jit(jax.jacrev(preset.matrix))(preset.initial(4).astype(dtype)) for dtype in ("float64", "float32"))
+    wide, narrow = (
+        jax.jit(jax.jacrev(preset.matrix))(preset.initial(4).astype(dtype))
+        for dtype in ("float64", "float32")
+    )
     assert not narrow.any()
     small = math.exp(-8 / 0.05)
-    np.testing.assert_allclose(np.asarray(preset.matrix(preset.initial(4)))[0, 1:], small, rtol=1e-12)
+    np.testing.assert_allclose(
+        np.asarray(preset.matrix(preset.initial(4)))[0, 1:], small, rtol=1e-12
+    )
     assert 0 < float(jnp.linalg.norm(wide)) < 20 * small / 0.05
 
 
 def test_presets_refuse_what_their_parametrization_has_not():
-    with pytest.raises(ValueError, match="no kronecker matrix with n = 6: n must be a power of two"):
+    with pytest.raises(
+        ValueError, match="no kronecker matrix with n = 6: n must be a power of two"
+    ):
         PRESETS["kromhc"].initial(6)
     with pytest.raises(ValueError, match="no birkhoff matrix with n = 9: n must be from 2 to 8"):
         PRESETS["mhc-lite"].initial(9)
@@ -455,7 +532,11 @@ def test_presets_refuse_what_their_parametrization_has_not():
         PRESETS["lucidrains"].matrix(jnp.zeros((2, 3)))
 
 
-@given(st.sampled_from([name for name in SINKHORN if PRESETS[name].epsilon == 1]), oracles.squares(4, 3.0), st.integers(0, 3))
+@given(
+    st.sampled_from([name for name in SINKHORN if PRESETS[name].epsilon == 1]),
+    oracles.squares(4, 3.0),
+    st.integers(0, 3),
+)
 def test_a_shift_of_what_is_normalised_first_changes_nothing(name, s, unit):
     preset = PRESETS[name]
     shifted = s.copy()
@@ -477,7 +558,9 @@ def test_the_tables_of_the_document_are_those_of_the_code():
     assert markdown_table(*script.presets()) in document
     header, *measured = script.conformance()
     assert markdown_table(header) in document
-    written = dict(re.findall(r"^\| ([\w-]+) \| ((?:rows|columns|both) .*) \|$", document, re.MULTILINE))
+    written = dict(
+        re.findall(r"^\| ([\w-]+) \| ((?:rows|columns|both) .*) \|$", document, re.MULTILINE)
+    )
     for name, *cells in measured:
         for cell, text in zip(cells, written[name].split(" | "), strict=True):
             if re.match(r"[\d.]", cell):  # another machine may round another way
@@ -487,7 +570,11 @@ def test_the_tables_of_the_document_are_those_of_the_code():
 
 
 def test_the_example_of_the_document_runs():
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "parametrizations.md").read_text("utf-8"), re.DOTALL)
+    (block,) = re.findall(
+        r"```python\n(.*?)```",
+        (ROOT / "docs" / "parametrizations.md").read_text("utf-8"),
+        re.DOTALL,
+    )
     names = {}
     exec(compile(block, "parametrizations.md", "exec"), names)
     np.testing.assert_allclose(names["matrix"], 0.25, atol=1e-6)
@@ -499,4 +586,8 @@ def test_initialisations_of_the_sensitivity_probe_are_those_of_the_presets():
     assert epsilon == PRESETS["tokenbender"].epsilon == 0.05
     np.testing.assert_array_equal(logits, PRESETS["tokenbender"].initial(4))
     logits, epsilon = cases["KromHC factor, b = -8"]
-    np.testing.assert_allclose(oracles.project(logits, epsilon), kromhc(np.asarray(PRESETS["kromhc"].initial(2))), atol=1e-15)
+    np.testing.assert_allclose(
+        oracles.project(logits, epsilon),
+        kromhc(np.asarray(PRESETS["kromhc"].initial(2))),
+        atol=1e-15,
+    )

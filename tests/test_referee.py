@@ -8,11 +8,11 @@ import scipy.optimize
 
 import homojax as hj
 import oracles
-from homojax.claims import HOLDS, NOT_APPLICABLE, UNDECIDABLE, VIOLATED
-from homojax.lab.families import FAMILIES
 from homojax.lab.referee import decided, referee, referee_stack
-from homojax.lab.verify import judge_cells
+from homojax.lab.verify.families import FAMILIES
+from homojax.lab.verify.run import judge_cells
 from homojax.theory import projection, stack
+from homojax.theory.claim import Verdict
 from homojax.theory.matrix import CLAIMS
 
 NAMES = [claim.name for claim in CLAIMS]
@@ -35,7 +35,7 @@ def project(logits, epsilon):
 @jax.jit
 @jax.vmap
 def judged(logits, epsilon, matrix):
-    case = hj.matrix_case(logits, epsilon, matrix)
+    case = hj.theory.matrix.matrix_case(logits, epsilon, matrix)
     return case, {claim.name: claim.judge(case) for claim in CLAIMS}
 
 
@@ -57,11 +57,20 @@ def test_it_agrees_with_every_verdict_of_float64_and_with_its_slack_within_the_e
     cases, verdicts = judged(logits, epsilon, matrix)
     told = 0
     for name, (comparison, verdict) in verdicts.items():
-        for k in np.flatnonzero(verdict != NOT_APPLICABLE):
-            if name == "logit_budget" and cases.sigma2[k] > 1 - 1e-9:  # artanh σ₂ is lost in float64
+        for k in np.flatnonzero(verdict != Verdict.NOT_APPLICABLE):
+            if (
+                name == "logit_budget" and cases.sigma2[k] > 1 - 1e-9
+            ):  # artanh σ₂ is lost in float64
                 continue
-            found = slack(name, logits[k], epsilon[k], matrix[k] if seen[k] or name == "truncated_norm" else None)
-            assert not (verdict[k] == HOLDS and found <= 0) and not (verdict[k] == VIOLATED and found >= 0)
+            found = slack(
+                name,
+                logits[k],
+                epsilon[k],
+                matrix[k] if seen[k] or name == "truncated_norm" else None,
+            )
+            assert not (verdict[k] == Verdict.HOLDS and found <= 0) and not (
+                verdict[k] == Verdict.VIOLATED and found >= 0
+            )
             if name != "eigenvalue":  # λ₂ of a matrix nearby can be anywhere
                 error = comparison.margin[k] + 2 * cases.distance[k]
                 assert abs(float(found) - (comparison.greater[k] - comparison.lesser[k])) <= error
@@ -72,60 +81,82 @@ def test_it_agrees_with_every_verdict_of_float64_and_with_its_slack_within_the_e
 @pytest.mark.slow
 def test_its_sides_of_a_projection_are_those_of_float64_within_their_margin():
     logits, epsilon = RNG.normal(size=(6, 3, 3)), np.repeat([2.0, 0.5], 3)
-    found = judge_cells("projection", projection.CLAIMS, {"logits": logits, "epsilon": epsilon}, "float64")
+    found = judge_cells(
+        "projection", projection.CLAIMS, {"logits": logits, "epsilon": epsilon}, "float64"
+    )
     for name, (comparison, _, _) in found.items():
         scale = epsilon if name == "gradient_trap" else np.ones(6)  # the referee's is for ε = 1
         for k in range(6):
             sides = [float(side) for side in referee(name, logits[k], epsilon[k], None)]
             assert sides == pytest.approx(
-                [comparison.lesser[k] * scale[k], comparison.greater[k] * scale[k]], abs=1e-14 + comparison.margin[k]
+                [comparison.lesser[k] * scale[k], comparison.greater[k] * scale[k]],
+                abs=1e-14 + comparison.margin[k],
             ), name
 
 
 def test_its_sides_of_a_stack_are_those_of_float64_but_for_what_its_matrices_miss_of_their_sums():
     logits, probes = RNG.normal(size=(4, 2, 3, 3)), RNG.normal(size=(4, 3))
-    matrices, alphas = jax.vmap(project)(logits, np.full((4, 2), 0.3)), np.array([0.1, 0.25, 0.3, 0.9])
+    matrices, alphas = (
+        jax.vmap(project)(logits, np.full((4, 2), 0.3)),
+        np.array([0.1, 0.25, 0.3, 0.9]),
+    )
     cells = {"matrices": np.asarray(matrices), "alpha": alphas, "probe": probes}
-    for name, (comparison, verdict, _) in judge_cells("stack", stack.CLAIMS, cells, "float64").items():
+    for name, (comparison, verdict, _) in judge_cells(
+        "stack", stack.CLAIMS, cells, "float64"
+    ).items():
         for k in range(4):
             sides = referee_stack(name, cells["matrices"][k], alphas[k], probes[k])
-            if name == "effective_depth" and verdict[k] == NOT_APPLICABLE:
+            if name == "effective_depth" and verdict[k] == Verdict.NOT_APPLICABLE:
                 assert sides is None
                 continue
-            pairs = np.stack([x[k, -1] if np.ndim(x) > 1 else x[k] for x in comparison[:2]], -1).reshape(-1, 2)  # of all layers
-            off = abs(pairs - [float(side) for side in sides]).max(1)  # horn has a pair for every k, the gain two
-            assert off.min() < 1e-11 or verdict[k].min() == NOT_APPLICABLE, name
+            pairs = np.stack(
+                [x[k, -1] if np.ndim(x) > 1 else x[k] for x in comparison[:2]], -1
+            ).reshape(-1, 2)  # of all layers
+            off = abs(pairs - [float(side) for side in sides]).max(
+                1
+            )  # horn has a pair for every k, the gain two
+            assert off.min() < 1e-11 or verdict[k].min() == Verdict.NOT_APPLICABLE, name
 
 
 def test_an_equality_holds_to_within_its_resolution_and_an_attained_bound_is_left_undecided():
-    assert decided("alternation_rate", mp.mpf(0.5), mp.mpf(0.5)) == HOLDS
+    assert decided("alternation_rate", mp.mpf(0.5), mp.mpf(0.5)) == Verdict.HOLDS
     assert (
-        decided("alternation_rate", mp.mpf(0.5), mp.mpf(0.6)) == VIOLATED == decided("alternation_rate", mp.mpf(0.6), mp.mpf(0.5))
+        decided("alternation_rate", mp.mpf(0.5), mp.mpf(0.6))
+        == Verdict.VIOLATED
+        == decided("alternation_rate", mp.mpf(0.6), mp.mpf(0.5))
     )
-    assert decided("doeblin", mp.mpf(0.5), mp.mpf(0.5)) == UNDECIDABLE
+    assert decided("doeblin", mp.mpf(0.5), mp.mpf(0.5)) == Verdict.UNDECIDABLE
 
 
 def test_the_heaviest_assignment_is_found_among_all():
     for logits in RNG.normal(size=(3, 7, 7)):
         best = logits[scipy.optimize.linear_sum_assignment(logits, maximize=True)].sum()
         missed = best - (logits * oracles.alternate(logits, 1.0, 2000)).sum()
-        assert float(referee("assignment_limit", logits, 1.0, None)[0]) == pytest.approx(missed, abs=1e-10)
+        assert float(referee("assignment_limit", logits, 1.0, None)[0]) == pytest.approx(
+            missed, abs=1e-10
+        )
 
 
 def test_what_is_left_of_one_is_that_of_the_contraction_gap():
     """Far beyond float64's 1 − σ₂, down to 1e-20 and less."""
     logits, epsilon = RNG.normal(size=(12, 4, 4)), np.repeat([1.0, 0.1, 0.01], 4)
-    gaps = jax.vmap(lambda *cell: hj.contraction_gap(hj.sinkhorn(*cell).log_matrix))(logits, epsilon)
+    gaps = jax.vmap(lambda *cell: hj.contraction_gap(hj.sinkhorn(*cell).log_matrix))(
+        logits, epsilon
+    )
     assert gaps.min() < 1e-20
     for *cell, gap in zip(logits, epsilon, gaps, strict=True):
         with mp.workdps(400):
-            assert float(1 - referee("frobenius_upper", *cell, None)[0]) == pytest.approx(float(gap), rel=1e-8)
+            assert float(1 - referee("frobenius_upper", *cell, None)[0]) == pytest.approx(
+                float(gap), rel=1e-8
+            )
 
 
 def test_the_projection_is_that_of_another_solver_of_many_digits():
     logits = RNG.normal(size=(3, 3))
     reference = oracles.sigma2(oracles.project(logits, 0.7))
-    assert float(referee("doeblin", logits, 0.7, None)[0]) == pytest.approx(float(reference), abs=1e-15)
+    assert float(referee("doeblin", logits, 0.7, None)[0]) == pytest.approx(
+        float(reference), abs=1e-15
+    )
 
 
 # ---------------------------------------------------------------- beyond float64
@@ -148,7 +179,9 @@ def test_a_lazy_permutation_attains_the_lower_bounds_and_the_least_push_off_it_i
         for push in (1e-20, 1e-38):
             logits = lazy.copy()
             logits[0, 1] = push
-            np.testing.assert_array_equal(*(oracles.alternate(s, 1.0, 10) for s in (lazy, logits)))  # float64 sees nothing
+            np.testing.assert_array_equal(
+                *(oracles.alternate(s, 1.0, 10) for s in (lazy, logits))
+            )  # float64 sees nothing
             pushed.append(slack(name, logits))
         assert 1e-40 < pushed[1] < 1e-38
         assert float(pushed[0] / pushed[1]) == pytest.approx(1e18, rel=1e-9)
@@ -172,9 +205,9 @@ def test_uniform_attains_every_bound():
 
 
 def test_a_circulant_attains_the_eigenvalue_bound_and_a_de_bruijn_walk_is_farthest_from_it():
-    matrix = np.asarray(hj.circulant(RNG.dirichlet(np.ones(5))))
+    matrix = np.asarray(hj.birkhoff.circulant(RNG.dirichlet(np.ones(5))))
     assert abs(slack("eigenvalue", matrix=matrix)) < 1e-45
-    lesser, greater = referee("eigenvalue", None, 1.0, np.asarray(hj.de_bruijn(2)))
+    lesser, greater = referee("eigenvalue", None, 1.0, np.asarray(hj.birkhoff.de_bruijn(2)))
     assert lesser < 1e-25 and abs(greater - 1) < 1e-45
 
 
@@ -184,7 +217,10 @@ def test_a_circulant_attains_the_eigenvalue_bound_and_a_de_bruijn_walk_is_farthe
 def test_zeros_stay_zeros_and_blocks_are_scaled_apart():
     rows, cols = RNG.permutation(5), RNG.permutation(5)
     matrix = np.zeros((5, 5))
-    matrix[:2, :2], matrix[2:, 2:] = oracles.permutation_mixture(RNG, 2, 3), oracles.permutation_mixture(RNG, 3, 6)
+    matrix[:2, :2], matrix[2:, 2:] = (
+        oracles.permutation_mixture(RNG, 2, 3),
+        oracles.permutation_mixture(RNG, 3, 6),
+    )
     matrix = matrix[rows][:, cols] * (1 + 1e-9 * RNG.normal(size=(5, 5)))
     for name in ("dobrushin", "doeblin"):
         lesser, greater = referee(name, None, 1.0, matrix)
@@ -192,7 +228,9 @@ def test_zeros_stay_zeros_and_blocks_are_scaled_apart():
 
 
 def test_entries_that_no_doubly_stochastic_matrix_has_are_left_out():
-    lesser, greater = referee("doeblin", None, 1.0, np.array([[1.0, 1e-17, 0], [0, 1, 0], [0, 0, 1]]))
+    lesser, greater = referee(
+        "doeblin", None, 1.0, np.array([[1.0, 1e-17, 0], [0, 1, 0], [0, 0, 1]])
+    )
     assert abs(lesser - 1) < 1e-45 and greater == 1
 
 
@@ -208,14 +246,20 @@ def test_truncated_norm_is_of_the_matrix_as_it_is():
     lesser, greater = referee("truncated_norm", None, 1.0, matrix)
     with mp.workdps(60):
         assert abs(greater - mp.sqrt(mp.mpf(5) / 4)) < 1e-50
-        assert abs(lesser - mp.sqrt((mp.mpf(9) / 8 + mp.sqrt(mp.mpf(81) / 64 - mp.mpf(1) / 4)) / 2)) < 1e-50
+        assert (
+            abs(lesser - mp.sqrt((mp.mpf(9) / 8 + mp.sqrt(mp.mpf(81) / 64 - mp.mpf(1) / 4)) / 2))
+            < 1e-50
+        )
 
 
 def test_every_matrix_claim_has_sides_of_its_own():
     for name in NAMES:
         lesser, greater = referee(name, RNG.normal(size=(3, 3)), 1.0, None)
         assert isinstance(lesser, mp.mpf) and isinstance(greater, mp.mpf)
-        assert lesser < greater or name in ("truncated_norm", "normalised_entropy")  # an equality, and refuted
+        assert lesser < greater or name in (
+            "truncated_norm",
+            "normalised_entropy",
+        )  # an equality, and refuted
 
 
 def test_it_says_nothing_where_nothing_can_be_said():
@@ -224,5 +268,10 @@ def test_it_says_nothing_where_nothing_can_be_said():
     assert referee("doeblin", np.where(IDENTITY, np.nan, logits), 1.0, None) is None
     assert referee("doeblin", np.where(IDENTITY, np.inf, logits), 1.0, None) is None
     assert referee("doeblin", None, 1.0, UNIFORM - IDENTITY) is None
-    assert referee("doeblin", None, 1.0, np.array([[0.0, 0, 1], [0, 0, 1], [1, 1, 1]])) is None  # no permutation fits in it
-    assert referee("hilbert", None, 1.0, IDENTITY) is None and referee("logit_budget", None, 1.0, IDENTITY) is None
+    assert (
+        referee("doeblin", None, 1.0, np.array([[0.0, 0, 1], [0, 0, 1], [1, 1, 1]])) is None
+    )  # no permutation fits in it
+    assert (
+        referee("hilbert", None, 1.0, IDENTITY) is None
+        and referee("logit_budget", None, 1.0, IDENTITY) is None
+    )

@@ -21,30 +21,34 @@ def rotation(sigma, phase):
 
 def angle(x, y):
     x, y = x - x.mean(0), y - y.mean(0)
-    return np.arccos(np.clip((x * y).sum(0) / np.linalg.norm(x, axis=0) / np.linalg.norm(y, axis=0), -1, 1))
+    return np.arccos(
+        np.clip((x * y).sum(0) / np.linalg.norm(x, axis=0) / np.linalg.norm(y, axis=0), -1, 1)
+    )
 
 
 @given(SHARES, st.integers(0, len(FAMILY) - 1))
 def test_residual_matrix_stays_doubly_stochastic_and_within_the_residual_bound(alpha, index):
-    matrix = hj.residual_matrix(FAMILY[index], alpha)
+    matrix = hj.residual.residual_matrix(FAMILY[index], alpha)
     np.testing.assert_allclose(matrix, (1 - alpha) * np.eye(5) + alpha * FAMILY[index], atol=1e-15)
     assert (matrix >= 0).all() and max(hj.marginal_errors(matrix)) < 1e-13
     sigma2 = oracles.sigma2(FAMILY[index])
-    assert oracles.sigma2(np.asarray(matrix)) <= hj.residual_bound(sigma2, alpha) + 1e-13
+    assert oracles.sigma2(np.asarray(matrix)) <= hj.residual.residual_bound(sigma2, alpha) + 1e-13
 
 
 @given(SHARES, st.integers(1, 12))
 def test_residual_bound_is_attained_by_positive_semidefinite_matrices(alpha, index):
     matrix = FAMILY[-index]
-    kept = oracles.sigma2(np.asarray(hj.residual_matrix(matrix, alpha)))
-    assert kept == pytest.approx(float(hj.residual_bound(oracles.sigma2(matrix), alpha)), abs=1e-13)
+    kept = oracles.sigma2(np.asarray(hj.residual.residual_matrix(matrix, alpha)))
+    assert kept == pytest.approx(
+        float(hj.residual.residual_bound(oracles.sigma2(matrix), alpha)), abs=1e-13
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.3, 0.5, 0.6])
 def test_no_detail_vector_turns_by_more_than_the_turn_bound(alpha, rng):
     x = rng.normal(size=(5, 2000))
     x -= x.mean(0)
-    bounds = np.asarray(hj.turn_bound(oracles.sigma2(FAMILY), alpha))
+    bounds = np.asarray(hj.residual.turn_bound(oracles.sigma2(FAMILY), alpha))
     worst = np.array([angle(x, (1 - alpha) * x + alpha * m @ x).max() for m in FAMILY])
     assert (worst <= bounds + 1e-7).all()  # arccos near 1
     assert (bounds < np.pi / 2 + 1e-12)[alpha * oracles.sigma2(FAMILY) < 1 - alpha].all()
@@ -55,10 +59,10 @@ def test_turn_bound_is_attained_by_a_rotation_of_detail(sigma, alpha, rng):
     ratio = alpha * sigma / (1 - alpha)
     matrix = rotation(sigma, np.arccos(-ratio))
     x = rng.normal(size=3)
-    turned = hj.turn_angle(x, hj.residual_matrix(matrix, alpha) @ x)
+    turned = hj.residual.turn_angle(x, hj.residual.residual_matrix(matrix, alpha) @ x)
     assert oracles.sigma2(matrix) == pytest.approx(sigma, abs=1e-14)
     assert turned == pytest.approx(np.arcsin(ratio), abs=1e-13)
-    assert turned == pytest.approx(float(hj.turn_bound(sigma, alpha)), abs=1e-13)
+    assert turned == pytest.approx(float(hj.residual.turn_bound(sigma, alpha)), abs=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -76,13 +80,13 @@ def test_turn_bound_is_attained_by_a_rotation_of_detail(sigma, alpha, rng):
     ],
 )
 def test_turn_bound_is_no_bound_where_its_premise_fails(sigma2, alpha, bound):
-    np.testing.assert_allclose(hj.turn_bound(sigma2, alpha), bound, rtol=1e-14)
+    np.testing.assert_allclose(hj.residual.turn_bound(sigma2, alpha), bound, rtol=1e-14)
 
 
 def test_turn_of_collapsed_layers_vanishes_identity_stagnation(rng):
     x, near_uniform = rng.normal(size=6), oracles.isolated(6, 1e-9)
-    after = hj.residual_matrix(near_uniform, 0.5) @ x
-    assert 0 < hj.turn_angle(x, after) <= hj.turn_bound(1e-9, 0.5) * (1 + 1e-6)
+    after = hj.residual.residual_matrix(near_uniform, 0.5) @ x
+    assert 0 < hj.residual.turn_angle(x, after) <= hj.residual.turn_bound(1e-9, 0.5) * (1 + 1e-6)
     np.testing.assert_allclose(hj.center(after), 0.5 * hj.center(x), atol=1e-8)
 
 
@@ -90,32 +94,38 @@ def test_turns_over_layers_add_at_most(rng):
     x = start = rng.normal(size=5)
     total = 0.0
     for m in FAMILY[13:33]:
-        x = hj.residual_matrix(m, 0.2) @ x
-        total += float(hj.turn_bound(oracles.sigma2(m), 0.2))
-        assert hj.turn_angle(start, x) <= total
+        x = hj.residual.residual_matrix(m, 0.2) @ x
+        total += float(hj.residual.turn_bound(oracles.sigma2(m), 0.2))
+        assert hj.residual.turn_angle(start, x) <= total
 
 
 @given(st.floats(1e-12, 3.1))
 def test_turn_angle_is_exact_from_tiny_to_straight_and_ignores_mean_and_scale(theta):
     u, v = np.array([1, -1, 0]) / np.sqrt(2), np.array([1, 1, -2]) / np.sqrt(6)
     after = 7 * (np.cos(theta) * u + np.sin(theta) * v) if theta > 1e-3 else u + np.tan(theta) * v
-    assert jax.jit(hj.turn_angle)(u, after) == pytest.approx(theta, rel=1e-9, abs=1e-15)
-    assert jax.jit(hj.turn_angle)(3 * u + 5, after - 2) == pytest.approx(theta, rel=1e-3, abs=1e-14)
+    assert jax.jit(hj.residual.turn_angle)(u, after) == pytest.approx(theta, rel=1e-9, abs=1e-15)
+    assert jax.jit(hj.residual.turn_angle)(3 * u + 5, after - 2) == pytest.approx(
+        theta, rel=1e-3, abs=1e-14
+    )
 
 
 def test_turn_angle_without_detail_is_nan_and_of_opposites_is_pi():
     x = np.array([1.0, -2.0, 4.0])
-    assert np.isnan(hj.turn_angle(x, np.ones(3))) and np.isnan(hj.turn_angle(np.zeros(3), x))
-    assert hj.turn_angle(x, -x) == pytest.approx(np.pi, rel=1e-15) and hj.turn_angle(x, 2 * x + 1) == pytest.approx(0, abs=1e-15)
+    assert np.isnan(hj.residual.turn_angle(x, np.ones(3))) and np.isnan(
+        hj.residual.turn_angle(np.zeros(3), x)
+    )
+    assert hj.residual.turn_angle(x, -x) == pytest.approx(
+        np.pi, rel=1e-15
+    ) and hj.residual.turn_angle(x, 2 * x + 1) == pytest.approx(0, abs=1e-15)
 
 
 @pytest.mark.parametrize("size", [1e-25, 1e20, 3e38])
 def test_a_turn_is_the_same_for_vectors_of_any_size(size):
     x, y = np.array([1.0, -1.0, 0.0], "float32"), np.array([1.0, 1.0, -1.0], "float32")
     expected = np.arccos(0.0)
-    assert abs(hj.turn_angle(np.float32(size) * x, np.float32(size) * y) - expected) < 1e-6
+    assert abs(hj.residual.turn_angle(np.float32(size) * x, np.float32(size) * y) - expected) < 1e-6
 
 
 def test_a_residual_weight_is_one_number():
     with pytest.raises(ValueError, match=r"alpha must be a scalar, got shape \[2\]"):
-        hj.residual_matrix([[0, 1], [1, 0]], [0.5, 1.0])
+        hj.residual.residual_matrix([[0, 1], [1, 0]], [0.5, 1.0])

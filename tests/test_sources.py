@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from homojax.lab.config import InputError, Sweep
+from homojax.lab.inputs import InputError
 from homojax.lab.sources import SOURCES, load_source, trained_mhc
+from homojax.lab.sweep.config import Sweep
 
 
 def file_source(path, **fields):
@@ -20,7 +21,9 @@ def file_source(path, **fields):
 
 def test_gaussian_layers_are_independent_reproducible_and_a_prefix_of_deeper_stacks():
     source = load_source(Sweep(n=(5,), seeds=2))
-    deep, again, shallow, other = (source.draw(5, *args) for args in ((0, 400), (0, 400), (0, 3), (1, 400)))
+    deep, again, shallow, other = (
+        source.draw(5, *args) for args in ((0, 400), (0, 400), (0, 3), (1, 400))
+    )
     np.testing.assert_array_equal(deep, again)
     np.testing.assert_array_equal(deep[:3], shallow)
     assert not np.isclose(deep, other).any()
@@ -54,7 +57,9 @@ def test_trained_matrices_ship_with_their_source_and_are_those_of_the_published_
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "safetensors"])
-@pytest.mark.parametrize(("shape", "seeds", "layers"), [((4, 4), 1, 1), ((3, 4, 4), 1, 3), ((2, 3, 4, 4), 2, 3)])
+@pytest.mark.parametrize(
+    ("shape", "seeds", "layers"), [((4, 4), 1, 1), ((3, 4, 4), 1, 3), ((2, 3, 4, 4), 2, 3)]
+)
 def test_a_users_array_is_read_in_every_format(tmp_path, kind, shape, seeds, layers):
     logits = np.random.default_rng(0).standard_normal(shape)
     path = tmp_path / f"logits.{kind}"
@@ -67,7 +72,9 @@ def test_a_users_array_is_read_in_every_format(tmp_path, kind, shape, seeds, lay
     source = file_source(path)
     assert (source.sizes, source.seeds, source.layers) == ((4,), seeds, layers)
     for seed in range(seeds):
-        np.testing.assert_array_equal(source.draw(4, seed, layers), logits.reshape(seeds, layers, 4, 4)[seed])
+        np.testing.assert_array_equal(
+            source.draw(4, seed, layers), logits.reshape(seeds, layers, 4, 4)[seed]
+        )
     flipped = file_source(path, orientation="inputs-first").draw(4, 0, 1)
     np.testing.assert_array_equal(flipped[0], logits.reshape(-1, 4, 4)[0].T)
 
@@ -77,7 +84,9 @@ def test_low_precision_weights_are_read_as_they_are(tmp_path):
 
     logits = np.random.default_rng(0).standard_normal((2, 3, 3)).astype(ml_dtypes.bfloat16)
     save_file({"logits": logits}, tmp_path / "bf16.safetensors")
-    np.testing.assert_array_equal(file_source(tmp_path / "bf16.safetensors").draw(3, 0, 2), logits.astype(np.float64))
+    np.testing.assert_array_equal(
+        file_source(tmp_path / "bf16.safetensors").draw(3, 0, 2), logits.astype(np.float64)
+    )
 
 
 def test_one_of_several_arrays_is_named(tmp_path):
@@ -93,7 +102,9 @@ def test_one_of_several_arrays_is_named(tmp_path):
 def hostile_zip(path):
     with zipfile.ZipFile(path, "w") as archive:
         header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (2**40, 2, 2)})
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "<f8", "fortran_order": False, "shape": (2**40, 2, 2)}
+        )
         archive.writestr("logits.npy", header.getvalue())
 
 
@@ -122,7 +133,11 @@ def npy(array, allow_pickle=False):
         ("empty2.npy", npy(np.ones((0, 4, 4))), "none empty"),
         ("one.npy", npy(np.ones((5, 1, 1))), "n at least 2"),
         ("complex.npy", npy(np.eye(2) * 1j), "must be real"),
-        ("nan.npy", npy(np.array([[0, 1], [np.nan, 0]])), r"is nan at \[1, 0\]: logits must be finite"),
+        (
+            "nan.npy",
+            npy(np.array([[0, 1], [np.nan, 0]])),
+            r"is nan at \[1, 0\]: logits must be finite",
+        ),
         ("inf.npy", npy(np.array([[0, -np.inf], [0, 0]])), r"is -inf at \[0, 1\]"),
     ],
 )
@@ -142,7 +157,10 @@ def test_a_file_that_holds_no_logits_is_refused_in_one_sentence(tmp_path, name, 
     [
         ({"source": "gausian"}, 'no source "gausian": did you mean "gaussian"'),
         ({"source": "zzz"}, "there are: digits, file, gaussian, trained-mhc"),
-        ({"source": "trained-mhc", "n": (8,)}, "n = 8 was asked, and source trained-mhc has n = 4 only"),
+        (
+            {"source": "trained-mhc", "n": (8,)},
+            "n = 8 was asked, and source trained-mhc has n = 4 only",
+        ),
         ({"source": "trained-mhc", "seeds": 2}, "2 seeds were asked"),
         ({"source": "digits", "n": (1798,)}, "more than the 1797 images"),
     ],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import oracles
-from homojax.claims import HOLDS, NOT_APPLICABLE, UNDECIDABLE, VIOLATED, mutants_of
+from homojax.theory.claim import Verdict, mutants_of
 from homojax.theory.stack import CLAIMS, claim_depths, depth_case
 
 N, LAYERS, COUNT = 4, 8, 24
@@ -14,13 +14,21 @@ REFUTED = {claim.name: claim for claim in CLAIMS if claim.status == "refuted"}
 CENTRING = oracles.centring(N)
 
 cases_of = jax.jit(jax.vmap(depth_case))
-judge = jax.jit(jax.vmap(lambda case: {claim.name: jax.tree.map(jnp.asarray, claim.judge(case)) for claim in CLAIMS}))
+judge = jax.jit(
+    jax.vmap(
+        lambda case: {claim.name: jax.tree.map(jnp.asarray, claim.judge(case)) for claim in CLAIMS}
+    )
+)
 
 
 @jax.jit
 @jax.vmap
 def judge_mutants(case):
-    return {mutant.name: mutant.judge(case)[1] for claim in THEOREMS.values() for mutant in mutants_of(claim)}
+    return {
+        mutant.name: mutant.judge(case)[1]
+        for claim in THEOREMS.values()
+        for mutant in mutants_of(claim)
+    }
 
 
 # ---------------------------------------------------------------- stacks
@@ -33,7 +41,9 @@ def circulant(weights):
 
 def rotations(sigma, phase):
     """Normal, [K, 4, 4]: rotates the plane of (1, 0, −1, 0) and (0, 1, 0, −1) by ``phase`` and scales it by ``sigma`` ≤ ½."""
-    return circulant((1 + 2 * sigma[:, None] * np.cos(phase[:, None] - np.pi * np.arange(4) / 2)) / 4)
+    return circulant(
+        (1 + 2 * sigma[:, None] * np.cos(phase[:, None] - np.pi * np.arange(4) / 2)) / 4
+    )
 
 
 def shared(matrices):
@@ -68,7 +78,9 @@ def stacks_of(rng):
         "lazy": np.array([[oracles.lazy_permutation(rng, N, t) for t in row] for row in shares]),
         "isolated": np.array([[oracles.isolated(N, t) for t in row] for row in shares]),
         "blocks": blocks,
-        "blocks by quarter": shared(np.kron(circulant(np.array([[0.5 + 2**-1.25, 0.5 - 2**-1.25]])), np.full((2, 2), 0.5))),
+        "blocks by quarter": shared(
+            np.kron(circulant(np.array([[0.5 + 2**-1.25, 0.5 - 2**-1.25]])), np.full((2, 2), 0.5))
+        ),
         "circulant": shared(circulant(rng.dirichlet(np.ones(N), COUNT))),
         "de Bruijn": layers(lambda: relabelled(de_bruijn)),
         "shared de Bruijn": shared(de_bruijn[None]),
@@ -81,7 +93,11 @@ def stacks_of(rng):
     by_layer = dict.fromkeys(("gaussian", "mixtures"), rng.uniform(0.1, 0.45, (COUNT, LAYERS)))
     same = np.repeat(alpha[:, None], LAYERS, 1)
     return {
-        name: (m, by_layer.get(name, same)[: len(m)], (planar if "rotat" in name else probes)[: len(m)])
+        name: (
+            m,
+            by_layer.get(name, same)[: len(m)],
+            (planar if "rotat" in name else probes)[: len(m)],
+        )
         for name, m in stacks.items()
         if (m >= 0).all()
     }
@@ -94,7 +110,10 @@ def arguments(name, dtype=np.float64, matrices=None):
     own, alpha, probe = STACKS[name]
     matrices = own if matrices is None else matrices
     lambda2 = abs(np.linalg.eigvals(CENTRING @ matrices @ CENTRING)).max(-1)
-    padded = [np.resize(x, (COUNT, *x.shape[1:])) for x in (matrices, oracles.sigma2(matrices), lambda2, alpha, probe)]
+    padded = [
+        np.resize(x, (COUNT, *x.shape[1:]))
+        for x in (matrices, oracles.sigma2(matrices), lambda2, alpha, probe)
+    ]
     return [x.astype(dtype) for x in padded]
 
 
@@ -123,7 +142,9 @@ def in_numpy(name):
         angles = []
         for matrix, share in zip(np.moveaxis(stack, 1, 0), alpha.T[..., None], strict=True):
             x = layer(x, (CENTRING @ matrix @ x[..., None])[..., 0], share)
-            cosine = (x * start).sum(-1) / np.linalg.norm(x, axis=-1) / np.linalg.norm(start, axis=-1)
+            cosine = (
+                (x * start).sum(-1) / np.linalg.norm(x, axis=-1) / np.linalg.norm(start, axis=-1)
+            )
             angles.append(np.arccos(np.clip(cosine, -1, 1)))
         return np.stack(angles, 1)[:, DEPTHS - 1]
 
@@ -131,15 +152,28 @@ def in_numpy(name):
         return (1 - share) * x + share * branch
 
     def normalised(x, branch, share):
-        return added(x, branch * (np.linalg.norm(x, axis=-1) / np.linalg.norm(branch, axis=-1))[:, None], share)
+        return added(
+            x,
+            branch * (np.linalg.norm(x, axis=-1) / np.linalg.norm(branch, axis=-1))[:, None],
+            share,
+        )
 
     whole, doeblin = products(stack), np.cumprod(1 - N * stack.min((2, 3)), 1)[:, DEPTHS - 1]
     curve, layer_curves = oracles.singular_values(whole), oracles.singular_values(stack)
     horn = np.cumprod(np.cumprod(layer_curves, 1)[:, DEPTHS - 1], -1)
-    power = np.stack([oracles.sigma2(np.linalg.matrix_power(CENTRING @ first @ CENTRING, d)) ** (1 / d) for d in DEPTHS], 1)
+    power = np.stack(
+        [
+            oracles.sigma2(np.linalg.matrix_power(CENTRING @ first @ CENTRING, d)) ** (1 / d)
+            for d in DEPTHS
+        ],
+        1,
+    )
     lambda2 = abs(np.linalg.eigvals(CENTRING @ first @ CENTRING)).max(-1)[:, None]
     bound, ratio = np.cumprod(sigma2, 1), alpha * sigma2 / (1 - alpha)
-    half = [np.linalg.multi_dot([np.eye(N), *s[: (b > 0.5).sum() + 1][::-1]]) for s, b in zip(stack, bound, strict=True)]
+    half = [
+        np.linalg.multi_dot([np.eye(N), *s[: (b > 0.5).sum() + 1][::-1]])
+        for s, b in zip(stack, bound, strict=True)
+    ]
     turn = np.cumsum(np.arcsin(ratio), 1)[:, DEPTHS - 1]
     return {
         "product": (curve[..., 0], bound[:, DEPTHS - 1]),
@@ -157,7 +191,10 @@ def in_numpy(name):
         ),
         "turn": (turned(added), turn),
         "turn_prenorm": (turned(normalised), turn),
-        "turn_prenorm_bound": (turned(normalised), np.cumsum(np.arcsin(alpha / (1 - alpha)), 1)[:, DEPTHS - 1]),
+        "turn_prenorm_bound": (
+            turned(normalised),
+            np.cumsum(np.arcsin(alpha / (1 - alpha)), 1)[:, DEPTHS - 1],
+        ),
     }
 
 
@@ -168,8 +205,10 @@ def test_claims_compare_what_numpy_finds_of_the_stack(name):
         (lesser, greater, *_), verdicts = results[claim]
         for expected, found in zip(sides, (lesser, greater), strict=True):
             if expected is not None:
-                applies = np.asarray(verdicts) != NOT_APPLICABLE
-                expected, found = (np.broadcast_to(x, verdicts.shape)[applies] for x in (expected, found))
+                applies = np.asarray(verdicts) != Verdict.NOT_APPLICABLE
+                expected, found = (
+                    np.broadcast_to(x, verdicts.shape)[applies] for x in (expected, found)
+                )
                 np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-9, err_msg=claim)
 
 
@@ -179,25 +218,36 @@ def test_the_rate_at_which_a_shared_layer_forgets_is_henricis_sum():
     first = STACKS["gaussian"][0][:, 0]
     a = CENTRING @ first @ CENTRING
     radius = abs(np.linalg.eigvals(a)).max(-1)
-    departure = (24 / 12) ** 0.25 * np.linalg.norm(a.swapaxes(1, 2) @ a - a @ a.swapaxes(1, 2), axis=(1, 2)) ** 0.5
+    departure = (24 / 12) ** 0.25 * np.linalg.norm(
+        a.swapaxes(1, 2) @ a - a @ a.swapaxes(1, 2), axis=(1, 2)
+    ) ** 0.5
     for i, depth in enumerate(DEPTHS):
         shift = radius[:, None, None] * np.eye(3) + departure[:, None, None] * np.eye(3, k=1)
-        words = np.linalg.matrix_power(shift, depth)[:, 0].sum(-1) ** (1 / depth)  # C(l, k) λ^{l−k} Δᵏ stand in its first row
+        words = np.linalg.matrix_power(shift, depth)[:, 0].sum(-1) ** (
+            1 / depth
+        )  # C(l, k) λ^{l−k} Δᵏ stand in its first row
         np.testing.assert_allclose(comparison.greater[:, i], words - radius, rtol=1e-9, atol=1e-9)
 
 
 def test_a_half_is_kept_of_so_many_layers_at_most_where_the_bound_reaches_it():
     comparison, verdicts = judged("blocks by quarter")["effective_depth"]
-    assert (verdicts == UNDECIDABLE).all()  # σ₂⁴ = ½ exactly
+    assert (verdicts == Verdict.UNDECIDABLE).all()  # σ₂⁴ = ½ exactly
     np.testing.assert_allclose(comparison.lesser, 0.5, atol=1e-14)
-    assert (judged("permutations")["effective_depth"][1] == NOT_APPLICABLE).all()
+    assert (judged("permutations")["effective_depth"][1] == Verdict.NOT_APPLICABLE).all()
 
 
 def test_depths_are_the_powers_of_two_and_the_whole_stack():
-    assert [claim_depths(layers) for layers in (1, 2, 3, 8)] == [(1,), (1, 2), (1, 2, 3), (1, 2, 4, 8)]
+    assert [claim_depths(layers) for layers in (1, 2, 3, 8)] == [
+        (1,),
+        (1, 2),
+        (1, 2, 3),
+        (1, 2, 4, 8),
+    ]
     for layers in (1, 12):
         shapes = [(2, layers, 3, 3), (2, layers), (2, layers), (2,), (2, 3)]
-        results = jax.eval_shape(lambda *x: judge(cases_of(*x)), *(jax.ShapeDtypeStruct(s, np.float64) for s in shapes))
+        results = jax.eval_shape(
+            lambda *x: judge(cases_of(*x)), *(jax.ShapeDtypeStruct(s, np.float64) for s in shapes)
+        )
         assert results["product"][1].shape == (2, len(claim_depths(layers)))
         assert results["horn"][1].shape == (2, 1 if layers == 1 else 4, 2)
 
@@ -208,15 +258,17 @@ def test_depths_are_the_powers_of_two_and_the_whole_stack():
 @pytest.mark.parametrize("name", STACKS)
 def test_no_theorem_about_stacks_is_ever_called_violated(name, dtype):
     for claim, (comparison, verdicts) in judged(name, dtype).items():
-        assert claim in REFUTED or (np.asarray(verdicts) != VIOLATED).all(), claim
+        assert claim in REFUTED or (np.asarray(verdicts) != Verdict.VIOLATED).all(), claim
         assert verdicts.dtype == np.int8 and all(x.dtype == dtype for x in comparison[:3]), claim
         assert all(x.shape == verdicts.shape for x in comparison[:3]), claim
 
 
 def test_every_theorem_about_stacks_is_found_to_hold_on_ordinary_stacks():
     for claim, (_, verdicts) in judged("gaussian").items():
-        applies = np.asarray(verdicts) != NOT_APPLICABLE
-        assert claim in REFUTED or (np.asarray(verdicts)[applies] == HOLDS).mean() > 0.5, claim
+        applies = np.asarray(verdicts) != Verdict.NOT_APPLICABLE
+        assert claim in REFUTED or (np.asarray(verdicts)[applies] == Verdict.HOLDS).mean() > 0.5, (
+            claim
+        )
 
 
 def test_claims_about_the_polytope_say_nothing_of_a_stack_that_is_far_from_it():
@@ -224,14 +276,14 @@ def test_claims_about_the_polytope_say_nothing_of_a_stack_that_is_far_from_it():
     for name, claim in THEOREMS.items():
         verdicts = np.asarray(results[name][1])
         about_detail = claim.assumptions[0][0].startswith("none")
-        assert about_detail or (verdicts == NOT_APPLICABLE).mean() > 0.5, name
+        assert about_detail or (verdicts == Verdict.NOT_APPLICABLE).mean() > 0.5, name
 
 
 def test_claims_about_the_polytope_say_nothing_of_a_stack_with_negative_entries():
     signed = 1.3 * np.eye(N) - 0.3 / N + np.zeros((1, LAYERS, N, N))  # sums of 1
     for name, (_, verdicts) in judge(cases_of(*arguments("gaussian", matrices=signed))).items():
         if name in THEOREMS and not THEOREMS[name].assumptions[0][0].startswith("none"):
-            assert (np.asarray(verdicts) == NOT_APPLICABLE).all(), name
+            assert (np.asarray(verdicts) == Verdict.NOT_APPLICABLE).all(), name
 
 
 @pytest.mark.parametrize("name", ["truncated", "gaussian"])
@@ -240,10 +292,17 @@ def test_margins_cover_the_way_of_a_stack_to_the_polytope(name):
     matrices = STACKS[name][0]
     rounded = np.array([[oracles.round_to_birkhoff(m) for m in stack] for stack in matrices])
     before, after = judged(name), judged(name, matrices=rounded)
-    for claim in ("product", "horn", "doeblin_composed", "doeblin_frobenius", "residual", "amax_gain"):
+    for claim in (
+        "product",
+        "horn",
+        "doeblin_composed",
+        "doeblin_frobenius",
+        "residual",
+        "amax_gain",
+    ):
         (old, verdicts), new = before[claim], after[claim][0]
         moved = abs((new.greater - new.lesser) - (old.greater - old.lesser))
-        about = np.asarray(verdicts) != NOT_APPLICABLE
+        about = np.asarray(verdicts) != Verdict.NOT_APPLICABLE
         assert about.any() and (moved <= old.margin)[about].all(), claim
         assert name != "truncated" or moved[about].max() > 1e-3, claim
 
@@ -251,7 +310,9 @@ def test_margins_cover_the_way_of_a_stack_to_the_polytope(name):
 def test_margins_on_the_polytope_are_of_the_order_of_rounding():
     for claim, (comparison, _) in judged("mixtures").items():
         roots = ("shared", "shared_limit", "horn")  # roots of small numbers
-        assert np.quantile(comparison.margin, 0.5 if claim in roots else 1.0) < (1e-6 if claim in roots else 1e-10), claim
+        assert np.quantile(comparison.margin, 0.5 if claim in roots else 1.0) < (
+            1e-6 if claim in roots else 1e-10
+        ), claim
 
 
 def test_a_nan_layer_leaves_a_stack_without_a_verdict():
@@ -260,8 +321,11 @@ def test_a_nan_layer_leaves_a_stack_without_a_verdict():
     for claim, (_, verdicts) in judge(cases_of(matrices, *rest)).items():
         verdicts = np.asarray(verdicts)
         late = verdicts[:, 2:] if verdicts.ndim > 1 and not claim.startswith("shared") else verdicts
-        assert claim.startswith("shared") or np.isin(late, (UNDECIDABLE, NOT_APPLICABLE)).all(), claim
-        assert (verdicts != VIOLATED).all() or claim in REFUTED, claim
+        assert (
+            claim.startswith("shared")
+            or np.isin(late, (Verdict.UNDECIDABLE, Verdict.NOT_APPLICABLE)).all()
+        ), claim
+        assert (verdicts != Verdict.VIOLATED).all() or claim in REFUTED, claim
 
 
 # ---------------------------------------------------------------- attained, refuted, caught
@@ -286,20 +350,21 @@ def test_a_nan_layer_leaves_a_stack_without_a_verdict():
 )
 def test_a_bound_on_stacks_is_attained_and_then_undecidable(claim, name):
     comparison, verdicts = judged(name)[claim]
-    applies = np.asarray(verdicts) != NOT_APPLICABLE
+    applies = np.asarray(verdicts) != Verdict.NOT_APPLICABLE
     assert applies.any() and abs(comparison.greater - comparison.lesser)[applies].max() < 1e-10
-    assert (verdicts[applies] == UNDECIDABLE).all() and (comparison.greater > 0.01).any()
+    assert (verdicts[applies] == Verdict.UNDECIDABLE).all() and (comparison.greater > 0.01).any()
 
 
 @pytest.mark.parametrize(
-    ("claim", "name"), [("turn", "rotations"), ("turn_prenorm_bound", "rotated branches"), ("amax_gain", "mixtures")]
+    ("claim", "name"),
+    [("turn", "rotations"), ("turn_prenorm_bound", "rotated branches"), ("amax_gain", "mixtures")],
 )
 def test_a_turn_and_a_gain_are_attained(claim, name):
     """One layer of rotations turns by just the bound, and so does every next one while the sum is below π."""
     comparison, verdicts = judged(name)[claim]
     apart = abs(comparison.greater - comparison.lesser)
     assert apart[:, :1].max() < 1e-10
-    assert apart[np.asarray(verdicts) != NOT_APPLICABLE].max() < 1e-9
+    assert apart[np.asarray(verdicts) != Verdict.NOT_APPLICABLE].max() < 1e-9
 
 
 def test_three_cycles_turn_by_the_bound_at_a_third(rng):
@@ -318,7 +383,9 @@ def test_henricis_rate_is_attained_by_one_layer_of_a_nilpotent_matrix():
     assert matrices.min() > 0
     case = jax.jit(depth_case)(matrices, np.array([0.5, 0.5]), np.zeros(2), 0.3, u)
     comparison = jax.jit(THEOREMS["shared_limit"].compare)(case)
-    assert comparison.lesser[0] == pytest.approx(0.5, abs=1e-10) and comparison.greater[0] == pytest.approx(0.5, abs=1e-10)
+    assert comparison.lesser[0] == pytest.approx(0.5, abs=1e-10) and comparison.greater[
+        0
+    ] == pytest.approx(0.5, abs=1e-10)
     walk = judged("shared de Bruijn")["shared_limit"][0]
     np.testing.assert_allclose(walk.greater[:, 0] / walk.lesser[:, 0], 2**0.5, rtol=1e-6)
 
@@ -326,36 +393,54 @@ def test_henricis_rate_is_attained_by_one_layer_of_a_nilpotent_matrix():
 @pytest.mark.parametrize("name", ["gaussian", "mixtures", "lazy"])
 def test_normalising_the_branch_breaks_the_bound_on_turns(name, dtype):
     results = judged(name, dtype)
-    assert (np.asarray(results["turn_prenorm"][1]) == VIOLATED).mean() > 0.05
+    assert (np.asarray(results["turn_prenorm"][1]) == Verdict.VIOLATED).mean() > 0.05
     (turned, bound), comparison = in_numpy(name)["turn_prenorm"], results["turn_prenorm"][0]
-    np.testing.assert_allclose(comparison.greater - comparison.lesser, bound - turned, atol=1e-2 if dtype == np.float32 else 1e-6)
+    np.testing.assert_allclose(
+        comparison.greater - comparison.lesser,
+        bound - turned,
+        atol=1e-2 if dtype == np.float32 else 1e-6,
+    )
 
 
 def test_a_branch_of_rounding_alone_refutes_nothing():
     for claim in ("turn_prenorm", "turn_prenorm_bound"):
-        assert (np.asarray(judged("uniform")[claim][1]) == UNDECIDABLE).all()
+        assert (np.asarray(judged("uniform")[claim][1]) == Verdict.UNDECIDABLE).all()
 
 
 def test_a_gain_of_one_does_not_say_that_detail_is_kept():
     for name in ("gaussian", "mixtures", "lazy", "uniform"):
         results = judged(name)
-        assert (np.asarray(results["gain_retention"][1])[:, -1] == VIOLATED).all()
-        assert (np.asarray(results["amax_gain"][1]) == HOLDS).all()
+        assert (np.asarray(results["gain_retention"][1])[:, -1] == Verdict.VIOLATED).all()
+        assert (np.asarray(results["amax_gain"][1]) == Verdict.HOLDS).all()
 
 
 @pytest.fixture(scope="module")
 def verdicts_on_mutants():
     found = [judge_mutants(cases_of(*arguments(name))) for name in STACKS]
-    return {mutant: np.concatenate([np.ravel(each[mutant]) for each in found]) for mutant in found[0]}
+    return {
+        mutant: np.concatenate([np.ravel(each[mutant]) for each in found]) for mutant in found[0]
+    }
 
 
-@pytest.mark.parametrize("mutant", [mutant.name for claim in THEOREMS.values() for mutant in mutants_of(claim)])
+@pytest.mark.parametrize(
+    "mutant", [mutant.name for claim in THEOREMS.values() for mutant in mutants_of(claim)]
+)
 def test_a_wrong_version_of_a_claim_about_stacks_is_found_violated(mutant, verdicts_on_mutants):
-    assert (verdicts_on_mutants[mutant] == VIOLATED).any()
+    assert (verdicts_on_mutants[mutant] == Verdict.VIOLATED).any()
 
 
 def test_claims_about_stacks_are_named_and_numbered():
     assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
     assert {claim.scope for claim in CLAIMS} == {"stack"}
     assert [claim.number for claim in CLAIMS] == sorted(claim.number for claim in CLAIMS)
-    assert {claim.number for claim in CLAIMS} == {"3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "5.1", "5.2", "5.3"}
+    assert {claim.number for claim in CLAIMS} == {
+        "3.1",
+        "3.2",
+        "3.3",
+        "3.4",
+        "3.5",
+        "3.6",
+        "5.1",
+        "5.2",
+        "5.3",
+    }

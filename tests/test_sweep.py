@@ -7,20 +7,28 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from homojax.lab import sweep as sweeping
-from homojax.lab.config import InputError, Sweep
+from homojax.lab.inputs import InputError
+from homojax.lab.runs import read_dataset
 from homojax.lab.sources import load_source, trained_mhc
-from homojax.lab.store import read_dataset
-from homojax.lab.sweep import FLAGS, LAWS, VARIABLES, run_sweep
+from homojax.lab.sweep import run as sweeping
+from homojax.lab.sweep.config import Sweep
+from homojax.lab.sweep.run import FLAGS, LAWS, VARIABLES, sweep
 
 SMALL = Sweep(
-    epsilon=(0.2, 1.0, 5.0), depth=(1, 2, 5), n=(4,), seeds=4, snr=(0.1, 10.0), alpha=(0.0, 0.25, 1.0), samples=200, retention=0.3
+    epsilon=(0.2, 1.0, 5.0),
+    depth=(1, 2, 5),
+    n=(4,),
+    seeds=4,
+    snr=(0.1, 10.0),
+    alpha=(0.0, 0.25, 1.0),
+    samples=200,
+    retention=0.3,
 )
 
 
 @pytest.fixture(scope="module")
 def small():
-    return run_sweep(SMALL)
+    return sweep(SMALL)
 
 
 def np_center(n):
@@ -46,7 +54,9 @@ def test_every_variable_is_there_with_its_dimensions_unit_and_meaning(small):
         assert small[name].dims == ("n", "epsilon", "seed", *dims)
         assert small[name].attrs["long_name"]
         if not name.startswith(("verdict", "status")):
-            assert (small[name].attrs["units"] == units and np.isfinite(small[name]).all()) or name == "effective_depth_measured"
+            assert (
+                small[name].attrs["units"] == units and np.isfinite(small[name]).all()
+            ) or name == "effective_depth_measured"
     assert all(small[coordinate].attrs["long_name"] for coordinate in small.coords)
 
 
@@ -58,18 +68,30 @@ def test_a_cell_is_what_numpy_finds_by_other_means(small):
     p = np_center(4)
     sigma2 = np.array([norm2(p @ m @ p) for m in matrices])
     np.testing.assert_allclose(cell.sigma2, sigma2, atol=1e-10)
-    np.testing.assert_allclose(cell.lambda2, [sorted(abs(np.linalg.eigvals(m)))[-2] for m in matrices], atol=1e-10)
+    np.testing.assert_allclose(
+        cell.lambda2, [sorted(abs(np.linalg.eigvals(m)))[-2] for m in matrices], atol=1e-10
+    )
     np.testing.assert_allclose(cell.entropy, [-(m * np.log(m)).sum() for m in matrices], atol=1e-10)
     np.testing.assert_allclose(cell.entropy_deficit, 4 * np.log(4) - cell.entropy, atol=1e-10)
     np.testing.assert_allclose(cell.doeblin_bound, [1 - 4 * m.min() for m in matrices], atol=1e-10)
     products = [np.linalg.multi_dot([*matrices[:d][::-1], np.eye(4)]) for d in (1, 2, 5)]
-    np.testing.assert_allclose(cell.composite_sigma2, [norm2(c - 0.25) for c in products], atol=1e-10)
-    np.testing.assert_allclose(cell.dist_to_uniform, [np.linalg.norm(c - 0.25) for c in products], atol=1e-10)
-    np.testing.assert_allclose(cell.product_sigma2, [sigma2[:d].prod() for d in (1, 2, 5)], atol=1e-10)
-    np.testing.assert_allclose(cell.effective_depth_bound, np.log(0.3) / np.log(sigma2).mean(), atol=1e-8)
+    np.testing.assert_allclose(
+        cell.composite_sigma2, [norm2(c - 0.25) for c in products], atol=1e-10
+    )
+    np.testing.assert_allclose(
+        cell.dist_to_uniform, [np.linalg.norm(c - 0.25) for c in products], atol=1e-10
+    )
+    np.testing.assert_allclose(
+        cell.product_sigma2, [sigma2[:d].prod() for d in (1, 2, 5)], atol=1e-10
+    )
+    np.testing.assert_allclose(
+        cell.effective_depth_bound, np.log(0.3) / np.log(sigma2).mean(), atol=1e-8
+    )
     for alpha in (0.25, 1.0):
         layers = [(1 - alpha) * np.eye(4) + alpha * m for m in matrices]
-        residual = [norm2(np.linalg.multi_dot([*layers[:d][::-1], np.eye(4)]) - 0.25) for d in (1, 2, 5)]
+        residual = [
+            norm2(np.linalg.multi_dot([*layers[:d][::-1], np.eye(4)]) - 0.25) for d in (1, 2, 5)
+        ]
         np.testing.assert_allclose(cell.residual_sigma2.sel(alpha=alpha), residual, atol=1e-10)
         bound = [np.prod(1 - alpha + alpha * sigma2[:d]) for d in (1, 2, 5)]
         np.testing.assert_allclose(cell.residual_sigma2_bound.sel(alpha=alpha), bound, atol=1e-10)
@@ -93,7 +115,7 @@ def test_a_bound_made_wrong_is_called_violated(monkeypatch):
         return comparison._replace(greater=comparison.greater / 2)
 
     monkeypatch.setitem(sweeping.MATRIX_LAWS, "hilbert", (statement, halved))
-    wrong = run_sweep(Sweep(**{**SMALL.as_dict(), "seed": 7}))
+    wrong = sweep(Sweep(**{**SMALL.as_dict(), "seed": 7}))
     assert (wrong.verdict_hilbert == FLAGS["verdict"]["violated"]).any()
 
 
@@ -104,14 +126,22 @@ def test_monte_carlo_agrees_with_the_exact_law_of_layer_norm(small):
     assert small.cosine_ks.max() < limit
 
 
-def test_results_depend_neither_on_blocks_nor_on_other_n_and_there_is_one_compilation_per_stage_and_n(monkeypatch, small):
+def test_results_depend_neither_on_blocks_nor_on_other_n_and_there_is_one_compilation_per_stage_and_n(
+    monkeypatch, small
+):
     traces = []
     original = sweeping._sigma2
-    monkeypatch.setattr(sweeping, "_sigma2", lambda sweep, matrices: traces.append(matrices.shape) or original(sweep, matrices))
-    pieces = run_sweep(Sweep(**{**SMALL.as_dict(), "memory_mb": 1e-3, "n": (2, 4)}))
+    monkeypatch.setattr(
+        sweeping,
+        "_sigma2",
+        lambda sweep, matrices: traces.append(matrices.shape) or original(sweep, matrices),
+    )
+    pieces = sweep(Sweep(**{**SMALL.as_dict(), "memory_mb": 1e-3, "n": (2, 4)}))
     assert [shape[-1] for shape in traces] == [2, 4]
     for name in VARIABLES:
-        np.testing.assert_allclose(pieces[name].sel(n=[4]), small[name], rtol=1e-9, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(
+            pieces[name].sel(n=[4]), small[name], rtol=1e-9, atol=1e-12, err_msg=name
+        )
 
 
 def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, small):
@@ -122,30 +152,37 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, sm
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(SMALL, store, progress=interrupt)
+        sweep(SMALL, store, progress=interrupt)
     assert not store.exists()
     kept = sorted(tmp_path.glob("sweep.zarr.blocks-*/*.npz"))
     assert len(kept) == 2
     kept[0].write_bytes(kept[0].read_bytes()[:-1])  # a block that a crash cut short is done again
     calls = []
     original = sweeping._measure_block
-    monkeypatch.setattr(sweeping, "_measure_block", lambda *args: calls.append(1) or original(*args))
-    resumed = run_sweep(SMALL, store)
+    monkeypatch.setattr(
+        sweeping, "_measure_block", lambda *args: calls.append(1) or original(*args)
+    )
+    resumed = sweep(SMALL, store)
     assert len(calls) == 3  # of 4
     xr.testing.assert_allclose(resumed, small)
     assert not list(tmp_path.glob("*.blocks-*"))
     calls.clear()
-    xr.testing.assert_identical(run_sweep(SMALL, store), read_dataset(store))
+    xr.testing.assert_identical(sweep(SMALL, store), read_dataset(store))
     assert not calls
     with pytest.raises(InputError, match="holds something else"):
-        run_sweep(Sweep(seeds=1), store)
+        sweep(Sweep(seeds=1), store)
 
 
 def test_the_store_says_how_to_run_it_again(tmp_path, small):
     attrs = small.attrs
     again = json.loads(attrs["config"])
     assert (
-        Sweep(**{key: tuple(value) if isinstance(value, list) else value for key, value in again.items()}).digest
+        Sweep(
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in again.items()
+            }
+        ).digest
         == attrs["config_hash"]
     )
     versions = json.loads(attrs["versions"])
@@ -155,15 +192,27 @@ def test_the_store_says_how_to_run_it_again(tmp_path, small):
 
 def test_trained_matrices_as_run_have_the_published_figures_and_converged_they_do_not_collapse():
     depth = tuple(range(1, 13))
-    common = {"source": "trained-mhc", "epsilon": (0.05,), "depth": depth, "samples": 8, "snr": (1.0,), "alpha": (1.0,)}
-    as_run = run_sweep(Sweep(iterations=10, **common)).squeeze()
+    common = {
+        "source": "trained-mhc",
+        "epsilon": (0.05,),
+        "depth": depth,
+        "samples": 8,
+        "snr": (1.0,),
+        "alpha": (1.0,),
+    }
+    as_run = sweep(Sweep(iterations=10, **common)).squeeze()
     published = trained_mhc()["published"]
     assert abs(as_run.lambda2.mean() - published["mean_abs_lambda2"]) < 1e-4
-    assert abs(as_run.dist_to_uniform[-1] - published["composite_frobenius_distance_to_uniform"]) < 1e-4
+    assert (
+        abs(as_run.dist_to_uniform[-1] - published["composite_frobenius_distance_to_uniform"])
+        < 1e-4
+    )
     assert (as_run.status == FLAGS["status"]["truncated_as_asked"]).all()
-    assert as_run.composite_distance[-1] > 4 * as_run.composite_sigma2[-1]  # ‖C − J‖₂ is not ‖PCP‖₂ here
+    assert (
+        as_run.composite_distance[-1] > 4 * as_run.composite_sigma2[-1]
+    )  # ‖C − J‖₂ is not ‖PCP‖₂ here
     assert (as_run.verdict_product != FLAGS["verdict"]["violated"]).all()
-    converged = run_sweep(Sweep(**common)).squeeze()
+    converged = sweep(Sweep(**common)).squeeze()
     assert (converged.status == FLAGS["status"]["converged"]).all()
     assert converged.composite_sigma2[-1] > 0.999 and as_run.composite_sigma2[-1] < 0.2
     np.testing.assert_allclose(converged.composite_distance, converged.composite_sigma2, atol=1e-9)
@@ -172,8 +221,17 @@ def test_trained_matrices_as_run_have_the_published_figures_and_converged_they_d
 def test_one_matrix_from_a_file_is_shared_by_all_layers(tmp_path):
     logits = np.random.default_rng(1).standard_normal((4, 4))
     np.save(tmp_path / "one.npy", logits)
-    # shapes and precision of the example in run_sweep, to compile once for both
-    ds = run_sweep(Sweep(source="file", path=tmp_path / "one.npy", epsilon=(0.7,), depth=(1, 2), samples=8, dtype="float32"))
+    # shapes and precision of the example in sweep, to compile once for both
+    ds = sweep(
+        Sweep(
+            source="file",
+            path=tmp_path / "one.npy",
+            epsilon=(0.7,),
+            depth=(1, 2),
+            samples=8,
+            dtype="float32",
+        )
+    )
     assert ds.attrs["distinct_layers"] == 1 and ds.sigma2.dtype == np.float32
     matrix = np_sinkhorn(logits, 0.7)
     kept = norm2(np.linalg.matrix_power(matrix, 2) - 1 / 4)
@@ -181,7 +239,7 @@ def test_one_matrix_from_a_file_is_shared_by_all_layers(tmp_path):
 
 
 def test_cells_that_do_not_converge_are_marked_and_the_rest_is_kept():
-    ds = run_sweep(
+    ds = sweep(
         Sweep(**{**SMALL.as_dict(), "max_steps": 4, "tol": 1e-12, "epsilon": (0.01, 1.0, 50.0)})
     )  # as many cells as SMALL has
     assert (ds.status.sel(epsilon=0.01) == FLAGS["status"]["step_limit"]).any()
@@ -194,4 +252,4 @@ def test_cells_that_do_not_converge_are_marked_and_the_rest_is_kept():
 
 def test_float64_without_x64_is_refused():
     with jax.enable_x64(False), pytest.raises(InputError, match="jax_enable_x64"):
-        run_sweep(SMALL)
+        sweep(SMALL)

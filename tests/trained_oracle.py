@@ -12,7 +12,9 @@ import mpmath as mp
 import numpy as np
 
 DIGITS = 300
-TRAINED = json.loads((Path(__file__).parents[1] / "homojax" / "data" / "trained_mhc_logits.json").read_text("utf-8"))
+TRAINED = json.loads(
+    (Path(__file__).parents[1] / "homojax" / "data" / "trained_mhc_logits.json").read_text("utf-8")
+)
 
 
 def project(logits, epsilon):
@@ -40,8 +42,13 @@ def project(logits, epsilon):
             hessian[j, k] = col_sums[j] * (j == k) - mp.fsum(m[i][j] * m[i][k] for i in range(n))
         step = [*mp.lu_solve(hessian, mp.matrix([1 - x for x in col_sums[:-1]])), mp.mpf(0)]
         slope, length = mp.fdot(step, [x - 1 for x in col_sums]), mp.mpf(1)
-        while max(map(abs, step)) * length > mp.mpf(10) ** -20:  # below that the semi-dual is quadratic
-            if rows([a + length * b for a, b in zip(g, step, strict=True)])[0] <= value + length * slope / 10:
+        while (
+            max(map(abs, step)) * length > mp.mpf(10) ** -20
+        ):  # below that the semi-dual is quadratic
+            if (
+                rows([a + length * b for a, b in zip(g, step, strict=True)])[0]
+                <= value + length * slope / 10
+            ):
                 break
             length /= 2
         g = [a + length * b for a, b in zip(g, step, strict=True)]
@@ -56,7 +63,10 @@ def project(logits, epsilon):
 def trained_matrices():
     """Twelve [4, 4] mpf matrices, in layer order, doubly stochastic to far below their gaps."""
     with mp.workdps(DIGITS):
-        layers = [[[mp.mpf(str(x)) for x in row] for row in layer["logits"]] for layer in TRAINED["layers"]]
+        layers = [
+            [[mp.mpf(str(x)) for x in row] for row in layer["logits"]]
+            for layer in TRAINED["layers"]
+        ]
         return [mp.matrix(project(logits, mp.mpf(str(TRAINED["tau"])))) for logits in layers]
 
 
@@ -80,12 +90,23 @@ def trained_composite_distance():
 def trained_log_matrices():
     """log M to float64, [12, 4, 4]: each entry to relative accuracy in M."""
     with mp.workdps(DIGITS):
-        return np.array([[[float(mp.log(m[i, j])) for j in range(4)] for i in range(4)] for m in trained_matrices()])
+        return np.array(
+            [
+                [[float(mp.log(m[i, j])) for j in range(4)] for i in range(4)]
+                for m in trained_matrices()
+            ]
+        )
 
 
 if __name__ == "__main__":
     with mp.workdps(DIGITS):
-        for layer, m, gap in zip(TRAINED["layers"], trained_matrices(), trained_gaps(), strict=True):
+        for layer, m, gap in zip(
+            TRAINED["layers"], trained_matrices(), trained_gaps(), strict=True
+        ):
             missed = max(abs(mp.fsum(m[:, j]) - 1) for j in range(4))
-            print(f"{layer['name']:24} 1 − σ₂ = {mp.nstr(gap, 12):24} column sums − 1: {mp.nstr(missed, 3)}")
-        print("composite's Frobenius distance to uniform", mp.nstr(trained_composite_distance(), 20))
+            print(
+                f"{layer['name']:24} 1 − σ₂ = {mp.nstr(gap, 12):24} column sums − 1: {mp.nstr(missed, 3)}"
+            )
+        print(
+            "composite's Frobenius distance to uniform", mp.nstr(trained_composite_distance(), 20)
+        )

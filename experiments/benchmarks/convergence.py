@@ -17,12 +17,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from homojax import marginal_tolerance, sinkhorn
+from homojax import sinkhorn
+from homojax.numerics import marginal_tolerance
 
 BATCH = 128  # matrices a row, one for each ε of a geometric grid
 
 
-def main(out: Path = Path("runs/convergence.json"), least_epsilon: tuple[float, ...] = (0.005, 0.0005)) -> None:
+def main(
+    out: Path = Path("runs/convergence.json"), least_epsilon: tuple[float, ...] = (0.005, 0.0005)
+) -> None:
     """Args: out: the JSON to write; least_epsilon: lower ends of the grids of ε, whose upper end is 5."""
     jax.config.update("jax_enable_x64", True)
     rows = []
@@ -34,8 +37,20 @@ def main(out: Path = Path("runs/convergence.json"), least_epsilon: tuple[float, 
             ):
                 logits = draw(jax.random.key(n), (BATCH, n, n)).astype(dtype)
                 for least in least_epsilon:
-                    rows.append({"dtype": dtype, "n": n, "logits": family, "least_epsilon": least, **measure(logits, least)})
-    table = Table(title=f"{BATCH} matrices a row, ε geometric up to 5, default tolerance", box=box.SIMPLE_HEAD, padding=0)
+                    rows.append(
+                        {
+                            "dtype": dtype,
+                            "n": n,
+                            "logits": family,
+                            "least_epsilon": least,
+                            **measure(logits, least),
+                        }
+                    )
+    table = Table(
+        title=f"{BATCH} matrices a row, ε geometric up to 5, default tolerance",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
     for column in (
         "dtype",
         "n",
@@ -50,10 +65,17 @@ def main(out: Path = Path("runs/convergence.json"), least_epsilon: tuple[float, 
     ):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(f"{value:.2g}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(
+            *(f"{value:.2g}" if isinstance(value, float) else str(value) for value in row.values())
+        )
     Console().print(table)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"jax": jax.__version__, "device": str(jax.devices()[0]), "rows": rows}, indent=1) + "\n")
+    out.write_text(
+        json.dumps(
+            {"jax": jax.__version__, "device": str(jax.devices()[0]), "rows": rows}, indent=1
+        )
+        + "\n"
+    )
 
 
 def measure(logits: jax.Array, least: float) -> dict[str, float | int]:

@@ -47,7 +47,9 @@ def main(out: Path = Path("runs/derivative.json"), repeats: int = 7, quick: bool
         logits = jax.random.normal(jax.random.key(n), (batch, n, n), jnp.float32)
         weights = jax.random.normal(jax.random.key(n + 1), (batch, n, n), jnp.float32)
         epsilon = jnp.geomspace(LEAST, MOST, batch, dtype=jnp.float32)
-        exact = gradient_of(partial(sinkhorn_matrix, tol=1e-13))(*(x.astype("float64") for x in (logits, epsilon, weights)))
+        exact = gradient_of(partial(sinkhorn_matrix, tol=1e-13))(
+            *(x.astype("float64") for x in (logits, epsilon, weights))
+        )
         for name, solve in SOLVERS.items():
             forward = jax.jit(jax.vmap(solve)).lower(logits, epsilon).compile()
             gradient = gradient_of(solve).lower(logits, epsilon, weights).compile()
@@ -82,7 +84,11 @@ def main(out: Path = Path("runs/derivative.json"), repeats: int = 7, quick: bool
 
 
 def gradient_of(solve: Solver) -> Any:
-    return jax.jit(jax.vmap(jax.grad(lambda logits, epsilon, weights: (weights * solve(logits, epsilon)).sum())))
+    return jax.jit(
+        jax.vmap(
+            jax.grad(lambda logits, epsilon, weights: (weights * solve(logits, epsilon)).sum())
+        )
+    )
 
 
 def median_seconds(compiled: Callable, repeats: int, *args: jax.Array) -> float:

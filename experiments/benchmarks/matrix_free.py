@@ -56,7 +56,16 @@ def main(out: Path = Path("runs/matrix_free.json"), sizes: tuple[int, ...] = SIZ
                 with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                     row = process.submit(measure, solver, n, epsilon).result()
                 own = own or row["seconds"]
-                rows.append({"problem": name, "n": n, "epsilon": epsilon, "solver": solver, **row, "ratio": row["seconds"] / own})
+                rows.append(
+                    {
+                        "problem": name,
+                        "n": n,
+                        "epsilon": epsilon,
+                        "solver": solver,
+                        **row,
+                        "ratio": row["seconds"] / own,
+                    }
+                )
                 print(rows[-1], flush=True)
     report(rows)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +85,10 @@ def measure(solver: str, n: int, epsilon: float) -> dict[str, float]:
     solve = jax.jit(SOLVERS[solver]).lower(x, y, np.float32(epsilon)).compile()
     compiled = time.perf_counter()
     solution = jax.block_until_ready(solve(x, y, np.float32(epsilon)))
-    seconds, peak = time.perf_counter() - compiled, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    seconds, peak = (
+        time.perf_counter() - compiled,
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    )
     return {
         "seconds": seconds,
         "compile_seconds": compiled - start,
@@ -87,7 +99,9 @@ def measure(solver: str, n: int, epsilon: float) -> dict[str, float]:
 
 
 def worst_error(x: np.ndarray, y: np.ndarray, epsilon: float, solution: Solution) -> float:
-    x, y, f, g = (np.asarray(a, np.float64) for a in (x, y, solution.row_potential, solution.col_potential))
+    x, y, f, g = (
+        np.asarray(a, np.float64) for a in (x, y, solution.row_potential, solution.col_potential)
+    )
     row_sums, col_sums = np.zeros(len(x)), np.zeros(len(x))
     for rows in np.array_split(np.arange(len(x)), -(-(len(x) ** 2) // 2**22)):
         distances = (x[rows] ** 2).sum(1)[:, None] + (y**2).sum(1) - 2 * x[rows] @ y.T
@@ -98,8 +112,23 @@ def worst_error(x: np.ndarray, y: np.ndarray, epsilon: float, solution: Solution
 
 
 def report(rows: list[dict]) -> None:
-    table = Table(title=f"float32, {FEATURES} features, errors ≤ {TOL:g} asked for", box=box.SIMPLE_HEAD, padding=0)
-    for column in ("n", "ε", "solver", "passes", "worst\nerror", "time", "per\npass", "compile", "peak\nmemory", "×\nhomojax"):
+    table = Table(
+        title=f"float32, {FEATURES} features, errors ≤ {TOL:g} asked for",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
+    for column in (
+        "n",
+        "ε",
+        "solver",
+        "passes",
+        "worst\nerror",
+        "time",
+        "per\npass",
+        "compile",
+        "peak\nmemory",
+        "×\nhomojax",
+    ):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
@@ -119,7 +148,9 @@ def report(rows: list[dict]) -> None:
 
 def _homojax(x: jax.Array, y: jax.Array, epsilon: jax.Array) -> Solution:
     result = sinkhorn(point_cloud_logits(x, y), epsilon, tol=TOL, max_steps=MAX_STEPS)
-    return Solution(result.row_potential, result.col_potential, result.num_steps + 1)  # one more to measure the errors
+    return Solution(
+        result.row_potential, result.col_potential, result.num_steps + 1
+    )  # one more to measure the errors
 
 
 def _ott(x: jax.Array, y: jax.Array, epsilon: jax.Array) -> Solution:
@@ -130,7 +161,9 @@ def _ott(x: jax.Array, y: jax.Array, epsilon: jax.Array) -> Solution:
     geometry = pointcloud.PointCloud(x, y, epsilon=epsilon, batch_size=max(64, 2**22 // n))
     solver = ott_sinkhorn.Sinkhorn(threshold=TOL / n, norm_error=4, max_iterations=MAX_STEPS)
     result = solver(linear_problem.LinearProblem(geometry))
-    return Solution(result.f / epsilon + np.log(n), result.g / epsilon, jnp.asarray(2 * result.n_iters))
+    return Solution(
+        result.f / epsilon + np.log(n), result.g / epsilon, jnp.asarray(2 * result.n_iters)
+    )
 
 
 SOLVERS = {"homojax": _homojax, "OTT online": _ott}

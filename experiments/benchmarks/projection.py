@@ -54,7 +54,10 @@ GRIDS = {
 
 
 def main(
-    out: Path = Path("runs/projection.json"), repeats: int = 5, quick: bool = False, grids: tuple[str, ...] = tuple(GRIDS)
+    out: Path = Path("runs/projection.json"),
+    repeats: int = 5,
+    quick: bool = False,
+    grids: tuple[str, ...] = tuple(GRIDS),
 ) -> None:
     """Args: out: the JSON to write; repeats: of the timing; quick: an eighth of each batch; grids: these alone, like hard-64."""
     rows = []
@@ -68,15 +71,29 @@ def main(
             seconds, compile_seconds, matrices = timed(solve, logits, epsilon, repeats)
             own = own or seconds
             row = {**grid._asdict(), "batch": batch, "solver": name, **errors(matrices)}
-            rows.append({**row, "seconds": seconds, "compile_seconds": compile_seconds, "ratio": seconds / own})
+            rows.append(
+                {
+                    **row,
+                    "seconds": seconds,
+                    "compile_seconds": compile_seconds,
+                    "ratio": seconds / own,
+                }
+            )
             print(rows[-1], flush=True)
     report(rows)
     out.parent.mkdir(parents=True, exist_ok=True)
-    versions = {"jax": jax.__version__, "ott": version("ott-jax"), "device": str(jax.devices()[0]), "tol": TOL}
+    versions = {
+        "jax": jax.__version__,
+        "ott": version("ott-jax"),
+        "device": str(jax.devices()[0]),
+        "tol": TOL,
+    }
     out.write_text(json.dumps({**versions, "rows": rows}, indent=1) + "\n")
 
 
-def timed(solve: Solver, logits: jax.Array, epsilon: jax.Array, repeats: int) -> tuple[float, float, np.ndarray]:
+def timed(
+    solve: Solver, logits: jax.Array, epsilon: jax.Array, repeats: int
+) -> tuple[float, float, np.ndarray]:
     """Median seconds of a run, seconds that the first one took above that, and the matrices."""
     spent = []
     matrices = None
@@ -90,7 +107,11 @@ def timed(solve: Solver, logits: jax.Array, epsilon: jax.Array, repeats: int) ->
 
 def errors(matrices: np.ndarray) -> dict[str, float | int]:
     missed = np.maximum(abs(matrices.sum(1) - 1).max(1), abs(matrices.sum(2) - 1).max(1))
-    return {"worst_error": float(missed.max()), "missed": int((~(missed <= TOL)).sum()), "nan": int(np.isnan(missed).sum())}
+    return {
+        "worst_error": float(missed.max()),
+        "missed": int((~(missed <= TOL)).sum()),
+        "nan": int(np.isnan(missed).sum()),
+    }
 
 
 def report(rows: list[dict]) -> None:
@@ -129,7 +150,9 @@ def _plain(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
         _, error, steps = state
         return (error > TOL) & (steps < MAX_STEPS)
 
-    def alternate(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def alternate(
+        state: tuple[jax.Array, jax.Array, jax.Array],
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         scaled, _, steps = state
         scaled = scaled - logsumexp(scaled, axis=1, keepdims=True)
         scaled = scaled - logsumexp(scaled, axis=0, keepdims=True)
@@ -141,7 +164,9 @@ def _plain(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
 
 @jax.jit
 def _alternating(logits: jax.Array, epsilon: jax.Array) -> Any:
-    return jax.vmap(lambda s, e: sinkhorn(s, e, tol=TOL, max_steps=MAX_STEPS, method="alternating").matrix)(logits, epsilon)
+    return jax.vmap(
+        lambda s, e: sinkhorn(s, e, tol=TOL, max_steps=MAX_STEPS, method="alternating").matrix
+    )(logits, epsilon)
 
 
 def _ott(momentum: bool) -> Solver:
@@ -150,7 +175,9 @@ def _ott(momentum: bool) -> Solver:
     solver = ott_sinkhorn.Sinkhorn(threshold=TOL / 4, max_iterations=MAX_STEPS, **accelerated)
 
     def solve_one(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
-        problem = linear_problem.LinearProblem(geometry.Geometry(cost_matrix=-logits, epsilon=epsilon))  # pyright: ignore[reportArgumentType]
+        problem = linear_problem.LinearProblem(
+            geometry.Geometry(cost_matrix=-logits, epsilon=epsilon)
+        )  # pyright: ignore[reportArgumentType]
         return solver(problem).matrix * logits.shape[0]
 
     return jax.jit(jax.vmap(solve_one))
@@ -163,7 +190,9 @@ def _pot(in_logs: bool) -> Solver:
         n = logits.shape[-1]
         scaled = np.asarray(logits / epsilon[:, None, None])
         kernel = scaled if in_logs else np.exp(scaled - scaled.max((1, 2), keepdims=True))
-        project = ot.batch.bregman_log_projection_batch if in_logs else ot.batch.bregman_projection_batch
+        project = (
+            ot.batch.bregman_log_projection_batch if in_logs else ot.batch.bregman_projection_batch
+        )
         marginal = np.full(scaled.shape[:2], 1 / n, scaled.dtype)
         return project(kernel, marginal, marginal, max_iter=MAX_STEPS, tol=TOL / n)["T"] * n
 

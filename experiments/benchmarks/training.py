@@ -19,25 +19,38 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from homojax import Architecture, Train, Training
-from homojax.lab.report import print_table
-from homojax.lab.train import trainer_of
+from homojax.lab.sweep.report import print_table
+from homojax.lab.train.run import Train, trainer_of
+from homojax.networks.architecture import Architecture
+from homojax.networks.training import Training
 
 RUNS = [(epsilon, seed) for epsilon in (0.1, 1.0, 5.0) for seed in range(8)]
 CASES = {  # task, architecture, batch
     "copying, tokens, 4 layers, batch 8": ("copying", Architecture(depth=4), 8),
     "copying, tokens, 4 layers, batch 32": ("copying", Architecture(depth=4), 32),
     "copying, tokens, 32 layers, batch 32": ("copying", Architecture(depth=32), 32),
-    "recall, attention, 4 layers, batch 32": ("recall", Architecture(depth=4, over="attention", hidden=64), 32),
-    "recall, streams, 4 layers, batch 32": ("recall", Architecture(depth=4, over="streams", hidden=64), 32),
+    "recall, attention, 4 layers, batch 32": (
+        "recall",
+        Architecture(depth=4, over="attention", hidden=64),
+        32,
+    ),
+    "recall, streams, 4 layers, batch 32": (
+        "recall",
+        Architecture(depth=4, over="streams", hidden=64),
+        32,
+    ),
 }
 TRAINING = 1000  # steps of a training, for what compiling weighs in it
 
 
-def measure(task: str, architecture: Architecture, batch: int, steps: int, repeats: int) -> dict[str, float]:
+def measure(
+    task: str, architecture: Architecture, batch: int, steps: int, repeats: int
+) -> dict[str, float]:
     """Seconds of a step of all runs, in each way; seconds to compile for one and for all; the largest difference of a loss."""
     training = Training(steps=steps, batch=batch, warmup=0)
-    of = trainer_of(Train(task=task, architecture=architecture, training=training), architecture.depth)
+    of = trainer_of(
+        Train(task=task, architecture=architecture, training=training), architecture.depth
+    )
     keys = jnp.stack([jax.random.key(seed) for _, seed in RUNS])
     epsilon = jnp.asarray([epsilon for epsilon, _ in RUNS], jnp.float32)
     together = jax.jit(jax.vmap(of.begin))(keys, epsilon)
@@ -61,8 +74,13 @@ def measure(task: str, architecture: Architecture, batch: int, steps: int, repea
         "calls": lambda: [jax.block_until_ready(called(run)) for run in apart],
         "together": lambda: jax.block_until_ready(everything(together)),
     }
-    losses = [np.asarray(ways["together"]()[1]), *(np.stack([loss for _, loss in ways[name]()]) for name in ("loop", "calls"))]
-    off = float(max(abs(losses[0] - loss)[:, :4].max() for loss in losses[1:]))  # rounding makes later ones part
+    losses = [
+        np.asarray(ways["together"]()[1]),
+        *(np.stack([loss for _, loss in ways[name]()]) for name in ("loop", "calls")),
+    ]
+    off = float(
+        max(abs(losses[0] - loss)[:, :4].max() for loss in losses[1:])
+    )  # rounding makes later ones part
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
@@ -70,12 +88,21 @@ def measure(task: str, architecture: Architecture, batch: int, steps: int, repea
             way()
             times[name].append((time.perf_counter() - start) / steps)
     seconds = {name: float(np.median(values)) for name, values in times.items()}
-    return {**seconds, "compile_one": compiled_one - began, "compile_all": compiled_all - compiled_one, "off": off}
+    return {
+        **seconds,
+        "compile_one": compiled_one - began,
+        "compile_all": compiled_all - compiled_one,
+        "off": off,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the first case, fewer steps, one repeat")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="the first case, fewer steps, one repeat"
+    )
     quick = parser.parse_args().quick
     rows, found = [], {}
     for name, case in list(CASES.items())[: 1 if quick else None]:
@@ -89,7 +116,12 @@ def main() -> None:
     print_table(header, rows, [], caption, Console())
     out = Path("runs/training-quick.json" if quick else "runs/training.json")
     out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps({"device": str(jax.devices()[0]), "jax": jax.__version__, "rows": found}, indent=1) + "\n")
+    out.write_text(
+        json.dumps(
+            {"device": str(jax.devices()[0]), "jax": jax.__version__, "rows": found}, indent=1
+        )
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from homojax.lab.config import InputError, nearest
+from homojax.lab.inputs import InputError, nearest
 from homojax.theory import CLAIMS
 from homojax.theory.stack import claim_depths
 
@@ -27,7 +27,15 @@ class Case(NamedTuple):
 
 def save_case(case: Case, path: Path) -> None:
     """Writes a case as .npz: its arrays, and ``about`` as JSON."""
-    about = json.dumps({"format": FORMAT, "claim": case.claim, "scope": case.scope, "family": case.family, **case.about})
+    about = json.dumps(
+        {
+            "format": FORMAT,
+            "claim": case.claim,
+            "scope": case.scope,
+            "family": case.family,
+            **case.about,
+        }
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, about=np.array(about), allow_pickle=False, **case.arrays)
 
@@ -46,20 +54,34 @@ def load_case(path: Path) -> Case:
             values = {key: arrays[key] for key in arrays.files if key != "about"}
             claim, scope, family = (str(about.pop(key)) for key in ("claim", "scope", "family"))
     except Exception as error:  # a hostile or damaged file raises anything
-        raise InputError(f"{path} is not a case that homojax verify saved, or is damaged.") from error
+        raise InputError(
+            f"{path} is not a case that homojax verify saved, or is damaged."
+        ) from error
     if about.get("format") != FORMAT:
-        raise InputError(f"{path} was written by homojax {_version(about)} in another format: replay it with that version.")
+        raise InputError(
+            f"{path} was written by homojax {_version(about)} in another format: replay it with that version."
+        )
     if claim not in CLAIMS:
-        raise InputError(f'{path} is about the claim "{claim}", which this version does not have: {nearest(claim, CLAIMS)}')
+        raise InputError(
+            f'{path} is about the claim "{claim}", which this version does not have: {nearest(claim, CLAIMS)}'
+        )
     if scope != CLAIMS[claim].scope:
-        raise InputError(f"{path} has a case of scope {scope}, and {claim} is about {CLAIMS[claim].scope}: it is damaged.")
+        raise InputError(
+            f"{path} has a case of scope {scope}, and {claim} is about {CLAIMS[claim].scope}: it is damaged."
+        )
     for name, shape in _SHAPES[scope].items():
         if name not in values:
             raise InputError(f"{path} lacks {name}: it is damaged.")
         if values[name].dtype.kind not in "fi" or values[name].ndim != len(shape):
-            raise InputError(f"{path}: {name} must be numbers of shape [{', '.join(shape)}]: it is damaged.")
+            raise InputError(
+                f"{path}: {name} must be numbers of shape [{', '.join(shape)}]: it is damaged."
+            )
     sizes = {size for name in _SHAPES[scope] for size in values[name].shape[-2:]}
-    if len(sizes) > 1 or min(sizes, default=2) < 2 or ("matrix" in values and values["matrix"].shape != values["logits"].shape):
+    if (
+        len(sizes) > 1
+        or min(sizes, default=2) < 2
+        or ("matrix" in values and values["matrix"].shape != values["logits"].shape)
+    ):
         raise InputError(f"{path} has arrays that do not fit each other: it is damaged.")
     return Case(claim, scope, family, values, about)
 

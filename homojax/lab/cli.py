@@ -11,20 +11,30 @@ import jax
 import matplotlib
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from tyro.constructors import PrimitiveConstructorSpec
 
-from homojax.lab import findings, report, trial
-from homojax.lab.calibrate import Calibrate, calibrate, sensitivity_over
 from homojax.lab.cases import load_case, save_case
-from homojax.lab.config import InputError, Sweep, load_sweeps, nearest, parse_grid
-from homojax.lab.frontier import FrontierSearch, frontier
-from homojax.lab.probe import Search, refute, tighten
+from homojax.lab.inputs import InputError, nearest, parse_grid
+from homojax.lab.probe import report as findings
+from homojax.lab.probe.calibrate import Calibrate, calibrate, sensitivity_over
+from homojax.lab.probe.frontier import FrontierSearch, frontier
+from homojax.lab.probe.run import Search, refute, tighten
+from homojax.lab.runs import RunFolder, write_dataset
 from homojax.lab.sources import load_source
-from homojax.lab.store import RunFolder, write_dataset
-from homojax.lab.sweep import run_sweep
-from homojax.lab.train import Train, train, trainer_of
-from homojax.lab.verify import Verification, verify, worst_cases
+from homojax.lab.sweep import report
+from homojax.lab.sweep.config import Sweep, load_sweeps
+from homojax.lab.sweep.run import sweep as run_sweep
+from homojax.lab.train.run import Train, train, trainer_of
+from homojax.lab.verify import report as trial
+from homojax.lab.verify.run import Verification, verify, worst_cases
 
 VERBS = {
     "sweep": "map the trap: over entropy × depth × n × seeds × noise × residual weight",
@@ -44,7 +54,9 @@ GRID = PrimitiveConstructorSpec(
     nargs="*",
     metavar="NUM|LOW:HIGH:COUNT [...]",
     instance_from_str=lambda words: parse_grid(words),
-    is_instance=lambda value: isinstance(value, tuple) and all(isinstance(item, float) for item in value),
+    is_instance=lambda value: (
+        isinstance(value, tuple) and all(isinstance(item, float) for item in value)
+    ),
     str_from_instance=lambda values: [repr(value) for value in values],
 )
 
@@ -169,20 +181,30 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _kept(args: list[str]) -> str:
     """What is left of a verb that did not come to its end."""
-    return "" if args[:1] == ["probe"] else " What was done is kept; run the same command again to go on."
+    return (
+        ""
+        if args[:1] == ["probe"]
+        else " What was done is kept; run the same command again to go on."
+    )
 
 
 def _sweep(args: list[str], console: Console) -> None:
     commands = _parse_sweeps(args)
     out, overwrite = commands[0].out, commands[0].overwrite
     sweeps = [command.sweep for command in commands]
-    for sweep in sweeps:  # a mistake in the last one is told before the first one runs, or leaves anything behind
+    for sweep in (
+        sweeps
+    ):  # a mistake in the last one is told before the first one runs, or leaves anything behind
         load_source(sweep)
     labels = [sweep.label for sweep in sweeps]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
-        raise InputError(f'two sweeps are called "{twice}" with these flags; give each its own name in the config.')
-    folder = RunFolder(out, [f"{sweep.label} {sweep.digest}" for sweep in sweeps], overwrite=overwrite)
+        raise InputError(
+            f'two sweeps are called "{twice}" with these flags; give each its own name in the config.'
+        )
+    folder = RunFolder(
+        out, [f"{sweep.label} {sweep.digest}" for sweep in sweeps], overwrite=overwrite
+    )
     matplotlib.use("agg")
     jax.config.update("jax_enable_x64", any(sweep.dtype == "float64" for sweep in sweeps))
     datasets = {}
@@ -192,7 +214,9 @@ def _sweep(args: list[str], console: Console) -> None:
             datasets[sweep.label] = run_sweep(
                 sweep,
                 folder.part / f"{sweep.label}.zarr",
-                progress=lambda done, total, doing, task=task: progress.update(task, completed=done, total=total, doing=doing),
+                progress=lambda done, total, doing, task=task: progress.update(
+                    task, completed=done, total=total, doing=doing
+                ),
             )
             size = datasets[sweep.label].sizes
             cells = size["n"] * size["epsilon"] * size["seed"]
@@ -210,7 +234,9 @@ def _sweep(args: list[str], console: Console) -> None:
 
 def _verify(args: list[str], console: Console) -> bool:
     """Whether all is as theory.md says."""
-    command = tyro.cli(VerifyCommand, prog="homojax verify", args=args, default=VerifyCommand(Verification()))
+    command = tyro.cli(
+        VerifyCommand, prog="homojax verify", args=args, default=VerifyCommand(Verification())
+    )
     jax.config.update("jax_enable_x64", True)
     if command.replay is not None:
         trial.print_replay(load_case(command.replay), console)
@@ -223,7 +249,9 @@ def _verify(args: list[str], console: Console) -> bool:
         dataset = verify(
             verification,
             folder.part / "verify.zarr",
-            progress=lambda done, total, doing: progress.update(task, completed=done, total=total, doing=doing),
+            progress=lambda done, total, doing: progress.update(
+                task, completed=done, total=total, doing=doing
+            ),
         )
         cases = {}
         if not verification.mutants:
@@ -232,7 +260,9 @@ def _verify(args: list[str], console: Console) -> bool:
                 save_case(case, folder.part / cases[claim, n])
         trial.write_verification(dataset, cases, folder.part)
     folder.finish()
-    as_expected = trial.print_verification(dataset, {key: out / path for key, path in cases.items()}, console)
+    as_expected = trial.print_verification(
+        dataset, {key: out / path for key, path in cases.items()}, console
+    )
     text = f"\nData, cases and report are in {out}/; open {out / 'report.html'} in a browser."
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     return as_expected
@@ -254,9 +284,13 @@ def _probe(args: list[str], console: Console) -> bool:
     if what in ("tighten", "refute"):
         command = tyro.cli(SearchCommand, prog=prog, args=rest)
     elif what == "frontier":
-        command = tyro.cli(FrontierCommand, prog=prog, args=rest, default=FrontierCommand(FrontierSearch()))
+        command = tyro.cli(
+            FrontierCommand, prog=prog, args=rest, default=FrontierCommand(FrontierSearch())
+        )
     else:
-        command = tyro.cli(CalibrateCommand if what == "calibrate" else SensitivityCommand, prog=prog, args=rest)
+        command = tyro.cli(
+            CalibrateCommand if what == "calibrate" else SensitivityCommand, prog=prog, args=rest
+        )
     folder = RunFolder(command.out, [f"probe {what} {command}"], overwrite=command.overwrite)
     as_expected, cases = True, []
     with _progress(console) as bar:
@@ -266,10 +300,14 @@ def _probe(args: list[str], console: Console) -> bool:
             bar.update(task, completed=done, total=total, doing=doing)
 
         if isinstance(command, SearchCommand):
-            finding = (tighten if what == "tighten" else refute)(command.claim, command.search, progress=progress)
+            finding = (tighten if what == "tighten" else refute)(
+                command.claim, command.search, progress=progress
+            )
             text, tables = findings.describe(finding)
             cases = findings.write_finding(finding, folder.part)
-            as_expected = what == "tighten" or finding.refuted == (finding.claim.status == "refuted")
+            as_expected = what == "tighten" or finding.refuted == (
+                finding.claim.status == "refuted"
+            )
         else:
             if isinstance(command, FrontierCommand):
                 dataset = frontier(command.search, progress=progress)
@@ -285,7 +323,12 @@ def _probe(args: list[str], console: Console) -> bool:
     folder.finish()
     findings.show(text, tables, not as_expected, console)
     for name in cases:
-        console.print(f"homojax verify --replay {command.out / name}", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"homojax verify --replay {command.out / name}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     text = f"\nAll of it is in {command.out}/; open {command.out / 'report.html'} in a browser."
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     return as_expected
@@ -294,19 +337,31 @@ def _probe(args: list[str], console: Console) -> bool:
 def _train(args: list[str], console: Console) -> bool:
     """Whether every network was trained to the end, and no theorem violated."""
     try:
-        command = tyro.cli(TrainCommand, prog="homojax train", args=args, default=TrainCommand(Train()), registry=_grids())
+        command = tyro.cli(
+            TrainCommand,
+            prog="homojax train",
+            args=args,
+            default=TrainCommand(Train()),
+            registry=_grids(),
+        )
     except ValueError as error:  # of an architecture or a training that there cannot be
         raise InputError(f"{error}.") from error
     jax.config.update("jax_enable_x64", True)  # for the laws: networks are float32 all the same
-    trainer_of(command.what, min(command.what.layers))  # a mistake is told before anything is left behind
-    folder = RunFolder(command.out, ["train"], overwrite=command.overwrite)  # one name: another training is told the difference
+    trainer_of(
+        command.what, min(command.what.layers)
+    )  # a mistake is told before anything is left behind
+    folder = RunFolder(
+        command.out, ["train"], overwrite=command.overwrite
+    )  # one name: another training is told the difference
     matplotlib.use("agg")
     with _progress(console) as bar:
         task = bar.add_task("train", total=None, doing="")
         dataset = train(
             command.what,
             folder.part,
-            progress=lambda done, total, doing: bar.update(task, completed=done, total=total, doing=doing),
+            progress=lambda done, total, doing: bar.update(
+                task, completed=done, total=total, doing=doing
+            ),
         )
         findings.write_page("train", dataset, folder.part)
     folder.finish()
@@ -329,7 +384,13 @@ def _parse_sweeps(args: list[str]) -> list[SweepCommand]:
     config = _value_of("--config", args)
     sweeps = [Sweep()] if config is None else load_sweeps(Path(config))
     return [
-        tyro.cli(SweepCommand, prog="homojax sweep", args=args, default=SweepCommand(sweep), registry=_grids())
+        tyro.cli(
+            SweepCommand,
+            prog="homojax sweep",
+            args=args,
+            default=SweepCommand(sweep),
+            registry=_grids(),
+        )
         for sweep in sweeps
     ]
 

@@ -14,10 +14,10 @@ import jax
 import mpmath as mp
 import numpy as np
 
-from homojax.claims import HOLDS, UNDECIDABLE, VIOLATED
 from homojax.lab.cases import Case
-from homojax.support import total_support
+from homojax.projection.masks import total_support
 from homojax.theory import CLAIMS
+from homojax.theory.claim import Verdict
 
 REFEREED_SIZE = 6  # n up to which a question of many digits is answered unless it is asked for more
 
@@ -26,7 +26,9 @@ def in_many_digits(case: Case, largest: int = REFEREED_SIZE) -> tuple[Any, Any] 
     """(lesser, greater) of a case up to this n as the referee finds them; None of larger ones, and where it says nothing."""
     arrays = case.arrays
     if case.scope == "stack" and arrays["matrices"].shape[-1] <= largest:
-        return referee_stack(case.claim, arrays["matrices"], float(arrays["alpha"]), arrays["probe"])
+        return referee_stack(
+            case.claim, arrays["matrices"], float(arrays["alpha"]), arrays["probe"]
+        )
     if case.scope in ("matrix", "projection") and len(arrays["logits"]) <= largest:
         return referee(case.claim, arrays["logits"], float(arrays["epsilon"]), arrays.get("matrix"))
     return None
@@ -37,8 +39,8 @@ def decided(claim_name: str, lesser: mp.mpf, greater: mp.mpf) -> int:
     claim = CLAIMS[claim_name]
     slack = claim.resolution - abs(greater - lesser) if claim.direction == "=" else greater - lesser
     if abs(slack) <= 1e-40 * (1 + abs(greater)):
-        return UNDECIDABLE
-    return HOLDS if slack > 0 else VIOLATED
+        return Verdict.UNDECIDABLE
+    return Verdict.HOLDS if slack > 0 else Verdict.VIOLATED
 
 
 def referee(
@@ -57,13 +59,18 @@ def referee(
     given = np.asarray(logits if matrix is None else matrix, float)
     least = -np.inf if matrix is None else 0.0
     moving = claim_name in _PROJECTION_SIDES
-    if not (claim_name in _SIDES or (moving and matrix is None)) or not ((given >= least) & (given < np.inf)).all():
+    if (
+        not (claim_name in _SIDES or (moving and matrix is None))
+        or not ((given >= least) & (given < np.inf)).all()
+    ):
         return None
     as_it_is = claim_name == "truncated_norm" and matrix is not None
     support = given > least if as_it_is else np.asarray(jax.jit(total_support)(given > least))
     if not support.any() or (claim_name in ("hilbert", "logit_budget") and not support.all()):
         return None
-    spread = np.ptp(given[support] / epsilon if matrix is None else np.log(given[support]))  # 1 − σ₂ ≥ e^−spread (hilbert)
+    spread = np.ptp(
+        given[support] / epsilon if matrix is None else np.log(given[support])
+    )  # 1 − σ₂ ≥ e^−spread (hilbert)
     places = digits + 20 + int(spread / np.log(10))
     with mp.workdps(places):
         kernel = mp.matrix(np.where(support, given, 0 if matrix is None else 1).tolist())
@@ -72,10 +79,15 @@ def referee(
             exact = mp.matrix(given.tolist()) if as_it_is else _scaled(kernel, support, places - 10)
             with mp.workdps(2 * places):  # squares of small differences keep their digits
                 if exact is None or not moving:
-                    return None if exact is None else _SIDES[claim_name](exact, _detail(exact), kernel)
+                    return (
+                        None if exact is None else _SIDES[claim_name](exact, _detail(exact), kernel)
+                    )
                 at = partial(_at_ratio, kernel, support, places - 10)
                 return _PROJECTION_SIDES[claim_name](exact, at, kernel)
-        except (ZeroDivisionError, RuntimeError):  # mpmath's for a singular system, and for iterations that do not end
+        except (
+            ZeroDivisionError,
+            RuntimeError,
+        ):  # mpmath's for a singular system, and for iterations that do not end
             return None
 
 
@@ -87,7 +99,9 @@ def referee_stack(
     None, too, of ``effective_depth`` where more than half is kept by the bound. Each matrix stands for the doubly stochastic one
     that scaling its rows and columns leads to.
     """
-    if claim_name not in _STACK_SIDES or not all(np.isfinite(x).all() for x in (matrices, alpha, probe)):
+    if claim_name not in _STACK_SIDES or not all(
+        np.isfinite(x).all() for x in (matrices, alpha, probe)
+    ):
         return None
     with mp.workdps(digits + 40):
         layers = []
@@ -101,7 +115,9 @@ def referee_stack(
             return None
         with mp.workdps(2 * digits + 40):
             try:
-                return _STACK_SIDES[claim_name](layers, mp.mpf(float(alpha)), mp.matrix(np.asarray(probe, float).tolist()))
+                return _STACK_SIDES[claim_name](
+                    layers, mp.mpf(float(alpha)), mp.matrix(np.asarray(probe, float).tolist())
+                )
             except (ZeroDivisionError, RuntimeError):
                 return None
 
@@ -132,12 +148,18 @@ def _scaled(kernel: mp.matrix, support: np.ndarray, places: int) -> mp.matrix | 
             m, missing = at(g)
             continue
         gram, step = m.T * m, mp.matrix(n, 1)
-        curvature = mp.matrix([[(j == k) * (1 + missing[j]) - gram[j, k] for k in free] for j in free])
-        for j, move in zip(free, mp.lu_solve(curvature, mp.matrix([-missing[j] for j in free])), strict=True):
+        curvature = mp.matrix(
+            [[(j == k) * (1 + missing[j]) - gram[j, k] for k in free] for j in free]
+        )
+        for j, move in zip(
+            free, mp.lu_solve(curvature, mp.matrix([-missing[j] for j in free])), strict=True
+        ):
             step[j] = move
         slope, length = mp.fdot(step, missing), mp.mpf(1)
         m, missing = at(g + step)
-        while mp.fdot(step, missing) > -slope / 10 and length > mp.eps:  # too far; values would not tell, for rounding
+        while (
+            mp.fdot(step, missing) > -slope / 10 and length > mp.eps
+        ):  # too far; values would not tell, for rounding
             length /= 2
             m, missing = at(g + length * step)
         g += length * step
@@ -146,7 +168,9 @@ def _scaled(kernel: mp.matrix, support: np.ndarray, places: int) -> mp.matrix | 
 
 def _singular_values(a: mp.matrix) -> list[mp.mpf]:
     """Descending."""
-    return sorted((mp.sqrt(max(x, mp.mpf(0))) for x in mp.eigsy(a.T * a, eigvals_only=True)), reverse=True)
+    return sorted(
+        (mp.sqrt(max(x, mp.mpf(0))) for x in mp.eigsy(a.T * a, eigvals_only=True)), reverse=True
+    )
 
 
 def _norm(a: mp.matrix) -> mp.mpf:
@@ -186,7 +210,12 @@ def _deficit(m: mp.matrix) -> mp.mpf:
 
 def _frontier(deficit: mp.mpf, n: int) -> mp.mpf:
     def more(t):
-        return _excess((n - 1) * t) + 2 * (n - 1) * _excess(-t) + (n - 1) ** 2 * _excess(t / (n - 1)) - n * deficit
+        return (
+            _excess((n - 1) * t)
+            + 2 * (n - 1) * _excess(-t)
+            + (n - 1) ** 2 * _excess(t / (n - 1))
+            - n * deficit
+        )
 
     if more(mp.mpf(1)) <= 0:
         return mp.mpf(1)
@@ -201,7 +230,10 @@ def _truncated_norm(m: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
 # Both sides for a doubly stochastic m, a = PMP and x, logits that m is the projection of at ε = 1.
 _SIDES: dict[str, Callable[[mp.matrix, mp.matrix, mp.matrix], tuple[mp.mpf, mp.mpf]]] = {
     "truncated_norm": lambda m, a, x: _truncated_norm(m),
-    "hilbert": lambda m, a, x: (_norm(a), mp.tanh(max(max(rows) - min(rows) for rows in _apart(x)) / 4)),
+    "hilbert": lambda m, a, x: (
+        _norm(a),
+        mp.tanh(max(max(rows) - min(rows) for rows in _apart(x)) / 4),
+    ),
     "dobrushin": lambda m, a, x: (_norm(a), mp.sqrt(_dobrushin(m) * _dobrushin(m.T))),
     "doeblin": lambda m, a, x: (_norm(a), 1 - m.rows * min(m)),
     "frobenius_lower": lambda m, a, x: (_schatten(a, 1) / mp.sqrt(m.rows - 1), _norm(a)),
@@ -210,13 +242,21 @@ _SIDES: dict[str, Callable[[mp.matrix, mp.matrix, mp.matrix], tuple[mp.mpf, mp.m
     "schatten_upper": lambda m, a, x: (_norm(a), _schatten(a, 4)),
     "eigenvalue": lambda m, a, x: (_lambda2(m), _norm(a)),
     "pinsker": lambda m, a, x: (_norm(a), mp.sqrt(2 * _deficit(m))),
-    "logit_budget": lambda m, a, x: (mp.atanh(_norm(a)), min(max(y) - min(y) for y in (x, _detail(x))) / 2),
-    "normalised_entropy": lambda m, a, x: (_norm(a), mp.sqrt(_deficit(m) / (m.rows * mp.log(m.rows)))),
+    "logit_budget": lambda m, a, x: (
+        mp.atanh(_norm(a)),
+        min(max(y) - min(y) for y in (x, _detail(x))) / 2,
+    ),
+    "normalised_entropy": lambda m, a, x: (
+        _norm(a),
+        mp.sqrt(_deficit(m) / (m.rows * mp.log(m.rows))),
+    ),
     "frontier": lambda m, a, x: (_norm(a), _frontier(_deficit(m), m.rows)),
 }
 
 
-def _at_ratio(kernel: mp.matrix, support: np.ndarray, places: int, ratio: mp.mpf | float) -> mp.matrix:
+def _at_ratio(
+    kernel: mp.matrix, support: np.ndarray, places: int, ratio: mp.mpf | float
+) -> mp.matrix:
     """The projection at that many times ε."""
     found = _scaled(kernel / ratio, support, places)
     if found is None:
@@ -236,13 +276,17 @@ def _entropy(m: mp.matrix) -> mp.mpf:
 
 def _fall_short(m: mp.matrix, x: mp.matrix) -> mp.mpf:
     """Of the heaviest assignment: max ⟨x, Π⟩ − ⟨x, M⟩."""
-    best = {0: mp.mpf(0)}  # set of columns, as bits -> the most that as many first rows can have there
+    best = {
+        0: mp.mpf(0)
+    }  # set of columns, as bits -> the most that as many first rows can have there
     for i in range(m.rows):
         heavier: dict[int, mp.mpf] = {}
         for taken, weight in best.items():
             for j in range(m.rows):
                 if not taken >> j & 1:
-                    heavier[taken | 1 << j] = max(weight + x[i, j], heavier.get(taken | 1 << j, mp.ninf))
+                    heavier[taken | 1 << j] = max(
+                        weight + x[i, j], heavier.get(taken | 1 << j, mp.ninf)
+                    )
         best = heavier
     return best.popitem()[1] - mp.fsum(a * b for a, b in zip(m, x, strict=True))
 
@@ -268,8 +312,13 @@ def _alternation_rate(m: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
     step = mp.mpf(10) ** -30
 
     def after_one(size):
-        f = [-mp.log(mp.fsum(m[i, j] * mp.exp(size * v[j]) for j in range(m.rows))) for i in range(m.rows)]
-        return [-mp.log(mp.fsum(m[i, j] * mp.exp(f[i]) for i in range(m.rows))) for j in range(m.rows)]
+        f = [
+            -mp.log(mp.fsum(m[i, j] * mp.exp(size * v[j]) for j in range(m.rows)))
+            for i in range(m.rows)
+        ]
+        return [
+            -mp.log(mp.fsum(m[i, j] * mp.exp(f[i]) for i in range(m.rows))) for j in range(m.rows)
+        ]
 
     moved = mp.fdot(v, after_one(step)) - mp.fdot(v, after_one(-step))
     return moved / (2 * step), sigma2**2
@@ -285,13 +334,21 @@ def _rest(m: mp.matrix, change: mp.matrix) -> mp.matrix:
         sums[n + i] = mp.fsum(m[j, i] * change[j, i] for j in range(n))
         for j in range(n):
             system[i, n + j] = system[n + j, i] = m[i, j]
-    moves = mp.matrix([*mp.lu_solve(system[: 2 * n - 1, : 2 * n - 1], sums[: 2 * n - 1]), 0])  # the last dg is held
+    moves = mp.matrix(
+        [*mp.lu_solve(system[: 2 * n - 1, : 2 * n - 1], sums[: 2 * n - 1]), 0]
+    )  # the last dg is held
     return mp.matrix([[change[i, j] - moves[i] - moves[n + j] for j in range(n)] for i in range(n)])
 
 
-def _differential(m: mp.matrix, at: Callable[[mp.mpf], mp.matrix], x: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
+def _differential(
+    m: mp.matrix, at: Callable[[mp.mpf], mp.matrix], x: mp.matrix
+) -> tuple[mp.mpf, mp.mpf]:
     """⟨W, dM/d log ε⟩ by a central difference and by the implicit function theorem, for the W of ``homojax.theory``."""
-    weights = _detail(mp.matrix([[mp.cos(i + 2 * j + mp.mpf(j * j) / 2) for j in range(m.rows)] for i in range(m.rows)]))
+    weights = _detail(
+        mp.matrix(
+            [[mp.cos(i + 2 * j + mp.mpf(j * j) / 2) for j in range(m.rows)] for i in range(m.rows)]
+        )
+    )
     weights /= mp.norm(weights)
     step = mp.mpf(10) ** -20
     difference = (at(mp.mpf(mp.exp(step))) - at(mp.mpf(mp.exp(-step)))) / (2 * step)
@@ -319,9 +376,14 @@ _PROJECTION_SIDES: dict[str, Callable[[mp.matrix, Callable, mp.matrix], tuple[mp
     "differential": _differential,
     "sigma2_path": lambda m, at, x: (
         abs(mp.asin(_sigma2(at(1.25))) - mp.asin(_sigma2(m))),
-        mp.sqrt((1 - mp.mpf(1) / m.rows) * (_entropy(at(1.25)) - _entropy(m)) * mp.log(mp.mpf("1.25"))),
+        mp.sqrt(
+            (1 - mp.mpf(1) / m.rows) * (_entropy(at(1.25)) - _entropy(m)) * mp.log(mp.mpf("1.25"))
+        ),
     ),
-    "weight_decay": lambda m, at, x: (_sigma2(at(1.25)), mp.tanh(max(max(rows) - min(rows) for rows in _apart(x)) / 5)),
+    "weight_decay": lambda m, at, x: (
+        _sigma2(at(1.25)),
+        mp.tanh(max(max(rows) - min(rows) for rows in _apart(x)) / 5),
+    ),
     "gradient_trap": lambda m, at, x: _gradient_trap(m),
 }
 
@@ -337,7 +399,9 @@ def _least_shared(layers: list[mp.matrix]) -> mp.mpf:
     return mp.fprod(1 - m.rows * min(m) for m in layers)
 
 
-def _turned(layers: list[mp.matrix], x: mp.matrix, layer: Callable[[mp.matrix, mp.matrix], mp.matrix]) -> mp.mpf:
+def _turned(
+    layers: list[mp.matrix], x: mp.matrix, layer: Callable[[mp.matrix, mp.matrix], mp.matrix]
+) -> mp.mpf:
     x = x - mp.ones(x.rows, 1) * mp.fsum(x) / x.rows
     start = x / mp.norm(x)
     for m in layers:
@@ -346,7 +410,9 @@ def _turned(layers: list[mp.matrix], x: mp.matrix, layer: Callable[[mp.matrix, m
     return 2 * mp.atan2(mp.norm(start - x), mp.norm(start + x))
 
 
-def _most_turned(layers: list[mp.matrix], alpha: mp.mpf, sigma2: Callable[[mp.matrix], mp.mpf]) -> mp.mpf:
+def _most_turned(
+    layers: list[mp.matrix], alpha: mp.mpf, sigma2: Callable[[mp.matrix], mp.mpf]
+) -> mp.mpf:
     """A layer whose branch outweighs the rest may turn by anything."""
     moved = [alpha * sigma2(m) for m in layers]
     return mp.mpf(mp.fsum(mp.asin(x / (1 - alpha)) if x < 1 - alpha else mp.pi for x in moved))
@@ -388,7 +454,10 @@ def _henrici(layers: list[mp.matrix]) -> mp.mpf:
     a, depth, radius = _detail(layers[0]), len(layers), _lambda2(layers[0])
     d = a.rows - 1
     departure = mp.root(mp.mpf(d**3 - d) / 12, 4) * mp.sqrt(mp.norm(a.T * a - a * a.T))
-    words = (math.comb(depth, k) * radius ** (depth - k) * departure**k for k in range(min(depth, d - 1) + 1))
+    words = (
+        math.comb(depth, k) * radius ** (depth - k) * departure**k
+        for k in range(min(depth, d - 1) + 1)
+    )
     return mp.root(mp.fsum(words), depth)
 
 
@@ -416,22 +485,33 @@ def _branch(m: mp.matrix, x: mp.matrix) -> mp.matrix:
 
 
 # Both sides for layers in 𝔅ₙ, a residual weight a and a vector x.
-_STACK_SIDES: dict[str, Callable[[list[mp.matrix], mp.mpf, mp.matrix], tuple[mp.mpf, mp.mpf] | None]] = {
+_STACK_SIDES: dict[
+    str, Callable[[list[mp.matrix], mp.mpf, mp.matrix], tuple[mp.mpf, mp.mpf] | None]
+] = {
     "product": lambda ms, a, x: (_sigma2(_product(ms)), mp.fprod(map(_sigma2, ms))),
     "effective_depth": lambda ms, a, x: _half(ms),
     "lyapunov": lambda ms, a, x: (_growth(ms), mp.root(mp.fprod(map(_sigma2, ms)), len(ms))),
     "shared": lambda ms, a, x: (_lambda2(ms[0]), _shared_rate(ms)),
-    "shared_limit": lambda ms, a, x: (_shared_rate(ms) - _lambda2(ms[0]), _henrici(ms) - _lambda2(ms[0])),
+    "shared_limit": lambda ms, a, x: (
+        _shared_rate(ms) - _lambda2(ms[0]),
+        _henrici(ms) - _lambda2(ms[0]),
+    ),
     "amax_gain": lambda ms, a, x: (_gain(_product(ms)), mp.mpf(1)),
     "horn": lambda ms, a, x: _horn(ms),
     "gain_retention": lambda ms, a, x: (mp.mpf(1), _sigma2(_product(ms))),
     "doeblin_composed": lambda ms, a, x: (_sigma2(_product(ms)), _least_shared(ms)),
-    "doeblin_frobenius": lambda ms, a, x: (_schatten(_detail(_product(ms)), 1), mp.sqrt(x.rows - 1) * _least_shared(ms)),
+    "doeblin_frobenius": lambda ms, a, x: (
+        _schatten(_detail(_product(ms)), 1),
+        mp.sqrt(x.rows - 1) * _least_shared(ms),
+    ),
     "residual": lambda ms, a, x: (
         _sigma2(_product([(1 - a) * mp.eye(x.rows) + a * m for m in ms])),
         mp.fprod(1 - a + a * _sigma2(m) for m in ms),
     ),
-    "turn": lambda ms, a, x: (_turned(ms, x, lambda m, y: (1 - a) * y + a * (m * y)), _most_turned(ms, a, _sigma2)),
+    "turn": lambda ms, a, x: (
+        _turned(ms, x, lambda m, y: (1 - a) * y + a * (m * y)),
+        _most_turned(ms, a, _sigma2),
+    ),
     "turn_prenorm": lambda ms, a, x: (
         _turned(ms, x, lambda m, y: (1 - a) * y + a * _branch(m, y)),
         _most_turned(ms, a, _sigma2),

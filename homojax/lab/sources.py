@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from homojax.lab.config import InputError, Sweep, nearest
+from homojax.lab.inputs import InputError, nearest
+from homojax.lab.sweep.config import Sweep
 from homojax.networks.tasks import Task, classification, copying, language, recall
 
 
@@ -24,7 +25,9 @@ class Source(NamedTuple):
     description: str
     sizes: tuple[int, ...]  # the n to run
     seeds: int  # independent stacks
-    layers: int | None  # distinct layers, None for as many as asked; fewer than asked are repeated in order
+    layers: (
+        int | None
+    )  # distinct layers, None for as many as asked; fewer than asked are repeated in order
     draw: Callable[[int, int, int], np.ndarray]
 
 
@@ -43,7 +46,13 @@ def _gaussian(sweep: Sweep) -> Source:
     def draw(n, seed, layers):
         return np.random.default_rng([sweep.seed, n, seed]).standard_normal((layers, n, n))
 
-    return Source("independent standard normal logits, new ones every layer", sweep.n or (4, 16), sweep.seeds or 8, None, draw)
+    return Source(
+        "independent standard normal logits, new ones every layer",
+        sweep.n or (4, 16),
+        sweep.seeds or 8,
+        None,
+        draw,
+    )
 
 
 def _digits(sweep: Sweep) -> Source:
@@ -52,11 +61,15 @@ def _digits(sweep: Sweep) -> Source:
     images = _standardised_digits()
     sizes = sweep.n or (4, 16)
     if max(sizes) > len(images):
-        raise InputError(f"n = {max(sizes)} is more than the {len(images)} images that source digits has.")
+        raise InputError(
+            f"n = {max(sizes)} is more than the {len(images)} images that source digits has."
+        )
 
     def draw(n, seed, layers):
         rng = np.random.default_rng([sweep.seed, n, seed])
-        chosen = images[np.stack([rng.choice(len(images), n, replace=False) for _ in range(layers)])]
+        chosen = images[
+            np.stack([rng.choice(len(images), n, replace=False) for _ in range(layers)])
+        ]
         return chosen @ chosen.swapaxes(1, 2) / np.sqrt(images.shape[1])
 
     text = "scaled dot products XXᵀ/√64 of n handwritten digits (scikit-learn, 8 × 8, standardised), new images every layer"
@@ -106,7 +119,9 @@ def documentation() -> str:
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
-        raise InputError("this Python was installed without its help topics (pydoc_data): try another for task text.") from error
+        raise InputError(
+            "this Python was installed without its help topics (pydoc_data): try another for task text."
+        ) from error
     return "".join(topics[name] for name in sorted(topics))
 
 
@@ -141,21 +156,30 @@ def _text_task(units: int = 64, held_out: float = 0.1, tests: int = 512) -> Task
 
 def trained_mhc() -> dict:
     """The twelve trained mHC logits that ship with the package: layers, tau, num_iters, published figures and their source."""
-    return json.loads(resources.files("homojax").joinpath("data/trained_mhc_logits.json").read_text("utf-8"))
+    return json.loads(
+        resources.files("homojax").joinpath("data/trained_mhc_logits.json").read_text("utf-8")
+    )
 
 
 def _trained_mhc(sweep: Sweep) -> Source:
     data = trained_mhc()
     logits = np.array([layer["logits"] for layer in data["layers"]])
     return _fixed(
-        sweep, logits[None], f"twelve trained residual-mixing logits of an mHC language model ({data['source'].split(',')[0]})"
+        sweep,
+        logits[None],
+        f"twelve trained residual-mixing logits of an mHC language model ({data['source'].split(',')[0]})",
     )
 
 
 def _file(sweep: Sweep) -> Source:
     assert sweep.path is not None  # Sweep saw to it
     logits = _read_array(sweep.path, sweep.array)
-    if logits.ndim < 2 or logits.shape[-1] != logits.shape[-2] or logits.size == 0 or logits.shape[-1] < 2:
+    if (
+        logits.ndim < 2
+        or logits.shape[-1] != logits.shape[-2]
+        or logits.size == 0
+        or logits.shape[-1] < 2
+    ):
         raise InputError(
             f"{sweep.path} has shape {list(logits.shape)}: logits must be [..., n, n] with n at least 2 and none empty."
         )
@@ -166,7 +190,9 @@ def _file(sweep: Sweep) -> Source:
     logits = np.asarray(logits, np.float64)
     if not np.isfinite(logits).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(logits))[0])
-        raise InputError(f"{sweep.path} is {logits[index]} at {list(index)}: logits must be finite.")
+        raise InputError(
+            f"{sweep.path} is {logits[index]} at {list(index)}: logits must be finite."
+        )
     if sweep.orientation == "inputs-first":
         logits = logits.swapaxes(-1, -2)
     stacks = logits[None, None] if logits.ndim == 2 else logits.reshape(-1, *logits.shape[-3:])
@@ -181,9 +207,15 @@ def _fixed(sweep: Sweep, stacks: np.ndarray, description: str) -> Source:
             f"n = {', '.join(map(str, sweep.n))} was asked, and source {sweep.source} has n = {n} only; leave n out."
         )
     if sweep.seeds is not None and sweep.seeds > seeds:
-        raise InputError(f"{sweep.seeds} seeds were asked, and source {sweep.source} has {seeds}; leave seeds out.")
+        raise InputError(
+            f"{sweep.seeds} seeds were asked, and source {sweep.source} has {seeds}; leave seeds out."
+        )
     return Source(
-        description, (n,), sweep.seeds or seeds, layers, lambda n, seed, wanted: stacks[seed, np.arange(wanted) % layers]
+        description,
+        (n,),
+        sweep.seeds or seeds,
+        layers,
+        lambda n, seed, wanted: stacks[seed, np.arange(wanted) % layers],
     )
 
 
@@ -197,7 +229,16 @@ def _read_array(path: Path, name: str | None) -> np.ndarray:
         return kinds[path.suffix](path, name)
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, MemoryError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        MemoryError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+    ) as error:
         if "pickle" in str(error).lower() or "Python objects" in str(error):
             raise InputError(
                 f"{path} holds pickled Python objects, which can run code when read: save a plain array instead."
@@ -208,7 +249,9 @@ def _read_array(path: Path, name: str | None) -> np.ndarray:
 
 
 def _read_npy(path: Path, name: str | None) -> np.ndarray:
-    return np.load(path, allow_pickle=False, mmap_mode="r")  # a memory map checks the promised shape against the file's length
+    return np.load(
+        path, allow_pickle=False, mmap_mode="r"
+    )  # a memory map checks the promised shape against the file's length
 
 
 def _read_npz(path: Path, name: str | None) -> np.ndarray:
@@ -232,7 +275,9 @@ def _choose(names: list[str], name: str | None, path: Path) -> str:
     if name is None and len(names) == 1:
         return names[0]
     if name is None:
-        raise InputError(f"{path} holds {len(names)} arrays ({', '.join(names[:8])}): name one with array.")
+        raise InputError(
+            f"{path} holds {len(names)} arrays ({', '.join(names[:8])}): name one with array."
+        )
     if name not in names:
         raise InputError(f'{path} holds no array "{name}": {nearest(name, names)}')
     return name
@@ -245,4 +290,9 @@ SOURCES: dict[str, Callable[[Sweep], Source]] = {
     "file": _file,
 }
 
-TASKS: dict[str, Callable[..., Task]] = {"copying": copying, "recall": recall, "digits": _digits_task, "text": _text_task}
+TASKS: dict[str, Callable[..., Task]] = {
+    "copying": copying,
+    "recall": recall,
+    "digits": _digits_task,
+    "text": _text_task,
+}

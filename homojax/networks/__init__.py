@@ -1,1 +1,7 @@
-"""Flax networks with the core's matrices as their mixing, and tasks to train them on: import what you need from its modules."""
+"""Networks whose layers mix by a matrix, in Flax nnx; they own no mathematics."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submodules=["architecture", "layers", "mixing", "model", "tasks", "training"]
+)

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from homojax.networks.mixing import mixer
 
 if TYPE_CHECKING:
-    from homojax.networks.model import Architecture
+    from homojax.networks.architecture import Architecture
 
 DYNAMIC_GATE = 0.01  # of what hyper-connections add from the token at the start: mHC, arXiv 2512.24880, table 5
 
@@ -51,12 +51,20 @@ class Layer(Normed):
 
     def __init__(self, architecture: Architecture, units: int, causal: bool, *, rngs: nnx.Rngs):
         super().__init__(architecture, rngs=rngs)
-        kind = {"tokens": TokenMixing, "attention": Attention, "streams": HyperConnection}[architecture.over]
+        kind = {"tokens": TokenMixing, "attention": Attention, "streams": HyperConnection}[
+            architecture.over
+        ]
         self.mixing = kind(architecture, units, causal, rngs=rngs)
-        self.branch = Branch(architecture, rngs=rngs) if architecture.hidden and architecture.over != "streams" else None
+        self.branch = (
+            Branch(architecture, rngs=rngs)
+            if architecture.hidden and architecture.over != "streams"
+            else None
+        )
         self.noisy = architecture.noisy
         self.epsilon, self.noise = (Setting(jnp.float32(value)) for value in (1, 0))
-        self.alpha = nnx.Param(jnp.float32(0)) if architecture.learned_alpha else Setting(jnp.float32(0.5))
+        self.alpha = (
+            nnx.Param(jnp.float32(0)) if architecture.learned_alpha else Setting(jnp.float32(0.5))
+        )
 
     def matrix(self) -> jax.Array | None:
         """The mixing matrix [n, n] where it does not depend on the state, to be made for all layers together; else None."""
@@ -64,7 +72,9 @@ class Layer(Normed):
 
     def __call__(self, x: jax.Array, matrix: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """(the state after, without noise, the mixing matrices [..., n, n]), given its ``matrix``."""
-        x, matrices = self.mixing(x, self.before, residual_weight(self.alpha), self.epsilon[...], matrix)
+        x, matrices = self.mixing(
+            x, self.before, residual_weight(self.alpha), self.epsilon[...], matrix
+        )
         x = self.after(x)
         return (x if self.branch is None else self.branch.after(x + self.branch(x))), matrices
 
@@ -91,7 +101,9 @@ class TokenMixing(nnx.Module):
 
     def __init__(self, architecture: Architecture, units: int, causal: bool, *, rngs: nnx.Rngs):
         if causal:
-            raise ValueError("a matrix over tokens lets each see the others: a causal task needs attention or streams")
+            raise ValueError(
+                "a matrix over tokens lets each see the others: a causal task needs attention or streams"
+            )
         self.parameters = Parameters(architecture, units, rngs=rngs)
 
     def matrix(self, epsilon: ArrayLike) -> jax.Array:
@@ -119,7 +131,9 @@ class Attention(nnx.Module):
                 f"{architecture.mixer} cannot be causal, softmax can"
             )
         self.heads, self.causal, self.dtype = architecture.heads, causal, architecture.mixing_dtype
-        self.project = nnx.Linear(architecture.width, 3 * architecture.width, use_bias=False, rngs=rngs)
+        self.project = nnx.Linear(
+            architecture.width, 3 * architecture.width, use_bias=False, rngs=rngs
+        )
         self.out = nnx.Linear(architecture.width, architecture.width, use_bias=False, rngs=rngs)
 
     def matrix(self, epsilon: ArrayLike) -> None:
@@ -127,9 +141,13 @@ class Attention(nnx.Module):
 
     def __call__(self, x, norm: Callable, alpha, epsilon, _) -> tuple[jax.Array, jax.Array]:
         n, width = x.shape
-        q, k, v = self.project(norm(x)).reshape(n, 3, self.heads, -1).transpose(1, 2, 0, 3)  # [heads, n, width/heads] each
+        q, k, v = (
+            self.project(norm(x)).reshape(n, 3, self.heads, -1).transpose(1, 2, 0, 3)
+        )  # [heads, n, width/heads] each
         logits = q @ k.mT / math.sqrt(width // self.heads)
-        logits = jnp.where(jnp.tril(jnp.ones((n, n), bool)), logits, -jnp.inf) if self.causal else logits
+        logits = (
+            jnp.where(jnp.tril(jnp.ones((n, n), bool)), logits, -jnp.inf) if self.causal else logits
+        )
         matrices = jax.vmap(self.mixer.matrix, (0, None))(logits.astype(self.dtype), epsilon)
         mixed = jax.vmap(_mix)(matrices, v).transpose(1, 0, 2).reshape(n, width)
         return (1 - alpha) * x + alpha * self.out(mixed), matrices
@@ -151,39 +169,65 @@ class HyperConnection(nnx.Module):
         self.parameters = Parameters(architecture, streams, rngs=rngs)
         # About 1/n and 1 each. Were they equal, so would the streams be for ever, and the matrix would have nothing to mix.
         self.read, self.write = (
-            nnx.Param(mean + jax.random.normal(rngs.params(), (streams,), jnp.float32)) for mean in (-math.log(streams - 1), 0)
+            nnx.Param(mean + jax.random.normal(rngs.params(), (streams,), jnp.float32))
+            for mean in (-math.log(streams - 1), 0)
         )
-        inner = dataclasses.replace(architecture, mixer="softmax", over="attention", mixing_dtype="float32")
+        inner = dataclasses.replace(
+            architecture, mixer="softmax", over="attention", mixing_dtype="float32"
+        )
         self.inner = Attention(inner, units, causal, rngs=rngs)
         # A norm after a sum with the residual is the layer's own: inside F there is no such sum.
-        bare = dataclasses.replace(architecture, norm="none") if architecture.placement == "post" else architecture
+        bare = (
+            dataclasses.replace(architecture, norm="none")
+            if architecture.placement == "post"
+            else architecture
+        )
         self.branch = Branch(bare, rngs=rngs) if architecture.hidden else None
         size = 2 * streams + self.parameters.values[...].size
-        self.maps = nnx.Linear(streams * width, size, use_bias=False, rngs=rngs) if architecture.dynamic else None
-        self.gate = nnx.Param(jnp.full(3, DYNAMIC_GATE, jnp.float32)) if architecture.dynamic else None
+        self.maps = (
+            nnx.Linear(streams * width, size, use_bias=False, rngs=rngs)
+            if architecture.dynamic
+            else None
+        )
+        self.gate = (
+            nnx.Param(jnp.full(3, DYNAMIC_GATE, jnp.float32)) if architecture.dynamic else None
+        )
 
     def matrix(self, epsilon: ArrayLike) -> jax.Array | None:
         return self.parameters(epsilon) if self.maps is None else None
 
     def __call__(self, x, norm: Callable, alpha, epsilon, matrix) -> tuple[jax.Array, jax.Array]:
-        read, write = self.read[...][:, None], self.write[...][:, None]  # [streams, 1]: every token alike
+        read, write = (
+            self.read[...][:, None],
+            self.write[...][:, None],
+        )  # [streams, 1]: every token alike
         if self.maps is None or self.gate is None:
             kept = _mix(matrix, x.reshape(len(x), -1)).reshape(x.shape)
         else:
             token = x.transpose(1, 0, 2).reshape(x.shape[1], -1)  # [n, streams · width]
             token = token * jax.lax.rsqrt((token**2).mean(-1, keepdims=True) + 1e-6)
             own = jnp.split(self.maps(token), [len(x), 2 * len(x)], axis=-1)
-            reads, writes, changes = (gate * part for gate, part in zip(self.gate[...], own, strict=True))
+            reads, writes, changes = (
+                gate * part for gate, part in zip(self.gate[...], own, strict=True)
+            )
             read, write = read + reads.T, write + writes.T
             changes = changes.reshape(len(changes), *self.parameters.values[...].shape)
             matrix = jax.vmap(self.parameters, (None, 0))(epsilon, changes)
             # a product of so many small matrices is faster as a sum
-            kept = (matrix.transpose(1, 2, 0)[..., None] * x.astype(matrix.dtype)).sum(1).astype(x.dtype)
+            kept = (
+                (matrix.transpose(1, 2, 0)[..., None] * x.astype(matrix.dtype))
+                .sum(1)
+                .astype(x.dtype)
+            )
         taken = (jax.nn.sigmoid(read)[..., None] * x).sum(0)
         one = jnp.ones((), x.dtype)
-        made, _ = self.inner(taken, norm, one, one, None)  # without a residual of its own: that is the streams
+        made, _ = self.inner(
+            taken, norm, one, one, None
+        )  # without a residual of its own: that is the streams
         made = made if self.branch is None else made + self.branch(taken + made)
-        return (1 - alpha) * x + alpha * kept + (2 * jax.nn.sigmoid(write))[..., None] * made, matrix
+        return (1 - alpha) * x + alpha * kept + (2 * jax.nn.sigmoid(write))[
+            ..., None
+        ] * made, matrix
 
 
 class Branch(Normed):

@@ -6,8 +6,7 @@ compile as fast as one.
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,75 +15,24 @@ from jax.scipy.special import logit
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
+from homojax.networks.architecture import Architecture
 from homojax.networks.layers import Layer, normalisation
 from homojax.networks.tasks import Task
-from homojax.numerics import require_count, require_number
 from homojax.residual import turn_angle
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """What a network is made of. ε, α and the noise are values of a model, not here: they vary without compiling again."""
-
-    mixer: str = "sinkhorn"
-    """What makes the mixing matrix: a parametrization of theory.md §6, or a preset of public code."""
-    over: Literal["tokens", "attention", "streams"] = "tokens"
-    """What is mixed: tokens by a matrix of parameters, tokens by attention, or the residual streams of hyper-connections."""
-    depth: int = 8
-    """Layers."""
-    width: int = 32
-    """Features of a token."""
-    hidden: int = 0
-    """Hidden features of the feed-forward branch of every layer; 0: none."""
-    heads: int = 2
-    """Of attention."""
-    streams: int = 4
-    """Of hyper-connections."""
-    dynamic: bool = False
-    """Hyper-connections whose matrix and maps depend on the token, too."""
-    learned: bool = True
-    """Whether the parameters of mixing matrices are trained."""
-    learned_alpha: bool = False
-    """Whether every layer's residual weight α is trained, too, from the one that is given."""
-    norm: Literal["none", "layer", "rms"] = "layer"
-    """Over the features of every token."""
-    placement: Literal["pre", "post"] = "pre"
-    """The norm before a branch, or after its sum with the residual."""
-    logit_scale: float = 1.0
-    """Standard deviation of the mixing parameters at the start; presets start as their code does."""
-    num_iters: int = 20
-    """Alternations of the mixer truncated-sinkhorn."""
-    mixing_dtype: Literal["bfloat16", "float16", "float32", "float64"] = "float32"
-    """Precision of the mixing matrix and of the mixing."""
-    noisy: bool = False
-    """Gaussian noise on every entry after every layer; its size is a value of the model."""
-    remat: bool = False
-    """Compute layers again in the backward pass instead of keeping what they made."""
-
-    def __post_init__(self):
-        for name, least in (("depth", 1), ("width", 1), ("hidden", 0), ("heads", 1), ("streams", 2), ("num_iters", 1)):
-            object.__setattr__(self, name, require_count(name, getattr(self, name), least))
-        for name, values in (
-            ("over", ("tokens", "attention", "streams")),
-            ("norm", ("none", "layer", "rms")),
-            ("placement", ("pre", "post")),
-            ("mixing_dtype", ("bfloat16", "float16", "float32", "float64")),
-        ):
-            if getattr(self, name) not in values:
-                raise ValueError(f'{name} must be one of {", ".join(values)}, not "{getattr(self, name)}"')
-        if self.over != "tokens" and self.width % self.heads:
-            raise ValueError(f"width = {self.width} does not divide into {self.heads} heads")
-        object.__setattr__(self, "logit_scale", require_number("logit_scale", self.logit_scale))
 
 
 class Trace(NamedTuple):
     """What the mixing did to one example, for the laws of theory.md §3 to §5."""
 
-    matrices: jax.Array  # [L, …, n, n]; attention has its heads between, dynamic hyper-connections the tokens
+    matrices: (
+        jax.Array
+    )  # [L, …, n, n]; attention has its heads between, dynamic hyper-connections the tokens
     energy: jax.Array  # [L + 1], ‖P x‖_F² before layer 1 and after every layer
     turned: jax.Array  # [L], radians by which each layer, but for its noise, turned the detail; NaN where there is none
     finite: jax.Array  # [L + 1], whether the state was
-    states: jax.Array  # [L + 1, …], the state before layer 1 and after every layer, mixed axis first
+    states: (
+        jax.Array
+    )  # [L + 1, …], the state before layer 1 and after every layer, mixed axis first
 
 
 class Model(nnx.Module):
@@ -106,7 +54,11 @@ class Model(nnx.Module):
         elif task.features is not None:
             self.embedding = nnx.Linear(task.features, width, rngs=rngs)
         # A matrix over tokens knows their places; attention has to be told.
-        self.places = None if architecture.over == "tokens" else nnx.Param(normal(rngs.params(), (task.units, width)))
+        self.places = (
+            None
+            if architecture.over == "tokens"
+            else nnx.Param(normal(rngs.params(), (task.units, width)))
+        )
 
         @nnx.split_rngs(splits=architecture.depth)
         @nnx.vmap(in_axes=0, out_axes=0)
@@ -117,12 +69,16 @@ class Model(nnx.Module):
         self.norm = normalisation(architecture, rngs)
         self.readout = nnx.Linear(width, task.classes, rngs=rngs)
 
-    def set(self, *, epsilon: ArrayLike = 1.0, alpha: ArrayLike = 0.5, noise: ArrayLike = 0.0) -> None:
+    def set(
+        self, *, epsilon: ArrayLike = 1.0, alpha: ArrayLike = 0.5, noise: ArrayLike = 0.0
+    ) -> None:
         """Gives every layer its ε, residual weight α and standard deviation of the noise: scalars, or [L]."""
         alpha = logit(jnp.asarray(alpha, jnp.float32)) if self.architecture.learned_alpha else alpha
         for name, value in (("epsilon", epsilon), ("alpha", alpha), ("noise", noise)):
             setting = getattr(self.layers, name)
-            setting[...] = jnp.broadcast_to(jnp.asarray(value, jnp.float32), (self.architecture.depth,))
+            setting[...] = jnp.broadcast_to(
+                jnp.asarray(value, jnp.float32), (self.architecture.depth,)
+            )
 
     def __call__(self, inputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Logits of one example, [n, classes], or [classes] if the task is pooled. ``key`` draws the noise; None is one key."""
@@ -136,14 +92,18 @@ class Model(nnx.Module):
             x = jnp.broadcast_to(x, (self.architecture.streams, *x.shape))
         keys = jax.random.split(jax.random.key(0) if key is None else key, self.architecture.depth)
 
-        structure, states = nnx.split(self.layers)  # nnx.scan would refuse a model that jax.vmap closes over
+        structure, states = nnx.split(
+            self.layers
+        )  # nnx.scan would refuse a model that jax.vmap closes over
         fixed = jax.vmap(lambda state: nnx.merge(structure, state, copy=True).matrix())(states)
 
         def step(before: jax.Array, of: tuple[nnx.State, jax.Array, jax.Array | None]):
             state, key, matrix = of
             layer = nnx.merge(structure, state, copy=True)
             after, matrices = layer(before, matrix)
-            turned = turn_angle(*(center(x.reshape(len(x), -1)).reshape(-1) for x in (before, after)))
+            turned = turn_angle(
+                *(center(x.reshape(len(x), -1)).reshape(-1) for x in (before, after))
+            )
             after = layer.disturb(after, key)
             return after, (matrices, turned, after)
 
@@ -153,7 +113,9 @@ class Model(nnx.Module):
         logits = self.readout(read if self.norm is None else self.norm(read))
         passed = jnp.concatenate([x[None], rest])
         energy, finite = jax.vmap(_about)(passed)
-        return (logits.mean(0) if self.pooled else logits), Trace(matrices, energy, turned, finite, passed)
+        return (logits.mean(0) if self.pooled else logits), Trace(
+            matrices, energy, turned, finite, passed
+        )
 
 
 def _about(x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -37,9 +37,13 @@ class Task(NamedTuple):
     classes: int  # targets are 0 … classes − 1
     pooled: bool  # one target an example, read from the mean over tokens; otherwise one a token
     causal: bool  # a token may see itself and those before it only
-    train: Callable[[Key, int], Batch]  # (key, batch size) → a batch: pure, and jax.jit and jax.vmap over keys can have it
+    train: Callable[
+        [Key, int], Batch
+    ]  # (key, batch size) → a batch: pure, and jax.jit and jax.vmap over keys can have it
     test: Batch  # held out: the same for every network
-    chance: float  # accuracy, over what is asked, of the best answer that does not look at the input
+    chance: (
+        float  # accuracy, over what is asked, of the best answer that does not look at the input
+    )
 
 
 def copying(units: int = 8, vocabulary: int = 8, *, tests: int = 512, seed: int = 0) -> Task:
@@ -79,7 +83,9 @@ def copying(units: int = 8, vocabulary: int = 8, *, tests: int = 512, seed: int 
     )
 
 
-def recall(pairs: int = 4, keys: int = 8, values: int = 8, *, tests: int = 512, seed: int = 0) -> Task:
+def recall(
+    pairs: int = 4, keys: int = 8, values: int = 8, *, tests: int = 512, seed: int = 0
+) -> Task:
     """Associative recall: key value key value … query, and at the query, the last token, the value that followed its key.
 
     n = 2 pairs + 1. Keys are tokens 0 … keys − 1, distinct within an example, values keys … keys + values − 1, uniform and
@@ -105,12 +111,18 @@ def recall(pairs: int = 4, keys: int = 8, values: int = 8, *, tests: int = 512, 
 
     def train(key: Key, batch: int) -> Batch:
         for_keys, for_values, for_query = jax.random.split(key, 3)
-        chosen = jnp.argsort(jax.random.bits(for_keys, (batch, keys), jnp.uint32), axis=1)[:, :pairs].astype(jnp.int32)
+        chosen = jnp.argsort(jax.random.bits(for_keys, (batch, keys), jnp.uint32), axis=1)[
+            :, :pairs
+        ].astype(jnp.int32)
         drawn = jax.random.randint(for_values, (batch, pairs), 0, values, jnp.int32)
         place = jax.random.randint(for_query, (batch, 1), 0, pairs, jnp.int32)
         query = jnp.take_along_axis(chosen, place, axis=1)
         told = jnp.stack([chosen, keys + drawn], axis=2).reshape(batch, units - 1)
-        targets = jnp.zeros((batch, units), jnp.int32).at[:, -1:].set(jnp.take_along_axis(drawn, place, axis=1))
+        targets = (
+            jnp.zeros((batch, units), jnp.int32)
+            .at[:, -1:]
+            .set(jnp.take_along_axis(drawn, place, axis=1))
+        )
         weights = jnp.zeros((batch, units), jnp.float32).at[:, -1].set(1)
         return jnp.concatenate([told, query], axis=1), targets, weights
 
@@ -159,9 +171,13 @@ def classification(
     require_count("patch", patch, 1)
     _require_share(held_out)
     if images.ndim != 3 or not images.size:
-        raise ValueError(f"images must have shape [N, height, width] and none be empty, got {list(images.shape)}")
+        raise ValueError(
+            f"images must have shape [N, height, width] and none be empty, got {list(images.shape)}"
+        )
     if labels.shape != images.shape[:1]:
-        raise ValueError(f"{images.shape[0]} images need labels of shape [{images.shape[0]}], got {list(labels.shape)}")
+        raise ValueError(
+            f"{images.shape[0]} images need labels of shape [{images.shape[0]}], got {list(labels.shape)}"
+        )
     numbers = labels.tolist()
     if not jnp.issubdtype(labels.dtype, jnp.integer) or min(numbers) < 0:
         raise ValueError("labels must be whole numbers from 0, one a class")
@@ -175,7 +191,9 @@ def classification(
         raise ValueError(f"patches of {patch} x {patch} do not tile images of {height} x {width}")
     units, features = height * width // patch**2, patch**2
     if units < 2:
-        raise ValueError(f"a patch of {patch} x {patch} is the whole image: one token has nothing to mix")
+        raise ValueError(
+            f"a patch of {patch} x {patch} is the whole image: one token has nothing to mix"
+        )
 
     kept, held = _stratified(numbers, held_out, seed)
     if not held:
@@ -206,7 +224,9 @@ def classification(
     )
 
 
-def language(text: str, units: int = 64, *, held_out: float = 0.1, tests: int = 512, name: str = "language") -> Task:
+def language(
+    text: str, units: int = 64, *, held_out: float = 0.1, tests: int = 512, name: str = "language"
+) -> Task:
     """The next character at every place of a window of a text, from those before it.
 
     The first 1 − ``held_out`` of the text is for training, at random offsets; the tail is cut into consecutive windows, and
@@ -239,9 +259,13 @@ def language(text: str, units: int = 64, *, held_out: float = 0.1, tests: int = 
         )
     known = sorted(set(text[:boundary]))
     if len(known) < 2:
-        raise ValueError(f"the training part is {text[0]!r} throughout: there is nothing to tell apart")
+        raise ValueError(
+            f"the training part is {text[0]!r} throughout: there is nothing to tell apart"
+        )
     vocabulary = len(known) + 1
-    numbers = defaultdict(lambda: len(known), {ord(character): i for i, character in enumerate(known)})
+    numbers = defaultdict(
+        lambda: len(known), {ord(character): i for i, character in enumerate(known)}
+    )
     tokens = jnp.frombuffer(text.translate(numbers).encode("utf-32-le", "surrogatepass"), jnp.int32)
     pool, tail = tokens[:boundary], tokens[boundary:]
 
@@ -275,7 +299,9 @@ _TEST_STREAM = 0x7E57  # what sets the key of a made test apart from jax.random.
 
 def _drawn(train: Callable[[Key, int], Batch], tests: int, seed: int) -> Batch:
     require_count("tests", tests, 1)
-    return jax.jit(train, static_argnums=1)(jax.random.fold_in(jax.random.key(seed), _TEST_STREAM), tests)
+    return jax.jit(train, static_argnums=1)(
+        jax.random.fold_in(jax.random.key(seed), _TEST_STREAM), tests
+    )
 
 
 def _stratified(labels: list[int], held_out: float, seed: int) -> tuple[list[int], list[int]]:
@@ -292,7 +318,9 @@ def _stratified(labels: list[int], held_out: float, seed: int) -> tuple[list[int
 
 
 @partial(jax.jit, static_argnames="patch")
-def _tokens(images: jax.Array, kept: jax.Array, held: jax.Array, patch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _tokens(
+    images: jax.Array, kept: jax.Array, held: jax.Array, patch: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Tokens [kept, n, patch²] and [held, n, patch²] in units of the kept pixels' deviation, and that deviation."""
     wide = images.astype(jnp.promote_types(images.dtype, jnp.float32))
     mean, deviation = wide[kept].mean(), wide[kept].std()

@@ -17,11 +17,12 @@ import optax
 from flax import nnx
 from jax.typing import ArrayLike
 
+from homojax.networks.architecture import Architecture
 from homojax.networks.layers import residual_weight
-from homojax.networks.model import Architecture, Model, Trace
+from homojax.networks.model import Model, Trace
 from homojax.networks.tasks import Batch, Task
 from homojax.numerics import require_count, require_number
-from homojax.parametrizations import PRESETS
+from homojax.presets import PRESETS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +69,15 @@ class Trainer(NamedTuple):
 
     begin: Callable[..., Run]  # (key, epsilon, alpha, noise), each of these a scalar or [L] -> Run
     advance: Callable[[Run, int], tuple[Run, jax.Array]]  # (run, steps) -> (run, losses [steps])
-    evaluate: Callable[[Run], tuple[jax.Array, jax.Array]]  # run -> (loss, accuracy) on the examples held out; NaN: it broke
-    trace: Callable[[Run, jax.Array], tuple[jax.Array, Trace]]  # (run, inputs [batch, …]) -> (logits, Trace), by example
-    slope: Callable[[Run], tuple[jax.Array, nnx.State]]  # run -> (loss, its gradient) of its next step
+    evaluate: Callable[
+        [Run], tuple[jax.Array, jax.Array]
+    ]  # run -> (loss, accuracy) on the examples held out; NaN: it broke
+    trace: Callable[
+        [Run, jax.Array], tuple[jax.Array, Trace]
+    ]  # (run, inputs [batch, …]) -> (logits, Trace), by example
+    slope: Callable[
+        [Run], tuple[jax.Array, nnx.State]
+    ]  # run -> (loss, its gradient) of its next step
     batch: Callable[[Run], Batch]  # run -> the batch of that step
     test: Batch  # the examples held out
 
@@ -97,7 +104,9 @@ def learning_rate(training: Training) -> optax.Schedule:
     """
     if training.warmup >= training.steps:
         return optax.linear_schedule(0.0, training.learning_rate, training.warmup)
-    return optax.warmup_cosine_decay_schedule(0.0, training.learning_rate, training.warmup, training.steps)
+    return optax.warmup_cosine_decay_schedule(
+        0.0, training.learning_rate, training.warmup, training.steps
+    )
 
 
 def decayed(training: Training) -> jax.Array:
@@ -114,10 +123,14 @@ def optimiser(training: Training) -> optax.GradientTransformation:
     """AdamW whose decay of mixing parameters is its own."""
 
     def mixing(tree: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(lambda path, _: _names(path)[-2:-1] == ["values"], tree)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: _names(path)[-2:-1] == ["values"], tree
+        )
 
     def others(tree: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(lambda path, chosen: not chosen and "alpha" not in _names(path), mixing(tree))
+        return jax.tree_util.tree_map_with_path(
+            lambda path, chosen: not chosen and "alpha" not in _names(path), mixing(tree)
+        )
 
     return optax.chain(
         optax.clip_by_global_norm(training.clip),
@@ -156,7 +169,9 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
     structure, _, _ = nnx.split(shape, nnx.Param, ...)
     transform = optimiser(training)
 
-    def begin(key: jax.Array, epsilon: ArrayLike = 1.0, alpha: ArrayLike = 0.5, noise: ArrayLike = 0.0) -> Run:
+    def begin(
+        key: jax.Array, epsilon: ArrayLike = 1.0, alpha: ArrayLike = 0.5, noise: ArrayLike = 0.0
+    ) -> Run:
         first, later = jax.random.split(key)
         model = Model(architecture, task, rngs=nnx.Rngs(first))
         model.set(epsilon=epsilon, alpha=alpha, noise=noise)
@@ -171,7 +186,10 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
         return jax.vmap(one)(inputs, jax.random.split(key, len(inputs)))
 
     def losses_of(logits, targets, weights):
-        return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), targets) * weights
+        return (
+            optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), targets)
+            * weights
+        )
 
     def keys_of(run: Run) -> jax.Array:
         return jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(run.key), run.step))
@@ -190,9 +208,16 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
 
     def step(run: Run, _) -> tuple[Run, jax.Array]:
         value, gradient = slope(run)
-        usable = jnp.isfinite(value) & jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(gradient)]).all()
+        usable = (
+            jnp.isfinite(value)
+            & jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(gradient)]).all()
+        )
         updates, state = transform.update(gradient, run.optimiser, run.parameters)
-        moved = run._replace(parameters=optax.apply_updates(run.parameters, updates), optimiser=state, step=run.step + 1)
+        moved = run._replace(
+            parameters=optax.apply_updates(run.parameters, updates),
+            optimiser=state,
+            step=run.step + 1,
+        )
         taken = usable & ~run.stopped
         after = jax.tree.map(lambda new, old: jnp.where(taken, new, old), moved, run)
         failed = jnp.where(usable | run.stopped, run.failed, run.step)
@@ -207,13 +232,19 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
 
         def some(of):
             inputs, targets, weights, index = of
-            logits, _ = forward(run.parameters, run.settings, inputs[None], jax.random.fold_in(key, index))
+            logits, _ = forward(
+                run.parameters, run.settings, inputs[None], jax.random.fold_in(key, index)
+            )
             right = (logits[0].argmax(-1) == targets) * weights
             return losses_of(logits[0], targets, weights).sum(), right.sum(), weights.sum()
 
-        losses, right, asked = jax.lax.map(some, (inputs, targets, weights, jnp.arange(len(inputs))), batch_size=training.batch)
+        losses, right, asked = jax.lax.map(
+            some, (inputs, targets, weights, jnp.arange(len(inputs))), batch_size=training.batch
+        )
         loss = losses.sum() / asked.sum()
-        return loss, jnp.where(jnp.isfinite(loss), right.sum() / asked.sum(), jnp.nan)  # argmax finds a class in NaN, too
+        return loss, jnp.where(
+            jnp.isfinite(loss), right.sum() / asked.sum(), jnp.nan
+        )  # argmax finds a class in NaN, too
 
     def trace(run: Run, inputs: jax.Array) -> tuple[jax.Array, Trace]:
         return forward(run.parameters, run.settings, inputs, keys_of(run)[1])
@@ -223,8 +254,13 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
 
 def _require_effect(architecture: Architecture, training: Training) -> None:
     """ValueError where something is asked for that this network does not have."""
-    if architecture.num_iters != Architecture.num_iters and architecture.mixer != "truncated-sinkhorn":
-        raise ValueError(f"{architecture.mixer} has no num_iters to set: the mixer truncated-sinkhorn has")
+    if (
+        architecture.num_iters != Architecture.num_iters
+        and architecture.mixer != "truncated-sinkhorn"
+    ):
+        raise ValueError(
+            f"{architecture.mixer} has no num_iters to set: the mixer truncated-sinkhorn has"
+        )
     if architecture.logit_scale != Architecture.logit_scale and (
         architecture.over == "attention" or architecture.mixer in PRESETS
     ):
@@ -233,15 +269,25 @@ def _require_effect(architecture: Architecture, training: Training) -> None:
     if architecture.heads != Architecture.heads and architecture.over == "tokens":
         raise ValueError("a matrix over tokens has no heads: over must be attention or streams")
     if architecture.streams != Architecture.streams and architecture.over != "streams":
-        raise ValueError(f"streams are of hyper-connections: over must be streams, not {architecture.over}")
+        raise ValueError(
+            f"streams are of hyper-connections: over must be streams, not {architecture.over}"
+        )
     if not architecture.learned and training.mixing_decay:
-        raise ValueError("mixing parameters that are not learned do not decay: leave mixing_decay out")
+        raise ValueError(
+            "mixing parameters that are not learned do not decay: leave mixing_decay out"
+        )
     if architecture.dynamic and architecture.over != "streams":
-        raise ValueError(f"dynamic is of hyper-connections: over must be streams, not {architecture.over}")
+        raise ValueError(
+            f"dynamic is of hyper-connections: over must be streams, not {architecture.over}"
+        )
     if architecture.over == "attention" and not architecture.learned:
-        raise ValueError("attention has no mixing parameters that learned = False could keep as they are")
+        raise ValueError(
+            "attention has no mixing parameters that learned = False could keep as they are"
+        )
     if architecture.over == "attention" and training.mixing_decay:
-        raise ValueError("attention has no mixing parameters that mixing_decay could act on: try weight_decay")
+        raise ValueError(
+            "attention has no mixing parameters that mixing_decay could act on: try weight_decay"
+        )
     if architecture.over == "streams" and architecture.depth < 3:
         raise ValueError(
             f"hyper-connections of depth = {architecture.depth} have no matrix with something to do: the first layer mixes equal "
@@ -255,7 +301,11 @@ def last_not_finite(gradient: nnx.State) -> int | None:
     >>> last_not_finite(nnx.State({"layers": {"scale": nnx.Param(jnp.array([1.0, jnp.nan, 0.0]))}}))
     2
     """
-    leaves = [jnp.isfinite(x).reshape(len(x), -1).all(1) for x in jax.tree.leaves(gradient["layers"]) if x.size]
+    leaves = [
+        jnp.isfinite(x).reshape(len(x), -1).all(1)
+        for x in jax.tree.leaves(gradient["layers"])
+        if x.size
+    ]
     broken = jnp.flatnonzero(~jnp.stack(leaves).all(0))
     return int(broken[-1]) + 1 if len(broken) else None
 

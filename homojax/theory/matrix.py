@@ -10,12 +10,18 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax import bounds
-from homojax.birkhoff import birkhoff_distance, center, entropy_deficit, marginal_errors, projective_diameter
-from homojax.claims import Claim, Comparison
+from homojax import bounds, spectrum
+from homojax.birkhoff import (
+    birkhoff_distance,
+    center,
+    entropy_deficit,
+    marginal_errors,
+    projective_diameter,
+)
 from homojax.numerics import as_square, rounding, sqrt
-from homojax.singular import spectral_norm
-from homojax.spectrum import subdominant_eigenvalue_modulus, subdominant_singular_value
+from homojax.projection.errors import entropy_error
+from homojax.spectrum.singular_value import spectral_norm
+from homojax.theory.claim import Claim, Comparison
 
 
 class MatrixCase(NamedTuple):
@@ -51,16 +57,20 @@ def matrix_case(
     error = jnp.asarray(rounding(matrix.shape[0], matrix.dtype), matrix.dtype)
     row_error, col_error = marginal_errors(matrix)
     distance = birkhoff_distance(row_error, col_error) + error
-    sigma2 = subdominant_singular_value(matrix) if sigma2 is None else jnp.asarray(sigma2, matrix.dtype)
-    lambda2 = subdominant_eigenvalue_modulus(matrix) if lambda2 is None else jnp.asarray(lambda2, matrix.dtype)
+    sigma2 = spectrum.sigma2(matrix) if sigma2 is None else jnp.asarray(sigma2, matrix.dtype)
+    lambda2 = spectrum.lambda2(matrix) if lambda2 is None else jnp.asarray(lambda2, matrix.dtype)
     epsilon = jnp.asarray(epsilon, logits.dtype)
-    return MatrixCase(logits, epsilon, matrix, sigma2, lambda2, row_error, col_error, distance, error)
+    return MatrixCase(
+        logits, epsilon, matrix, sigma2, lambda2, row_error, col_error, distance, error
+    )
 
 
 def _hilbert(case: MatrixCase) -> Comparison:
     # The Hopf bound s₂ ≤ ‖M‖ tanh(Δ/4ε) holds for every positive matrix diag(·)exp(S/ε)diag(·), whatever its sums; to put
     # σ₂ for s₂ and 1 for ‖M‖ costs 3 distances. Δ/4ε carries the rounding of logits, of S/ε and of the logarithm of M.
-    exponent = projective_diameter(case.logits) / (4 * case.epsilon)  # bounds.hilbert_bound is its tanh
+    exponent = projective_diameter(case.logits) / (
+        4 * case.epsilon
+    )  # bounds.hilbert_bound is its tanh
     largest = abs(case.logits).max() / case.epsilon
     off = 8 * jnp.finfo(case.logits.dtype).eps * (1 + largest)
     bound = jnp.tanh(exponent)
@@ -68,7 +78,10 @@ def _hilbert(case: MatrixCase) -> Comparison:
 
 
 def _dobrushin(case: MatrixCase) -> Comparison:
-    rows, cols = bounds.dobrushin_coefficient(case.matrix), bounds.dobrushin_coefficient(case.matrix.T)
+    rows, cols = (
+        bounds.dobrushin_coefficient(case.matrix),
+        bounds.dobrushin_coefficient(case.matrix.T),
+    )
     bound = sqrt(rows * cols)
     least = sqrt(jnp.maximum(rows - case.distance, 0) * jnp.maximum(cols - case.distance, 0))
     most = sqrt((rows + case.distance) * (cols + case.distance))
@@ -96,20 +109,6 @@ def _eigenvalue(case: MatrixCase) -> Comparison:
     return Comparison(case.lambda2, case.sigma2, 2 * case.rounding)
 
 
-def entropy_error(n: int, distance: jax.Array) -> jax.Array:
-    """How far apart the entropies of two [n, n] matrices ≥ 0 can be that are within ``distance`` in the 1- or the ∞-norm.
-
-    |x log x − y log y| ≤ −|x−y| log |x−y| up to |x−y| = ½ (Cover and Thomas, 17.3.3), so within distance D < ½ entropies differ
-    by at most nD log(n/D) (concavity); the rest is for rounding. Farther apart, by no more than n log n.
-
-    >>> float(entropy_error(4, jnp.zeros(())))
-    0.0
-    """
-    near = jnp.clip(distance, jnp.finfo(distance.dtype).tiny, 0.5)
-    apart = jnp.where(distance > 0, n * near * (1 + jnp.log(n / near)), 0)
-    return jnp.where(distance < 0.5, apart, n * (1 + jnp.log(n)))
-
-
 def _pinsker(case: MatrixCase) -> Comparison:
     deficit, off = entropy_deficit(case.matrix), entropy_error(case.matrix.shape[0], case.distance)
     bound = bounds.pinsker_bound(case.matrix)
@@ -122,8 +121,14 @@ def _logit_budget(case: MatrixCase) -> Comparison:
     # Only differences of logits count: R is half their range once rows and columns are centred as far as that narrows it.
     # Where σ₂ is within its error of 1, artanh σ₂ may be anything.
     needed = jnp.arctanh(jnp.clip(case.sigma2, 0, 1 - case.rounding))
-    least, most = (jnp.arctanh(jnp.clip(case.sigma2 + off, 0, 1)) for off in (-3 * case.distance, 3 * case.distance))
-    largest = jnp.minimum(_half_range(case.logits), _half_range(center(center(case.logits).T).T)) / case.epsilon
+    least, most = (
+        jnp.arctanh(jnp.clip(case.sigma2 + off, 0, 1))
+        for off in (-3 * case.distance, 3 * case.distance)
+    )
+    largest = (
+        jnp.minimum(_half_range(case.logits), _half_range(center(center(case.logits).T).T))
+        / case.epsilon
+    )
     off = 8 * jnp.finfo(case.logits.dtype).eps * (1 + abs(case.logits).max() / case.epsilon)
     return Comparison(needed, largest, jnp.maximum(needed - least, most - needed) + off)
 
@@ -136,7 +141,11 @@ def _normalised_entropy(case: MatrixCase) -> Comparison:
     n = case.matrix.shape[0]
     share = jnp.clip(entropy_deficit(case.matrix) / (n * math.log(n)), 0, 1)
     off = entropy_error(n, case.distance) / (n * math.log(n))
-    return Comparison(case.sigma2, sqrt(share), case.distance + sqrt(share + off) - sqrt(jnp.maximum(share - off, 0)))
+    return Comparison(
+        case.sigma2,
+        sqrt(share),
+        case.distance + sqrt(share + off) - sqrt(jnp.maximum(share - off, 0)),
+    )
 
 
 def _frontier(case: MatrixCase) -> Comparison:
@@ -145,7 +154,11 @@ def _frontier(case: MatrixCase) -> Comparison:
     bound = bounds.isolated_unit_frontier(deficit, n)
     most = bounds.isolated_unit_frontier(deficit + off, n)
     least = bounds.isolated_unit_frontier(jnp.maximum(deficit - off, 0), n)
-    return Comparison(case.sigma2, bound, case.distance + jnp.maximum(most - bound, bound - least) + 2 * case.rounding)
+    return Comparison(
+        case.sigma2,
+        bound,
+        case.distance + jnp.maximum(most - bound, bound - least) + 2 * case.rounding,
+    )
 
 
 def _member(case: MatrixCase) -> jax.Array:
@@ -167,19 +180,27 @@ def _columns_exact(case: MatrixCase) -> jax.Array:
 
 def _truncated_norm(case: MatrixCase) -> Comparison:
     # ‖M‖₂² ≤ ‖M‖₁‖M‖∞, largest column sum times largest row sum, whatever the matrix M ≥ 0.
-    return Comparison(spectral_norm(case.matrix), jnp.sqrt((1 + case.col_error) * (1 + case.row_error)), 2 * case.rounding)
+    return Comparison(
+        spectral_norm(case.matrix),
+        jnp.sqrt((1 + case.col_error) * (1 + case.row_error)),
+        2 * case.rounding,
+    )
 
 
 _IN_POLYTOPE = ("M ∈ 𝔅ₙ, but for its marginal errors", _member)
 _PROJECTED = ("M is the projection of finite logits", _has_logits)
 
 
-def _of_wrong(change: Callable[[Comparison, int], Comparison], compare: Callable[[MatrixCase], Comparison]):
+def _of_wrong(
+    change: Callable[[Comparison, int], Comparison], compare: Callable[[MatrixCase], Comparison]
+):
     """A mutant that puts another power or dimension of n into a claim."""
     return lambda case: change(compare(case), case.matrix.shape[0])
 
 
-def _lambda_for_sigma(compare: Callable[[MatrixCase], Comparison]) -> tuple[str, Callable[[MatrixCase], Comparison]]:
+def _lambda_for_sigma(
+    compare: Callable[[MatrixCase], Comparison],
+) -> tuple[str, Callable[[MatrixCase], Comparison]]:
     return "λ₂ for σ₂", lambda case: compare(case._replace(sigma2=case.lambda2))
 
 
@@ -187,7 +208,12 @@ def _eighth(case: MatrixCase) -> Comparison:
     return _hilbert(case._replace(logits=case.logits / 2))
 
 
-_lower1, _upper1, _lower4, _upper4 = _schatten(1, 0), _schatten(1, 1), _schatten(4, 0), _schatten(4, 1)
+_lower1, _upper1, _lower4, _upper4 = (
+    _schatten(1, 0),
+    _schatten(1, 1),
+    _schatten(4, 0),
+    _schatten(4, 1),
+)
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -251,7 +277,13 @@ CLAIMS: tuple[Claim, ...] = (
         attained_by="lazy-permutation",
         mutants=(
             _lambda_for_sigma(_lower1),
-            ("n − 2 for n − 1", _of_wrong(lambda c, n: c._replace(lesser=c.lesser * ((n - 1) / max(n - 2, 1)) ** 0.5), _lower1)),
+            (
+                "n − 2 for n − 1",
+                _of_wrong(
+                    lambda c, n: c._replace(lesser=c.lesser * ((n - 1) / max(n - 2, 1)) ** 0.5),
+                    _lower1,
+                ),
+            ),
         ),
     ),
     Claim(

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
-from homojax.claims import Claim, Comparison
 from homojax.layernorm import (
     asymptotic_cosine,
     cosine_bound,
@@ -31,10 +30,15 @@ from homojax.layernorm import (
     token_detail_bound,
 )
 from homojax.numerics import as_float, rounding, sqrt
+from homojax.theory.claim import Claim, Comparison
 
 FALSE_ALARM = 1e-9  # the probability of a violation by chance, for each claim on each case
 LEVEL, POWER = 0.05, 0.95  # of the test of 4.5
-COSINE_RATE, OVERLAP_RATE, CRITICAL_RATE = 0.0704, 0.1244, 1.812  # least constants of the limits, found by search, rounded up
+COSINE_RATE, OVERLAP_RATE, CRITICAL_RATE = (
+    0.0704,
+    0.1244,
+    1.812,
+)  # least constants of the limits, found by search, rounded up
 _LAYERS, _FEATURES, _POINTS = 2, 16, 32
 _WITHIN = 0.1  # what = and ~ are decided to: 4096 samples suffice but for the broadest laws
 
@@ -51,7 +55,9 @@ class NoiseCase(NamedTuple):
     critical_cosines: jax.Array  # [N] cos θ at the critical SNR
     kept: jax.Array  # [L] σ₂ of each layer; the SNR of the first is ``snr``, and the noise stays
     layer_cosines: jax.Array  # [N] after L layers that mix, add noise and normalise
-    tokens: jax.Array  # [n, D] mean token plus detail, of which token 0 all but cancels it, plus noise
+    tokens: (
+        jax.Array
+    )  # [n, D] mean token plus detail, of which token 0 all but cancels it, plus noise
     gain: jax.Array  # [D]
     shift: jax.Array  # [D]
     unit_gain: jax.Array  # [n]
@@ -73,7 +79,9 @@ def noise_case(key: jax.Array, n: int, snr: ArrayLike, *, num_samples: int = 409
     noise, signals, scatter = jnp.split(draws, (_LAYERS * num_samples, _LAYERS * num_samples + 2))
     noise = noise.reshape(_LAYERS, num_samples, n)
     uniform = jax.random.uniform(uniform_key, (_LAYERS + 2 * _FEATURES + n,), dtype, -1, 1)
-    kept, gain, shift, unit_gain = jnp.split(uniform, (_LAYERS, _LAYERS + _FEATURES, _LAYERS + 2 * _FEATURES))
+    kept, gain, shift, unit_gain = jnp.split(
+        uniform, (_LAYERS, _LAYERS + _FEATURES, _LAYERS + 2 * _FEATURES)
+    )
 
     first, other = _unit(signals)
     second = _unit(0.8 * first + 0.6 * _unit(other - (other * first).sum() * first))
@@ -85,7 +93,10 @@ def noise_case(key: jax.Array, n: int, snr: ArrayLike, *, num_samples: int = 409
     kept = 0.75 + 0.25 * kept
     state, target = first, first
     for sigma2, layer_noise in zip(kept, noise, strict=True):
-        state, target = _unit(length * sigma2 / kept[0] * _mix(state, 1.0) + layer_noise), _mix(target, 1.0)
+        state, target = (
+            _unit(length * sigma2 / kept[0] * _mix(state, 1.0) + layer_noise),
+            _mix(target, 1.0),
+        )
 
     # Detail is designed as it shall be after mixing: token 0 at −0.1 of the mean, the others just beyond it, and noise on all.
     pattern = jnp.where(jnp.arange(n) == 0, -1.1, 1.1 / d).astype(dtype)
@@ -167,7 +178,9 @@ def _limit(exact: jax.Array, limit: jax.Array, rate: ArrayLike, case: NoiseCase)
 # ---------------------------------------------------------------- noise
 
 
-def _cosine_law(case: NoiseCase, cdf: Callable[[jax.Array, jax.Array, int], jax.Array] = cosine_cdf) -> Comparison:
+def _cosine_law(
+    case: NoiseCase, cdf: Callable[[jax.Array, jax.Array, int], jax.Array] = cosine_cdf
+) -> Comparison:
     # The distance at some points is at most the supremum, wherever they are: quantiles of a part of the sample serve. Cosines off
     # by ``off`` put F_N(t) between its true values that far away; F there, and the rounding of √κ and τ, bound the harm.
     d, count = _dimension(case), case.cosines.shape[0]
@@ -188,7 +201,10 @@ def _expected_cosine(case: NoiseCase) -> Comparison:
 
 
 def _cosine_range(end: int, case: NoiseCase) -> Comparison:
-    exact, bound = expected_cosine(case.snr, _dimension(case)), cosine_range(case.snr, _dimension(case))[end]
+    exact, bound = (
+        expected_cosine(case.snr, _dimension(case)),
+        cosine_range(case.snr, _dimension(case))[end],
+    )
     return Comparison(*((bound, exact) if end == 0 else (exact, bound)), 2 * _rounding(case))
 
 
@@ -199,13 +215,23 @@ def _cosine_limit(case: NoiseCase) -> Comparison:
 
 def _overlap(case: NoiseCase) -> Comparison:
     # Reflections that fix the signal fix E u: it is (E cos θ) times the unit signal, and E⟨u₁, u₂⟩ = ⟨E u₁, E u₂⟩.
-    return _mean(case.overlaps, case.input_overlap * expected_cosine(case.snr, _dimension(case)) ** 2, 2, case)
+    return _mean(
+        case.overlaps,
+        case.input_overlap * expected_cosine(case.snr, _dimension(case)) ** 2,
+        2,
+        case,
+    )
 
 
 def _overlap_limit(case: NoiseCase) -> Comparison:
     d = _dimension(case)
     exact = case.input_overlap * expected_cosine(case.snr, d) ** 2
-    return _limit(exact, overlap(case.input_overlap, case.snr), OVERLAP_RATE * abs(case.input_overlap) / d, case)
+    return _limit(
+        exact,
+        overlap(case.input_overlap, case.snr),
+        OVERLAP_RATE * abs(case.input_overlap) / d,
+        case,
+    )
 
 
 def _finite_bound(bound: Callable[..., jax.Array], case: NoiseCase) -> Comparison:
@@ -213,7 +239,9 @@ def _finite_bound(bound: Callable[..., jax.Array], case: NoiseCase) -> Compariso
     u = jnp.asarray([1.0, 2.0, 4.0], case.snr.dtype)
     limits = bound(case.snr, _dimension(case), u)
     applies = limits < 1
-    below = jax.vmap(lambda t: cosine_cdf(t, case.snr, _dimension(case)))(jnp.where(applies, limits, 0))
+    below = jax.vmap(lambda t: cosine_cdf(t, case.snr, _dimension(case)))(
+        jnp.where(applies, limits, 0)
+    )
     promised = 1 - 2 * jnp.exp(-u)
     worst = jnp.argmin(jnp.where(applies, below - promised, jnp.inf))
     error = 8 * jnp.finfo(u.dtype).eps * (1 + jnp.sqrt(_dimension(case) * case.snr))
@@ -224,9 +252,15 @@ def _without_noise_along(snr: jax.Array, d: int, u: jax.Array) -> jax.Array:
     return cosine_bound(snr, d, u) * jnp.sqrt(d * snr) / (jnp.sqrt(d * snr) + jnp.sqrt(2 * u))
 
 
-def _critical_power(case: NoiseCase, threshold: Callable[[NoiseCase], jax.Array] = lambda case: case.threshold) -> Comparison:
+def _critical_power(
+    case: NoiseCase, threshold: Callable[[NoiseCase], jax.Array] = lambda case: case.threshold
+) -> Comparison:
     limit, off = threshold(case), 2 * _rounding(case)
-    detected = jnp.where(jnp.isnan(case.critical_cosines), jnp.nan, (case.critical_cosines > limit).astype(limit.dtype))
+    detected = jnp.where(
+        jnp.isnan(case.critical_cosines),
+        jnp.nan,
+        (case.critical_cosines > limit).astype(limit.dtype),
+    )
     comparison = _mean(detected, jnp.asarray(POWER, limit.dtype), 1, case)
     near = (abs(case.critical_cosines - limit) <= off).mean(dtype=limit.dtype)
     return comparison._replace(margin=comparison.margin + near)
@@ -239,7 +273,10 @@ def _threshold_of_next_dimension(case: NoiseCase) -> jax.Array:
 
 
 def _critical_limit(case: NoiseCase) -> Comparison:
-    d, normal = _dimension(case), jax.scipy.special.ndtri(jnp.asarray([1 - LEVEL, POWER], case.snr.dtype))
+    d, normal = (
+        _dimension(case),
+        jax.scipy.special.ndtri(jnp.asarray([1 - LEVEL, POWER], case.snr.dtype)),
+    )
     ratio = case.critical_snr * d / normal.sum() ** 2
     rate = jnp.asarray(CRITICAL_RATE / max(d - 2, 1), ratio.dtype)
     return Comparison(abs(ratio - 1), rate, 16 * _rounding(case), d >= 3)
@@ -274,7 +311,9 @@ def _token_detail(kind: Literal["layer", "rms"], affine: bool, case: NoiseCase) 
     # A normalised row is off by the rounding of its row before over its norm, which may be small against the rest.
     sigma2, gain, shift = case.kept[0], *((case.gain, case.shift) if affine else (None, None))
     mixed = _mix(case.tokens, sigma2, 0)
-    share = _norm(center(normalise(mixed, kind=kind, gain=gain, shift=shift))) / math.sqrt(mixed.size)
+    share = _norm(center(normalise(mixed, kind=kind, gain=gain, shift=shift))) / math.sqrt(
+        mixed.size
+    )
     bound = token_detail_bound(case.tokens, sigma2, kind=kind, gain=gain)
     rows = center(mixed.T) if kind == "layer" else mixed.T
     shortest = sqrt((rows**2).sum(0)).min()
@@ -282,7 +321,9 @@ def _token_detail(kind: Literal["layer", "rms"], affine: bool, case: NoiseCase) 
     return Comparison(share, bound, off * (2 + bound + _norm(case.tokens) / shortest))
 
 
-def _root_mean_square_gain(compare: Callable[[NoiseCase], Comparison]) -> Callable[[NoiseCase], Comparison]:
+def _root_mean_square_gain(
+    compare: Callable[[NoiseCase], Comparison],
+) -> Callable[[NoiseCase], Comparison]:
     def mutant(case: NoiseCase) -> Comparison:
         comparison, gain = compare(case), abs(case.gain)
         return comparison._replace(greater=comparison.greater * sqrt((gain**2).mean()) / gain.max())
@@ -322,13 +363,23 @@ def _unit_rms_norm(case: NoiseCase) -> Comparison:
 
 
 _DETAIL = ("n ≥ 3: detail has directions to turn to", lambda case: case.tokens.shape[0] >= 3)
-_NOISE = ("noise isotropic and Gaussian, independent of the signal: drawn so", lambda case: case.snr >= 0)
-_RATES = "the constant is the least, found by search over d ≥ 2 and SNR from 1e-6 to 1e6, not proved"
+_NOISE = (
+    "noise isotropic and Gaussian, independent of the signal: drawn so",
+    lambda case: case.snr >= 0,
+)
+_RATES = (
+    "the constant is the least, found by search over d ≥ 2 and SNR from 1e-6 to 1e6, not proved"
+)
 _BERNSTEIN = "empirical Bernstein at a false-alarm rate of 1e-9 (Maurer and Pontil 2009)"
-_MIXING = ("M = σ₂Π + (1 − σ₂)J: keeps σ₂ of every detail", lambda case: ((case.kept >= 0) & (case.kept <= 1)).all())
+_MIXING = (
+    "M = σ₂Π + (1 − σ₂)J: keeps σ₂ of every detail",
+    lambda case: ((case.kept >= 0) & (case.kept <= 1)).all(),
+)
 
 
-def _predicted(change: Callable[[NoiseCase, Comparison], jax.Array], compare: Callable[[NoiseCase], Comparison]):
+def _predicted(
+    change: Callable[[NoiseCase, Comparison], jax.Array], compare: Callable[[NoiseCase], Comparison]
+):
     """A mutant that predicts something else."""
 
     def mutant(case: NoiseCase) -> Comparison:
@@ -346,13 +397,21 @@ def _token_claim(kind: Literal["layer", "rms"], affine: bool) -> Claim:
     compare = partial(_token_detail, kind, affine)
     centred = ", centred over features" if kind == "layer" else ""
     gain, gain_latex = (" max|gain|", r"\,\max_k |g_k|") if affine else ("", "")
-    mutants = [("√2 for 2", _scaled(lambda case: math.sqrt(0.5), compare)), ("σ₂² for σ₂", _scaled(lambda c: c.kept[0], compare))]
-    mutants += [("root mean square of the gain for its maximum", _root_mean_square_gain(compare))] if affine else []
+    mutants = [
+        ("√2 for 2", _scaled(lambda case: math.sqrt(0.5), compare)),
+        ("σ₂² for σ₂", _scaled(lambda c: c.kept[0], compare)),
+    ]
+    mutants += (
+        [("root mean square of the gain for its maximum", _root_mean_square_gain(compare))]
+        if affine
+        else []
+    )
     return Claim(
         "4.7",
         f"token_{kind}_norm{'_affine' * affine}",
         f"{'LayerNorm' if kind == 'layer' else 'RMSNorm'} of tokens: ‖PN(MX)‖/√(nD) ≤ 2σ₂‖PX‖{gain}/(√n‖mean‖){centred}",
-        r"\frac{\lVert P\,N(MX)\rVert_F}{\sqrt{nD}} \le \frac{2\sigma_2\lVert PX\rVert_F}{\sqrt n\,\lVert m\rVert}" + gain_latex,
+        r"\frac{\lVert P\,N(MX)\rVert_F}{\sqrt{nD}} \le \frac{2\sigma_2\lVert PX\rVert_F}{\sqrt n\,\lVert m\rVert}"
+        + gain_latex,
         "theory.md 4.7, from Dunkl and Williams (1964); a token that all but cancels comes within a factor 1 − 1/n",
         "noise",
         "≤",
@@ -362,7 +421,11 @@ def _token_claim(kind: Literal["layer", "rms"], affine: bool) -> Claim:
     )
 
 
-_lower, _upper, _bounded = partial(_cosine_range, 0), partial(_cosine_range, 1), partial(_finite_bound, cosine_bound)
+_lower, _upper, _bounded = (
+    partial(_cosine_range, 0),
+    partial(_cosine_range, 1),
+    partial(_finite_bound, cosine_bound),
+)
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -381,7 +444,10 @@ CLAIMS: tuple[Claim, ...] = (
                 "d for d − 1 degrees of freedom",
                 partial(_cosine_law, cdf=lambda t, snr, d: cosine_cdf(t, snr * d / (d + 1), d + 1)),
             ),
-            ("d·SNR for √(d·SNR)", partial(_cosine_law, cdf=lambda t, snr, d: cosine_cdf(t, d * snr**2, d))),
+            (
+                "d·SNR for √(d·SNR)",
+                partial(_cosine_law, cdf=lambda t, snr, d: cosine_cdf(t, d * snr**2, d)),
+            ),
         ),
     ),
     Claim(
@@ -397,8 +463,17 @@ CLAIMS: tuple[Claim, ...] = (
         (_DETAIL, _NOISE),
         resolution=_WITHIN,
         mutants=(
-            ("SNR for d·SNR", _predicted(lambda c, _: expected_cosine(c.snr / _dimension(c), _dimension(c)), _expected_cosine)),
-            ("SNR² for SNR", _predicted(lambda c, _: expected_cosine(c.snr**2, _dimension(c)), _expected_cosine)),
+            (
+                "SNR for d·SNR",
+                _predicted(
+                    lambda c, _: expected_cosine(c.snr / _dimension(c), _dimension(c)),
+                    _expected_cosine,
+                ),
+            ),
+            (
+                "SNR² for SNR",
+                _predicted(lambda c, _: expected_cosine(c.snr**2, _dimension(c)), _expected_cosine),
+            ),
         ),
     ),
     Claim(
@@ -411,7 +486,9 @@ CLAIMS: tuple[Claim, ...] = (
         "≥",
         _lower,
         (_DETAIL, _NOISE),
-        mutants=(("d for d + 2", lambda case: _lower(case)._replace(lesser=asymptotic_cosine(case.snr))),),
+        mutants=(
+            ("d for d + 2", lambda case: _lower(case)._replace(lesser=asymptotic_cosine(case.snr))),
+        ),
     ),
     Claim(
         "4.3",
@@ -450,7 +527,10 @@ CLAIMS: tuple[Claim, ...] = (
         (_DETAIL, _NOISE),
         resolution=_WITHIN,
         mutants=(
-            ("E cos θ for its square", _predicted(lambda c, p: sqrt(c.input_overlap * p.greater), _overlap)),
+            (
+                "E cos θ for its square",
+                _predicted(lambda c, p: sqrt(c.input_overlap * p.greater), _overlap),
+            ),
             ("overlap kept", _predicted(lambda c, _: c.input_overlap, _overlap)),
         ),
     ),
@@ -478,7 +558,10 @@ CLAIMS: tuple[Claim, ...] = (
         _bounded,
         (_DETAIL, _NOISE),
         mutants=(
-            ("half the bound", partial(_finite_bound, lambda snr, d, u: cosine_bound(snr, d, u) / 2)),
+            (
+                "half the bound",
+                partial(_finite_bound, lambda snr, d, u: cosine_bound(snr, d, u) / 2),
+            ),
             ("√(2u) left out", partial(_finite_bound, _without_noise_along)),
         ),
     ),
@@ -493,7 +576,12 @@ CLAIMS: tuple[Claim, ...] = (
         _critical_power,
         (_DETAIL, _NOISE),
         resolution=_WITHIN,
-        mutants=(("√d for √(d − 1) in the test", partial(_critical_power, threshold=_threshold_of_next_dimension)),),
+        mutants=(
+            (
+                "√d for √(d − 1) in the test",
+                partial(_critical_power, threshold=_threshold_of_next_dimension),
+            ),
+        ),
     ),
     Claim(
         "4.5",
@@ -506,7 +594,12 @@ CLAIMS: tuple[Claim, ...] = (
         _critical_limit,
         (_NOISE,),
         status="conjecture",
-        mutants=(("1/(d−2)² for 1/(d−2)", _scaled(lambda case: 1 / max(_dimension(case) - 2, 1), _critical_limit)),),
+        mutants=(
+            (
+                "1/(d−2)² for 1/(d−2)",
+                _scaled(lambda case: 1 / max(_dimension(case) - 2, 1), _critical_limit),
+            ),
+        ),
     ),
     Claim(
         "4.6",
@@ -519,7 +612,12 @@ CLAIMS: tuple[Claim, ...] = (
         _layers,
         (_DETAIL, _NOISE, _MIXING),
         resolution=_WITHIN,
-        mutants=(("direction restored: the last layer counts", _predicted(lambda c, _: _layer_factors(c)[-1], _layers)),),
+        mutants=(
+            (
+                "direction restored: the last layer counts",
+                _predicted(lambda c, _: _layer_factors(c)[-1], _layers),
+            ),
+        ),
     ),
     Claim(
         "4.6",

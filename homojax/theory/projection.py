@@ -14,16 +14,18 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 from jax.typing import ArrayLike, DTypeLike
 
-from homojax.balance import heaviest_permutation
 from homojax.birkhoff import detail, entropy, projective_diameter, uniform
-from homojax.calibration import path_length_bound
-from homojax.claims import Claim, Comparison
-from homojax.numerics import as_square, rounding
-from homojax.singular import top_singular_pair
-from homojax.sinkhorn import sinkhorn
-from homojax.theory.matrix import entropy_error
+from homojax.bounds import path_length_bound
+from homojax.numerics import as_square
+from homojax.projection.errors import entropy_error, projection_distance
+from homojax.projection.matching import heaviest_permutation
+from homojax.projection.sinkhorn import sinkhorn
+from homojax.spectrum.singular_value import top_singular_pair
+from homojax.theory.claim import Claim, Comparison
 
-LARGEST_FOR_ALL = 64  # beyond, the best assignment, and four more σ₂, take longer to find than the projection
+LARGEST_FOR_ALL = (
+    64  # beyond, the best assignment, and four more σ₂, take longer to find than the projection
+)
 HOTTER = 1.25  # the second ε, over the first: a decay of the logits by a fifth
 
 
@@ -50,18 +52,6 @@ class ProjectionCase(NamedTuple):
     gradient_bound: jax.Array  # √(max M · Σ M u²v²)/ε
 
 
-def projection_distance(matrix: jax.Array, row_error: jax.Array, col_error: jax.Array, sigma2: jax.Array) -> jax.Array:
-    """≥ ‖M − M_ε(S)‖ for a scaling M of exp(S/ε) that misses its sums by these errors; ∞ where they are too large for it.
-
-    The scalings left to do solve [[I, M], [Mᵀ, I]](df, dg) = (errors), whose least singular value off the kernel is 1 − σ₂; M
-    changes by ‖df‖∞ + ‖dg‖∞ at most, in the 2-, 1- and ∞-norm; as much again for what is not linear, while that is below ¼.
-    """
-    n = matrix.shape[0]
-    missed = math.sqrt(n) * jnp.hypot(row_error, col_error) + rounding(n, matrix.dtype) / 4
-    linear = 2 * missed / jnp.maximum(1 - sigma2, jnp.finfo(matrix.dtype).tiny)
-    return jnp.where(linear < 0.25, 2 * linear, jnp.inf) + rounding(n, matrix.dtype)
-
-
 def _weights(n: int, dtype: DTypeLike) -> jax.Array:
     """A fixed W, [n, n], ‖W‖_F = 1, with no part along row or column shifts: ⟨W, dM⟩ stands for a matrix-valued derivative."""
     unit = jnp.arange(n)
@@ -84,14 +74,24 @@ def projection_case(logits: ArrayLike, epsilon: ArrayLike) -> ProjectionCase:
     def project(logits, log_ratio, start=None):
         result = sinkhorn(logits, epsilon * jnp.exp(log_ratio), init=start)
         matrix = cast(jax.Array, result.matrix)  # no factors here
-        return matrix, (matrix, cast(jax.Array, result.log_matrix), result.row_error, result.col_error, result.col_potential)
+        return matrix, (
+            matrix,
+            cast(jax.Array, result.log_matrix),
+            result.row_error,
+            result.col_error,
+            result.col_potential,
+        )
 
     diameter = projective_diameter(logits)
     step = eps**0.25 / (1 + diameter / epsilon)
-    _, pull_back, (cold, log_matrix, row_error, col_error, g) = jax.vjp(project, logits, jnp.zeros((), dtype), has_aux=True)
+    _, pull_back, (cold, log_matrix, row_error, col_error, g) = jax.vjp(
+        project, logits, jnp.zeros((), dtype), has_aux=True
+    )
     ratios = jnp.stack([jnp.asarray(math.log(HOTTER), dtype), *(k * step for k in (-2, -1, 1, 2))])
     # from the cold potential, which is inverse to ε where that matters
-    matrices, (_, _, row_errors, col_errors, _) = jax.vmap(project, (None, 0, 0))(logits, ratios, g * jnp.exp(-ratios)[:, None])
+    matrices, (_, _, row_errors, col_errors, _) = jax.vmap(project, (None, 0, 0))(
+        logits, ratios, g * jnp.exp(-ratios)[:, None]
+    )
     decomposed = jnp.concatenate([cold[None], matrices if n <= LARGEST_FOR_ALL else matrices[:1]])
     tops, (u, *_), (v, *_) = jax.vmap(top_singular_pair)(jax.vmap(detail)(decomposed))
     sigma2, hotter_sigma2 = tops[:2]
@@ -104,7 +104,9 @@ def projection_case(logits: ArrayLike, epsilon: ArrayLike) -> ProjectionCase:
     sigma2_slopes = jnp.full((2,), jnp.nan, dtype)
     if n <= LARGEST_FOR_ALL:
         nearby = tops[2:]
-        sigma2_slopes = jnp.stack([(nearby[2] - nearby[1]) / (2 * step), (nearby[3] - nearby[0]) / (4 * step)])
+        sigma2_slopes = jnp.stack(
+            [(nearby[2] - nearby[1]) / (2 * step), (nearby[3] - nearby[0]) / (4 * step)]
+        )
     gradient, _ = pull_back(jnp.outer(u, v))
     _, slope = pull_back(weights)
     weight = (cold * jnp.outer(u, v) ** 2).sum()
@@ -139,7 +141,10 @@ def _barycentre_limit(case: ProjectionCase) -> Comparison:
     n = case.matrix.shape[0]
     linear = detail(case.logits) / (n * case.epsilon)
     deviation = jnp.sqrt(((case.matrix - uniform(n, case.matrix.dtype) - linear) ** 2).sum())
-    off = math.sqrt(n) * case.distance + 4 * jnp.finfo(case.matrix.dtype).eps * abs(case.logits).max() / case.epsilon
+    off = (
+        math.sqrt(n) * case.distance
+        + 4 * jnp.finfo(case.matrix.dtype).eps * abs(case.logits).max() / case.epsilon
+    )
     size = _size(case)
     rate = jnp.where(size > 0, (jnp.expm1(size) - size) / jnp.where(size > 0, size, 1), 0)
     return Comparison(deviation, rate * jnp.sqrt((linear**2).sum()), off)
@@ -166,9 +171,13 @@ def _sigma2_falls(case: ProjectionCase) -> Comparison:
 
 
 def _sigma2_slope(case: ProjectionCase) -> Comparison:
-    finer, coarser = case.sigma2_slopes  # off by four times as much, but for higher orders, and kinks
+    finer, coarser = (
+        case.sigma2_slopes
+    )  # off by four times as much, but for higher orders, and kinks
     known = jnp.isfinite(finer)
-    return Comparison(finer, jnp.zeros_like(finer), abs(coarser - finer) + case.sigma2_slope_error, known)
+    return Comparison(
+        finer, jnp.zeros_like(finer), abs(coarser - finer) + case.sigma2_slope_error, known
+    )
 
 
 def _alternation_rate(case: ProjectionCase) -> Comparison:
@@ -186,7 +195,9 @@ def _alternation_rate(case: ProjectionCase) -> Comparison:
 
 
 def _differential(case: ProjectionCase) -> Comparison:
-    finer, coarser = case.differences  # the coarser one is off by four times as much, but for higher orders
+    finer, coarser = (
+        case.differences
+    )  # the coarser one is off by four times as much, but for higher orders
     return Comparison(finer, case.slope, abs(coarser - finer) + 2 * case.difference_error)
 
 
@@ -199,7 +210,10 @@ def _path(case: ProjectionCase) -> Comparison:
     def angle(sigma2, distance):  # least, as it is, most
         return [jnp.arcsin(jnp.clip(sigma2 + sign * distance, 0, 1)) for sign in (-1, 0, 1)]
 
-    (low, at, high), (hot_low, hot, hot_high) = angle(case.sigma2, case.distance), angle(case.hotter_sigma2, case.hotter_distance)
+    (low, at, high), (hot_low, hot, hot_high) = (
+        angle(case.sigma2, case.distance),
+        angle(case.hotter_sigma2, case.hotter_distance),
+    )
     return Comparison(abs(at - hot), bound, most - bound + high - low + hot_high - hot_low)
 
 
@@ -207,7 +221,9 @@ def _decay(case: ProjectionCase) -> Comparison:
     exponent = case.diameter / (4 * HOTTER * case.epsilon)
     off = 8 * jnp.finfo(case.logits.dtype).eps * (1 + abs(case.logits).max() / case.epsilon)
     bound = jnp.tanh(exponent)
-    return Comparison(case.hotter_sigma2, bound, case.hotter_distance + bound - jnp.tanh(exponent - off))
+    return Comparison(
+        case.hotter_sigma2, bound, case.hotter_distance + bound - jnp.tanh(exponent - off)
+    )
 
 
 def _gradient_trap(case: ProjectionCase) -> Comparison:

@@ -12,12 +12,18 @@ from jax.nn import logsumexp
 from jax.scipy.special import xlogy
 from jax.typing import ArrayLike
 
+from homojax import spectrum
 from homojax.birkhoff import birkhoff_distance, center, detail, marginal_errors
-from homojax.claims import Claim, Comparison
-from homojax.depth import amax_gain, composite, composite_doeblin_bound, detail_composite, lyapunov_exponents
+from homojax.depth import (
+    amax_gain,
+    composite,
+    composite_doeblin_bound,
+    detail_composite,
+    lyapunov_exponents,
+)
 from homojax.numerics import as_stack, matmul, rounding, sqrt
 from homojax.residual import residual_bound, residual_matrix, turn_angle, turn_bound
-from homojax.spectrum import subdominant_singular_value
+from homojax.theory.claim import Claim, Comparison
 
 
 class StackCase(NamedTuple):
@@ -36,7 +42,9 @@ def stack_case(matrices: ArrayLike) -> StackCase:
     (3,)
     """
     matrices = as_stack(matrices)
-    return StackCase(matrices, jax.vmap(subdominant_singular_value)(matrices), *jax.vmap(marginal_errors)(matrices))
+    return StackCase(
+        matrices, jax.vmap(spectrum.sigma2)(matrices), *jax.vmap(marginal_errors)(matrices)
+    )
 
 
 def product_comparison(case: StackCase, depths: ArrayLike) -> Comparison:
@@ -63,7 +71,7 @@ def residual_comparison(case: StackCase, alpha: ArrayLike, depths: ArrayLike) ->
     last = jnp.asarray(depths) - 1
     alpha = _weights(alpha, case.matrices)
     products = detail_composite(_residual_layers(case.matrices, alpha))[last]
-    kept = jax.vmap(subdominant_singular_value)(products)
+    kept = jax.vmap(spectrum.sigma2)(products)
     factors = residual_bound(case.sigma2, alpha)
     margin = _product_margin(case, factors, alpha)
     return Comparison(kept, jnp.cumprod(factors)[last], margin[last], (jnp.cumsum(alpha) > 0)[last])
@@ -73,7 +81,9 @@ def _weights(alpha: ArrayLike, matrices: jax.Array) -> jax.Array:
     """The residual weight of every layer, [L]."""
     alpha = jnp.asarray(alpha, matrices.dtype)
     if alpha.shape not in ((), (len(matrices),)):
-        raise ValueError(f"alpha must be a scalar or one a layer, [{len(matrices)}], got shape {list(alpha.shape)}")
+        raise ValueError(
+            f"alpha must be a scalar or one a layer, [{len(matrices)}], got shape {list(alpha.shape)}"
+        )
     return jnp.broadcast_to(alpha, len(matrices))
 
 
@@ -81,7 +91,9 @@ def _residual_layers(matrices: jax.Array, alpha: jax.Array) -> jax.Array:
     return jax.vmap(residual_matrix)(matrices, alpha)
 
 
-def turn_comparison(case: StackCase, alpha: ArrayLike, probe: ArrayLike, depths: ArrayLike) -> Comparison:
+def turn_comparison(
+    case: StackCase, alpha: ArrayLike, probe: ArrayLike, depths: ArrayLike
+) -> Comparison:
     """Angle by which l layers R_α turn the detail of ``probe`` [n] ≤ Σ arcsin(ασ₂/(1 − α)), l in ``depths`` [D]. theory.md 5.2.
 
     All fields [D], radians. Of one residual weight α, or of one a layer, [L]. The detail is re-centred at every layer. It applies
@@ -93,24 +105,36 @@ def turn_comparison(case: StackCase, alpha: ArrayLike, probe: ArrayLike, depths:
     """
     last = jnp.asarray(depths) - 1
     alpha, probe = _weights(alpha, case.matrices), jnp.asarray(probe, case.matrices.dtype)
-    return _turn_bound_on(_turned_by_residuals(case.matrices, alpha, probe)[last], case, alpha, last)
+    return _turn_bound_on(
+        _turned_by_residuals(case.matrices, alpha, probe)[last], case, alpha, last
+    )
 
 
-def _turn_bound_on(turned: jax.Array, case: StackCase | DepthCase, alpha: jax.Array, last: jax.Array) -> Comparison:
+def _turn_bound_on(
+    turned: jax.Array, case: StackCase | DepthCase, alpha: jax.Array, last: jax.Array
+) -> Comparison:
     """``turned`` [D] ≤ the sums of arcsin(ασ₂/(1 − α)) up to the layers ``last`` [D]."""
     error = rounding(case.matrices.shape[1], case.matrices.dtype)
     per_layer = turn_bound(case.sigma2, alpha)
-    shrunk = jnp.maximum(1 - alpha - alpha * case.sigma2, error)  # a layer may shrink the vector to this, and not its rounding
+    shrunk = jnp.maximum(
+        1 - alpha - alpha * case.sigma2, error
+    )  # a layer may shrink the vector to this, and not its rounding
     margin = jnp.cumsum(turn_bound(case.sigma2 + error, alpha) - per_layer + error / shrunk)
     bound = jnp.cumsum(per_layer)
-    return Comparison(turned, bound[last], margin[last], ((jnp.cumsum(alpha) > 0) & (bound < jnp.pi))[last])
+    return Comparison(
+        turned, bound[last], margin[last], ((jnp.cumsum(alpha) > 0) & (bound < jnp.pi))[last]
+    )
 
 
 def _turned_by_residuals(matrices: jax.Array, alpha: jax.Array, probe: jax.Array) -> jax.Array:
-    return _turned(lambda x, matrix, alpha: matmul(residual_matrix(matrix, alpha), x), matrices, alpha, probe)
+    return _turned(
+        lambda x, matrix, alpha: matmul(residual_matrix(matrix, alpha), x), matrices, alpha, probe
+    )
 
 
-def _turned(layer: Callable[..., jax.Array], matrices: jax.Array, alpha: jax.Array, probe: jax.Array) -> jax.Array:
+def _turned(
+    layer: Callable[..., jax.Array], matrices: jax.Array, alpha: jax.Array, probe: jax.Array
+) -> jax.Array:
     """The angle between the details of ``probe`` and of what 1 … L layers x -> ``layer(x, matrix, α)`` make of it, [L]."""
     start = center(probe)
 
@@ -147,7 +171,9 @@ def _product_margin(case: StackCase | DepthCase, factors: jax.Array, alpha: jax.
     error = rounding(case.matrices.shape[1], case.matrices.dtype)
     row, col = alpha * (case.row_error + error), alpha * (case.col_error + error)
     distance = alpha * birkhoff_distance(case.row_error, case.col_error) + error
-    blocks = jnp.stack([jnp.stack([1 + row, col], -1), jnp.stack([row, factors + distance], -1)], -2)
+    blocks = jnp.stack(
+        [jnp.stack([1 + row, col], -1), jnp.stack([row, factors + distance], -1)], -2
+    )
 
     def multiply(product, block):
         product = matmul(block, product)
@@ -178,11 +204,15 @@ class DepthCase(NamedTuple):
     layer_curves: jax.Array  # [min(L, 8), n − 1], the first layers' own
     residual_sigma2: jax.Array  # [D], σ₂ of the composites of R_α
     power_sigma2: jax.Array  # [D], σ₂(Aˡ), A = PM_1P/σ₂
-    half_sigma2: jax.Array  # [3], σ₂ of the composites of as many layers as ``_layers_to_half`` says
+    half_sigma2: (
+        jax.Array
+    )  # [3], σ₂ of the composites of as many layers as ``_layers_to_half`` says
     turned: jax.Array  # [D], the angle by which the layers R_α have turned a probe
     prenorm_turned: jax.Array  # [D], by which layers with a normalised branch have
     exponent: jax.Array  # the top Lyapunov exponent of the L layers
-    margin: jax.Array  # [L], by how much σ₂ of the product of 1 … L layers and Π σ₂ can be off together
+    margin: (
+        jax.Array
+    )  # [L], by how much σ₂ of the product of 1 … L layers and Π σ₂ can be off together
     residual_margin: jax.Array  # [L], the same of R_α
 
 
@@ -195,7 +225,9 @@ def claim_depths(num_layers: int) -> tuple[int, ...]:
     return (*(2**i for i in range(num_layers.bit_length()) if 2**i < num_layers), num_layers)
 
 
-def depth_case(matrices: ArrayLike, sigma2: ArrayLike, lambda2: ArrayLike, alpha: ArrayLike, probe: ArrayLike) -> DepthCase:
+def depth_case(
+    matrices: ArrayLike, sigma2: ArrayLike, lambda2: ArrayLike, alpha: ArrayLike, probe: ArrayLike
+) -> DepthCase:
     """Collects what the claims of theory.md §3 and §5 compare, for a stack of (nearly) doubly stochastic matrices.
 
     Everything that needs a decomposition is here, in one chain: L factorisations QR, then the singular values of all matrices
@@ -236,7 +268,9 @@ def depth_case(matrices: ArrayLike, sigma2: ArrayLike, lambda2: ArrayLike, alpha
     # The singular values wait for the exponent: batched LAPACK calls that run side by side can wait for each other for good.
     together = jnp.where(jnp.isnan(exponent), jnp.nan, jnp.concatenate(measured))
     ends = [sum(map(len, measured[: i + 1])) for i in range(len(measured) - 1)]
-    curve, layer_curves, distance, residual, power, half = jnp.split(jnp.linalg.svd(together, compute_uv=False), ends)
+    curve, layer_curves, distance, residual, power, half = jnp.split(
+        jnp.linalg.svd(together, compute_uv=False), ends
+    )
 
     sums = StackCase(matrices, sigma2, *jax.vmap(marginal_errors)(matrices))
     return DepthCase(
@@ -289,7 +323,9 @@ def _half(which: int) -> Callable[[DepthCase], Comparison]:
     def compare(case: DepthCase) -> Comparison:
         layers, reached = (x[which] for x in _layers_to_half(case.sigma2, case.lambda2))
         kept = case.half_sigma2[which]
-        return Comparison(kept, jnp.full_like(kept, _RETENTION), case.margin[jnp.maximum(layers, 1) - 1], reached)
+        return Comparison(
+            kept, jnp.full_like(kept, _RETENTION), case.margin[jnp.maximum(layers, 1) - 1], reached
+        )
 
     return compare
 
@@ -344,25 +380,38 @@ def _shared_limit(case: DepthCase) -> Comparison:
 
     def bound(norm):
         departure = ((n - 1) * ((n - 1) ** 2 - 1) / 12) ** 0.25 * sqrt(norm)
-        return sigma2 * _henrici_roots(lambda2 / size, departure, claim_depths(len(case.matrices)), n - 1)
+        return sigma2 * _henrici_roots(
+            lambda2 / size, departure, claim_depths(len(case.matrices)), n - 1
+        )
 
     most, greater = bound(norm + 6 * math.sqrt(n) * _relative_rounding(case)), bound(norm)
     return Comparison(rate - lambda2, greater - lambda2, most - greater + error)
 
 
-def _henrici_roots(radius: jax.Array, departure: jax.Array, depths: tuple[int, ...], dimension: int) -> jax.Array:
+def _henrici_roots(
+    radius: jax.Array, departure: jax.Array, depths: tuple[int, ...], dimension: int
+) -> jax.Array:
     """(Σ_{k<d} C(l, k) r^{l−k} Δᵏ)^{1/l} at every depth l, in logarithms."""
     ks = range(min(max(depths), dimension - 1) + 1)
-    log_words = [[math.log(math.comb(depth, k)) if k <= depth else -math.inf for k in ks] for depth in depths]
+    log_words = [
+        [math.log(math.comb(depth, k)) if k <= depth else -math.inf for k in ks] for depth in depths
+    ]
     depth, k = jnp.asarray(depths, radius.dtype), jnp.arange(len(ks), dtype=radius.dtype)
-    terms = jnp.asarray(log_words, radius.dtype) + xlogy(jnp.maximum(depth[:, None] - k, 0), radius) + xlogy(k, departure)
+    terms = (
+        jnp.asarray(log_words, radius.dtype)
+        + xlogy(jnp.maximum(depth[:, None] - k, 0), radius)
+        + xlogy(k, departure)
+    )
     return jnp.exp(logsumexp(terms, axis=1) / depth)
 
 
 def _gain(case: DepthCase) -> Comparison:
     # Entries are not negative: the sums of a product lie between the products of the least and of the largest sums.
     gain = jnp.stack(jax.vmap(amax_gain)(case.composites), -1)
-    off = jnp.cumprod(1 + jnp.maximum(case.row_error, case.col_error) + _rounding(case))[_last(case)] - 1
+    off = (
+        jnp.cumprod(1 + jnp.maximum(case.row_error, case.col_error) + _rounding(case))[_last(case)]
+        - 1
+    )
     return Comparison(gain, jnp.ones_like(gain), jnp.stack([off, off], -1))
 
 
@@ -375,14 +424,22 @@ def _horn(total: Callable[[jax.Array], jax.Array]) -> Callable[[DepthCase], Comp
     """Compares exp of ``total`` of the logarithms of singular values, [..., n − 1] -> [..., n − 1]."""
 
     def compare(case: DepthCase) -> Comparison:
-        last = jnp.asarray([depth - 1 for depth in claim_depths(len(case.matrices)) if depth <= len(case.layer_curves)])
+        last = jnp.asarray(
+            [
+                depth - 1
+                for depth in claim_depths(len(case.matrices))
+                if depth <= len(case.layer_curves)
+            ]
+        )
         off = case.margin[last][:, None]
 
         def kept(error):
             return jnp.exp(total(jnp.log(jnp.maximum(case.curve[: len(last)] + error, 0))))
 
         def bound(error):
-            return jnp.exp(total(jnp.cumsum(jnp.log(jnp.maximum(case.layer_curves + error, 0)), 0)[last]))
+            return jnp.exp(
+                total(jnp.cumsum(jnp.log(jnp.maximum(case.layer_curves + error, 0)), 0)[last])
+            )
 
         margin = kept(off) - kept(-off) + bound(_rounding(case)) - bound(-_rounding(case))
         return Comparison(kept(0), bound(0), margin, (last > 0)[:, None])
@@ -406,7 +463,9 @@ def _doeblin(case: DepthCase) -> Comparison:
 
 def _doeblin_of_more(case: DepthCase) -> Comparison:
     n = case.matrices.shape[1]
-    return _doeblin(case)._replace(greater=jnp.cumprod(1 - (n + 1) * case.matrices.min((1, 2)))[_last(case)])
+    return _doeblin(case)._replace(
+        greater=jnp.cumprod(1 - (n + 1) * case.matrices.min((1, 2)))[_last(case)]
+    )
 
 
 def _doeblin_frobenius(less: int) -> Callable[[DepthCase], Comparison]:
@@ -434,12 +493,16 @@ def _turn(case: DepthCase) -> Comparison:
 
 
 def _turn_undivided(case: DepthCase) -> Comparison:
-    return _turn(case)._replace(greater=jnp.cumsum(jnp.arcsin(jnp.clip(case.alpha * case.sigma2, 0, 1)))[_last(case)])
+    return _turn(case)._replace(
+        greater=jnp.cumsum(jnp.arcsin(jnp.clip(case.alpha * case.sigma2, 0, 1)))[_last(case)]
+    )
 
 
 def _turn_of_fewer(case: DepthCase) -> Comparison:
     sums = jnp.cumsum(turn_bound(case.sigma2, case.alpha))
-    return _turn(case)._replace(greater=jnp.concatenate([jnp.zeros_like(sums[:1]), sums])[_last(case)])
+    return _turn(case)._replace(
+        greater=jnp.concatenate([jnp.zeros_like(sums[:1]), sums])[_last(case)]
+    )
 
 
 def _turn_prenorm(case: DepthCase) -> Comparison:
@@ -452,14 +515,18 @@ def _turn_prenorm_bound(case: DepthCase) -> Comparison:
     return _turn_prenorm(case._replace(sigma2=jnp.ones_like(case.sigma2)))
 
 
-def _lambda_for_sigma(compare: Callable[[DepthCase], Comparison]) -> tuple[str, Callable[[DepthCase], Comparison]]:
+def _lambda_for_sigma(
+    compare: Callable[[DepthCase], Comparison],
+) -> tuple[str, Callable[[DepthCase], Comparison]]:
     return "λ₂ for σ₂", lambda case: compare(case._replace(sigma2=case.lambda2))
 
 
 def _members(case: DepthCase) -> jax.Array:
     """No entry negative, and near enough to 𝔅ₙ for a margin to mean anything."""
     _, n, _ = case.matrices.shape
-    return (_distances(case) < 0.5).all() & (case.matrices.min() >= -rounding(n, case.matrices.dtype))
+    return (_distances(case) < 0.5).all() & (
+        case.matrices.min() >= -rounding(n, case.matrices.dtype)
+    )
 
 
 def _non_negative(case: DepthCase) -> jax.Array:

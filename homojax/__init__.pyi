@@ -1,0 +1,87 @@
+from . import (
+    batching,
+    birkhoff,
+    bounds,
+    calibration,
+    depth,
+    lab,
+    layernorm,
+    networks,
+    numerics,
+    parametrizations,
+    presets,
+    projection,
+    residual,
+    spectrum,
+    theory,
+)
+from .birkhoff import center, entropy, entropy_deficit, marginal_errors, uniform
+from .calibration import calibrate_depth, calibrate_epsilon, epsilon_schedule
+from .calibration.sensitivity import sensitivity
+from .depth import composite, effective_depth, lyapunov_exponents
+from .lab.probe.calibrate import calibrate
+from .lab.probe.frontier import frontier
+from .lab.probe.run import refute, tighten
+from .lab.sweep.run import sweep
+from .lab.train.run import train
+from .lab.verify.run import verify
+from .parametrizations import PARAMETRIZATIONS
+from .presets import PRESETS
+from .projection.entrywise import balance
+from .projection.factors import low_rank_logits, point_cloud_logits
+from .projection.sinkhorn import Status, sinkhorn, truncated_sinkhorn
+from .spectrum import detail_singular_values, lambda2, sigma2
+from .spectrum.gap import contraction_gap
+from .theory import CLAIMS
+from .theory.claim import Verdict
+
+__all__ = [
+    "CLAIMS",
+    "PARAMETRIZATIONS",
+    "PRESETS",
+    "Status",
+    "Verdict",
+    "balance",
+    "batching",
+    "birkhoff",
+    "bounds",
+    "calibrate",
+    "calibrate_depth",
+    "calibrate_epsilon",
+    "calibration",
+    "center",
+    "composite",
+    "contraction_gap",
+    "depth",
+    "detail_singular_values",
+    "effective_depth",
+    "entropy",
+    "entropy_deficit",
+    "epsilon_schedule",
+    "frontier",
+    "lab",
+    "lambda2",
+    "layernorm",
+    "low_rank_logits",
+    "lyapunov_exponents",
+    "marginal_errors",
+    "networks",
+    "numerics",
+    "parametrizations",
+    "point_cloud_logits",
+    "presets",
+    "projection",
+    "refute",
+    "residual",
+    "sensitivity",
+    "sigma2",
+    "sinkhorn",
+    "spectrum",
+    "sweep",
+    "theory",
+    "tighten",
+    "train",
+    "truncated_sinkhorn",
+    "uniform",
+    "verify",
+]

@@ -1,0 +1,5 @@
+"""``homojax sweep``: map the trap."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=["config", "report", "run"])

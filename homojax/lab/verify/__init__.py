@@ -1,0 +1,7 @@
+"""``homojax verify``: test the theory."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submodules=["families", "report", "run"]
+)

@@ -1,0 +1,18 @@
+"""From logits and an entropy weight ε to a doubly stochastic matrix; ``sinkhorn`` is the face."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=[
+        "entrywise",
+        "errors",
+        "factored",
+        "factors",
+        "iterations",
+        "linear",
+        "masks",
+        "matching",
+        "sinkhorn",
+    ],
+)

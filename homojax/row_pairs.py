@@ -1,0 +1,47 @@
+"""The largest of a quantity over all pairs of rows of a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from homojax.batching import in_buckets
+
+_COLUMNS_TOGETHER = (
+    8  # of a matrix, in one pass over all pairs of its rows: what compilers keep in registers
+)
+
+
+def max_over_row_pairs(
+    merge: Any, term: Callable[[jax.Array], jax.Array], matrix: jax.Array
+) -> jax.Array:
+    """max over rows i, j of s(i, j) + s(j, i), where s(i, j) merges all ``term(matrix[i, k] − matrix[j, k])``.
+
+    ``merge`` is jnp.add or jnp.maximum. Memory O(n²). The derivative is that of one pair that attains it.
+
+    >>> float(max_over_row_pairs(jnp.maximum, lambda x: x, as_float([[0, 3], [1, 1]])))
+    3.0
+    """
+    n = matrix.shape[0]
+
+    def merged(columns):
+        return reduce(merge, [term(column[:, None] - column) for column in columns])
+
+    def farthest(matrix):
+        first = n % _COLUMNS_TOGETHER or min(n, _COLUMNS_TOGETHER)
+        rest = matrix.T[first:].reshape(-1, _COLUMNS_TOGETHER, n)
+        scores, _ = jax.lax.scan(
+            lambda s, columns: (merge(s, merged(columns)), None), merged(matrix.T[:first]), rest
+        )
+        return jnp.unravel_index((scores + scores.T).argmax(), scores.shape)
+
+    search = in_buckets(
+        jax.vmap(farthest), lambda matrices: matrices[:, 0, 0]
+    )  # a matrix at a time where they are large
+    i, j = search(jax.lax.stop_gradient(matrix))
+    apart = matrix[i] - matrix[j]
+    return merge.reduce(term(apart)) + merge.reduce(term(-apart))
