@@ -16,12 +16,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
-# A first run is mostly compiling, which takes a third as long without LLVM optimising; what comes out is slower, no less exact.
-# (XLA refuses to start with a flag that it no longer knows: renew this with the pins.)
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-)
-
 import hypothesis
 import jax
 import numpy as np
