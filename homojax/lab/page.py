@@ -6,7 +6,8 @@ import base64
 import io
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,14 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -176,3 +185,21 @@ def markdown_table(header: list[str], *rows: list[str]) -> str:
     escaped = [[cell.replace("|", r"\|") for cell in row] for row in (header, *rows)]
     head, *body = (f"| {' | '.join(row)} |" for row in escaped)
     return "\n".join([head, "|" + "---|" * len(header), *body])
+
+
+@contextmanager
+def progress_bar(console: Console, label: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a bar, and give the function (done, total, what is being done) that moves it."""
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[doing]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(label, total=None, doing="")
+        yield lambda done, total, doing: bar.update(
+            task, completed=done, total=total, doing=doing
+        )
