@@ -200,6 +200,4 @@ def progress_bar(console: Console, label: str) -> Iterator[Callable[[int, int, s
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(label, total=None, doing="")
-        yield lambda done, total, doing: bar.update(
-            task, completed=done, total=total, doing=doing
-        )
+        yield lambda done, total, doing: bar.update(task, completed=done, total=total, doing=doing)

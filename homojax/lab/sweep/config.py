@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+
+import tyro
 
 from homojax.lab.inputs import (
     FRACTION,
     POSITIVE,
     SHARE,
     InputError,
+    Output,
     at_least,
     field_hints,
     nearest,
@@ -78,6 +82,40 @@ class Sweep(LogitSource):
         return self.name or self.source
 
 
+@dataclasses.dataclass(frozen=True)
+class SweepCommand(Output):
+    """Map the trap: every law's prediction beside its measurement.
+
+    Writes zarr, figures and report.html.
+    """
+
+    sweep: tyro.conf.OmitArgPrefixes[Sweep] = Sweep()
+    config: Path | None = None
+    """A TOML file with a sweep, or several in [[sweep]] tables; flags given beside it win."""
+    out: Path = Path("runs/sweep")
+    """Folder to write; it must not exist."""
+    sweeps: tyro.conf.Suppress[tuple[Sweep, ...]] = ()
+
+    @classmethod
+    def from_args(cls, args: Sequence[str], parse: Callable[..., SweepCommand]) -> SweepCommand:
+        """Return the command: the sweeps of the config, or one, each with the flags laid over it."""
+        config = _value_of("--config", args)
+        defaults = [Sweep()] if config is None else load_sweeps(Path(config))
+        commands = [parse(args, cls(sweep=default)) for default in defaults]
+        sweeps = tuple(command.sweep for command in commands)
+        require_distinct_labels(sweeps)
+        return dataclasses.replace(commands[0], sweeps=sweeps)
+
+
+def _value_of(flag: str, args: Sequence[str]) -> str | None:
+    for position, arg in enumerate(args):
+        if arg == flag and position + 1 < len(args):
+            return args[position + 1]
+        if arg.startswith(flag + "="):
+            return arg.removeprefix(flag + "=")
+    return None
+
+
 def load_sweeps(path: Path) -> list[Sweep]:
     """Return the sweeps of a TOML file.
 
@@ -100,7 +138,7 @@ def load_sweeps(path: Path) -> list[Sweep]:
     return sweeps
 
 
-def require_distinct_labels(sweeps: list[Sweep], where: str = "") -> None:
+def require_distinct_labels(sweeps: Sequence[Sweep], where: str = "") -> None:
     """Raise InputError where two sweeps have one name."""
     labels = [sweep.label for sweep in sweeps]
     for label in labels:
