@@ -105,7 +105,7 @@ def as_config(kind: type[C], config: C | None, fields: dict[str, Any]) -> C:
     """Return ``config``, or the config of this kind with these fields.
 
     Raises:
-        InputError: both are given, a field is unknown (the nearest is named), or a value is refused.
+        InputError: both are given, a field is unknown, or a value is refused.
 
     >>> from homojax.lab.sweep.config import Sweep
     >>> as_config(Sweep, None, {"n": 8}).n

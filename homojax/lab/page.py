@@ -6,10 +6,11 @@ import base64
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jinja2
@@ -37,7 +38,7 @@ class Table(NamedTuple):
     caption: str  # above it on a page, below it in the terminal
     header: list[str]
     rows: list[list[str]]
-    wrong: list[bool] = []  # rows to mark; none where it is empty
+    wrong: Sequence[bool] = ()  # rows to mark; none where it is empty
 
 
 class Picture(NamedTuple):
@@ -55,10 +56,10 @@ class Section(NamedTuple):
     text: str  # what was found, in a few sentences
     source: str = ""  # what it was found on
     as_expected: bool = True  # False: the text is shown as a warning
-    pictures: list[Picture] = []
-    tables: list[Table] = []
-    commands: list[str] = []  # to run next, such as a replay
-    about: dict[str, Any] = {}  # all that is needed to run it again
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
+    commands: Sequence[str] = ()  # to run next, such as a replay
+    about: Mapping[str, Any] = MappingProxyType({})  # all that is needed to run it again
 
 
 # ---------------------------------------------------------------- pictures
@@ -111,8 +112,8 @@ def _template() -> jinja2.Template:
     return environment.from_string(text)
 
 
-def _pretty(about: dict[str, Any]) -> str:
-    return json.dumps(about, indent=1, ensure_ascii=False, default=str)
+def _pretty(about: Mapping[str, Any]) -> str:
+    return json.dumps(dict(about), indent=1, ensure_ascii=False, default=str)
 
 
 def about(attrs: dict[str, Any], file: str) -> dict[str, Any]:
@@ -170,8 +171,9 @@ def print_table(table: Table, console: Console) -> None:
     for row, wrong in zip(table.rows, table.wrong or [False] * len(table.rows), strict=True):
         drawn.add_row(*(Text(cell) for cell in row), style="bold red" if wrong else None)
     needed = console.measure(drawn, options=console.options.update(width=500)).maximum
-    width = None if console.is_terminal else max(needed, console.width)  # a file has no edge
-    console.print(drawn, width=width, crop=False)
+    if not console.is_terminal and needed > console.width:  # a file has no edge
+        console = Console(file=console.file, width=needed)
+    console.print(drawn, crop=False)
 
 
 def markdown_table(header: list[str], *rows: list[str]) -> str:

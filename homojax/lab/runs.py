@@ -111,7 +111,7 @@ def read_dataset(path: str | Path) -> xr.Dataset:
 
 
 class Blocks:
-    """The finished parts of an unfinished run; kept on disk, or nowhere where ``folder`` is None."""
+    """The finished parts of an unfinished run, on disk; nothing is kept where ``folder`` is None."""
 
     def __init__(self, folder: Path | None):
         self.folder = folder
@@ -176,7 +176,8 @@ def resume(
         dataset = read_dataset(store)
         if dataset.attrs.get("config_hash") != digest:
             raise InputError(
-                f"{store} holds something else than what is asked; choose another place or remove it."
+                f"{store} holds something else than what is asked; choose another place or "
+                "remove it."
             )
         return dataset
     blocks = Blocks(store.with_name(f"{store.name}.blocks-{digest}"))
@@ -250,7 +251,7 @@ def _flat(nested: dict[str, Any]) -> dict[str, Any]:
 
 
 class RunFolder:
-    """The folder of a run. It is filled as ``part`` beside ``out``; ``finish`` gives it its name."""
+    """The folder of a run: filled as ``part`` beside ``out``, and given its name by ``finish``."""
 
     def __init__(self, out: Path, identity: dict[str, Any], *, overwrite: bool = False):
         """Make the folder, or take up an interrupted run of the same identity.

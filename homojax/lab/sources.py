@@ -151,7 +151,8 @@ def _fixed(config: LogitSource, stacks: np.ndarray, description: str) -> Source:
         )
     if config.seeds is not None and config.seeds > seeds:
         raise InputError(
-            f"{config.seeds} seeds were asked, and source {config.source} has {seeds}; leave seeds out."
+            f"{config.seeds} seeds were asked, and source {config.source} has {seeds}; leave "
+            "seeds out."
         )
     return Source(
         description=description,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-
 import tyro
 
 from homojax.lab.inputs import (
@@ -73,7 +72,8 @@ class Sweep(LogitSource):
         legal = all(letter.isalnum() or letter in "-_. " for letter in name)
         if not name or not legal or name.startswith("."):
             raise InputError(
-                f'name = "{name}" cannot name a file: use letters, digits, spaces, "-", "_" and ".".'
+                f'name = "{name}" cannot name a file: use letters, digits, spaces, "-", "_" '
+                'and ".".'
             )
 
     @property
@@ -98,7 +98,7 @@ class SweepCommand(Output):
 
     @classmethod
     def from_args(cls, args: Sequence[str], parse: Callable[..., SweepCommand]) -> SweepCommand:
-        """Return the command: the sweeps of the config, or one, each with the flags laid over it."""
+        """Return the command: the sweeps of the config, or one, with the flags laid over each."""
         config = _value_of("--config", args)
         defaults = [Sweep()] if config is None else load_sweeps(Path(config))
         commands = [parse(args, cls(sweep=default)) for default in defaults]

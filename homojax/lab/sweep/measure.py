@@ -50,9 +50,9 @@ def measure_block(
     logits, epsilon, keys = _inputs(sweep, source, n, cells + [cells[-1]] * (size - len(cells)))
 
     def over_cells(stage: Callable, *args):
-        # On CPUs jaxlib's batched LAPACK calls wait for the thread pool that they run on: several at
-        # once can wait for each other for good (jaxlib 0.10.2 on 2 cores, at n = 64). So a stage is
-        # a program with one chain of them at most, and ends before the next one starts.
+        # On CPUs jaxlib's batched LAPACK calls wait for the thread pool that they run on. Several
+        # at once can wait for each other for good (jaxlib 0.10.2 on 2 cores, at n = 64). So a
+        # stage is a program with one chain of them at most, and ends before the next one starts.
         return jax.block_until_ready(_compiled(stage, sweep)(*args))
 
     projected = over_cells(_project, logits, epsilon)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import xarray as xr
 from rich.console import Console
@@ -114,8 +113,8 @@ def headline(ds: xr.Dataset) -> str:
     if counts["truncated_as_asked"]:
         text = (
             f"{total:,} matrices truncated as asked; the worst misses a row or column sum by "
-            f"{worst:.2g}. Where that leaves no room, the laws of doubly stochastic matrices do not "
-            "apply, or are undecidable."
+            f"{worst:.2g}. Where that leaves no room, the laws of doubly stochastic matrices do "
+            "not apply, or are undecidable."
         )
     else:
         text = (
@@ -126,8 +125,8 @@ def headline(ds: xr.Dataset) -> str:
                 text += f" {counts[name]:,} {remedy}."
     verdicts = _verdicts(ds, LAWS)
     return (
-        f"{text} {verdicts['holds']:,} comparisons hold, {verdicts['undecidable']:,} are undecidable "
-        f"within their error, {verdicts['violated']:,} violated."
+        f"{text} {verdicts['holds']:,} comparisons hold, {verdicts['undecidable']:,} are "
+        f"undecidable within their error, {verdicts['violated']:,} violated."
     )
 
 

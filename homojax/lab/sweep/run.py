@@ -41,9 +41,10 @@ def sweep(
         fields: fields of ``Sweep``.
 
     Returns:
-        A Dataset of dimensions n, epsilon, seed, and layer, depth, snr, alpha where a quantity varies
-        with them, with ``units`` and ``long_name`` on every variable. Its attrs have all that is
-        needed to run it again. Results do not depend on how cells are blocked, but for rounding.
+        A Dataset of dimensions n, epsilon, seed, and layer, depth, snr, alpha where a quantity
+        varies with them, with ``units`` and ``long_name`` on every variable. Its attrs have all
+        that is needed to run it again. Results do not depend on how cells are blocked, but for
+        rounding.
 
     Raises:
         InputError: the source or the store is not usable as asked, or float64 is asked with JAX's
