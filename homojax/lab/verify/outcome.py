@@ -34,8 +34,8 @@ def outcome(ds: xr.Dataset) -> tuple[bool, list[str]]:
         status = str(row.status.item())
         if status == "theorem" and violated:
             failures.append(
-                f"{name} is a theorem, and is violated {violated:,} times: a bug of ours until shown "
-                "otherwise."
+                f"{name} is a theorem, and is violated {violated:,} times: a bug of ours until "
+                "shown otherwise."
             )
         if status == "refuted" and judged and not violated:
             failures.append(

@@ -47,7 +47,7 @@ def verify(
         A Dataset of dimensions claim, family, n. ``violated``, ``undecidable``, ``holds`` and
         ``not_applicable`` count comparisons. ``tightness_median`` and ``tightness_best`` are the
         lesser over the greater side: 1 where a bound is attained; for equalities the difference
-        over the margin. ``least_slack`` is in units of the margin: below −1 is a violation; it is at
+        over the margin. ``least_slack`` is in units of the margin, below −1 a violation; it is at
         ``cell`` of ``block``.
 
     Raises:
