@@ -228,7 +228,7 @@ def headings_of_laws():
 
 def test_every_law_that_is_cited_is_in_the_document_under_that_number():
     laws = headings_of_laws()
-    assert len(laws) > 30 and len(laws["2"]) == 7
+    assert len(laws) == 29 and len(laws["2"]) == 7
     names = {number: set(titles) for number, titles in laws.items()}
     for claim in homojax.CLAIMS.values():
         assert claim.number in laws, claim.name
@@ -240,9 +240,10 @@ def test_every_law_that_is_cited_is_in_the_document_under_that_number():
         text = " ".join(path.read_text("utf-8").split())
         for cited in re.findall(r"(?:theory\.md|\blaws?) (§?\d(?:\.\d)?)\b", text):
             assert cited in laws or cited in sections, (path.name, cited)
-        named = re.findall(r"\blaws? (\d(?:\.\d)?)(?:, | \()([a-z][\w -]*?)[),;.:]", text)
-        named += re.findall(r"\((\d\.\d), ([a-z][\w -]*?)\)", text)
+        named = re.findall(r"\blaws? (\d(?:\.\d)?)(?:, | \()([a-zA-Z][\w -]*?)[),;.:]", text)
+        named += re.findall(r"\((\d\.\d), ([a-zA-Z][\w -]*?)\)", text)
         for number, name in named:
+            name = name.lower()
             assert name not in known or name in names[number], (path.name, number, name)
 
 
