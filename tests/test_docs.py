@@ -42,7 +42,7 @@ def printed_by(code, name):
 def test_every_public_function_has_an_example_that_pytest_runs():
     functions = [name for name in homojax.__all__ if inspect.isfunction(getattr(homojax, name))]
     docs = {name: inspect.getdoc(getattr(homojax, name)) or "" for name in functions}
-    assert len(docs) > 25
+    assert len(docs) > 20
     assert not [name for name, doc in docs.items() if ">>> " not in doc or "+SKIP" in doc]
 
 
