@@ -146,7 +146,7 @@ def _stored_status(sweep: Sweep) -> jax.Array:
 
 def _measure_depth(sweep: Sweep, matrices: jax.Array, spectra: Spectra) -> Measured:
     depths = tuple(range(1, max(sweep.depth) + 1))
-    case = stack_case(matrices, sigma2=spectra.sigma2, depths=depths, measured=("curve",))
+    case = stack_case(matrices, sigma2=spectra.sigma2, depths=depths, measured=("composite_sigma2",))
     product, verdict = CLAIMS["product"].judge(case)
     last = np.asarray(sweep.depth) - 1
     geometric_mean = jnp.exp(jnp.log(spectra.sigma2).mean())
