@@ -6,6 +6,8 @@ import mpmath as mp
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import stats
+from scipy.optimize import brentq
 
 # ---------------------------------------------------------------- matrices
 
@@ -240,6 +242,16 @@ def expected_cosine(snr, d):
         kappa = d * mp.mpf(float(snr))
         ratio = mp.exp(mp.loggamma((d + 1) / 2) - mp.loggamma(d / 2 + 1))
         return float(mp.sqrt(kappa / 2) * ratio * mp.hyp1f1(0.5, d / 2 + 1, -kappa / 2))
+
+
+def critical_snr(d, level, power):
+    """Least SNR at which Student's test of this level has this power, in d dimensions: by SciPy."""
+    threshold = stats.t.isf(level, d - 1)
+
+    def missing(noncentrality):
+        return stats.nct.sf(threshold, d - 1, noncentrality) - power
+
+    return brentq(missing, 1e-9, 1e3, xtol=1e-14, rtol=1e-14) ** 2 / d
 
 
 # ---------------------------------------------------------------- derivatives
