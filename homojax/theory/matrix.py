@@ -151,9 +151,9 @@ def _normalised_entropy(case: MatrixCase) -> Comparison:
 def _frontier(case: MatrixCase) -> Comparison:
     n, deficit = case.matrix.shape[0], entropy_deficit(case.matrix)
     off = entropy_error(n, case.distance)
-    bound = bounds.isolated_unit_frontier(deficit, n)
-    most = bounds.isolated_unit_frontier(deficit + off, n)
-    least = bounds.isolated_unit_frontier(jnp.maximum(deficit - off, 0), n)
+    bound = bounds.isolated_unit_frontier(deficit, n=n)
+    most = bounds.isolated_unit_frontier(deficit + off, n=n)
+    least = bounds.isolated_unit_frontier(jnp.maximum(deficit - off, 0), n=n)
     return Comparison(
         case.sigma2,
         bound,

@@ -205,7 +205,9 @@ def _path(case: ProjectionCase) -> Comparison:
     n = case.matrix.shape[0]
     rise = entropy(case.hotter) - entropy(case.matrix)
     off = entropy_error(n, case.distance) + entropy_error(n, case.hotter_distance)
-    bound, most = (path_length_bound(x, math.log(HOTTER), n) for x in (rise, rise + off))
+    bound, most = (
+        path_length_bound(x, log_ratio=math.log(HOTTER), n=n) for x in (rise, rise + off)
+    )
 
     def angle(sigma2, distance):  # least, as it is, most
         return [jnp.arcsin(jnp.clip(sigma2 + sign * distance, 0, 1)) for sign in (-1, 0, 1)]

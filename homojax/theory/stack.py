@@ -72,7 +72,7 @@ def residual_comparison(case: StackCase, alpha: ArrayLike, depths: ArrayLike) ->
     alpha = _weights(alpha, case.matrices)
     products = detail_composite(_residual_layers(case.matrices, alpha))[last]
     kept = jax.vmap(spectrum.sigma2)(products)
-    factors = residual_bound(case.sigma2, alpha)
+    factors = residual_bound(case.sigma2, alpha=alpha)
     margin = _product_margin(case, factors, alpha)
     return Comparison(kept, jnp.cumprod(factors)[last], margin[last], (jnp.cumsum(alpha) > 0)[last])
 
@@ -115,11 +115,11 @@ def _turn_bound_on(
 ) -> Comparison:
     """``turned`` [D] ≤ the sums of arcsin(ασ₂/(1 − α)) up to the layers ``last`` [D]."""
     error = rounding(case.matrices.shape[1], case.matrices.dtype)
-    per_layer = turn_bound(case.sigma2, alpha)
+    per_layer = turn_bound(case.sigma2, alpha=alpha)
     shrunk = jnp.maximum(
         1 - alpha - alpha * case.sigma2, error
     )  # a layer may shrink the vector to this, and not its rounding
-    margin = jnp.cumsum(turn_bound(case.sigma2 + error, alpha) - per_layer + error / shrunk)
+    margin = jnp.cumsum(turn_bound(case.sigma2 + error, alpha=alpha) - per_layer + error / shrunk)
     bound = jnp.cumsum(per_layer)
     return Comparison(
         turned, bound[last], margin[last], ((jnp.cumsum(alpha) > 0) & (bound < jnp.pi))[last]
@@ -286,7 +286,7 @@ def depth_case(
         prenorm_turned=_turned_by_branches(matrices, alpha, probe)[last],
         exponent=exponent,
         margin=_product_margin(sums, sigma2, jnp.ones((), dtype)),
-        residual_margin=_product_margin(sums, residual_bound(sigma2, alpha), alpha),
+        residual_margin=_product_margin(sums, residual_bound(sigma2, alpha=alpha), alpha),
     )
 
 
@@ -479,12 +479,12 @@ def _doeblin_frobenius(less: int) -> Callable[[DepthCase], Comparison]:
 
 def _residual(case: DepthCase) -> Comparison:
     last = _last(case)
-    factors = residual_bound(case.sigma2, case.alpha)
+    factors = residual_bound(case.sigma2, alpha=case.alpha)
     return Comparison(case.residual_sigma2, jnp.cumprod(factors)[last], case.residual_margin[last])
 
 
 def _residual_exchanged(case: DepthCase) -> Comparison:
-    factors = residual_bound(case.sigma2, 1 - case.alpha)
+    factors = residual_bound(case.sigma2, alpha=1 - case.alpha)
     return _residual(case)._replace(greater=jnp.cumprod(factors)[_last(case)])
 
 
@@ -499,7 +499,7 @@ def _turn_undivided(case: DepthCase) -> Comparison:
 
 
 def _turn_of_fewer(case: DepthCase) -> Comparison:
-    sums = jnp.cumsum(turn_bound(case.sigma2, case.alpha))
+    sums = jnp.cumsum(turn_bound(case.sigma2, alpha=case.alpha))
     return _turn(case)._replace(
         greater=jnp.concatenate([jnp.zeros_like(sums[:1]), sums])[_last(case)]
     )

@@ -352,9 +352,11 @@ def _measure_depth(sweep: Sweep, stack, spectra) -> dict[str, jax.Array]:
         "verdict_product": verdict(every)[last],
         "composite_doeblin_bound": composite_doeblin_bound(stack.matrices)[last],
         "lyapunov_exponent": spectra.exponent,
-        "effective_depth_bound": effective_depth(geometric_mean, sweep.retention),
-        "effective_depth_lyapunov": effective_depth(jnp.exp(spectra.exponent), sweep.retention),
-        "effective_depth_measured": measured_depth(every.lesser, sweep.retention),
+        "effective_depth_bound": effective_depth(geometric_mean, retention=sweep.retention),
+        "effective_depth_lyapunov": effective_depth(
+            jnp.exp(spectra.exponent), retention=sweep.retention
+        ),
+        "effective_depth_measured": measured_depth(every.lesser, retention=sweep.retention),
     }
 
 
