@@ -4,7 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { command -v $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Tests run in two processes; more only pay with more cores. A file stays in one process, where its tests share what is compiled.
+# Two processes: more only pay with more cores. A file stays in one, where its tests share
+# what is compiled.
 JOBS ?= 2
 PYTEST = $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
@@ -22,7 +23,7 @@ slow: $(VENV)/.installed-test
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 notebook: $(VENV)/.installed-test
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb

@@ -1,222 +1,189 @@
-"""Where logits and the tasks of networks come from, by name: random, real images, text, trained matrices, a user's own file."""
+"""Where logits come from, by name: random, real images, trained matrices, a user's own file."""
 
 from __future__ import annotations
 
-import inspect
-import json
+import dataclasses
+import hashlib
 import zipfile
 from collections.abc import Callable
-from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from homojax.lab.inputs import InputError, nearest
-from homojax.lab.sweep.config import Sweep
-from homojax.networks.tasks import Task, classification, copying, language, recall
+from homojax.lab.datasets import standardised_digits, trained_mhc
+from homojax.lab.inputs import SEED, UNITS, Config, InputError, at_least, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class LogitSource(Config):
+    """The part of a config that names a source of logits."""
+
+    source: str = "gaussian"
+    """Where the logits come from: gaussian, digits, trained-mhc or file."""
+    path: Path | None = None
+    """For source file: a .npy, .npz or .safetensors array [..., n, n].
+
+    The last leading axis is the layer, others are seeds."""
+    array: str | None = None
+    """The array of an .npz or .safetensors file to take, where it holds several."""
+    orientation: Literal["outputs-first", "inputs-first"] = "outputs-first"
+    """For source file: whether the first matrix axis is the output (y = M x) or the input."""
+    n: Annotated[tuple[int, ...] | None, UNITS] = None
+    """Numbers of mixed units (tokens or streams); default: what the source has, or 4 and 16."""
+    seeds: Annotated[int | None, at_least(1)] = None
+    """Independent stacks for each n; default: what the source has, or 8."""
+    seed: Annotated[int, SEED] = 0
+    """Of all randomness."""
+
+    def check(self) -> None:
+        if self.source == "file" and self.path is None:
+            raise InputError("source file needs a path to a .npy, .npz or .safetensors file.")
+        if self.source != "file" and self.path is not None:
+            raise InputError(
+                f'path is read only by source "file", and the source is "{self.source}".'
+            )
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything that changes a result, the content of the user's file included."""
+        if self.path is None:
+            return super().digest
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(f"cannot read {self.path}: {reason}.") from error
+        return hashlib.sha256(super().digest.encode() + content).hexdigest()[:16]
 
 
 class Source(NamedTuple):
-    """Stacks of logits. ``draw(n, seed, layers)`` is float64 [layers, n, n]; layers do not depend on how many follow."""
+    """Stacks of logits; layers do not depend on how many follow."""
 
     description: str
     sizes: tuple[int, ...]  # the n to run
     seeds: int  # independent stacks
-    layers: (
-        int | None
-    )  # distinct layers, None for as many as asked; fewer than asked are repeated in order
-    draw: Callable[[int, int, int], np.ndarray]
+    layers: int | None  # distinct layers; a stack that needs more repeats them. None: any number
+    draw: Callable[[int, int, int], np.ndarray]  # (n, seed, layers) -> float64 [layers, n, n]
 
 
-def load_source(sweep: Sweep) -> Source:
-    """The source that a sweep names, with its n and seeds settled.
+def load_source(config: LogitSource) -> Source:
+    """Return the source that a config names, with its n and seeds settled.
 
     Raises:
-        InputError: no such source, a file that cannot be read as finite [..., n, n] logits, or an n or seeds it does not have.
+        InputError: the source, its file, or the n or seeds asked of it do not exist.
+
+    >>> load_source(LogitSource(n=(3,))).draw(3, 0, 2).shape
+    (2, 3, 3)
     """
-    if sweep.source not in SOURCES:
-        raise InputError(f'there is no source "{sweep.source}": {nearest(sweep.source, SOURCES)}')
-    return SOURCES[sweep.source](sweep)
+    if config.source not in SOURCES:
+        raise InputError(f'there is no source "{config.source}": {nearest(config.source, SOURCES)}')
+    return SOURCES[config.source](config)
 
 
-def _gaussian(sweep: Sweep) -> Source:
-    def draw(n, seed, layers):
-        return np.random.default_rng([sweep.seed, n, seed]).standard_normal((layers, n, n))
+def _gaussian(config: LogitSource) -> Source:
+    def draw(n: int, seed: int, layers: int) -> np.ndarray:
+        return np.random.default_rng([config.seed, n, seed]).standard_normal((layers, n, n))
 
     return Source(
-        "independent standard normal logits, new ones every layer",
-        sweep.n or (4, 16),
-        sweep.seeds or 8,
-        None,
-        draw,
+        description="independent standard normal logits, new ones every layer",
+        sizes=config.n or (4, 16),
+        seeds=config.seeds or 8,
+        layers=None,
+        draw=draw,
     )
 
 
-def _digits(sweep: Sweep) -> Source:
-    """Whole images as tokens, not patches: n is then free from 2 to 1797, and no two tokens are equal, where the blank corner
-    patches of these 8 × 8 images are and would put exact ties in every matrix."""
-    images = _standardised_digits()
-    sizes = sweep.n or (4, 16)
+def _digits(config: LogitSource) -> Source:
+    """Return logits of whole images as tokens.
+
+    Not of patches: the blank corner patches of these 8 × 8 images are equal, and would put exact
+    ties in every matrix.
+    """
+    images = standardised_digits()
+    sizes = config.n or (4, 16)
     if max(sizes) > len(images):
         raise InputError(
             f"n = {max(sizes)} is more than the {len(images)} images that source digits has."
         )
 
-    def draw(n, seed, layers):
-        rng = np.random.default_rng([sweep.seed, n, seed])
-        chosen = images[
-            np.stack([rng.choice(len(images), n, replace=False) for _ in range(layers)])
-        ]
-        return chosen @ chosen.swapaxes(1, 2) / np.sqrt(images.shape[1])
+    def draw(n: int, seed: int, layers: int) -> np.ndarray:
+        rng = np.random.default_rng([config.seed, n, seed])
+        rows = np.stack([rng.choice(len(images), n, replace=False) for _ in range(layers)])
+        tokens = images[rows]
+        return tokens @ tokens.swapaxes(1, 2) / np.sqrt(images.shape[1])
 
-    text = "scaled dot products XXᵀ/√64 of n handwritten digits (scikit-learn, 8 × 8, standardised), new images every layer"
-    return Source(text, sizes, sweep.seeds or 8, None, draw)
-
-
-@cache
-def _standardised_digits() -> np.ndarray:
-    images, _ = digits()
-    pixels = images.reshape(len(images), -1).astype(np.float64)
-    pixels = pixels - pixels.mean(0)
-    return pixels / pixels.std()
-
-
-@cache
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's 1797 handwritten digits: float32 images [1797, 8, 8] of whole numbers 0 … 16, and int32 labels 0 … 9.
-
-    Read-only: every caller gets the same two arrays. From the UCI repository's "Optical Recognition of Handwritten Digits"
-    (Alpaydın and Kaynak, 1998), its test part; scikit-learn ships them.
-
-    >>> images, labels = digits()
-    >>> images.shape, images.max().item(), labels[:3].tolist()
-    ((1797, 8, 8), 16.0, [0, 1, 2])
-    """
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    images = np.asarray(pixels, np.float32).reshape(-1, 8, 8)
-    labels = np.asarray(labels, np.int32)
-    images.flags.writeable = labels.flags.writeable = False
-    return images, labels
-
-
-@cache
-def documentation() -> str:
-    """The text of Python's own ``help()`` topics (``pydoc_data.topics``), about 460 kB: all of them, in order of their names.
-
-    It differs between versions of Python: say which where a figure is reported.
-
-    Raises:
-        InputError: this Python was installed without it.
-
-    >>> len(documentation()) > 100_000
-    True
-    """
-    try:
-        from pydoc_data.topics import topics
-    except ImportError as error:
-        raise InputError(
-            "this Python was installed without its help topics (pydoc_data): try another for task text."
-        ) from error
-    return "".join(topics[name] for name in sorted(topics))
-
-
-def load_task(name: str, **options: Any) -> Task:
-    """The task of this name, with options such as its ``units`` or ``seed`` (see ``homojax.networks.tasks``) set.
-
-    Raises:
-        InputError: no such task, an option that it does not have, or a value that it cannot have.
-
-    >>> load_task("copying", units=4).units
-    4
-    """
-    if name not in TASKS:
-        raise InputError(f'there is no task "{name}": {nearest(name, TASKS)}')
-    known = inspect.signature(TASKS[name]).parameters
-    for option in options:
-        if option not in known:
-            raise InputError(f'task {name} has no option "{option}": {nearest(option, known)}')
-    try:
-        return TASKS[name](**options)
-    except ValueError as error:
-        raise InputError(f"task {name}: {error}.") from error
-
-
-def _digits_task(patch: int = 2, held_out: float = 0.2, seed: int = 0) -> Task:
-    return classification(*digits(), patch=patch, held_out=held_out, seed=seed, name="digits")
-
-
-def _text_task(units: int = 64, held_out: float = 0.1, tests: int = 512) -> Task:
-    return language(documentation(), units, held_out=held_out, tests=tests, name="text")
-
-
-def trained_mhc() -> dict:
-    """The twelve trained mHC logits that ship with the package: layers, tau, num_iters, published figures and their source."""
-    return json.loads(
-        resources.files("homojax").joinpath("data/trained_mhc_logits.json").read_text("utf-8")
+    return Source(
+        description="scaled dot products XXᵀ/√64 of n handwritten digits (scikit-learn, 8 × 8, "
+        "standardised), new images every layer",
+        sizes=sizes,
+        seeds=config.seeds or 8,
+        layers=None,
+        draw=draw,
     )
 
 
-def _trained_mhc(sweep: Sweep) -> Source:
+def _trained_mhc(config: LogitSource) -> Source:
     data = trained_mhc()
     logits = np.array([layer["logits"] for layer in data["layers"]])
-    return _fixed(
-        sweep,
-        logits[None],
-        f"twelve trained residual-mixing logits of an mHC language model ({data['source'].split(',')[0]})",
+    origin = data["source"].split(",")[0]
+    text = f"twelve trained residual-mixing logits of an mHC language model ({origin})"
+    return _fixed(config, logits[None], text)
+
+
+def _file(config: LogitSource) -> Source:
+    assert config.path is not None  # LogitSource.check saw to it
+    logits = _read_logits(config.path, config.array)
+    if config.orientation == "inputs-first":
+        logits = logits.swapaxes(-1, -2)
+    stacks = logits[None, None] if logits.ndim == 2 else logits.reshape(-1, *logits.shape[-3:])
+    text = f"{config.path.name}, {list(logits.shape)}, {config.orientation}"
+    return _fixed(config, stacks, text)
+
+
+def _fixed(config: LogitSource, stacks: np.ndarray, description: str) -> Source:
+    """Return the source that is one array [seeds, layers, n, n]."""
+    seeds, layers, n, _ = stacks.shape
+    if config.n not in (None, (n,)):
+        asked = ", ".join(map(str, config.n))
+        raise InputError(
+            f"n = {asked} was asked, and source {config.source} has n = {n} only; leave n out."
+        )
+    if config.seeds is not None and config.seeds > seeds:
+        raise InputError(
+            f"{config.seeds} seeds were asked, and source {config.source} has {seeds}; leave "
+            "seeds out."
+        )
+    return Source(
+        description=description,
+        sizes=(n,),
+        seeds=config.seeds or seeds,
+        layers=layers,
+        draw=lambda n, seed, wanted: stacks[seed, np.arange(wanted) % layers],
     )
 
 
-def _file(sweep: Sweep) -> Source:
-    assert sweep.path is not None  # Sweep saw to it
-    logits = _read_array(sweep.path, sweep.array)
-    if (
-        logits.ndim < 2
-        or logits.shape[-1] != logits.shape[-2]
-        or logits.size == 0
-        or logits.shape[-1] < 2
-    ):
+# ---------------------------------------------------------------- files
+
+
+def _read_logits(path: Path, name: str | None) -> np.ndarray:
+    """Return the finite float64 logits [..., n, n] that a file holds."""
+    import ml_dtypes  # NumPy's own types know no bfloat16
+
+    logits = _read_array(path, name)
+    square = logits.ndim >= 2 and logits.shape[-1] == logits.shape[-2] >= 2
+    if not square or logits.size == 0:
         raise InputError(
-            f"{sweep.path} has shape {list(logits.shape)}: logits must be [..., n, n] with n at least 2 and none empty."
+            f"{path} has shape {list(logits.shape)}: logits must be [..., n, n] with n at least 2 "
+            "and none empty."
         )
-    if not (
-        jnp.issubdtype(logits.dtype, jnp.floating) or jnp.issubdtype(logits.dtype, jnp.integer)
-    ):  # bfloat16 is a float to jax
-        raise InputError(f"{sweep.path} holds {logits.dtype}: logits must be real numbers.")
+    if logits.dtype.kind not in "fiu" and not hasattr(ml_dtypes, logits.dtype.name):
+        raise InputError(f"{path} holds {logits.dtype}: logits must be real numbers.")
     logits = np.asarray(logits, np.float64)
     if not np.isfinite(logits).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(logits))[0])
-        raise InputError(
-            f"{sweep.path} is {logits[index]} at {list(index)}: logits must be finite."
-        )
-    if sweep.orientation == "inputs-first":
-        logits = logits.swapaxes(-1, -2)
-    stacks = logits[None, None] if logits.ndim == 2 else logits.reshape(-1, *logits.shape[-3:])
-    return _fixed(sweep, stacks, f"{sweep.path.name}, {list(logits.shape)}, {sweep.orientation}")
-
-
-def _fixed(sweep: Sweep, stacks: np.ndarray, description: str) -> Source:
-    """A source that is one array [seeds, layers, n, n]."""
-    seeds, layers, n, _ = stacks.shape
-    if sweep.n not in (None, (n,)):
-        raise InputError(
-            f"n = {', '.join(map(str, sweep.n))} was asked, and source {sweep.source} has n = {n} only; leave n out."
-        )
-    if sweep.seeds is not None and sweep.seeds > seeds:
-        raise InputError(
-            f"{sweep.seeds} seeds were asked, and source {sweep.source} has {seeds}; leave seeds out."
-        )
-    return Source(
-        description,
-        (n,),
-        sweep.seeds or seeds,
-        layers,
-        lambda n, seed, wanted: stacks[seed, np.arange(wanted) % layers],
-    )
+        raise InputError(f"{path} is {logits[index]} at {list(index)}: logits must be finite.")
+    return logits
 
 
 def _read_array(path: Path, name: str | None) -> np.ndarray:
@@ -229,29 +196,27 @@ def _read_array(path: Path, name: str | None) -> np.ndarray:
         return kinds[path.suffix](path, name)
     except InputError:
         raise
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        MemoryError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except _DAMAGE as error:
         if "pickle" in str(error).lower() or "Python objects" in str(error):
             raise InputError(
-                f"{path} holds pickled Python objects, which can run code when read: save a plain array instead."
+                f"{path} holds pickled Python objects, which can run code when read: save a plain "
+                "array instead."
             ) from error
         raise InputError(
-            f"{path} cannot be read as a {path.suffix} file: it is truncated or damaged, or of a type unknown here."
+            f"{path} cannot be read as a {path.suffix} file: it is truncated or damaged, or of a "
+            "type unknown here."
         ) from error
 
 
+_DAMAGE = (
+    *(OSError, ValueError, EOFError, MemoryError, KeyError, TypeError, AttributeError),
+    zipfile.BadZipFile,
+)
+
+
 def _read_npy(path: Path, name: str | None) -> np.ndarray:
-    return np.load(
-        path, allow_pickle=False, mmap_mode="r"
-    )  # a memory map checks the promised shape against the file's length
+    # A memory map checks the shape that is promised against the length of the file.
+    return np.load(path, allow_pickle=False, mmap_mode="r")
 
 
 def _read_npz(path: Path, name: str | None) -> np.ndarray:
@@ -275,24 +240,16 @@ def _choose(names: list[str], name: str | None, path: Path) -> str:
     if name is None and len(names) == 1:
         return names[0]
     if name is None:
-        raise InputError(
-            f"{path} holds {len(names)} arrays ({', '.join(names[:8])}): name one with array."
-        )
+        first = ", ".join(names[:8])
+        raise InputError(f"{path} holds {len(names)} arrays ({first}): name one with array.")
     if name not in names:
         raise InputError(f'{path} holds no array "{name}": {nearest(name, names)}')
     return name
 
 
-SOURCES: dict[str, Callable[[Sweep], Source]] = {
+SOURCES: dict[str, Callable[[LogitSource], Source]] = {
     "gaussian": _gaussian,
     "digits": _digits,
     "trained-mhc": _trained_mhc,
     "file": _file,
-}
-
-TASKS: dict[str, Callable[..., Task]] = {
-    "copying": copying,
-    "recall": recall,
-    "digits": _digits_task,
-    "text": _text_task,
 }

@@ -1,298 +1,212 @@
-"""What a person sees of a run: tables in the terminal, and one HTML page that opens from disk with nothing else."""
+"""What a person sees of a sweep: what survives, how the laws fared, and the figures."""
 
 from __future__ import annotations
 
-import base64
-import html
-import io
-import json
-import string
-import warnings
-from collections.abc import Callable
-from pathlib import Path
-
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from homojax.lab import plots
-from homojax.lab.sweep.run import FLAGS, LAWS
+from homojax.lab import page
+from homojax.lab.page import Picture, Section, Table
+from homojax.lab.runs import RunFolder, config_of
+from homojax.lab.sources import load_source
+from homojax.lab.sweep import plots
+from homojax.lab.sweep.config import SweepCommand
+from homojax.lab.sweep.dataset import LAWS, STATUS
+from homojax.lab.sweep.run import sweep as run_sweep
+from homojax.theory.claim import VERDICTS
 
-KS_FALSE_ALARM = 0.01  # chance, for a whole sweep, that a true law is rejected; a test can reject 4.1, and never prove it
-TEXT_COLUMNS = (
-    "law",
-    "claim",
-    "statement",
-    "status",
-    "worst case",
-    "precision",
-    "verdict",
-    "mutant",
-    "caught in",
-    "logits",
+KS_FALSE_ALARM = 0.01  # the chance, for a whole sweep, that a true law is rejected
+CONVERGENCE = {  # how a projection did not end well, and what to try
+    "step_limit": "stopped at the step limit: raise max_steps or ε",
+    "stalled": "stalled at this precision: use float64, or raise tol or ε",
+    "infeasible": "have no doubly stochastic matrix on their support",
+    "not_finite": "are not finite",
+}
+SUMMARY = (
+    "What survives. Medians; error: the worst |row or column sum − 1|; L: the depth in layers at "
+    "which {retention:.0%} of detail is left"
 )
-SUMMARY_CAPTION = "medians; error: worst |row or column sum − 1|; L: depth in layers at which {retention:.0%} of detail is left"
-
-# figure -> (what it shows, claim)
-CAPTIONS = {
+LAW_CAPTION = (
+    "The laws. undec.: undecidable, equal within the error of the matrix and of rounding; n.a.: "
+    "an assumption is not met"
+)
+FIGURES = {  # name -> (how it is drawn, caption)
     "phase": (
         plots.phase_diagram,
-        "Share of detail that survives, by entropy weight and depth, with the contours that the laws predict.",
-        "3.1, 3.3",
+        "Share of detail that survives, by entropy weight and depth, with the contours that the "
+        "product bound (3.1) and the Lyapunov rate (3.3) predict.",
     ),
     "entropy": (
         plots.entropy_against_sigma2,
-        "Every matrix of the sweep. High entropy alone does not force σ₂ down: the starred matrix has σ₂ = 1.",
-        "2.2, 2.3, pinsker",
+        "Every matrix of the sweep. High entropy alone does not force σ₂ down (2.2): the starred "
+        "matrix has σ₂ = 1.",
     ),
     "layernorm": (
         plots.cosine_against_snr,
-        "Layer norm's output against the signal, simulated, on the exact law. Left of the critical SNR a 5 % test misses it "
-        "more than 5 % of the time.",
-        "4.1, 4.2, 4.5",
+        "Layer norm's output against the signal, simulated, on the exact law (4.2). Left of the "
+        "critical SNR (4.5) a 5 % test misses it more than 5 % of the time.",
     ),
     "residual": (
         plots.retention_against_turn,
-        "Residual weights α trade what is kept against what is changed.",
-        "5.1 – 5.3",
+        "Residual weights α trade what is kept (5.1) against what is changed (5.2).",
     ),
 }
+INTRODUCTION = (
+    "Each law's prediction beside its measurement. A comparison holds or is violated only where "
+    "its slack exceeds the error that missed sums and rounding can cause; equality, where a bound "
+    "is attained, is undecidable."
+)
 
 
-def summary(ds: xr.Dataset) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, one per n and (at most six, evenly chosen) ε: what the matrices are and what survives.
+def run_command(command: SweepCommand, console: Console) -> bool:
+    """Run the sweeps of a command into its folder, and show them. Returns True."""
+    import jax
 
-    Medians over seeds and layers; the worst marginal error; verdicts of every law counted.
-    """
-    header = [
-        "n",
-        "ε",
-        "ε/spread",
-        "σ₂",
-        "error",
-        "L bound",
-        "L typical",
-        "L measured",
-        "holds",
-        "undec.",
-        "viol.",
+    for sweep in command.sweeps:  # a mistake in the last one is told before the first one runs
+        load_source(sweep)
+    identity = {sweep.label: {**sweep.as_dict(), "hash": sweep.digest} for sweep in command.sweeps}
+    folder = RunFolder(
+        command.out, {"verb": "sweep", "sweeps": identity}, overwrite=command.overwrite
+    )
+    jax.config.update("jax_enable_x64", any(s.dtype == "float64" for s in command.sweeps))
+    datasets = {}
+    for sweep in command.sweeps:
+        with page.progress_bar(console, sweep.label) as progress:
+            store = folder.part / f"{sweep.label}.zarr"
+            datasets[sweep.label] = run_sweep(sweep, store, progress=progress)
+    with page.progress_bar(console, "figures") as progress:
+        progress(0, 1, "drawing")
+        sections = describe_all(datasets)
+        page.write_page(folder.part, "The map of the trap", sections, INTRODUCTION)
+        progress(1, 1, "done")
+    folder.finish()
+    for section in sections:
+        page.show(section, console)
+    page.show_place(command.out, console)
+    return True
+
+
+def describe_all(datasets: dict[str, xr.Dataset]) -> list[Section]:
+    """Return a page's sections: one for each sweep, by its label."""
+    return [
+        describe(ds)._replace(heading=label, pictures=draw(label, datasets))
+        for label, ds in datasets.items()
     ]
+
+
+def describe(ds: xr.Dataset) -> Section:
+    """Return what a sweep found, without figures."""
+    return Section(
+        heading=plots.label_of(ds),
+        source=ds.attrs["source"],
+        text=headline(ds),
+        tables=[summary(ds), law_table(ds)],
+        about=page.about(ds.attrs, f"{plots.label_of(ds)}.zarr"),
+    )
+
+
+def headline(ds: xr.Dataset) -> str:
+    """Say what the sweep found; convergence first, because nothing else counts without it."""
+    counts = {name: int((ds.status == flag).sum()) for name, flag in STATUS.items()}
+    total, worst = ds.status.size, float(np.maximum(ds.row_error, ds.col_error).max())
+    if counts["truncated_as_asked"]:
+        text = (
+            f"{total:,} matrices truncated as asked; the worst misses a row or column sum by "
+            f"{worst:.2g}. Where that leaves no room, the laws of doubly stochastic matrices do "
+            "not apply, or are undecidable."
+        )
+    else:
+        text = (
+            f"{counts['converged']:,} of {total:,} projections converged (worst error {worst:.1e})."
+        )
+        for name, remedy in CONVERGENCE.items():
+            if counts[name]:
+                text += f" {counts[name]:,} {remedy}."
+    verdicts = _verdicts(ds, LAWS)
+    return (
+        f"{text} {verdicts['holds']:,} comparisons hold, {verdicts['undecidable']:,} are "
+        f"undecidable within their error, {verdicts['violated']:,} violated."
+    )
+
+
+def summary(ds: xr.Dataset) -> Table:
+    """Return what the matrices are and what survives, by n and (at most six, evenly chosen) ε."""
+    header = ["n", "ε", "ε/spread", "σ₂", "error", "L bound", "L typical", "L measured"]
+    header += ["holds", "undec.", "viol."]
     chosen = np.unique(np.linspace(0, ds.sizes["epsilon"] - 1, 6).round().astype(int))
-    rows = []
-    for n in ds.n.values:
-        for e in chosen:
-            cells = ds.sel(n=n).isel(epsilon=e)
-            counts = _counts(cells, LAWS)
-            depths = [
-                float(cells[f"effective_depth_{kind}"].median())
-                for kind in ("bound", "lyapunov", "measured")
-            ]
-            deepest = int(ds.depth.max())
-            rows.append(
-                [
-                    str(n),
-                    f"{float(cells.epsilon):.3g}",
-                    f"{float(cells.relative_epsilon.median()):.3g}",
-                    _share(float(cells.sigma2.median())),
-                    f"{float(np.maximum(cells.row_error, cells.col_error).max()):.1e}",
-                    *(_depth(depth) for depth in depths[:2]),
-                    f"> {deepest}" if np.isinf(depths[2]) else _depth(depths[2]),
-                    *(f"{counts[kind]:,}" for kind in ("holds", "undecidable", "violated")),
-                ]
-            )
-    return header, rows
+    rows = [_summary_row(ds.sel(n=n).isel(epsilon=e)) for n in ds.n.values for e in chosen]
+    caption = SUMMARY.format(retention=config_of(ds)["retention"])
+    return Table(caption, header, rows, _violated(header, rows))
 
 
-def law_table(ds: xr.Dataset) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, one per law: its statement and how often each verdict was given."""
+def _summary_row(cells: xr.Dataset) -> list[str]:
+    """Return the row of one n and ε: medians over seeds and layers, and verdicts counted."""
+    verdicts = _verdicts(cells, LAWS)
+    bound, typical, measured = (
+        float(cells[f"effective_depth_{kind}"].median())
+        for kind in ("bound", "lyapunov", "measured")
+    )
+    deepest = int(cells.depth.max())
+    return [
+        str(int(cells.n)),
+        f"{float(cells.epsilon):.3g}",
+        f"{float(cells.relative_epsilon.median()):.3g}",
+        _share(float(cells.sigma2.median())),
+        f"{float(np.maximum(cells.row_error, cells.col_error).max()):.1e}",
+        _depth(bound),
+        _depth(typical),
+        f"> {deepest}" if np.isinf(measured) else _depth(measured),
+        *(f"{verdicts[kind]:,}" for kind in ("holds", "undecidable", "violated")),
+    ]
+
+
+def law_table(ds: xr.Dataset) -> Table:
+    """Return how often each verdict was given, law by law."""
+    kinds = ("holds", "undecidable", "violated", "not_applicable")
     rows = []
     for law, (_, statement) in LAWS.items():
-        counts = _counts(ds, [law])
-        rows.append(
-            [
-                law,
-                statement,
-                *(
-                    f"{counts[kind]:,}"
-                    for kind in ("holds", "undecidable", "violated", "not_applicable")
-                ),
-            ]
-        )
+        verdicts = _verdicts(ds, [law])
+        rows.append([law, statement, *(f"{verdicts[kind]:,}" for kind in kinds)])
     rejected, points = ks_rejections(ds)
-    rows.append(
-        [
-            "layer norm",
-            "cos θ has law 4.1 (KS)",
-            "–",
-            f"{points - rejected:,}",
-            f"{rejected:,}",
-            "0",
-        ]
-    )
-    return ["law", "statement", "holds", "undec.", "viol.", "no premise"], rows
+    kept = f"{points - rejected:,}"
+    rows.append(["layer norm", "cos θ has law 4.1 (KS test)", "–", kept, f"{rejected:,}", "0"])
+    header = ["law", "statement", "holds", "undec.", "viol.", "n.a."]
+    return Table(LAW_CAPTION, header, rows, _violated(header, rows))
 
 
 def ks_rejections(ds: xr.Dataset) -> tuple[int, int]:
-    """(points whose Monte Carlo cosines reject the exact law, points in all), by the Dvoretzky-Kiefer-Wolfowitz inequality."""
-    samples = json.loads(ds.attrs["config"])["samples"]
+    """Return (points whose Monte Carlo cosines reject the exact law 4.1, points in all).
+
+    By the Dvoretzky-Kiefer-Wolfowitz inequality. A test can reject the law, and never prove it.
+    """
+    samples = config_of(ds)["samples"]
     limit = np.sqrt(np.log(2 * ds.cosine_ks.size / KS_FALSE_ALARM) / (2 * samples))
     return int((ds.cosine_ks > limit).sum()), ds.cosine_ks.size
 
 
-def headline(ds: xr.Dataset) -> str:
-    """What the sweep found, in a sentence or two: convergence first, because nothing else counts without it."""
-    status = {name: int((ds.status == flag).sum()) for name, flag in FLAGS["status"].items()}
-    total = ds.status.size
-    worst = float(np.maximum(ds.row_error, ds.col_error).max())
-    if status["truncated_as_asked"]:
-        text = f"{total:,} matrices truncated as asked; the worst misses a row or column sum by {worst:.2g}, and where that leaves "
-        text += "no room the laws of doubly stochastic matrices are undecidable."
-    else:
+def draw(label: str, datasets: dict[str, xr.Dataset]) -> list[Picture]:
+    """Return every figure that the sweep of this label allows."""
+    order = ["n", "epsilon", "depth", "snr", "alpha"]
+    ds = datasets[label].sortby(order)
+    wanted = []
+    twins = [other for other in datasets.values() if _is_converged_twin(ds, other)]
+    if twins:
         text = (
-            f"{status['converged']:,} of {total:,} projections converged (worst error {worst:.1e})."
+            f"Laws 1.7 and 3.4. {label}, and the same logits projected to the end: only the right "
+            "half is about mixing."
         )
-        if status["step_limit"]:
-            text += f" {status['step_limit']:,} stopped at the step limit: raise max_steps or ε."
-        if status["stalled"]:
-            text += (
-                f" {status['stalled']:,} stalled at this precision: use float64, or raise tol or ε."
-            )
-        if status["infeasible"]:
-            text += f" {status['infeasible']:,} have no doubly stochastic matrix on their support."
-        if status["not_finite"]:
-            text += f" {status['not_finite']:,} are not finite."
-    counts = _counts(ds, LAWS)
-    undecidable = f"{counts['undecidable']:,} are undecidable within their error"
-    return f"{text} {counts['holds']:,} comparisons hold, {undecidable}, {counts['violated']:,} violated."
-
-
-def print_tables(ds: xr.Dataset, console: Console) -> None:
-    """The summary and the laws of one sweep in the terminal."""
-    console.print()
-    console.print(
-        Text(ds.attrs["title"].removeprefix("homojax sweep: "), style="bold"),
-        Text(f"  {ds.attrs['source']}", style="dim"),
-    )
-    console.print(headline(ds))
-    retention = json.loads(ds.attrs["config"])["retention"]
-    for (header, rows), caption in (
-        (summary(ds), SUMMARY_CAPTION.format(retention=retention)),
-        (
-            law_table(ds),
-            "undec.: undecidable, equal within the error of the matrix and of rounding",
-        ),
-    ):
-        print_table(header, rows, _violated(header, rows), caption, console)
-
-
-def write_figures(datasets: dict[str, xr.Dataset], folder: Path) -> list[tuple[str, str, bytes]]:
-    """Draws every figure that the datasets allow into ``folder``; returns (file name, caption, PNG) of each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = []
-
-    def draw(name: str, caption: str, make: Callable, *args) -> None:
-        png = io.BytesIO()
-        try:
-            with plt.rc_context(plots.STYLE), plt.ioff():
-                make(*args).savefig(png, format="png")
-        except (
-            Exception
-        ) as error:  # data, tables and the other figures are worth having all the same
-            warnings.warn(f"the figure {name} could not be drawn: {error}", stacklevel=2)
-            return
-        finally:
-            plt.close("all")
-        (folder / name).write_bytes(png.getvalue())
-        drawn.append((name, caption, png.getvalue()))
-
-    datasets = {
-        label: ds.sortby(["n", "epsilon", "depth", "snr", "alpha"])
-        for label, ds in datasets.items()
-    }
-    for label, ds in datasets.items():
-        converged = [d for d in datasets.values() if _is_converged_twin(ds, d)]
-        if converged:
-            text = f"Claims 1.7, 3.4. {label}, and the same logits projected to the end: only the right half is about mixing."
-            draw(f"{label}-truncation.png", text, plots.as_run_against_converged, ds, converged[0])
-        if ds.sizes["epsilon"] < 2 or ds.sizes["depth"] < 2:
-            continue
-        for name, (make, caption, claims) in CAPTIONS.items():
-            draw(f"{label}-{name}.png", f"Claims {claims}. {label}: {caption}", make, ds)
-    return drawn
-
-
-def write_report(
-    datasets: dict[str, xr.Dataset], figures: list[tuple[str, str, bytes]], path: Path
-) -> None:
-    """One self-contained HTML page: headline, figures, tables and how to run it again, source by source."""
-    sections = []
-    for label, ds in datasets.items():
-        pictures = "".join(
-            f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-            f"<figcaption>{html.escape(caption)} <code>figures/{html.escape(name)}</code></figcaption></figure>"
-            for name, caption, png in figures
-            if name.startswith(f"{label}-")
-            and name.removeprefix(f"{label}-").removesuffix(".png") in {*CAPTIONS, "truncation"}
-        )
-        config = json.loads(ds.attrs["config"])
-        what, laws = summary(ds), law_table(ds)
-        retention, config = config["retention"], json.dumps(config, indent=1, ensure_ascii=False)
-        sections.append(
-            f"<section><h2>{html.escape(label)}</h2><p class=source>{html.escape(ds.attrs['source'])}</p>"
-            f"<p>{html.escape(headline(ds))}</p>"
-            f"{pictures}<h3>What survives</h3>{html_table(*what, _violated(*what))}"
-            f"<p class=source>{html.escape(SUMMARY_CAPTION.format(retention=retention))}</p>"
-            f"<h3>The laws</h3>{html_table(*laws, _violated(*laws))}"
-            f"<details><summary>Run it again</summary><p>Data: <code>{html.escape(label)}.zarr</code> · config hash "
-            f"<code>{ds.attrs['config_hash']}</code> · {html.escape(ds.attrs['dtype'])} on {html.escape(ds.attrs['device'])} · "
-            f"{html.escape(ds.attrs['versions'])}</p><pre>{html.escape(config)}</pre></details></section>"
-        )
-    path.write_text(
-        PAGE.substitute(
-            title="homojax sweep", heading="The map of the trap", sections="\n".join(sections)
-        ),
-        "utf-8",
-    )
-
-
-def print_table(
-    header: list[str],
-    rows: list[list[str]],
-    wrong: list[bool],
-    caption: str | None,
-    console: Console,
-) -> None:
-    """A table in the terminal, wrong rows (none, if that is empty) in red; texts to the left, numbers to the right."""
-    table = Table(
-        caption=caption, caption_style="dim", caption_justify="left", box=box.SIMPLE_HEAD, padding=0
-    )
-    for column in header:
-        justify = "left" if column in TEXT_COLUMNS else "right"
-        table.add_column(
-            column.replace("/", " /").replace(" ", "\n"), justify=justify, no_wrap=True
-        )
-    for row, bad in zip(rows, wrong or [False] * len(rows), strict=True):
-        table.add_row(*(Text(cell) for cell in row), style="bold red" if bad else None)
-    needed = console.measure(table, options=console.options.update(width=500)).maximum
-    console.print(
-        table, width=None if console.is_terminal else max(needed, console.width), crop=False
-    )  # a file has no edge
-
-
-def _counts(ds: xr.Dataset, laws) -> dict[str, int]:
-    return {
-        name: sum(int((ds[f"verdict_{law}"] == flag).sum()) for law in laws)
-        for name, flag in FLAGS["verdict"].items()
-    }
+        file = f"figures/{label}-truncation.png"
+        wanted.append((file, text, plots.as_run_against_converged, ds, twins[0].sortby(order)))
+    if ds.sizes["epsilon"] > 1 and ds.sizes["depth"] > 1:
+        for name, (make, caption) in FIGURES.items():
+            wanted.append((f"figures/{label}-{name}.png", f"{label}: {caption}", make, ds))
+    return page.draw_all(wanted)
 
 
 def _is_converged_twin(as_run: xr.Dataset, other: xr.Dataset) -> bool:
-    """Whether ``other`` is the converged projection of the logits that ``as_run`` truncates, at its ε and depths."""
-    a, b = json.loads(as_run.attrs["config"]), json.loads(other.attrs["config"])
+    """Return whether ``other`` projects to the end the logits that ``as_run`` truncates."""
+    a, b = config_of(as_run), config_of(other)
     same = all(a[key] == b[key] for key in ("source", "path", "array", "orientation", "seed"))
     return bool(
         same
@@ -304,64 +218,21 @@ def _is_converged_twin(as_run: xr.Dataset, other: xr.Dataset) -> bool:
     )
 
 
-def _share(value: float) -> str:
-    return f"1−{1 - value:.0e}" if 0.99995 < value < 1 else f"{value:.4f}"
-
-
-def _depth(value: float) -> str:
-    return "∞" if np.isinf(value) else f"{value:.3g}" if value < 1e4 else f"{value:.1e}"
+def _verdicts(ds: xr.Dataset, laws) -> dict[str, int]:
+    """Return how many comparisons of these laws got each verdict."""
+    return {
+        name: sum(int((ds[f"verdict_{law}"] == verdict).sum()) for law in laws)
+        for name, verdict in VERDICTS.items()
+    }
 
 
 def _violated(header: list[str], rows: list[list[str]]) -> list[bool]:
     return [row[header.index("viol.")] != "0" for row in rows]
 
 
-def html_table(header: list[str], rows: list[list[str]], wrong: list[bool]) -> str:
-    """The same as HTML."""
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join(
-        f"<tr{' class=violated' if bad else ''}>"
-        + "".join(
-            f"<td{' class=text' if column in TEXT_COLUMNS else ''}>{html.escape(cell)}</td>"
-            for column, cell in zip(header, row, strict=True)
-        )
-        + "</tr>"
-        for row, bad in zip(rows, wrong or [False] * len(rows), strict=True)
-    )
-    return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+def _share(value: float) -> str:
+    return f"1−{1 - value:.0e}" if 0.99995 < value < 1 else f"{value:.4f}"
 
 
-PAGE = string.Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
- body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
- h1 { font-size: 1.6rem } h2 { margin-top: 3rem; border-top: 1px solid #ddd; padding-top: 1.2rem } .source { color: #555 }
- figure { margin: 1.5rem 0 } img { max-width: 100%; height: auto } figcaption { color: #444; font-size: .92rem }
- .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums }
- th, td { padding: .25rem .7rem; border-bottom: 1px solid #e5e5e5; text-align: right } th { background: #f6f6f6 }
- td { white-space: nowrap } td.text { text-align: left; white-space: normal } .bad { color: #a40000; font-weight: 600 }
- tr.violated { background: #fdeaea; font-weight: 600 }
- pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .82rem } code { font-size: .9em }
- details { margin: 1.5rem 0 }
-</style></head><body>
-<h1>$heading</h1>
-<p>Each law's prediction beside its measurement. A comparison <em>holds</em> or is <em>violated</em> only where its slack
-exceeds the error that the matrix's missed sums and rounding can cause; equality, where a bound is attained, is
-<em>undecidable</em>.</p>
-$sections
-</body></html>
-""")
-
-
-def markdown_table(header: list[str], *rows: list[str]) -> str:
-    """The same in Markdown, for the documents.
-
-    >>> print(markdown_table(["§", "σ₂"], ["1.4", "0.5"]))
-    | § | σ₂ |
-    |---|---|
-    | 1.4 | 0.5 |
-    """
-    escaped = [[cell.replace("|", r"\|") for cell in row] for row in (header, *rows)]
-    head, *body = (f"| {' | '.join(row)} |" for row in escaped)
-    return "\n".join([head, "|" + "---|" * len(header), *body])
+def _depth(value: float) -> str:
+    return "∞" if np.isinf(value) else f"{value:.3g}" if value < 1e4 else f"{value:.1e}"

@@ -1,240 +1,211 @@
-"""What a person sees of a verification: the table of claims in the terminal, and one HTML page with the map of tightness."""
+"""What a person sees of a verification: the claims, where they are tight, what was violated."""
 
 from __future__ import annotations
 
-import base64
-import html
-import io
-import json
 from importlib.metadata import version
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from rich.console import Console
 
-from homojax.lab import plots
-from homojax.lab.cases import Case
-from homojax.lab.sweep.report import PAGE, html_table, print_table
-from homojax.lab.verify.run import isolated_units, outcome, replay
+from homojax.lab import page
+from homojax.lab.cases import Case, load_case, save_case
+from homojax.lab.page import Section, Table
+from homojax.lab.runs import RunFolder
+from homojax.lab.verify import plots
+from homojax.lab.verify.config import Verification, VerifyCommand
+from homojax.lab.verify.outcome import isolated_units, outcome, replay, worst_cases
+from homojax.lab.verify.run import verify
 from homojax.theory import CLAIMS
+from homojax.theory.claim import VERDICTS
 
-TIGHTNESS = "n.a.: assumptions not met; best: lesser over greater side, 1 where a bound is attained; for = and ~ of the margin"
+CLAIM_CAPTION = (
+    "The claims. n.a.: assumptions not met; best: lesser over greater side, 1 where a bound is "
+    "attained; for = and ~ of the margin"
+)
+MAP_CAPTION = (
+    "Best tightness of every bound in every family: 1 where it is attained. ✕: violated somewhere. "
+    "Grey: no case."
+)
+ISOLATED = "High entropy does not force collapse (2.2): 1 ⊕ J keeps detail for good"
 WIDE = 120  # columns of a terminal that have room for the worst cases
-ISOLATED = "2.2: 1 ⊕ J keeps detail for good at nearly maximal entropy"
 
 
-def claim_table(ds: xr.Dataset) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, one per claim of a verification: its verdicts, how tight it is, and its worst case."""
-    rows = []
-    for name in ds.claim.values:
-        row = ds.sel(claim=name)
-        counts = {
-            kind: int(row[kind].sum())
-            for kind in ("holds", "violated", "undecidable", "not_applicable")
-        }
-        best = float(row.tightness_best.max()) if row.tightness_best.notnull().any() else np.nan
-        slack = row.least_slack.where(np.isfinite(row.least_slack))
-        worst = "–"
-        if slack.notnull().any():
-            family, n = np.unravel_index(np.nanargmin(slack.values), slack.shape)
-            worst = f"{row.family.values[family]}, n = {row.n.values[n]}"
-        median = (
-            float(row.tightness_median.median()) if row.tightness_median.notnull().any() else np.nan
-        )
-        rows.append(
-            [
-                str(row.number.item()),
-                str(name),
-                str(row.statement.item()),
-                str(row.status.item()),
-                *(f"{counts[kind]:,}" for kind in counts),
-                _tight(median),
-                _tight(best),
-                worst,
-            ]
-        )
-    header = [
-        "§",
-        "claim",
-        "statement",
-        "status",
-        "holds",
-        "viol.",
-        "undec.",
-        "n.a.",
-        "median",
-        "best",
-        "worst case",
-    ]
-    return header, rows
+def run_command(command: VerifyCommand, console: Console) -> bool:
+    """Run a verification, or replay a case. Returns whether all is as theory.md says."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    if command.replay is not None:
+        show_replay(load_case(command.replay), console)
+        return True
+    asked = command.verification
+    identity = {"verb": "verify", **asked.as_dict()}
+    folder = RunFolder(command.out, identity, overwrite=command.overwrite)
+    with page.progress_bar(console, "verify") as progress:
+        dataset = verify(asked, folder.part / "verify.zarr", progress=progress)
+    cases = _save_worst(asked, dataset, folder.part)
+    section = describe(dataset, cases, command.out)
+    drawn = [] if asked.mutants else [("figures/tightness.png", MAP_CAPTION, plots.tightness_map)]
+    pictures = page.draw_all([(*one, dataset) for one in drawn])
+    page.write_page(folder.part, "The theory on trial", [section._replace(pictures=pictures)])
+    folder.finish()
+    page.show(_for_terminal(section, console.width), console)
+    page.show_place(command.out, console)
+    return section.as_expected
 
 
-def mutant_table(ds: xr.Dataset) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, one per wrong claim: how often it was found violated, and in which family most."""
-    rows = []
-    for name in ds.claim.values:
-        violated = ds.violated.sel(claim=name)
-        at = violated.sum("n").values
-        caught = str(ds.family.values[int(at.argmax())]) if int(at.max()) else "not caught"
-        judged = int((ds.violated + ds.undecidable + ds.holds).sel(claim=name).sum())
-        rows.append(
-            [
-                str(ds.number.sel(claim=name).item()),
-                str(name),
-                f"{judged:,}",
-                f"{int(violated.sum()):,}",
-                caught,
-            ]
-        )
-    return ["§", "mutant", "judged", "viol.", "caught in"], rows
+def _save_worst(asked: Verification, ds: xr.Dataset, folder: Path) -> dict[tuple[str, int], str]:
+    """Save the worst case of each violation, and return the files by (claim, n)."""
+    cases = {}
+    if not asked.mutants:
+        for claim, n, case in worst_cases(asked, ds):
+            cases[claim, n] = f"violations/{claim}-{n}.npz"
+            save_case(case, folder / cases[claim, n])
+    return cases
 
 
-def verification_headline(ds: xr.Dataset) -> tuple[bool, str]:
-    """Whether all is as theory.md says, and what was found, in a few sentences."""
-    as_expected, failures = outcome(ds)
-    total = {
-        kind: int(ds[kind].sum()) for kind in ("holds", "violated", "undecidable", "not_applicable")
-    }
-    if (ds.status == "mutant").any():
-        text = (
-            f"{ds.sizes['claim'] - len(failures)} of {ds.sizes['claim']} wrong claims were caught."
-        )
+def describe(
+    ds: xr.Dataset, cases: dict[tuple[str, int], str] | None = None, out: Path = Path()
+) -> Section:
+    """Return what a verification found; ``cases`` are the files in ``out`` to be replayed."""
+    mutants = is_of_mutants(ds)
+    tables = [mutant_table(ds) if mutants else claim_table(ds)]
+    if not mutants and "normalised_entropy" in ds.claim.values:
+        tables.append(_isolated_table())
+    return Section(
+        heading="",
+        text=headline(ds),
+        as_expected=outcome(ds)[0],
+        tables=tables,
+        commands=[f"homojax verify --replay {out / file}" for file in (cases or {}).values()],
+        about=page.about(ds.attrs, "verify.zarr"),
+    )
+
+
+def headline(ds: xr.Dataset) -> str:
+    """Say what was found, and what is not as theory.md says, in a few sentences."""
+    _, failures = outcome(ds)
+    total = {kind: int(ds[kind].sum()) for kind in VERDICTS}
+    if is_of_mutants(ds):
+        caught = ds.sizes["claim"] - len(failures)
+        text = f"{caught} of {ds.sizes['claim']} wrong claims were caught."
     else:
-        of = {
+        violated = {
             status: int(ds.violated.where(ds.status == status, 0).sum())
             for status in ("theorem", "refuted", "conjecture")
         }
         text = (
-            f"{sum(total.values()):,} comparisons: {total['holds']:,} hold, {total['undecidable']:,} are undecidable within "
-            f"their error, {total['not_applicable']:,} do not meet the assumptions. Theorems violated: {of['theorem']:,}; "
-            f"conjectures: {of['conjecture']:,}; claims known to be false: {of['refuted']:,}."
+            f"{sum(total.values()):,} comparisons: {total['holds']:,} hold, "
+            f"{total['undecidable']:,} are undecidable within their error, "
+            f"{total['not_applicable']:,} do not meet the assumptions. Theorems violated: "
+            f"{violated['theorem']:,}; conjectures: {violated['conjecture']:,}; claims known to be "
+            f"false: {violated['refuted']:,}."
         )
-    return as_expected, " ".join([text, *failures])
+    return " ".join([text, *failures])
 
 
-def print_verification(
-    ds: xr.Dataset, cases: dict[tuple[str, int], Path], console: Console
-) -> bool:
-    """The table of a verification in the terminal, and how to replay violations. Returns whether all is as it should be."""
-    as_expected, text = verification_headline(ds)
-    mutants = bool((ds.status == "mutant").any())
-    console.print()
-    console.print(text, style="bold" if as_expected else "bold red", highlight=False)
-    header, rows = mutant_table(ds) if mutants else claim_table(ds)
-    wrong = [_is_wrong(header, row) for row in rows]
-    hidden = (
-        {"statement"} if console.width >= WIDE else {"statement", "median", "worst case"}
-    )  # they are in the report
-    kept = [i for i, column in enumerate(header) if column not in hidden]
-    header, rows = [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
-    print_table(header, rows, wrong, None if mutants else TIGHTNESS, console)
-    if not mutants and "normalised_entropy" in ds.claim.values:
-        print_table(*_isolated_table(), [], ISOLATED, console)
-    for (claim, n), path in cases.items():
-        console.print(
-            f"{claim}, n = {n}: homojax verify --replay {path}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-    return as_expected
+def is_of_mutants(ds: xr.Dataset) -> bool:
+    """Return whether wrong claims were tried, to test the instrument."""
+    return bool((ds.status == "mutant").any())
 
 
-def print_replay(case: Case, console: Console) -> None:
-    """A saved case judged again in every precision."""
-    claim = CLAIMS[case.claim]
-    console.print(
-        f"{claim.number} {claim.name}: {claim.statement}",
-        style="bold",
-        markup=False,
-        highlight=False,
-    )
-    console.print(
-        f"family {case.family}, {', '.join(f'{k} {list(v.shape)}' for k, v in case.arrays.items())}",
-        markup=False,
-    )
-    written = case.about.get("versions", {}).get("homojax")
-    if written != version("homojax"):
-        console.print(
-            f"saved by homojax {written}; judged by {version('homojax')}",
-            style="yellow",
-            markup=False,
-        )
-    if "logits" in case.arrays and case.arrays["logits"].size <= 64:
-        console.print(
-            f"ε = {float(case.arrays['epsilon']):.17g}, logits:\n{np.array2string(case.arrays['logits'])}",
-            markup=False,
-        )
-    rows = [[precision, *row] for precision, row in replay(case).items()]
-    print_table(["precision", "lesser", "greater", "margin", "verdict"], rows, [], None, console)
+# ---------------------------------------------------------------- tables
 
 
-def write_verification(ds: xr.Dataset, cases: dict[tuple[str, int], str], folder: Path) -> None:
-    """report.html of a verification: the headline, where bounds are tight, the table, and how to replay what was violated."""
-    as_expected, text = verification_headline(ds)
-    mutants = bool((ds.status == "mutant").any())
-    header, rows = mutant_table(ds) if mutants else claim_table(ds)
-    parts = [f"<p{'' if as_expected else ' class=bad'}>{html.escape(text)}</p>"]
-    if not mutants:
-        png = io.BytesIO()
-        with plt.rc_context(plots.STYLE), plt.ioff():
-            plots.tightness_map(ds).savefig(png, format="png")
-        plt.close("all")
-        (folder / "figures").mkdir(exist_ok=True)
-        (folder / "figures" / "tightness.png").write_bytes(png.getvalue())
-        caption = "Best tightness of every bound in every family: 1 where it is attained. ✕: violated somewhere. Grey: no case."
-        parts.append(
-            f'<figure><img alt="{caption}" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">'
-            f"<figcaption>{caption} <code>figures/tightness.png</code></figcaption></figure>"
-        )
-    wrong = [_is_wrong(header, row) for row in rows]
-    parts.append(
-        f"<h3>{'The mutants' if mutants else 'The claims'}</h3>{html_table(header, rows, wrong)}"
-    )
-    if not mutants and "normalised_entropy" in ds.claim.values:
-        parts.append(f"<h3>{ISOLATED}</h3>{html_table(*_isolated_table(), [])}")
-    if cases:
-        lines = "\n".join(f"homojax verify --replay {path}" for path in cases.values())
-        parts.append(f"<h3>Replay the worst violations</h3><pre>{html.escape(lines)}</pre>")
-    config = json.dumps(json.loads(ds.attrs["config"]), indent=1, ensure_ascii=False)
-    where = f"{html.escape(ds.attrs['dtype'])} on {html.escape(ds.attrs['device'])} · {html.escape(ds.attrs['versions'])}"
-    parts.append(
-        f"<details><summary>Run it again</summary><p>Data: <code>verify.zarr</code> · config hash "
-        f"<code>{ds.attrs['config_hash']}</code> · {where}</p><pre>{html.escape(config)}</pre></details>"
-    )
-    sections = f"<section>{''.join(parts)}</section>"
-    page = PAGE.substitute(
-        title=ds.attrs["title"], heading="The theory on trial", sections=sections
-    )
-    (folder / "report.html").write_text(page, "utf-8")
+def claim_table(ds: xr.Dataset) -> Table:
+    """Return one row for each claim: its verdicts, how tight it is, and its worst case."""
+    header = ["§", "claim", "statement", "status", "holds", "viol.", "undec.", "n.a."]
+    header += ["median", "best", "worst case"]
+    rows = [_claim_row(ds.sel(claim=name)) for name in ds.claim.values]
+    return Table(CLAIM_CAPTION, header, rows, [_is_wrong(header, row) for row in rows])
 
 
-def _isolated_table() -> tuple[list[str], list[list[str]]]:
-    return ["n", "H/max H", "σ₂"], [
-        [str(n), f"{share:.6f}", f"{sigma2:.6f}"] for n, share, sigma2 in isolated_units()
+def _claim_row(row: xr.Dataset) -> list[str]:
+    kinds = ("holds", "violated", "undecidable", "not_applicable")
+    slack = row.least_slack.where(np.isfinite(row.least_slack))
+    worst = "–"
+    if slack.notnull().any():
+        family, n = np.unravel_index(np.nanargmin(slack.values), slack.shape)
+        worst = f"{row.family.values[family]}, n = {row.n.values[n]}"
+    return [
+        str(row.number.item()),
+        str(row.claim.item()),
+        str(row.statement.item()),
+        str(row.status.item()),
+        *(f"{int(row[kind].sum()):,}" for kind in kinds),
+        _tight(float(row.tightness_median.median())),
+        _tight(float(row.tightness_best.max())),
+        worst,
     ]
 
 
-def _tight(value: float) -> str:
-    return (
-        "–"
-        if np.isnan(value)
-        else "∞"
-        if np.isinf(value)
-        else f"{value:.6f}"
-        if abs(value - 1) < 0.01
-        else f"{value:.3g}"
+def mutant_table(ds: xr.Dataset) -> Table:
+    """Return one row for each wrong claim: how often it was caught, and in which family most."""
+    rows = []
+    for name in ds.claim.values:
+        row = ds.sel(claim=name)
+        by_family = row.violated.sum("n").values
+        caught = str(ds.family.values[int(by_family.argmax())]) if by_family.any() else "not caught"
+        judged = int((row.violated + row.undecidable + row.holds).sum())
+        counts = f"{judged:,}", f"{int(row.violated.sum()):,}"
+        rows.append([str(row.number.item()), str(name), *counts, caught])
+    header = ["§", "mutant", "judged", "viol.", "caught in"]
+    return Table("The mutants", header, rows, [_is_wrong(header, row) for row in rows])
+
+
+def _isolated_table() -> Table:
+    rows = [[str(n), f"{share:.6f}", f"{kept:.6f}"] for n, share, kept in isolated_units()]
+    return Table(ISOLATED, ["n", "H/max H", "σ₂"], rows)
+
+
+def _for_terminal(section: Section, width: int) -> Section:
+    """Return the section without the columns that a terminal has no room for."""
+    hidden = {"statement"} if width >= WIDE else {"statement", "median", "worst case"}
+    first, *rest = section.tables
+    kept = [i for i, column in enumerate(first.header) if column not in hidden]
+    narrow = first._replace(
+        header=[first.header[i] for i in kept], rows=[[row[i] for i in kept] for row in first.rows]
     )
+    return section._replace(tables=[narrow, *rest])
+
+
+def _tight(value: float) -> str:
+    if np.isnan(value):
+        return "–"
+    if np.isinf(value):
+        return "∞"
+    return f"{value:.6f}" if abs(value - 1) < 0.01 else f"{value:.3g}"
 
 
 def _is_wrong(header: list[str], row: list[str]) -> bool:
-    """A theorem that is violated, a refuted claim or a mutant that is not."""
-    found = row[header.index("viol.")] != "0"
-    expected = "mutant" in header or row[header.index("status")] == "refuted"
-    return (
-        found != expected
-        and (found or expected)
-        and not ("status" in header and row[header.index("status")] == "conjecture")
+    """Return whether a theorem is violated, or a refuted claim or a mutant is not."""
+    violated = row[header.index("viol.")] != "0"
+    if "mutant" in header:
+        return not violated
+    status = row[header.index("status")]
+    return violated if status == "theorem" else status == "refuted" and not violated
+
+
+# ---------------------------------------------------------------- replay
+
+
+def show_replay(case: Case, console: Console) -> None:
+    """Print a saved case, judged again in every precision."""
+    claim = CLAIMS[case.claim]
+    shapes = ", ".join(f"{key} {list(array.shape)}" for key, array in case.arrays.items())
+    title = f"{claim.number} {claim.name}: {claim.statement}"
+    console.print(title, style="bold", markup=False, highlight=False)
+    console.print(f"family {case.family}, {shapes}", markup=False)
+    written = case.about.get("versions", {}).get("homojax")
+    if written != version("homojax"):
+        text = f"saved by homojax {written}; judged by {version('homojax')}"
+        console.print(text, style="yellow", markup=False)
+    if "logits" in case.arrays and case.arrays["logits"].size <= 64:
+        epsilon, logits = float(case.arrays["epsilon"]), np.array2string(case.arrays["logits"])
+        console.print(f"ε = {epsilon:.17g}, logits:\n{logits}", markup=False)
+    rows = [[precision, *row] for precision, row in replay(case).items()]
+    page.print_table(
+        Table("", ["precision", "lesser", "greater", "margin", "verdict"], rows), console
     )

@@ -4,6 +4,7 @@ import resource
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import xarray as xr
 
 from homojax.lab.cli import main
+from homojax.lab.sources import SOURCES
 
 TINY = [
     "--epsilon",
@@ -167,6 +169,21 @@ def test_help_names_every_verb_and_option(capsys):
         flag in out
         for flag in ("--source", "--epsilon", "--retention", "--iterations", "--overwrite")
     )
+    assert all(source in out for source in SOURCES)
+    assert said(capsys, "help")[1] == said(capsys)[1] == said(capsys, "-h")[1]
+    assert said(capsys, "--version")[:2] == (0, f"homojax {version('homojax')}\n")
+
+
+@pytest.mark.parametrize("verb", ["", "sweep", "verify", "probe", "probe tighten", "train"])
+def test_help_imports_neither_jax_nor_what_draws(verb):
+    code = (
+        "import sys\nfrom homojax.lab.cli import main\n"
+        f"try: main({[*verb.split(), '--help']})\nexcept SystemExit as stop: assert not stop.code\n"
+        "heavy = {'jax', 'flax', 'orbax', 'xarray', 'matplotlib', 'optax'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing_that_looks_whole(capsys):
@@ -208,7 +225,7 @@ def test_an_interrupt_is_told_and_the_run_goes_on_later():
     signal.signal(signal.SIGINT, inherited)
     parts = None
     while process.poll() is None and not parts:
-        parts = list(Path().glob("long.part-*/*.blocks-*/*.npz"))
+        parts = list(Path().glob("long.part/*.blocks-*/*.npz"))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert (
@@ -259,7 +276,7 @@ def test_a_figure_that_cannot_be_drawn_does_not_lose_the_run(capsys, monkeypatch
     def broken(ds):
         raise ValueError("no ink")
 
-    monkeypatch.setitem(report.CAPTIONS, "phase", (broken, *report.CAPTIONS["phase"][1:]))
+    monkeypatch.setitem(report.FIGURES, "phase", (broken, report.FIGURES["phase"][1]))
     with pytest.warns(UserWarning, match="gaussian-phase.png could not be drawn: no ink"):
         code, _, _ = said(capsys, "sweep", *TINY, "--out", "r")
     assert code == 0 and len(list(Path("r/figures").iterdir())) == 3

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from homojax.lab.inputs import InputError, parse_grid
+from homojax.lab.inputs import InputError
 from homojax.lab.sweep.config import Sweep, load_sweeps
 
 
@@ -37,13 +37,6 @@ def test_an_impossible_value_is_named(field, value, said):
     with pytest.raises(InputError, match=said.replace("(", r"\(")) as caught:
         Sweep(**{field: value})
     assert "\n" not in str(caught.value)
-
-
-def test_a_grid_is_numbers_or_a_geometric_range():
-    assert parse_grid(["0.1:10:3", "20"]) == (0.1, 1.0, 10.0, 20.0)
-    for bad in ("0:1:3", "1:2", "1:2:0", "x", "1:2:3:4"):
-        with pytest.raises(InputError, match="neither a number nor a geometric grid"):
-            parse_grid([bad])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Logits from every source: what they are, and how a file that is none is refused."""
 
 import io
-import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -10,8 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from homojax.lab.datasets import trained_mhc
 from homojax.lab.inputs import InputError
-from homojax.lab.sources import SOURCES, load_source, trained_mhc
+from homojax.lab.sources import load_source
 from homojax.lab.sweep.config import Sweep
 
 
@@ -168,8 +168,3 @@ def test_a_file_that_holds_no_logits_is_refused_in_one_sentence(tmp_path, name, 
 def test_what_a_source_does_not_have_is_said(fields, said):
     with pytest.raises(InputError, match=said):
         load_source(Sweep(**fields))
-
-
-def test_every_source_is_told_by_its_name_in_the_help():
-    text = json.dumps(Sweep.__doc__) + Path("homojax/lab/config.py").read_text()
-    assert all(name in text for name in SOURCES)

@@ -1,5 +1,6 @@
 """A sweep measures what it says, beside what the laws predict, and loses nothing."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,12 +8,17 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from homojax.lab.datasets import trained_mhc
 from homojax.lab.inputs import InputError
 from homojax.lab.runs import read_dataset
-from homojax.lab.sources import load_source, trained_mhc
+from homojax.lab.sources import load_source
+from homojax.lab.sweep import measure
 from homojax.lab.sweep import run as sweeping
 from homojax.lab.sweep.config import Sweep
-from homojax.lab.sweep.run import FLAGS, LAWS, VARIABLES, sweep
+from homojax.lab.sweep.dataset import LAWS, STATUS, VARIABLES
+from homojax.lab.sweep.run import sweep
+from homojax.theory import CLAIMS
+from homojax.theory.claim import Verdict, mutants_of
 
 SMALL = Sweep(
     epsilon=(0.2, 1.0, 5.0),
@@ -102,21 +108,18 @@ def test_a_cell_is_what_numpy_finds_by_other_means(small):
 def test_no_theorem_is_violated_and_most_are_decided(small):
     for law in LAWS:
         verdicts = small[f"verdict_{law}"]
-        assert not (verdicts == FLAGS["verdict"]["violated"]).any(), law
-        judged = verdicts != FLAGS["verdict"]["not_applicable"]
-        assert (verdicts == FLAGS["verdict"]["holds"]).sum() > 0.5 * judged.sum(), law
+        assert not (verdicts == Verdict.VIOLATED).any(), law
+        judged = verdicts != Verdict.NOT_APPLICABLE
+        assert (verdicts == Verdict.HOLDS).sum() > 0.5 * judged.sum(), law
 
 
 def test_a_bound_made_wrong_is_called_violated(monkeypatch):
-    statement, compare = sweeping.MATRIX_LAWS["hilbert"]
-
-    def halved(case):
-        comparison = compare(case)
-        return comparison._replace(greater=comparison.greater / 2)
-
-    monkeypatch.setitem(sweeping.MATRIX_LAWS, "hilbert", (statement, halved))
-    wrong = sweep(Sweep(**{**SMALL.as_dict(), "seed": 7}))
-    assert (wrong.verdict_hilbert == FLAGS["verdict"]["violated"]).any()
+    halved = next(m for m in mutants_of(CLAIMS["hilbert"]) if "halved" in m.name)
+    wrong = [halved if claim.name == "hilbert" else claim for claim in measure.MATRIX_CLAIMS]
+    wrong = [dataclasses.replace(c, name="hilbert") if c is halved else c for c in wrong]
+    monkeypatch.setattr(measure, "MATRIX_CLAIMS", wrong)
+    ds = sweep(Sweep(**{**SMALL.as_dict(), "seed": 7}))
+    assert (ds.verdict_hilbert == Verdict.VIOLATED).any()
 
 
 def test_monte_carlo_agrees_with_the_exact_law_of_layer_norm(small):
@@ -126,18 +129,14 @@ def test_monte_carlo_agrees_with_the_exact_law_of_layer_norm(small):
     assert small.cosine_ks.max() < limit
 
 
-def test_results_depend_neither_on_blocks_nor_on_other_n_and_there_is_one_compilation_per_stage_and_n(
+def test_results_depend_neither_on_blocks_nor_on_other_n_and_a_stage_is_compiled_once_for_each_n(
     monkeypatch, small
 ):
-    traces = []
-    original = sweeping._sigma2
-    monkeypatch.setattr(
-        sweeping,
-        "_sigma2",
-        lambda sweep, matrices: traces.append(matrices.shape) or original(sweep, matrices),
-    )
+    traced = []
+    entropy = measure.entropy  # of the stage that has it
+    monkeypatch.setattr(measure, "entropy", lambda m: traced.append(m.shape[-1]) or entropy(m))
     pieces = sweep(Sweep(**{**SMALL.as_dict(), "memory_mb": 1e-3, "n": (2, 4)}))
-    assert [shape[-1] for shape in traces] == [2, 4]
+    assert traced == [2, 4]
     for name in VARIABLES:
         np.testing.assert_allclose(
             pieces[name].sel(n=[4]), small[name], rtol=1e-9, atol=1e-12, err_msg=name
@@ -158,10 +157,8 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, sm
     assert len(kept) == 2
     kept[0].write_bytes(kept[0].read_bytes()[:-1])  # a block that a crash cut short is done again
     calls = []
-    original = sweeping._measure_block
-    monkeypatch.setattr(
-        sweeping, "_measure_block", lambda *args: calls.append(1) or original(*args)
-    )
+    original = sweeping.measure_block
+    monkeypatch.setattr(sweeping, "measure_block", lambda *args: calls.append(1) or original(*args))
     resumed = sweep(SMALL, store)
     assert len(calls) == 3  # of 4
     xr.testing.assert_allclose(resumed, small)
@@ -207,13 +204,13 @@ def test_trained_matrices_as_run_have_the_published_figures_and_converged_they_d
         abs(as_run.dist_to_uniform[-1] - published["composite_frobenius_distance_to_uniform"])
         < 1e-4
     )
-    assert (as_run.status == FLAGS["status"]["truncated_as_asked"]).all()
+    assert (as_run.status == STATUS["truncated_as_asked"]).all()
     assert (
         as_run.composite_distance[-1] > 4 * as_run.composite_sigma2[-1]
     )  # ‖C − J‖₂ is not ‖PCP‖₂ here
-    assert (as_run.verdict_product != FLAGS["verdict"]["violated"]).all()
+    assert (as_run.verdict_product != Verdict.VIOLATED).all()
     converged = sweep(Sweep(**common)).squeeze()
-    assert (converged.status == FLAGS["status"]["converged"]).all()
+    assert (converged.status == STATUS["converged"]).all()
     assert converged.composite_sigma2[-1] > 0.999 and as_run.composite_sigma2[-1] < 0.2
     np.testing.assert_allclose(converged.composite_distance, converged.composite_sigma2, atol=1e-9)
 
@@ -242,12 +239,12 @@ def test_cells_that_do_not_converge_are_marked_and_the_rest_is_kept():
     ds = sweep(
         Sweep(**{**SMALL.as_dict(), "max_steps": 4, "tol": 1e-12, "epsilon": (0.01, 1.0, 50.0)})
     )  # as many cells as SMALL has
-    assert (ds.status.sel(epsilon=0.01) == FLAGS["status"]["step_limit"]).any()
-    assert (ds.status.sel(epsilon=50.0) == FLAGS["status"]["converged"]).any()
+    assert (ds.status.sel(epsilon=0.01) == STATUS["step_limit"]).any()
+    assert (ds.status.sel(epsilon=50.0) == STATUS["converged"]).any()
     worst = np.maximum(ds.row_error, ds.col_error).sel(epsilon=0.01)
     assert worst.max() > 1e-3
     for law in LAWS:
-        assert not (ds[f"verdict_{law}"] == FLAGS["verdict"]["violated"]).any(), law
+        assert not (ds[f"verdict_{law}"] == Verdict.VIOLATED).any(), law
 
 
 def test_float64_without_x64_is_refused():

@@ -1,0 +1,182 @@
+"""The Dataset of a sweep: its variables, with unit and meaning, and how blocks become it."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from homojax.lab.runs import provenance
+from homojax.lab.sources import Source
+from homojax.lab.sweep.config import Sweep
+from homojax.numerics import marginal_tolerance
+from homojax.theory import CLAIMS
+from homojax.theory.claim import VERDICTS
+
+NUM_PROBES = 8  # random detail vectors whose turn is measured; the largest is kept
+MATRIX_CLAIMS = [
+    claim for claim in CLAIMS.values() if claim.scope == "matrix" and claim.number == "2"
+]
+STATUS = {  # how a projection ended, as a sweep stores it
+    "not_finite": -1,
+    "step_limit": 0,
+    "converged": 1,
+    "truncated_as_asked": 2,
+    "stalled": 3,
+    "infeasible": 4,
+}
+LAWS: dict[str, tuple[tuple[str, ...], str]] = {  # claim -> (dimensions of its verdicts, statement)
+    **{claim.name: (("layer",), claim.statement) for claim in MATRIX_CLAIMS},
+    "product": (("depth",), CLAIMS["product"].statement),
+    "residual": (("depth", "alpha"), CLAIMS["residual"].statement),
+    "turn": (("depth", "alpha"), CLAIMS["turn"].statement),
+}
+BOUNDS = [claim for claim in MATRIX_CLAIMS if claim.name != "eigenvalue"]  # λ₂ is measured anyway
+
+# name -> (dimensions after n, epsilon, seed; unit; meaning)
+VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "row_error": (("layer",), "1", "max |row sum − 1|"),
+    "col_error": (("layer",), "1", "max |column sum − 1|"),
+    "num_steps": (("layer",), "steps", "solver steps"),
+    "status": (("layer",), "", "how the projection ended"),
+    "relative_epsilon": (("layer",), "1", "ε over the logits' spread ‖PSP‖_F/(n−1)"),
+    "sigma2": (("layer",), "1", "subdominant singular value σ₂ = ‖PMP‖₂"),
+    "lambda2": (("layer",), "1", "subdominant eigenvalue modulus λ₂"),
+    "entropy": (("layer",), "nat", "entropy H(M), at most n log n"),
+    "entropy_deficit": (("layer",), "nat", "entropy deficit ΔH = n log n − H(M)"),
+    **{
+        f"{claim.name}_bound": (("layer",), "1", f"bound of {claim.name}: {claim.statement}")
+        for claim in BOUNDS
+    },
+    "composite_sigma2": (
+        ("depth",),
+        "1",
+        "σ₂ of the product of the first layers, measured: detail retained",
+    ),
+    "product_sigma2": (("depth",), "1", "Π σ₂ of the first layers: bound on the above (3.1)"),
+    "lyapunov_sigma2": (
+        ("depth",),
+        "1",
+        "exp(depth × λ₁), λ₁ the mean over seeds of the top Lyapunov exponent: the typical rate",
+    ),
+    "composite_distance": (
+        ("depth",),
+        "1",
+        "‖M_L ⋯ M_1 − J‖₂: equal to composite_sigma2 on doubly stochastic products only",
+    ),
+    "dist_to_uniform": (
+        ("depth",),
+        "1",
+        "‖M_L ⋯ M_1 − J‖_F, the Frobenius distance that public mHC logs use",
+    ),
+    "composite_doeblin_bound": (
+        ("depth",),
+        "1",
+        "Π (1 − n min M): bound on composite_distance (3.6)",
+    ),
+    "composite_amax_gain_fwd": (
+        ("depth",),
+        "1",
+        "max absolute row sum of the composite: sees lost feasibility, blind to collapse (3.4)",
+    ),
+    "composite_amax_gain_bwd": (("depth",), "1", "max absolute column sum of the composite"),
+    "lyapunov_exponent": (
+        (),
+        "nat/layer",
+        "top Lyapunov exponent of the stack on V⊥; of few layers a transient",
+    ),
+    "effective_depth_bound": (
+        (),
+        "layers",
+        "depth at which Π σ₂ (geometric mean) falls to the retention; inf: σ₂ rounds to 1",
+    ),
+    "effective_depth_lyapunov": (
+        (),
+        "layers",
+        "depth at which the typical rate falls to the retention; inf: the loss is rounding",
+    ),
+    "effective_depth_measured": (
+        (),
+        "layers",
+        "depth at which the measured composite falls to it; inf: not within the stack",
+    ),
+    "output_snr": (("snr",), "1", "‖Mx‖²/(dν²) after the first layer"),
+    "cosine_mean": (("snr",), "1", "layer-norm cosine, Monte Carlo mean"),
+    "cosine_stderr": (("snr",), "1", "standard error of that mean"),
+    "cosine_exact": (("snr",), "1", "layer-norm cosine, exact mean (4.2) at output_snr"),
+    "cosine_ks": (("snr",), "1", "Kolmogorov-Smirnov distance of the draws to the exact law (4.1)"),
+    "residual_sigma2": (
+        ("depth", "alpha"),
+        "1",
+        "σ₂ of the product of residual layers: retention, measured",
+    ),
+    "residual_sigma2_bound": (
+        ("depth", "alpha"),
+        "1",
+        "Π (1 − α + ασ₂): bound on the above (5.1)",
+    ),
+    "turn": (
+        ("depth", "alpha"),
+        "rad",
+        f"largest angle turned by {NUM_PROBES} random detail vectors: transformation, measured",
+    ),
+    "turn_bound": (
+        ("depth", "alpha"),
+        "rad",
+        "Σ arcsin(ασ₂/(1−α)): bound on the turn where its premise holds, else π or more (5.2)",
+    ),
+    **{
+        f"verdict_{law}": (dims, "", f"verdict on {statement}")
+        for law, (dims, statement) in LAWS.items()
+    },
+}
+
+
+def assemble(sweep: Sweep, source: Source, results: list[dict[str, np.ndarray]]) -> xr.Dataset:
+    """Return the Dataset of a sweep, from the variables [epsilon, seed, …] of every n."""
+    variables = {name: np.stack([result[name] for result in results]) for name in results[0]}
+    # The typical rate is the ensemble's, over seeds, not the stack's own.
+    exponents = variables["lyapunov_exponent"].mean(2, keepdims=True)
+    rates = np.asarray(sweep.depth) * np.repeat(exponents, source.seeds, 2)[..., None]
+    variables["lyapunov_sigma2"] = np.exp(rates).astype(sweep.dtype)
+    data = {
+        name: (("n", "epsilon", "seed", *dims), variables[name], _attrs(name, units, meaning))
+        for name, (dims, units, meaning) in VARIABLES.items()
+    }
+    attrs = provenance("sweep", sweep, dtype=sweep.dtype, title=f"homojax sweep: {sweep.label}")
+    layers = max(sweep.depth) if source.layers is None else source.layers
+    attrs |= {
+        "source": source.description,
+        "distinct_layers": layers,
+        "seed": sweep.seed,
+        "tol": _tolerance(sweep, source),
+    }
+    return xr.Dataset(data, _coordinates(sweep, source), attrs)
+
+
+def _attrs(name: str, units: str, meaning: str) -> dict:
+    flags = {"status": STATUS, "verdict": VERDICTS}.get(name.split("_")[0])
+    if flags is None:
+        return {"long_name": meaning, "units": units}
+    values = [int(value) for value in flags.values()]
+    return {"long_name": meaning, "flag_values": values, "flag_meanings": " ".join(flags)}
+
+
+def _coordinates(sweep: Sweep, source: Source) -> dict:
+    layers = np.arange(1, max(sweep.depth) + 1)
+    snr = {"long_name": "input signal-to-noise ratio ‖x‖²/(dν²)", "units": "1"}
+    epsilon = {"long_name": "entropy weight ε", "units": "logit units"}
+    return {
+        "n": ("n", list(source.sizes), {"long_name": "mixed units", "units": "1"}),
+        "epsilon": ("epsilon", list(sweep.epsilon), epsilon),
+        "seed": ("seed", np.arange(source.seeds), {"long_name": "independent stack"}),
+        "layer": ("layer", layers, {"long_name": "layer, from the input"}),
+        "depth": ("depth", list(sweep.depth), {"long_name": "depth", "units": "layers"}),
+        "snr": ("snr", list(sweep.snr), snr),
+        "alpha": ("alpha", list(sweep.alpha), {"long_name": "residual weight α", "units": "1"}),
+    }
+
+
+def _tolerance(sweep: Sweep, source: Source) -> str:
+    if sweep.iterations:
+        return "as truncated"
+    return str(sweep.tol or {n: marginal_tolerance(n, sweep.dtype) for n in source.sizes})

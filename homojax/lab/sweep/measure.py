@@ -1,0 +1,239 @@
+"""What a sweep measures of one block of cells: a chain of compiled stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from homojax import layernorm, spectrum
+from homojax.birkhoff import center, entropy, entropy_deficit, logit_spread
+from homojax.depth import (
+    amax_gain,
+    composite,
+    composite_doeblin_bound,
+    effective_depth,
+    lyapunov_exponents,
+    measured_depth,
+)
+from homojax.lab.sources import Source
+from homojax.lab.sweep.config import Sweep
+from homojax.lab.sweep.dataset import BOUNDS, MATRIX_CLAIMS, NUM_PROBES, STATUS
+from homojax.numerics import matmul
+from homojax.projection.sinkhorn import SinkhornResult, Status, sinkhorn, truncated_sinkhorn
+from homojax.theory import CLAIMS
+from homojax.theory.cases.matrix import matrix_case
+from homojax.theory.cases.stack import stack_case
+
+Measured = dict[str, jax.Array]  # by the names of dataset.VARIABLES
+
+
+class Spectra(NamedTuple):
+    """What the stages with a decomposition find of a stack, for those without."""
+
+    sigma2: jax.Array  # [L]
+    lambda2: jax.Array  # [L]
+    exponent: jax.Array  # the top Lyapunov exponent
+
+
+def measure_block(
+    sweep: Sweep, source: Source, n: int, cells: list[tuple[int, int]], size: int
+) -> dict[str, np.ndarray]:
+    """Return the variables of some cells, arrays [cells, …].
+
+    A block of fewer cells than ``size`` is filled up, so that there is one compilation for each n.
+    """
+    logits, epsilon, keys = _inputs(sweep, source, n, cells + [cells[-1]] * (size - len(cells)))
+
+    def over_cells(stage: Callable, *args):
+        # On CPUs jaxlib's batched LAPACK calls wait for the thread pool that they run on. Several
+        # at once can wait for each other for good (jaxlib 0.10.2 on 2 cores, at n = 64). So a
+        # stage is a program with one chain of them at most, and ends before the next one starts.
+        return jax.block_until_ready(_compiled(stage, sweep)(*args))
+
+    projected = over_cells(_project, logits, epsilon)
+    matrices = projected.matrix
+    spectra = Spectra(*(over_cells(stage, matrices) for stage in (_sigma2, _lambda2, _exponent)))
+    measured = {
+        **over_cells(_measure_matrices, logits, epsilon, projected, spectra),
+        **over_cells(_measure_depth, matrices, spectra),
+        **over_cells(_measure_composites, matrices),
+        **over_cells(_measure_layernorm, matrices, keys),
+        **over_cells(_measure_residual, matrices, spectra, keys),
+    }
+    return {name: np.asarray(x)[: len(cells)] for name, x in jax.device_get(measured).items()}
+
+
+def _inputs(
+    sweep: Sweep, source: Source, n: int, cells: list[tuple[int, int]]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return logits [cells, L, n, n], ε [cells] and a key for each cell."""
+    layers = max(sweep.depth)
+    stacks = {seed: source.draw(n, seed, layers) for seed in {seed for _, seed in cells}}
+    logits = jnp.asarray(np.stack([stacks[seed] for _, seed in cells]), sweep.dtype)
+    epsilon = jnp.asarray([sweep.epsilon[e] for e, _ in cells], sweep.dtype)
+    key = jax.random.fold_in(jax.random.key(sweep.seed), n)
+    numbers = jnp.asarray([e * source.seeds + seed for e, seed in cells])
+    return logits, epsilon, jax.vmap(partial(jax.random.fold_in, key))(numbers)
+
+
+@cache
+def _compiled(stage: Callable, sweep: Sweep) -> Callable:
+    return jax.jit(jax.vmap(partial(stage, sweep)))
+
+
+# ---------------------------------------------------------------- stages
+# Each takes one stack of L layers; ``over_cells`` vmaps it over the cells of a block.
+
+
+def _project(sweep: Sweep, logits: jax.Array, epsilon: jax.Array) -> SinkhornResult:
+    if sweep.iterations is not None:
+        truncated = partial(truncated_sinkhorn, num_iters=sweep.iterations, last=sweep.last)
+        return jax.vmap(truncated, (0, None))(logits, epsilon)
+    project = partial(sinkhorn, tol=sweep.tol, max_steps=sweep.max_steps)
+    return jax.vmap(project, (0, None))(logits, epsilon)
+
+
+def _sigma2(sweep: Sweep, matrices: jax.Array) -> jax.Array:
+    return jax.vmap(spectrum.sigma2)(matrices)
+
+
+def _lambda2(sweep: Sweep, matrices: jax.Array) -> jax.Array:
+    return jax.vmap(spectrum.lambda2)(matrices)
+
+
+def _exponent(sweep: Sweep, matrices: jax.Array) -> jax.Array:
+    return lyapunov_exponents(matrices)[0]
+
+
+def _measure_matrices(
+    sweep: Sweep, logits: jax.Array, epsilon: jax.Array, projected: SinkhornResult, spectra: Spectra
+) -> Measured:
+    def measure(logits, matrix, sigma2, lambda2) -> Measured:
+        case = matrix_case(logits, epsilon, matrix, sigma2=sigma2, lambda2=lambda2)
+        judged = {claim.name: claim.judge(case) for claim in MATRIX_CLAIMS}
+        return {
+            "relative_epsilon": epsilon / logit_spread(logits),
+            "entropy": entropy(matrix),
+            "entropy_deficit": entropy_deficit(matrix),
+            **{f"{claim.name}_bound": claim.predicted(judged[claim.name][0]) for claim in BOUNDS},
+            **{f"verdict_{name}": verdict for name, (_, verdict) in judged.items()},
+        }
+
+    matrices = cast(jax.Array, projected.matrix)
+    return {
+        "row_error": projected.row_error,
+        "col_error": projected.col_error,
+        "num_steps": projected.num_steps,
+        "status": _stored_status(sweep)[projected.status],
+        "sigma2": spectra.sigma2,
+        "lambda2": spectra.lambda2,
+        **jax.vmap(measure)(logits, matrices, spectra.sigma2, spectra.lambda2),
+    }
+
+
+def _stored_status(sweep: Sweep) -> jax.Array:
+    """Return ``dataset.STATUS`` by ``Status``; a truncated projection ends as it was asked to."""
+    names = [status.name.lower() for status in Status]
+    if sweep.iterations is not None:
+        names = [name if name == "not_finite" else "truncated_as_asked" for name in names]
+    return jnp.asarray([STATUS[name] for name in names], jnp.int8)
+
+
+def _measure_depth(sweep: Sweep, matrices: jax.Array, spectra: Spectra) -> Measured:
+    depths = tuple(range(1, max(sweep.depth) + 1))
+    case = stack_case(matrices, sigma2=spectra.sigma2, depths=depths, measured=("composite_sigma2",))
+    product, verdict = CLAIMS["product"].judge(case)
+    last = np.asarray(sweep.depth) - 1
+    geometric_mean = jnp.exp(jnp.log(spectra.sigma2).mean())
+    retention = sweep.retention
+    return {
+        "composite_sigma2": product.lesser[last],
+        "product_sigma2": product.greater[last],
+        "verdict_product": verdict[last],
+        "composite_doeblin_bound": composite_doeblin_bound(matrices)[last],
+        "lyapunov_exponent": spectra.exponent,
+        "effective_depth_bound": effective_depth(geometric_mean, retention=retention),
+        "effective_depth_lyapunov": effective_depth(jnp.exp(spectra.exponent), retention=retention),
+        "effective_depth_measured": measured_depth(product.lesser, retention=retention),
+    }
+
+
+def _measure_composites(sweep: Sweep, matrices: jax.Array) -> Measured:
+    products = composite(matrices)[np.asarray(sweep.depth) - 1]
+    forward, backward = jax.vmap(amax_gain)(products)
+    return {
+        "composite_distance": jax.vmap(spectrum.distance_to_uniform)(products),
+        "dist_to_uniform": jnp.sqrt(((products - 1 / products.shape[1]) ** 2).sum((1, 2))),
+        "composite_amax_gain_fwd": forward,
+        "composite_amax_gain_bwd": backward,
+    }
+
+
+def _measure_layernorm(sweep: Sweep, matrices: jax.Array, key: jax.Array) -> Measured:
+    matrix = matrices[0]
+    n, dtype = matrix.shape[0], matrix.dtype
+    direction_key, *noise_keys = jax.random.split(jax.random.fold_in(key, 0), 1 + len(sweep.snr))
+    x = center(jax.random.normal(direction_key, (n,), dtype))
+    x = x / jnp.sqrt((x**2).sum())
+    signal = center(matmul(matrix, x))
+
+    def measure(snr_and_key) -> Measured:
+        snr, key = snr_and_key
+        noise_std = 1 / jnp.sqrt((n - 1) * snr)  # SNR = ‖x‖²/(dν²) with ‖x‖ = 1
+        draws = layernorm.sample_cosine(key, signal, noise_std, sweep.samples)
+        output_snr = layernorm.signal_to_noise(signal, noise_std)
+        return {
+            "output_snr": output_snr,
+            "cosine_mean": draws.mean(),
+            "cosine_stderr": draws.std(ddof=1) / jnp.sqrt(sweep.samples),
+            "cosine_exact": layernorm.expected_cosine(output_snr, n - 1),
+            "cosine_ks": _ks_distance(draws, output_snr, n - 1),
+        }
+
+    return jax.lax.map(measure, (jnp.asarray(sweep.snr, dtype), jnp.stack(noise_keys)))
+
+
+def _ks_distance(draws: jax.Array, snr: jax.Array, d: int) -> jax.Array:
+    """Return sup |empirical − exact CDF|.
+
+    At d = 1 the cosine is ±1 and the law has one jump inside, whose height is compared.
+    """
+    draws = jnp.sort(draws)
+    count = draws.shape[0]
+    exact = jax.vmap(lambda t: layernorm.cosine_cdf(jnp.clip(t, -1, 1), snr, d))(draws)
+    ranks = jnp.arange(count, dtype=draws.dtype)
+    continuous = jnp.maximum(exact - ranks / count, (ranks + 1) / count - exact).max()
+    below = layernorm.cosine_cdf(jnp.zeros((), draws.dtype), snr, d)
+    return jnp.where(d == 1, abs((draws < 0).mean() - below), continuous)
+
+
+def _measure_residual(
+    sweep: Sweep, matrices: jax.Array, spectra: Spectra, key: jax.Array
+) -> Measured:
+    n, dtype = matrices.shape[1], matrices.dtype
+    probes = jax.random.normal(jax.random.fold_in(key, 1), (NUM_PROBES, n), dtype)
+    case = partial(stack_case, matrices, sigma2=spectra.sigma2, depths=sweep.depth)
+
+    def measure(alpha) -> Measured:
+        def judge_turn(probe):
+            return CLAIMS["turn"].judge(case(alpha=alpha, probe=probe, measured=("turned",)))
+
+        kept, verdict = CLAIMS["residual"].judge(case(alpha=alpha, measured=("residual_sigma2",)))
+        turns, turn_verdicts = jax.vmap(judge_turn)(probes)
+        return {
+            "residual_sigma2": kept.lesser,
+            "residual_sigma2_bound": kept.greater,
+            "verdict_residual": verdict,
+            "turn": turns.lesser.max(0),
+            "turn_bound": turns.greater[0],
+            # violated < undecidable < holds; where the claim applies is the same for every probe
+            "verdict_turn": turn_verdicts.min(0),
+        }
+
+    by_alpha = jax.lax.map(measure, jnp.asarray(sweep.alpha, dtype))
+    return {name: jnp.moveaxis(x, 0, -1) for name, x in by_alpha.items()}

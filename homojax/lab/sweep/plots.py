@@ -1,0 +1,254 @@
+"""The figures of a sweep."""
+
+from __future__ import annotations
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from homojax.birkhoff import entropy_deficit, isolated_unit
+from homojax.lab.runs import config_of
+from homojax.lab.style import BOUND, FAINT, HALO, MEASURED, TYPICAL, WARNING, panels, shades
+from homojax.layernorm import asymptotic_cosine, critical_snr, expected_cosine
+
+EPSILON = "entropy weight ε (logit units)"
+LEAST_KEPT = 1e-4  # the share of detail at which the phase diagram's colours end
+LEAST_ERROR = 1e-17  # of a marginal error that is drawn
+CONVERGED_ERROR = 1e-3  # a marginal error above it is drawn as a warning
+CONTOURS = {  # variable -> (colour, line style, what it is)
+    "composite_sigma2": ("white", "-", "measured: {:.0%} left"),
+    "product_sigma2": (WARNING, "--", "bound Π σ₂ = {:g}"),
+    "lyapunov_sigma2": ("#ff9ecf", ":", "typical rate (Lyapunov) = {:g}"),
+}
+
+
+def phase_diagram(ds: xr.Dataset) -> Figure:
+    """Draw what survives over ε × depth, and where the laws put the retention that was asked."""
+    retention = config_of(ds)["retention"]
+    fig, axes = panels(ds)
+    norm = LogNorm(LEAST_KEPT, 1)
+    for ax, n in zip(axes, ds.n.values, strict=True):
+        _phase_panel(ax, ds.sel(n=n), norm, retention)
+    label = "detail retained, σ₂ of the composite"
+    fig.colorbar(ScalarMappable(norm, "viridis"), ax=axes, label=label, extend="min")
+    edge = [withStroke(linewidth=4, foreground="black")]
+    handles = [
+        Line2D(
+            *([], []),
+            color=colour,
+            ls=style,
+            lw=2.2,
+            label=text.format(retention),
+            path_effects=edge if colour == "white" else None,
+        )
+        for colour, style, text in CONTOURS.values()
+    ]
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    fig.suptitle(f"What survives depth: {label_of(ds)}, {_seeds(ds)}")
+    return fig
+
+
+def _phase_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm, retention: float) -> None:
+    epsilon, depth = cells.epsilon, cells.depth
+    kept = np.clip(cells.composite_sigma2.median("seed").T, LEAST_KEPT, 1)
+    ax.pcolormesh(epsilon, depth, kept, norm=norm, cmap="viridis", shading="nearest")
+    wide = depth.max() >= 16 * depth.min()
+    ax.set(xscale="log", yscale="log" if wide else "linear", title=f"n = {int(cells.n)}")
+    edge = [withStroke(linewidth=3.6, foreground="black", alpha=0.5)]
+    for name, (colour, style, _) in CONTOURS.items():
+        share = np.clip(cells[name].median("seed").T, 1e-30, 1)
+        if float(share.min()) < retention < float(share.max()):
+            look = {"colors": colour, "linestyles": style, "linewidths": 2.2}
+            line = ax.contour(epsilon, depth, np.log(share), [np.log(retention)], **look)
+            line.set_path_effects(edge)
+    ticks = depth.values[:: 1 + len(depth) // 13]
+    ax.set_yticks(ticks, [str(tick) for tick in ticks])
+    ax.minorticks_off()
+    ax.grid(False)
+    ax.set(xlabel=EPSILON, ylabel="depth (layers)")
+    spread = float((epsilon / cells.relative_epsilon).median())
+    if 0 < spread < np.inf:  # logits that are all alike have none
+        top = ax.secondary_xaxis("top", functions=(lambda e: e / spread, lambda r: r * spread))
+        top.set_xlabel("ε / spread of the logits", fontsize=8.5)
+        top.tick_params(labelsize=8)
+
+
+def entropy_against_sigma2(ds: xr.Dataset) -> Figure:
+    """Draw every matrix of the sweep, the isolated unit's curve, and the bound from entropy."""
+    fig, axes = panels(ds)
+    norm = LogNorm(float(ds.epsilon.min()), float(ds.epsilon.max()))
+    for ax, n in zip(axes, ds.n.values, strict=True):
+        _entropy_panel(ax, ds.sel(n=n), norm)
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=3)
+    fig.colorbar(ScalarMappable(norm, "plasma"), ax=axes, label=EPSILON)
+    fig.suptitle(f"Entropy against σ₂, every matrix of {label_of(ds)}")
+    return fig
+
+
+def _entropy_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm) -> None:
+    n, most = int(cells.n), int(cells.n) * np.log(int(cells.n))
+    # the matrices themselves
+    deficit, sigma2 = (
+        cells[name].transpose("epsilon", "seed", "layer").values.reshape(len(cells.epsilon), -1)
+        for name in ("entropy_deficit", "sigma2")
+    )
+    colours = np.broadcast_to(cells.epsilon.values[:, None], sigma2.shape)
+    floor = max(1e-6, float(deficit[deficit > 0].min(initial=np.inf)))
+    floor = floor if np.isfinite(floor) else 1e-6
+    look = {"norm": norm, "cmap": "plasma", "s": 7, "lw": 0, "alpha": 0.6, "rasterized": True}
+    ax.scatter(np.maximum(deficit, floor), sigma2, c=colours, **look)
+    # the isolated unit, from J to 1 ⊕ J
+    t = np.geomspace(1e-3, 1, 80)
+    curve = np.asarray(jax.lax.map(lambda weight: entropy_deficit(isolated_unit(n, weight)), t))
+    text = "isolated unit (1 − t)J + t(1 ⊕ J), t from 0 to 1 (2.2, 2.3)"
+    ax.plot(curve, t, color=TYPICAL, lw=2, label=text)
+    ax.plot(curve[-1], 1, "*", color=TYPICAL, ms=13)
+    note = f"σ₂ = 1 at {1 - curve[-1] / most:.1%}\nof maximal entropy"
+    place = {"textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 8, "bbox": HALO}
+    ax.annotate(note, (curve[-1], 1), (-8, -6), **place)
+    # what entropy alone bounds
+    grid = np.geomspace(floor, most, 200)
+    bounds = (
+        (grid, BOUND, "--", 1.5, "Pinsker bound √(2ΔH)"),
+        (grid / n, FAINT, ":", 1.0, "√(2ΔH/n), small-ΔH expansion"),
+    )
+    for nats, colour, style, width, label in bounds:
+        bound = np.minimum(np.sqrt(2 * nats), 1)
+        ax.plot(grid, bound, color=colour, ls=style, lw=width, label=label)
+    ax.set(xscale="log", ylim=(-0.03, 1.05), xlim=(floor / 1.5, 1.6 * most), title=f"n = {n}")
+    ax.set(xlabel="entropy deficit ΔH = n log n − H (nat)", ylabel="σ₂")
+
+
+def cosine_against_snr(ds: xr.Dataset) -> Figure:
+    """Draw layer norm's cosines against noise on the exact law, with the critical SNR."""
+    fig, ax = plt.subplots(figsize=(7.6, 4.6), layout="constrained")
+    snr = ds.output_snr.values
+    seen = snr[(snr > 1e-7) & np.isfinite(snr)]
+    grid = np.geomspace(seen.min(initial=1e-2), seen.max(initial=1e-2) * 1.5, 120)
+    dimensions = ds.n.values - 1.0
+    exact = jax.jit(jax.vmap(jax.vmap(expected_cosine, (0, None)), (None, 0)))(grid, dimensions)
+    critical = jax.jit(jax.vmap(critical_snr))(dimensions)
+    for k, (n, colour) in enumerate(zip(ds.n.values, shades(len(ds.n)), strict=True)):
+        cells = ds.sel(n=n)
+        x, y, error = (
+            cells[name].values.ravel() for name in ("output_snr", "cosine_mean", "cosine_stderr")
+        )
+        ax.errorbar(x, y, 2 * error, fmt="o", ms=2.5, lw=0.6, color=colour, alpha=0.35)
+        ax.plot(grid, exact[k], color=colour, lw=2, label=f"exact law 4.2, d = {n - 1}")
+        if np.isfinite(critical[k]):
+            ax.axvline(critical[k], color=colour, ls="--", lw=1.2)
+            place = {"rotation": 90, "va": "bottom", "ha": "right", "fontsize": 8}
+            ax.annotate(f"critical, d = {n - 1}", (critical[k], -0.23), color=colour, **place)
+    limit = "large-d limit √(SNR/(1+SNR))"
+    ax.plot(grid, asymptotic_cosine(grid), color=FAINT, ls=":", label=limit)
+    ax.axhline(0, color=FAINT, lw=0.8)
+    ax.set(xscale="log", ylim=(-0.25, 1.05), ylabel="cos θ (signal, layer-norm output)")
+    ax.set(xlabel="signal-to-noise ratio after mixing, ‖Mx‖²/(dν²)")
+    ax.legend(loc="upper left")
+    ax.set_title(
+        f"Layer norm restores the norm, not the direction: {label_of(ds)}\n"
+        f"points: mean of {config_of(ds)['samples']} draws ± 2 standard errors; dashed: 5 % level, "
+        "95 % power",
+        fontsize=10,
+    )
+    return fig
+
+
+def retention_against_turn(ds: xr.Dataset) -> Figure:
+    """Draw what α buys in retention, and what it costs in transformation, with both bounds."""
+    depth = int(ds.depth[len(ds.depth) // 2])
+    fig, axes = panels(ds, height=4.4)
+    chosen = np.unique(np.linspace(0, ds.sizes["epsilon"] - 1, 5).round().astype(int))
+    for ax, n in zip(axes, ds.n.values, strict=True):
+        for k, colour in zip(chosen, shades(len(chosen), "plasma"), strict=True):
+            _residual_curve(ax, ds.sel(n=n, depth=depth).isel(epsilon=k), colour)
+        ax.set(yscale="log", xlim=(-4, 184), ylim=(1e-4, 1.6), xticks=range(0, 181, 30))
+        ax.set(xlabel="turn of detail (degrees): transformation")
+        ax.set(ylabel="σ₂ of the composite: retention")
+        ax.set(title=f"n = {n}, {depth} layer{'s' * (depth > 1)}")
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(
+        *(handles, labels),
+        loc="outside lower center",
+        ncols=len(chosen),
+        title="dot size: α from 0 to 1;  dashed: bounds 5.1 and 5.2, where 5.2 has its premise",
+        title_fontsize=8.5,
+    )
+    fig.suptitle(f"Retention against transformation under residual weights: {label_of(ds)}")
+    return fig
+
+
+def _residual_curve(ax: Axes, cells: xr.Dataset, colour: tuple) -> None:
+    turn, kept = np.degrees(cells.turn).median("seed"), cells.residual_sigma2.median("seed")
+    ax.plot(turn, kept, color=colour, lw=1.3, alpha=0.8)
+    size, label = 12 + 50 * cells.alpha.values, f"ε = {float(cells.epsilon):.3g}"
+    ax.scatter(turn, kept, s=size, color=colour, zorder=3, label=label)
+    bound = cells.turn_bound.median("seed").values
+    bounded, valid = cells.residual_sigma2_bound.median("seed").values, bound < np.pi
+    ax.plot(np.degrees(bound[valid]), bounded[valid], color=colour, ls="--", lw=1)
+
+
+def as_run_against_converged(as_run: xr.Dataset, converged: xr.Dataset) -> Figure:
+    """Draw the same logits truncated as their model runs them, and projected to convergence."""
+    epsilon = float(as_run.epsilon[0])
+    fig, axes = plt.subplots(
+        *(2, 2), figsize=(10, 6.4), sharex=True, sharey="row", layout="constrained"
+    )
+    titles = (
+        f"as run: {config_of(as_run)['iterations']} alternations",
+        "projected to convergence",
+    )
+    for column, ds in enumerate((as_run, converged)):
+        cells = ds.isel(n=0, seed=0).sel(epsilon=epsilon)
+        _composite_panel(axes[0, column], cells)
+        _error_panel(axes[1, column], cells)
+        axes[0, column].set_title(titles[column])
+    axes[0, 0].set_ylabel("norm on the detail subspace")
+    axes[1, 0].set_ylabel("max |row or column sum − 1|")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    error_handles, error_labels = axes[1, 0].get_legend_handles_labels()
+    fig.legend(
+        *(handles + error_handles, labels + error_labels), loc="outside lower center", ncols=3
+    )
+    question = "collapse over depth, or an unconverged projection?"
+    fig.suptitle(f"{label_of(converged)} at ε = {epsilon:g}: {question}")
+    return fig
+
+
+def _composite_panel(ax: Axes, cells: xr.Dataset) -> None:
+    lines = (
+        ("composite_sigma2", "o-", MEASURED, "σ₂ of the composite C, ‖PCP‖₂"),
+        ("composite_distance", "s--", WARNING, "‖C − J‖₂"),
+        ("product_sigma2", ":", BOUND, "Π σ₂, a bound for doubly stochastic layers"),
+    )
+    for name, style, colour, label in lines:
+        ax.plot(cells.depth, cells[name], style, color=colour, ms=4, label=label)
+    ax.set(ylim=(0, None))
+
+
+def _error_panel(ax: Axes, cells: xr.Dataset) -> None:
+    error = np.maximum(cells.row_error, cells.col_error).values
+    shown = np.maximum(error, LEAST_ERROR)
+    for missed, colour in ((False, TYPICAL), (True, WARNING)):
+        bars = (error > CONVERGED_ERROR) == missed
+        label = f"error {'above' if missed else 'at most'} {CONVERGED_ERROR:g} (dotted)"
+        ax.bar(cells.layer[bars], shown[bars], bottom=LEAST_ERROR, color=colour, label=label)
+    ax.axhline(CONVERGED_ERROR, color=FAINT, lw=0.8, ls=":")
+    ax.set(yscale="log", ylim=(LEAST_ERROR, 10), xlabel="depth (layers)", xticks=cells.layer.values)
+
+
+def label_of(ds: xr.Dataset) -> str:
+    """Return what a sweep is called."""
+    return ds.attrs["title"].removeprefix("homojax sweep: ")
+
+
+def _seeds(ds: xr.Dataset) -> str:
+    return "one stack" if ds.sizes["seed"] == 1 else f"median of {ds.sizes['seed']} stacks"

@@ -1,0 +1,150 @@
+"""A run's folder belongs to one run, appears whole, and loses nothing to an interrupt."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from homojax.lab import runs
+from homojax.lab.inputs import InputError
+from homojax.lab.sources import LogitSource
+
+ONE = {"verb": "sweep", "config": {"n": [4], "path": Path("a.npy")}}
+
+
+def block(value):
+    return {"x": np.full(3, value)}
+
+
+def dataset(digest="abc"):
+    return xr.Dataset({"x": ("i", np.arange(3.0))}, attrs={"config_hash": digest})
+
+
+# ---------------------------------------------------------------- ownership
+
+
+def test_a_folder_is_taken_up_by_the_run_that_made_it_and_tells_another_the_difference(tmp_path):
+    folder = tmp_path / "deep" / "run"
+    runs.own(folder, ONE)
+    (folder / "data.bin").write_bytes(b"1")
+    runs.own(folder, ONE)
+    with pytest.raises(InputError, match=r"n was \[4\] and is asked to be \[8\]"):
+        runs.own(folder, {**ONE, "config": {"n": [8], "path": "a.npy"}})
+    with pytest.raises(InputError, match="seed was None and is asked to be 3"):
+        runs.own(folder, {**ONE, "seed": 3})
+
+
+def test_a_folder_with_nothing_but_a_name_is_free(tmp_path):
+    runs.own(tmp_path, ONE)
+    runs.own(tmp_path, {"verb": "train"})
+    assert json.loads((tmp_path / runs.MANIFEST).read_text())["verb"] == "train"
+
+
+def test_files_of_others_and_a_damaged_manifest_are_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"holds files and no run\.json"):
+        runs.own(tmp_path, ONE)
+    (tmp_path / runs.MANIFEST).write_text("{")
+    with pytest.raises(InputError, match="is damaged"):
+        runs.own(tmp_path, ONE)
+    (tmp_path / runs.MANIFEST).write_text("[]")
+    with pytest.raises(InputError, match="is damaged"):
+        runs.own(tmp_path, ONE)
+
+
+def test_an_older_version_does_not_go_on_with_the_work_of_another(tmp_path, monkeypatch):
+    runs.own(tmp_path, ONE)
+    (tmp_path / "data.bin").write_bytes(b"1")
+    monkeypatch.setattr(runs, "version", lambda name: "9.9")
+    with pytest.raises(InputError, match=r"homojax was .* and is asked to be 9\.9"):
+        runs.own(tmp_path, ONE)
+
+
+def test_a_run_gets_its_name_only_when_it_is_whole_and_replaces_an_older_one_only_then(tmp_path):
+    out = tmp_path / "run"
+    for content in ("old", "new"):
+        folder = runs.RunFolder(out, {"verb": "sweep", "seed": content}, overwrite=True)
+        (folder.part / "data.txt").write_text(content)
+        assert content == "old" or (out / "data.txt").read_text() == "old"
+        folder.finish()
+    assert (out / "data.txt").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_overwrite_starts_anew_where_an_interrupted_run_was_another(tmp_path):
+    unfinished = runs.RunFolder(tmp_path / "run", ONE)
+    (unfinished.part / "block").write_text("1")
+    other = {**ONE, "seed": 1}
+    with pytest.raises(InputError, match="holds another run"):
+        runs.RunFolder(tmp_path / "run", other)
+    same = runs.RunFolder(tmp_path / "run", ONE, overwrite=True)
+    assert (same.part / "block").exists()
+    anew = runs.RunFolder(tmp_path / "run", other, overwrite=True)
+    assert not (anew.part / "block").exists()
+
+
+# ---------------------------------------------------------------- blocks
+
+
+def test_a_block_is_made_once_and_a_damaged_one_again(tmp_path):
+    blocks = runs.Blocks(tmp_path / "blocks")
+    assert blocks.get("a", lambda: block(1))["x"].tolist() == [1, 1, 1]
+    assert blocks.get("a", lambda: block(2))["x"].tolist() == [1, 1, 1]
+    file = next((tmp_path / "blocks").glob("*.npz"))
+    file.write_bytes(file.read_bytes()[:-1])
+    assert blocks.get("a", lambda: block(3))["x"].tolist() == [3, 3, 3]
+    blocks.clear()
+    assert not (tmp_path / "blocks").exists()
+
+
+def test_without_a_folder_nothing_is_kept():
+    blocks = runs.Blocks(None)
+    assert [blocks.get("a", lambda k=k: block(k))["x"][0] for k in (1, 2)] == [1, 2]
+
+
+def test_an_interrupted_computation_goes_on_from_its_blocks(tmp_path):
+    store, made = tmp_path / "run.zarr", []
+
+    def compute(blocks, stop):
+        for key in "abc":
+            if key == stop:
+                raise KeyboardInterrupt
+            blocks.get(key, lambda key=key: made.append(key) or block(0))
+        return dataset()
+
+    with pytest.raises(KeyboardInterrupt):
+        runs.resume(store, "abc", lambda blocks: compute(blocks, "c"))
+    assert not store.exists()
+    xr.testing.assert_identical(
+        runs.resume(store, "abc", lambda blocks: compute(blocks, None)), dataset()
+    )
+    assert made == ["a", "b", "c"] and [path.name for path in tmp_path.iterdir()] == ["run.zarr"]
+    found = runs.resume(store, "abc", lambda blocks: pytest.fail("it is there already"))
+    xr.testing.assert_identical(found, dataset())
+    with pytest.raises(InputError, match="holds something else"):
+        runs.resume(store, "other", lambda blocks: dataset("other"))
+
+
+# ---------------------------------------------------------------- stores
+
+
+def test_a_damaged_store_is_told_in_one_sentence(tmp_path):
+    store = tmp_path / "run.zarr"
+    with pytest.raises(InputError, match="there is no run at"):
+        runs.read_dataset(store)
+    runs.write_dataset(dataset(), store)
+    xr.testing.assert_identical(runs.read_dataset(store), dataset())
+    (store / "x" / "zarr.json").unlink()
+    with pytest.raises(InputError, match="not a whole zarr store"):
+        runs.read_dataset(store)
+
+
+def test_provenance_is_enough_to_run_it_again():
+    config = LogitSource(n=(3,), seed=5)
+    attrs = runs.provenance("sweep", config, dtype="float32")
+    assert LogitSource(**json.loads(attrs["config"])) == config
+    assert attrs["config_hash"] == config.digest and attrs["dtype"] == "float32"
+    assert set(json.loads(attrs["versions"])) >= {"homojax", "jax", "jaxlib", "python"}
+    assert "cpu" in attrs["device"].lower() or attrs["device"]
