@@ -94,7 +94,7 @@ def directions_of(
 @partial(jnp.vectorize, excluded=(1,))
 def expected_cosines(snr: jax.Array, d: int) -> jax.Array:
     """4.2's, of an array."""
-    return expected_cosine(snr, d)
+    return expected_cosine(snr, d=d)
 
 
 @jax.jit
