@@ -14,7 +14,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from homojax.calibration.search import CalibrationStatus
+from homojax.calibration import CalibrationStatus
 from homojax.calibration.sensitivity import sensitivity, trainable_band
 from homojax.lab import plots
 from homojax.lab.cases import save_case
@@ -256,7 +256,8 @@ def describe_sensitivity(ds: xr.Dataset) -> tuple[str, list[tuple[str, Table]]]:
             )
         )
         low, high = (
-            float(x) for x in trainable_band(cells.epsilon.values, cells.gradient_norm.values)
+            float(x)
+            for x in trainable_band(cells.epsilon.values, gradient_norms=cells.gradient_norm.values)
         )
         inside = low <= started <= high
         if float(cells.sigma2.max()) < 1e-12:  # J at every ε: there is nothing to train away from
