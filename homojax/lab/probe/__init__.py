@@ -3,5 +3,19 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submodules=["calibrate", "frontier", "plots", "report", "run"]
+    __name__,
+    submodules=[
+        "calibrate",
+        "cells",
+        "climb",
+        "config",
+        "equal_entropy",
+        "finding",
+        "frontier",
+        "plots",
+        "reduction",
+        "report",
+        "search",
+        "sensitivity",
+    ],
 )

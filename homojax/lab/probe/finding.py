@@ -1,0 +1,133 @@
+"""What a search found: its best case, judged as ``verify`` judges, and in many digits."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from homojax.lab.cases import Case, up_to_comparison
+from homojax.lab.probe import plots
+from homojax.lab.probe.cells import case_arrays, score_sides
+from homojax.lab.probe.config import Goal, Search
+from homojax.lab.referee import decided, in_many_digits
+from homojax.lab.runs import provenance, versions
+from homojax.lab.verify.run import judge_cells
+from homojax.theory.claim import Claim, Comparison, Verdict
+
+REFEREED_SIZE = 12  # n up to which many digits are asked: a finding is worth their seconds
+SHARE_TOLERANCE = 1e-3  # a start this near the best score, relatively, counts as having come there
+
+
+class Finding(NamedTuple):
+    """What a search came back with."""
+
+    goal: Goal
+    claim: Claim
+    search: Search
+    history: np.ndarray  # [steps + polish, starts], the best score of each start so far
+    score: float  # of the best case, as ``cells.score_sides`` says
+    lesser: float
+    greater: float
+    margin: float
+    verdict: str  # in float64
+    exact: tuple[Any, Any] | None  # (lesser, greater) in 50 digits, where the referee knows them
+    exact_verdict: str | None  # in 50 digits
+    share: float  # of the starts that came near the best score, or broke the claim
+    case: Case  # the best one
+    reduced: Case | None = None  # the violation with the fewest digits that keep it
+    digits: int | None = None  # of the reduced case's entries, behind the point
+
+    @property
+    def refuted(self) -> bool:
+        """Whether a violation was found, and many digits did not take it back."""
+        return self.verdict == "violated" and self.exact_verdict in (None, "violated")
+
+    def plot(self) -> Figure:
+        """Return a figure of the best score of every start against the steps."""
+        return plots.search_history(
+            self.history,
+            goal=self.goal,
+            title=f"{self.goal} {self.claim.number} {self.claim.name}: {self.claim.statement}",
+            first_order_steps=self.search.steps,
+        )
+
+
+class Judged(NamedTuple):
+    """Cells judged by one claim; the comparisons of a cell are in one row, K of them."""
+
+    comparison: Comparison  # its fields are [cells, K]
+    verdicts: np.ndarray  # [cells, K]
+    shape: tuple[int, ...]  # of the comparisons of one cell
+
+
+def judge(claim: Claim, cells: dict[str, np.ndarray]) -> Judged:
+    """Return the float64 judgement of cells [cells, …], the same that ``verify`` gives."""
+    found = judge_cells(claim.scope, (claim,), case_arrays(cells), "float64")
+    comparison, verdicts, _ = found[claim.name]
+    rows = len(verdicts), -1
+    flat = Comparison(*(np.reshape(x, rows) for x in comparison))
+    return Judged(flat, np.reshape(verdicts, rows), np.shape(verdicts)[1:])
+
+
+def judge_best(
+    goal: Goal, claim: Claim, search: Search, cells: dict[str, np.ndarray], history: np.ndarray
+) -> Finding:
+    """Return the best of the cells; where there are violations, the worst of these."""
+    judged = judge(claim, cells)
+    scores = np.asarray(score_sides(claim, goal, judged.comparison, np))
+    broken = (judged.verdicts == Verdict.VIOLATED) & (goal == "refute")
+    ranked = np.where(np.isnan(scores) | (broken.any() & ~broken), -np.inf, scores)
+    best = np.unravel_index(int(ranked.argmax()), ranked.shape)
+    score = float(ranked[best])
+    came = ranked.max(1) >= score - SHARE_TOLERANCE * abs(score)
+    start, place = map(int, best)
+    case = cut_case(goal, claim, search, {key: x[start] for key, x in cells.items()})
+    case = up_to_comparison(case, judged.shape, place)
+    exact, exact_verdict = ask_many_digits(case)
+    return Finding(
+        goal=goal,
+        claim=claim,
+        search=search,
+        history=history,
+        score=score,
+        lesser=float(judged.comparison.lesser[best]),
+        greater=float(judged.comparison.greater[best]),
+        margin=float(judged.comparison.margin[best]),
+        verdict=name_of(judged.verdicts[best]),
+        exact=exact,
+        exact_verdict=exact_verdict,
+        share=float((broken.any(1) if broken.any() else came).mean()),
+        case=case,
+    )
+
+
+def cut_case(goal: Goal, claim: Claim, search: Search, cell: dict[str, np.ndarray]) -> Case:
+    """Return a cell as a case that can be saved, with all that is needed to search it again."""
+    about = provenance(f"probe {goal}", search, dtype="float64")
+    about |= {"config": search.as_dict(), "versions": versions()}
+    if claim.scope == "stack":  # its arrays are matrices, without the logits that made them
+        about |= {"logits": cell["logits"].tolist(), "epsilon": float(cell["epsilon"])}
+    return Case(
+        claim=claim.name,
+        scope=claim.scope,
+        family="probe",
+        arrays=case_arrays(cell),
+        about=about,
+    )
+
+
+def ask_many_digits(case: Case) -> tuple[tuple[Any, Any] | None, str | None]:
+    """Return both sides and the verdict in 50 digits; None where the referee says nothing."""
+    sides = in_many_digits(case, REFEREED_SIZE)
+    return sides, None if sides is None else name_of(decided(case.claim, *sides))
+
+
+def name_of(verdict: int) -> str:
+    """Return a verdict in words.
+
+    >>> name_of(-1)
+    'violated'
+    """
+    return Verdict(int(verdict)).name.lower()
