@@ -4,7 +4,7 @@ python experiments/claims.py
 """
 
 from homojax import CLAIMS
-from homojax.lab.sweep.report import markdown_table
+from homojax.lab.page import markdown_table
 
 SCOPES = {
     "matrix": "one matrix",
@@ -15,7 +15,7 @@ SCOPES = {
 
 
 def table() -> str:
-    """Number, name, statement, status, what it is about, the family that attains it, source."""
+    """Return the table: number, name, statement, status, scope, family that attains it, source."""
     rows = []
     for claim in CLAIMS.values():
         about, attained = SCOPES[claim.scope], claim.attained_by or "–"

@@ -1,14 +1,14 @@
-"""Float64 for every test, one dtype fixture, hypothesis examples that never change, and a compilation cache."""
+"""Float64 for every test, hypothesis examples that never change, and a compilation cache."""
 
 import os
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault(
-    "OPENBLAS_NUM_THREADS", "1"
-)  # before it is loaded: its threads wait for each other where cores are busy
+# Before OpenBLAS is loaded: its threads wait for each other where cores are busy.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# Compiling is most of what these tests do: neither a second run nor a process that a test starts need do it again.
+# Compiling is most of what these tests do: neither a second run nor a process that a test starts
+# need do it again. Programs are optimised as they are for users.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
         Path(tempfile.gettempdir()) / f"homojax-test-cache-{os.getuid()}"

@@ -1,62 +1,250 @@
-"""What the documents say runs: docstrings, README, CONTRIBUTING and the notebook."""
+"""What the documents say is so: examples, commands, links, names, laws and counts."""
 
+import contextlib
 import importlib.util
 import inspect
+import io
+import json
 import re
+import shlex
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
 import homojax
-from homojax.theory import claim as claims
-from homojax.theory import matrix as theory
+from homojax.lab import cli
+from homojax.theory.claim import Verdict, mutants_of
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in PAGES}
 
 
-def python_blocks(document):
-    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text("utf-8"), re.DOTALL)
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in homojax.__all__ if inspect.isfunction(getattr(homojax, name))]
-)
-def test_every_public_function_has_an_example_that_pytest_runs(name):
-    doc = inspect.getdoc(getattr(homojax, name))
-    assert doc and ">>> " in doc and "+SKIP" not in doc
+def printed_by(code, name):
+    names, output = {}, io.StringIO()
+    with contextlib.redirect_stdout(output):
+        exec(compile(code, name, "exec"), names)
+    return output.getvalue(), names
 
 
-@pytest.mark.parametrize("index", range(len(python_blocks("README.md"))))
-def test_the_readme_runs(index, tmp_path, monkeypatch):
+# ---------------------------------------------------------------- examples
+
+
+def test_every_public_function_has_an_example_that_pytest_runs():
+    functions = [name for name in homojax.__all__ if inspect.isfunction(getattr(homojax, name))]
+    docs = {name: inspect.getdoc(getattr(homojax, name)) or "" for name in functions}
+    assert len(docs) > 20
+    assert not [name for name, doc in docs.items() if ">>> " not in doc or "+SKIP" in doc]
+
+
+def test_the_readme_prints_what_it_says():
+    (code,), (said,) = (blocks(TEXTS["README.md"], language) for language in ("python", "text"))
+    assert printed_by(code, "README.md")[0] == said
+    assert len([line for line in code.splitlines() if line]) == 10
+
+
+EXAMPLES = {
+    f"{page}-{number}": example
+    for page, text in TEXTS.items()
+    if page.startswith("docs/") and page != "docs/networks.md"
+    for number, example in enumerate(
+        re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", text, re.DOTALL)
+    )
+}
+
+
+@pytest.mark.parametrize(("code", "said"), EXAMPLES.values(), ids=EXAMPLES)
+def test_the_examples_of_the_pages_run(code, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(compile(python_blocks("README.md")[index], "README.md", "exec"), names)
-    assert 0 < names["sigma2"] < 1 if "sigma2" in names else names["ds"].sizes["epsilon"] == 3
+    output, _ = printed_by(code, "docs")
+    assert ("print(" in code) == bool(output) and "nan" not in output.lower()
+    assert not said or output == said
 
 
-def test_the_example_of_a_networks_matrices_and_energies_runs_and_has_the_shapes_that_it_says():
-    names = {}
-    (block,) = python_blocks("docs/networks.md")
-    exec(compile(block, "docs/networks.md", "exec"), names)
-    for name, told in re.findall(r"^trace\.(\w+)\.shape  # (\(.*?\))", block, re.M):
-        assert str(getattr(names["trace"], name).shape) == told
+def test_the_example_of_a_network_has_the_shapes_that_it_says():
+    (code,) = blocks(TEXTS["docs/networks.md"], "python")
+    _, names = printed_by(code, "docs/networks.md")
+    shapes = re.findall(r"^trace\.(\w+)\.shape  # (\(.*?\))", code, re.MULTILINE)
+    assert {name for name, _ in shapes} == {"matrices", "energy"}
+    for name, said in shapes:
+        assert str(getattr(names["trace"], name).shape) == said
     assert bool(names["trace"].finite.all()) and names["logits"].shape == (8, 8)
 
 
-def test_the_readme_counts_the_parametrizations_right():
-    words = {15: "fifteen", 16: "sixteen", 17: "seventeen"}
-    assert f"parameters to matrices in {words[len(homojax.PARAMETRIZATIONS)]} ways" in (
-        ROOT / "README.md"
-    ).read_text("utf-8")
+def test_the_worked_claim_holds_is_attained_and_its_mutants_are_caught():
+    import jax
+    import jax.numpy as jnp
+
+    known = set(homojax.CLAIMS)
+    code = blocks(TEXTS["CONTRIBUTING.md"], "python")[0]
+    exec(compile(code, "CONTRIBUTING.md", "exec"), dict(vars(homojax.theory.matrix)))
+    (name,) = set(homojax.CLAIMS) - known
+    trace = homojax.CLAIMS.pop(name)
+
+    @jax.jit
+    @jax.vmap
+    def verdicts(logits, matrix):
+        case = homojax.theory.cases.matrix.matrix_case(logits, 0.5, matrix)
+        return trace.judge(case)[1], [mutant.judge(case)[1] for mutant in mutants_of(trace)]
+
+    logits = jax.random.normal(jax.random.key(0), (64, 5, 5))
+    projected = jax.vmap(homojax.sinkhorn, (0, None))(logits, 0.5).matrix
+    assert (verdicts(logits, projected)[0] == Verdict.HOLDS).all()
+    lazy = 0.3 * jnp.eye(5) + 0.7 * homojax.uniform(5)
+    attained, mutants = verdicts(jnp.log(lazy)[None], lazy[None])
+    assert attained == Verdict.UNDECIDABLE
+    assert len(mutants) == 3 and sum(m == Verdict.VIOLATED for m in mutants) == 2
 
 
-def test_the_readme_pictures_and_links_exist():
-    text = (ROOT / "README.md").read_text("utf-8")
-    targets = re.findall(r"\]\((?!http)([^)]+)\)", text)
-    assert len(targets) >= 4 and all((ROOT / target).exists() for target in targets)
+# ---------------------------------------------------------------- the readme
+
+
+def test_the_readme_has_at_most_a_thousand_words():
+    assert len(TEXTS["README.md"].split()) <= 1000
+
+
+def test_the_commands_of_the_readme_write_to_different_folders():
+    outs = [
+        command[command.index("--out") + 1]
+        for command in commands_of(TEXTS["README.md"])
+        if "--out" in command
+    ]
+    assert len(outs) == 4 and len({"runs/demo", *outs}) == 5
+
+
+def test_counts_are_those_of_the_code():
+    claims, families = len(homojax.CLAIMS), len(homojax.lab.verify.families.FAMILIES)
+    words = {7: "seven", 8: "eight", 15: "fifteen", 16: "sixteen", 17: "seventeen"}
+    assert f"{claims} claims" in TEXTS["README.md"]
+    assert f"{claims} claims, {families} families" in TEXTS["docs/verify.md"]
+    assert f"{families} families" in TEXTS["CHANGELOG.md"]
+    maps, recipes = words[len(homojax.PARAMETRIZATIONS)], words[len(homojax.PRESETS)]
+    assert f"in {maps} ways; {recipes} public mHC recipes" in TEXTS["docs/library.md"]
+    assert f"{maps} maps" in TEXTS["CHANGELOG.md"] and f"{recipes} public" in TEXTS["CHANGELOG.md"]
+
+
+# ---------------------------------------------------------------- commands
+
+
+def commands_of(text):
+    """The commands of a page's shell blocks, as lists of words, without comments."""
+    lines = "\n".join(blocks(text, "sh")).replace("\\\n", " ").splitlines()
+    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
+
+
+COMMANDS = {
+    f"{page}: {' '.join(words)}": words
+    for page, text in TEXTS.items()
+    for words in commands_of(text)
+}
+
+
+def arguments_of(program):
+    return {
+        name: words[number + 1 :]
+        for name, words in COMMANDS.items()
+        for number, word in enumerate(words)
+        if word == f".venv/bin/{program}"
+    }
+
+
+@pytest.mark.parametrize(
+    "args", arguments_of("homojax").values(), ids=[name[:70] for name in arguments_of("homojax")]
+)
+def test_every_command_is_one_that_homojax_takes(args, monkeypatch):
+    parsed = []
+    stub = SimpleNamespace(run_command=lambda command, console: parsed.append(command) or True)
+    monkeypatch.setitem(sys.modules, f"homojax.lab.{args[0]}.report", stub)
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as end:
+        cli.main(args)
+    assert end.value.code == 0 and len(parsed) == 1
+
+
+def test_every_script_that_a_command_names_exists():
+    scripts = [args[0] for args in arguments_of("python").values()]
+    assert len(scripts) > 5 and all((ROOT / script).exists() for script in scripts)
+
+
+# ---------------------------------------------------------------- links and names
+
+
+def anchors_of(text):
+    """GitHub's anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_and_pictures_resolve(page):
+    prose = re.sub(r"```.*?```", "", TEXTS[page], flags=re.DOTALL)
+    for target in re.findall(r"\]\((?!http)([^)\s]+)\)", prose):
+        file, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / file if file else ROOT / page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors_of(path.read_text("utf-8")), target
+
+
+def sources_of_notebook(path):
+    return "\n".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
+
+
+@pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=lambda path: path.name)
+def test_every_name_of_the_library_exists(path):
+    text = sources_of_notebook(path) if path in NOTEBOOKS else path.read_text("utf-8")
+    missing = []
+    for dotted in sorted(set(re.findall(r"\bhj\.([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)", text))):
+        place = homojax
+        for part in dotted.split("."):
+            place = getattr(place, part, None)
+        if place is None:
+            missing.append(dotted)
+    assert not missing
+
+
+# ---------------------------------------------------------------- laws
+
+
+def headings_of_laws():
+    """Number -> names, from the headings of theory.md and the table of its §2."""
+    text = TEXTS["docs/theory.md"]
+    names = {
+        number: {title.lower().removesuffix(": false")}
+        for number, title in re.findall(r"^### (\d\.\d) (.*)$", text, re.MULTILINE)
+    }
+    section = text.partition("## §2")[2].partition("### ")[0]
+    return names | {"2": set(re.findall(r"^\| ([a-z]+)", section, re.MULTILINE)) - {"law"}}
+
+
+def test_every_law_that_is_cited_is_in_the_document_under_that_number():
+    laws = headings_of_laws()
+    assert len(laws) == 29 and len(laws["2"]) == 7
+    names = {number: set(titles) for number, titles in laws.items()}
+    for claim in homojax.CLAIMS.values():
+        assert claim.number in laws, claim.name
+        names[claim.number] |= {claim.name, claim.name.replace("_", " ")}
+    sections = {f"§{number}" for number in range(8)}
+    known = set().union(*names.values())
+    files = [*(ROOT / "homojax").rglob("*.py"), *(ROOT / "experiments").rglob("*.py"), *PAGES]
+    for path in files:
+        text = " ".join(path.read_text("utf-8").split())
+        for cited in re.findall(r"(?:theory\.md|\blaws?) (§?\d(?:\.\d)?)\b", text):
+            assert cited in laws or cited in sections, (path.name, cited)
+        named = re.findall(r"\blaws? (\d(?:\.\d)?)(?:, | \()([a-zA-Z][\w -]*?)[),;.:]", text)
+        named += re.findall(r"\((\d\.\d), ([a-zA-Z][\w -]*?)\)", text)
+        for number, name in named:
+            name = name.lower()
+            assert name not in known or name in names[number], (path.name, number, name)
 
 
 def test_the_document_of_claims_has_them_all():
@@ -65,56 +253,11 @@ def test_the_document_of_claims_has_them_all():
     )
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    assert script.table() in (ROOT / "docs" / "claims.md").read_text("utf-8")
+    assert script.table() in TEXTS["docs/claims.md"]
     assert script.table().count("\n") == 1 + len(homojax.CLAIMS)
 
 
-def test_every_law_that_is_cited_is_in_the_document_of_laws_and_what_that_names_in_the_code_is_there():
-    laws = (ROOT / "docs" / "theory.md").read_text("utf-8")
-    sources = "".join(path.read_text("utf-8") for path in (ROOT / "homojax").rglob("*.py"))
-    cited = set(re.findall(r"theory\.md (§?\d(?:\.\d)?)", sources)) | {
-        claim.number for claim in homojax.CLAIMS.values()
-    }
-    listed = set(re.findall(r"^- \*\*(\d\.\d)\b", laws, re.M)) | set(
-        re.findall(r"^## (§\d) ", laws, re.M)
-    )
-    assert len(listed) > 30 and cited - {"2"} <= listed
-    assert set(re.findall(r"theory\.md §2 (?!compare)([a-z]+)", sources)) <= set(
-        re.findall(r"^\| ([a-z]+)", laws, re.M)
-    )
-    parameters = {"n", "logits", "epsilon", "matrix"}
-    assert set(re.findall(r"`([A-Za-z_0-9]+)(?:\(n\))?`", laws)) - parameters <= set(
-        homojax.__all__
-    )
-
-
-def test_the_worked_example_of_a_claim_holds_is_attained_and_its_mutants_are_caught():
-    import jax
-    import jax.numpy as jnp
-
-    names = dict(vars(theory))
-    (block,) = python_blocks("CONTRIBUTING.md")
-    exec(compile(block, "CONTRIBUTING.md", "exec"), names)
-    trace = names["TRACE"]
-
-    @jax.jit
-    @jax.vmap
-    def verdicts(logits, matrix):
-        case = homojax.matrix_case(logits, 0.5, matrix)
-        return trace.judge(case)[1], [mutant.judge(case)[1] for mutant in claims.mutants_of(trace)]
-
-    logits = jax.random.normal(jax.random.key(0), (64, 5, 5))
-    assert (
-        verdicts(logits, jax.vmap(homojax.sinkhorn, (0, None))(logits, 0.5).matrix)[0]
-        == claims.HOLDS
-    ).all()
-    lazy = 0.3 * jnp.eye(5) + 0.7 * homojax.uniform(5)
-    attained, mutants = verdicts(jnp.log(lazy)[None], lazy[None])
-    assert (
-        attained == claims.UNDECIDABLE
-        and len(mutants) == 3
-        and sum(m == claims.VIOLATED for m in mutants) == 2
-    )
+# ---------------------------------------------------------------- notebooks
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A case on disk: the one cell that broke a claim, with enough beside it to judge it again elsewhere."""
+"""A case on disk: the one cell that broke a claim, with enough beside it to be judged again."""
 
 from __future__ import annotations
 
@@ -10,41 +10,46 @@ import numpy as np
 
 from homojax.lab.inputs import InputError, nearest
 from homojax.theory import CLAIMS
-from homojax.theory.stack import claim_depths
+from homojax.theory.cases.stack import claim_depths
 
 FORMAT = 1  # of the files; another one is refused
+_SHAPES = {  # scope -> name -> shape of the arrays that a case is judged from
+    "matrix": {"logits": ("n", "n"), "epsilon": ()},
+    "projection": {"logits": ("n", "n"), "epsilon": ()},
+    "stack": {"matrices": ("L", "n", "n"), "alpha": (), "probe": ("n",)},
+    "noise": {"key": (), "snr": (), "n": ()},
+}
 
 
 class Case(NamedTuple):
-    """One cell, as it is saved: enough to judge it again."""
+    """One cell, as it is saved."""
 
-    claim: str
+    claim: str  # its name
     scope: str
-    family: str
-    arrays: dict[str, np.ndarray]
-    about: dict[str, Any]
+    family: str  # of cases, or "probe"
+    arrays: dict[str, np.ndarray]  # those that it is judged from
+    about: dict[str, Any]  # how it came about: versions, seed or search
 
 
 def save_case(case: Case, path: Path) -> None:
-    """Writes a case as .npz: its arrays, and ``about`` as JSON."""
-    about = json.dumps(
-        {
-            "format": FORMAT,
-            "claim": case.claim,
-            "scope": case.scope,
-            "family": case.family,
-            **case.about,
-        }
-    )
+    """Write a case as .npz: its arrays, and everything else as JSON."""
+    header = {
+        "format": FORMAT,
+        "claim": case.claim,
+        "scope": case.scope,
+        "family": case.family,
+        **case.about,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, about=np.array(about), allow_pickle=False, **case.arrays)
+    np.savez(path, about=np.array(json.dumps(header)), allow_pickle=False, **case.arrays)
 
 
 def load_case(path: Path) -> Case:
-    """Reads what ``save_case`` wrote.
+    """Read what ``save_case`` wrote.
 
     Raises:
-        InputError: it cannot be read, is no case, or is one of a format or with a claim that this version does not know.
+        InputError: the file cannot be read, is no case, or is one of another format or of a claim
+            that this version does not have.
     """
     if not path.is_file():
         raise InputError(f"there is no file {path}.")
@@ -59,16 +64,25 @@ def load_case(path: Path) -> Case:
         ) from error
     if about.get("format") != FORMAT:
         raise InputError(
-            f"{path} was written by homojax {_version(about)} in another format: replay it with that version."
+            f"{path} was written by homojax {_version(about)} in another format: replay it with "
+            "that version."
         )
     if claim not in CLAIMS:
         raise InputError(
-            f'{path} is about the claim "{claim}", which this version does not have: {nearest(claim, CLAIMS)}'
+            f'{path} is about the claim "{claim}", which this version does not have: '
+            f"{nearest(claim, CLAIMS)}"
         )
     if scope != CLAIMS[claim].scope:
         raise InputError(
-            f"{path} has a case of scope {scope}, and {claim} is about {CLAIMS[claim].scope}: it is damaged."
+            f"{path} has a case of scope {scope}, and {claim} is about {CLAIMS[claim].scope}: it "
+            "is damaged."
         )
+    _check_arrays(path, scope, values)
+    return Case(claim=claim, scope=scope, family=family, arrays=values, about=about)
+
+
+def _check_arrays(path: Path, scope: str, values: dict[str, np.ndarray]) -> None:
+    """Raise InputError where an array is missing, or its shape does not fit the others."""
     for name, shape in _SHAPES[scope].items():
         if name not in values:
             raise InputError(f"{path} lacks {name}: it is damaged.")
@@ -77,29 +91,24 @@ def load_case(path: Path) -> Case:
                 f"{path}: {name} must be numbers of shape [{', '.join(shape)}]: it is damaged."
             )
     sizes = {size for name in _SHAPES[scope] for size in values[name].shape[-2:]}
-    if (
-        len(sizes) > 1
-        or min(sizes, default=2) < 2
-        or ("matrix" in values and values["matrix"].shape != values["logits"].shape)
-    ):
+    unequal = "matrix" in values and values["matrix"].shape != values["logits"].shape
+    if len(sizes) > 1 or min(sizes, default=2) < 2 or unequal:
         raise InputError(f"{path} has arrays that do not fit each other: it is damaged.")
-    return Case(claim, scope, family, values, about)
 
 
-def up_to_comparison(case: Case, shape: tuple[int, ...], at: int) -> Case:
-    """The case with no more layers than its comparison number ``at`` of those in ``shape`` is about."""
+def up_to_comparison(case: Case, shape: tuple[int, ...], index: int) -> Case:
+    """Return the case with no more layers than one of its comparisons is about.
+
+    Args:
+        case: of any scope; only stacks have layers.
+        shape: that of the case's comparisons.
+        index: the comparison's, in their flat order.
+    """
     if case.scope != "stack" or not shape:
         return case
-    layers = claim_depths(len(case.arrays["matrices"]))[np.unravel_index(at, shape)[0]]
+    depth = np.unravel_index(index, shape)[0]
+    layers = claim_depths(len(case.arrays["matrices"]))[depth]
     return case._replace(arrays={**case.arrays, "matrices": case.arrays["matrices"][:layers]})
-
-
-_SHAPES = {
-    "matrix": {"logits": ("n", "n"), "epsilon": ()},
-    "projection": {"logits": ("n", "n"), "epsilon": ()},
-    "stack": {"matrices": ("L", "n", "n"), "alpha": (), "probe": ("n",)},
-    "noise": {"key": (), "snr": (), "n": ()},
-}
 
 
 def _version(about: dict[str, Any]) -> str:

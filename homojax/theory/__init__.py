@@ -1,9 +1,36 @@
-"""Every numbered claim of theory.md, one module a section: what they say, and how far both sides can be off."""
+"""The numbered claims of theory.md: what they say, and how far both sides can be off.
 
-from homojax.theory import matrix, noise, projection, stack
-from homojax.theory.claim import Claim
+Each module declares the claims of its sections; importing it puts them into ``CLAIMS``.
+"""
 
-CLAIMS: dict[str, Claim] = {
-    claim.name: claim
-    for claim in (*projection.CLAIMS, *matrix.CLAIMS, *stack.CLAIMS, *noise.CLAIMS)
-}
+# Importing declares claims: this is their order.
+# isort: off
+from homojax.theory import (
+    cases,
+    claim,
+    projection,
+    matrix,
+    depth,
+    composite,
+    residual,
+    noise,
+    detection,
+    norms,
+)
+
+# isort: on
+from homojax.theory.claim import CLAIMS
+
+__all__ = [
+    "CLAIMS",
+    "cases",
+    "claim",
+    "composite",
+    "depth",
+    "detection",
+    "matrix",
+    "noise",
+    "norms",
+    "projection",
+    "residual",
+]

@@ -1,28 +1,31 @@
-"""A claim as data, and the verdicts on it: holds, violated or undecidable.
+"""A claim as data, and the verdicts on it: holds, violated, undecidable, or not applicable.
 
-A comparison says that ``lesser ≤ greater``, and by how much both sides together can be off: through the marginal errors
-of a matrix that is only nearly in 𝔅ₙ, through rounding, and through sampling where there is any. The verdict is *undecidable*
-wherever the slack is within that margin. So no bound is ever called satisfied on the strength of its own noise, and equality,
-where a bound is attained, is undecidable too.
+A comparison says that ``lesser ≤ greater``, and by how much both sides together can be off: by the
+marginal errors of a matrix that is only nearly in 𝔅ₙ, by rounding, and by sampling. The verdict is
+*undecidable* wherever the slack is within that margin. So no bound is called satisfied on the
+strength of its own noise, and equality, where a bound is attained, is undecidable too.
 
-The claims themselves, one module a section of theory.md, are in ``homojax.theory``.
+Every verdict that anyone sees comes from ``Claim.judge``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import enum
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
 class Verdict(enum.IntEnum):
-    """What a comparison comes to. Stored as these numbers, and by these names in lower case.
+    """The outcome of a comparison. Results store these numbers.
 
-    >>> [verdict.name.lower() for verdict in Verdict]
-    ['violated', 'undecidable', 'holds', 'not_applicable']
+    >>> Verdict(1).label
+    'holds'
     """
 
     VIOLATED = -1  # the slack is below minus the margin
@@ -30,130 +33,221 @@ class Verdict(enum.IntEnum):
     HOLDS = 1  # the slack exceeds the margin
     NOT_APPLICABLE = 2  # an assumption of the claim is not met
 
+    @property
+    def label(self) -> str:
+        """The name that results and pages show."""
+        return self.name.lower()
+
+
+VERDICTS = {verdict.label: verdict for verdict in Verdict}
+
 
 class Comparison(NamedTuple):
-    """A law on one case: ``lesser ≤ greater``, with the error that both sides together can carry."""
+    """A law on one case: ``lesser ≤ greater``, with the error that both sides together can carry.
+
+    The four fields broadcast against each other: a case may have several comparisons.
+    """
 
     lesser: jax.Array
     greater: jax.Array
     margin: jax.Array  # ≥ 0; NaN where nothing can be said
-    applies: jax.Array | bool = True  # the law's own premise
+    applies: jax.Array | bool = True  # whether the law says anything here
 
 
-def verdict(comparison: Comparison) -> jax.Array:
-    """int8: HOLDS (1) or VIOLATED (−1) where the slack exceeds the margin, else UNDECIDABLE (0); NOT_APPLICABLE (2) off premise.
+Compare = Callable[[Any], Comparison]  # of one case; pure, and vmaps
+Mutant = Callable[[Compare, Any], Comparison]  # (the claim's own comparison, case)
+Assumption = tuple[str, Callable[[Any], Any]]  # in words, and a predicate of a case
+C = TypeVar("C", bound=Compare)
 
-    Anything NaN is undecidable.
 
-    >>> int(verdict(Comparison(0.5, 0.6, 0.01))), int(verdict(Comparison(0.5, 0.5, 0.01)))
-    (1, 0)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A numbered claim of theory.md as an executable, falsifiable object.
+
+    CONTRIBUTING.md says how to add one. A claim that is made by hand is judged like any other, and
+    is in no list.
     """
-    slack = jnp.asarray(comparison.greater) - comparison.lesser
-    decided = jnp.where(
-        slack > comparison.margin,
-        Verdict.HOLDS,
-        jnp.where(slack < -jnp.asarray(comparison.margin), Verdict.VIOLATED, Verdict.UNDECIDABLE),
-    )
-    return jnp.where(comparison.applies, decided, Verdict.NOT_APPLICABLE).astype(jnp.int8)
-
-
-class Claim(NamedTuple):
-    """A numbered claim of theory.md as an executable, falsifiable object. How to add one: CONTRIBUTING.md."""
 
     number: str  # theory.md's
     name: str
+    scope: Literal["matrix", "projection", "stack", "noise"]  # the kind of case that it is about
+    direction: Literal["≤", "≥", "=", "→", "~"]  # measured to predicted; → limit, ~ distribution
     statement: str  # one line
     latex: str
     source: str
-    scope: Literal["matrix", "projection", "stack", "noise"]  # the kind of case that it is about
-    direction: Literal[
-        "≤", "≥", "=", "→", "~"
-    ]  # of measured to predicted; → a limit with its rate, ~ a distribution
-    compare: Callable[[Any], Comparison]  # pure, for one case; vmaps
-    assumptions: tuple[
-        tuple[str, Callable[[Any], Any]], ...
-    ] = ()  # what it presupposes, and the predicate of it
-    attained_by: str | None = None  # the family that makes it an equality
+    compare: Compare
+    assumptions: tuple[Assumption, ...] = ()
+    attained_by: str | None = None  # the family of cases that makes it an equality
     status: Literal["theorem", "conjecture", "refuted"] = "theorem"
-    resolution: float = 0.0  # of = and ~, which hold *to within this*, errors included: equality itself is never certified
-    mutants: tuple[
-        tuple[str, Callable[[Any], Comparison]], ...
-    ] = ()  # wrong versions of its own; see ``mutants_of``
-
-    def measured(self, case: Any) -> jax.Array:
-        """The side that is found by measuring. For → the deviation from the limit."""
-        comparison = self.compare(case)
-        return comparison.greater if self.direction == "≥" else comparison.lesser
-
-    def predicted(self, case: Any) -> jax.Array:
-        """The side that the claim is about: a bound, a value. For → the rate."""
-        comparison = self.compare(case)
-        return comparison.lesser if self.direction == "≥" else comparison.greater
+    resolution: float = 0.0  # = and ~ hold to within this, errors included
+    mutants: Mapping[str, Mutant] = dataclasses.field(default_factory=dict, hash=False)
 
     def judge(self, case: Any) -> tuple[Comparison, jax.Array]:
-        """The comparison, its fields of one shape, and its verdict, int8 as of ``verdict``.
+        """Return the comparison of a case, its fields of one shape, and its verdict, int8.
 
-        =, ~: violated where the two sides differ by more than the margin, holding where the difference and the margin together
-        are within the ``resolution``, undecidable between.
+        ≤, ≥ and → hold, or are violated, where the slack exceeds the margin. = and ~ are violated
+        where the two sides differ by more than the margin. They hold where the difference and the
+        margin together are within the ``resolution``: equality itself is never certified.
+
+        >>> from homojax.theory import CLAIMS
+        >>> from homojax.theory.cases.matrix import matrix_case
+        >>> case = matrix_case([[1.0, 0.0], [0.0, 1.0]], 0.5, [[0.8, 0.2], [0.2, 0.8]])
+        >>> Verdict(int(CLAIMS["hilbert"].judge(case)[1])).label
+        'holds'
         """
-        comparison = self.compare(case)
+        fields = map(jnp.asarray, self.compare(case))
+        comparison = Comparison(*jnp.broadcast_arrays(*fields))
         applies = jnp.asarray(comparison.applies)
         for _, predicate in self.assumptions:
-            applies = applies & predicate(case)
-        fields = (comparison.lesser, comparison.greater, comparison.margin, applies)
-        comparison = Comparison(*jnp.broadcast_arrays(*map(jnp.asarray, fields)))
-        if self.direction not in ("=", "~"):
-            return comparison, verdict(comparison)
-        apart = abs(comparison.lesser - comparison.greater)
-        decided = jnp.where(
-            apart > comparison.margin,
-            Verdict.VIOLATED,
-            jnp.where(
-                apart + comparison.margin <= self.resolution, Verdict.HOLDS, Verdict.UNDECIDABLE
-            ),
+            applies = applies & _spread(predicate(case), applies.shape)
+        comparison = comparison._replace(applies=applies)
+        holds, violated = self._decide(comparison)
+        decided = jnp.where(holds, Verdict.HOLDS, Verdict.UNDECIDABLE)
+        decided = jnp.where(violated, Verdict.VIOLATED, decided)
+        decided = jnp.where(applies, decided, Verdict.NOT_APPLICABLE)
+        return comparison, decided.astype(jnp.int8)
+
+    def _decide(self, comparison: Comparison) -> tuple[jax.Array, jax.Array]:
+        """Return whether it holds, and whether it is violated; both are False of a NaN."""
+        slack = comparison.greater - comparison.lesser
+        if self.is_equality:
+            certain = abs(slack) + comparison.margin <= self.resolution
+            violated = abs(slack) > comparison.margin
+            return certain & ~violated, violated
+        return slack > comparison.margin, slack < -comparison.margin
+
+    @property
+    def is_equality(self) -> bool:
+        """Whether it is about two sides that are equal, and not about a bound."""
+        return self.direction in ("=", "~")
+
+    def measured(self, comparison: Comparison) -> jax.Array:
+        """Return the side that is found by measuring; of a limit, the deviation from it."""
+        return comparison.greater if self.direction == "≥" else comparison.lesser
+
+    def predicted(self, comparison: Comparison) -> jax.Array:
+        """Return the side that the claim is about: a bound or a value; of a limit, the rate."""
+        return comparison.lesser if self.direction == "≥" else comparison.greater
+
+
+def _spread(met: Any, shape: tuple[int, ...]) -> jax.Array:
+    """Return a predicate's answer, which may have the leading axes alone, in a whole shape."""
+    met = jnp.asarray(met)
+    return jnp.broadcast_to(met.reshape(met.shape + (1,) * (len(shape) - met.ndim)), shape)
+
+
+# ---------------------------------------------------------------- declaring claims
+
+CLAIMS: dict[str, Claim] = {}  # name -> claim, in the order of declaration
+
+
+def claim(number: str, **fields: Any) -> Callable[[C], C]:
+    """Return a decorator that registers a comparison as a claim, in ``CLAIMS``.
+
+    Args:
+        number: that of theory.md.
+        fields: the other fields of ``Claim``, but ``compare``.
+
+    A claim of a name that is known replaces it, so that a notebook cell can run twice.
+
+    >>> @claim("9.9", name="trivial", scope="matrix", direction="≤", statement="0 ≤ 1", latex="",
+    ...        source="Peano (1889)")
+    ... def trivial(case):
+    ...     return Comparison(jnp.zeros(()), jnp.ones(()), jnp.zeros(()))
+    >>> CLAIMS.pop("trivial").number
+    '9.9'
+    """
+
+    def register(compare: C) -> C:
+        declared = Claim(number=number, compare=compare, **fields)
+        CLAIMS[declared.name] = declared
+        return compare
+
+    return register
+
+
+# ---------------------------------------------------------------- wrong versions
+
+
+@cache  # what is compiled for a mutant goes by its identity
+def mutants_of(claim: Claim) -> tuple[Claim, ...]:
+    """Return wrong versions of a claim, each of which a working instrument finds violated.
+
+    A bound has its sign reversed, and its constant halved (doubled, of a lower bound). An equality
+    is a tenth off. The claim's own ``mutants`` follow.
+
+    >>> [mutant.name for mutant in mutants_of(CLAIMS["doeblin"])]
+    ['doeblin: sign reversed', 'doeblin: constant halved']
+    """
+    if claim.is_equality:
+        general: dict[str, Mutant] = {"a tenth off": predicting(_a_tenth_off)}
+    elif claim.direction == "≥":
+        general = {"sign reversed": _reversed, "constant doubled": _doubled}
+    else:
+        general = {"sign reversed": _reversed, "constant halved": scaled(lambda case: 0.5)}
+    return tuple(
+        dataclasses.replace(
+            claim,
+            name=f"{claim.name}: {error}",
+            compare=partial(mutant, claim.compare),
+            mutants={},
         )
-        return comparison, jnp.where(comparison.applies, decided, Verdict.NOT_APPLICABLE).astype(
-            jnp.int8
-        )
+        for error, mutant in {**general, **claim.mutants}.items()
+    )
+
+
+def _a_tenth_off(_, comparison: Comparison) -> jax.Array:
+    return 1.1 * comparison.greater + 0.1 * (jnp.asarray(comparison.greater) == 0)
+
+
+def _reversed(compare: Compare, case: Any) -> Comparison:
+    comparison = compare(case)
+    return comparison._replace(lesser=comparison.greater, greater=comparison.lesser)
+
+
+def _doubled(compare: Compare, case: Any) -> Comparison:
+    comparison = compare(case)
+    return comparison._replace(lesser=2 * comparison.lesser)
+
+
+def predicting(predict: Callable[[Any, Comparison], ArrayLike]) -> Mutant:
+    """Return a mutant that has ``predict(case, comparison)`` for the greater side."""
+
+    def mutant(compare: Compare, case: Any) -> Comparison:
+        comparison = compare(case)
+        return comparison._replace(greater=jnp.asarray(predict(case, comparison)))
+
+    return mutant
+
+
+def scaled(factor: Callable[[Any], ArrayLike]) -> Mutant:
+    """Return a mutant that has ``factor(case)`` times the greater side."""
+    return predicting(lambda case, comparison: comparison.greater * factor(case))
+
+
+def lambda_for_sigma(compare: Compare, case: Any) -> Comparison:
+    """Return the comparison with λ₂ in the place of σ₂: a mutant of claims that have both."""
+    return compare(dataclasses.replace(case, sigma2=case.lambda2))
+
+
+# ---------------------------------------------------------------- tightness
 
 
 def tightness(claim: Claim, comparison: Comparison) -> jax.Array:
-    """lesser/greater: 1 where a bound is attained, above 1 where it is violated; for = and ~ the difference over the margin.
+    """Return lesser/greater: 1 where a bound is attained, above 1 where it is violated.
 
-    NaN where the claim does not apply, and where the margin leaves less than two digits of the greater side.
+    Of = and ~ it is the difference over the margin. It is NaN where the claim does not apply, and
+    where the margin leaves less than two digits of the greater side.
+
+    >>> from homojax.theory import CLAIMS
+    >>> half = Comparison(*map(jnp.asarray, (0.2, 0.4, 1e-9)))
+    >>> float(tightness(CLAIMS["doeblin"], half))
+    0.5
     """
     lesser, greater = comparison.lesser, comparison.greater
-    if claim.direction in ("=", "~"):
+    if claim.is_equality:
         lesser, greater = abs(lesser - greater), comparison.margin
     else:
         greater = jnp.where(comparison.margin < 0.01 * greater, greater, 0)
     known = comparison.applies & (greater > 0)
     return jnp.where(known, lesser / jnp.where(known, greater, 1), jnp.nan)
-
-
-def mutants_of(claim: Claim) -> tuple[Claim, ...]:
-    """Wrong versions of a claim, each of which an instrument that works finds violated somewhere.
-
-    The sign turned round and the constant halved (doubled, of a lower bound), or a value a tenth off; and the claim's own.
-    """
-
-    def altered(change: Callable[[Comparison], Comparison]) -> Callable[[Any], Comparison]:
-        return lambda case: change(claim.compare(case))
-
-    if claim.direction in ("=", "~"):
-        general = {
-            "a tenth off": altered(
-                lambda c: c._replace(greater=1.1 * c.greater + 0.1 * (jnp.asarray(c.greater) == 0))
-            )
-        }
-    else:
-        reversed_ = altered(lambda c: c._replace(lesser=c.greater, greater=c.lesser))
-        if claim.direction == "≥":
-            scaled = {"constant doubled": altered(lambda c: c._replace(lesser=2 * c.lesser))}
-        else:
-            scaled = {"constant halved": altered(lambda c: c._replace(greater=c.greater / 2))}
-        general = {"sign reversed": reversed_, **scaled}
-    return tuple(
-        claim._replace(name=f"{claim.name}: {what}", compare=compare, mutants=())
-        for what, compare in {**general, **dict(claim.mutants)}.items()
-    )

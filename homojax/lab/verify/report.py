@@ -206,4 +206,6 @@ def show_replay(case: Case, console: Console) -> None:
         epsilon, logits = float(case.arrays["epsilon"]), np.array2string(case.arrays["logits"])
         console.print(f"ε = {epsilon:.17g}, logits:\n{logits}", markup=False)
     rows = [[precision, *row] for precision, row in replay(case).items()]
-    page.print_table(Table("", ["precision", "lesser", "greater", "margin", "verdict"], rows), console)
+    page.print_table(
+        Table("", ["precision", "lesser", "greater", "margin", "verdict"], rows), console
+    )

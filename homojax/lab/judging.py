@@ -1,0 +1,128 @@
+"""The judge of many cells at once: every verdict that anyone sees is ``Claim.judge``'s."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from homojax import spectrum
+from homojax.lab.inputs import InputError, nearest
+from homojax.projection.sinkhorn import sinkhorn
+from homojax.theory import CLAIMS
+from homojax.theory.cases.matrix import matrix_case
+from homojax.theory.cases.noise import noise_case
+from homojax.theory.cases.projection import projection_case
+from homojax.theory.cases.stack import stack_case
+from homojax.theory.claim import Claim, Comparison, tightness
+
+
+class Judged(NamedTuple):
+    """What a claim says of many cells; arrays [cells, …], one number for each comparison."""
+
+    comparison: Comparison
+    verdict: np.ndarray  # of ``Verdict``
+    tightness: np.ndarray
+
+
+def chosen_claims(names: Sequence[str]) -> list[Claim]:
+    """Return the claims of these names or numbers, in theory.md's order; all where none is named.
+
+    Raises:
+        InputError: there is no such claim; the nearest is named.
+
+    >>> [claim.name for claim in chosen_claims(("2.3", "hilbert"))]
+    ['hilbert', 'frontier']
+    """
+    if not names:
+        return list(CLAIMS.values())
+    chosen = set()
+    for name in names:
+        fits = {
+            claim.name
+            for claim in CLAIMS.values()
+            if name in (claim.name, claim.number) or claim.number.startswith(f"{name}.")
+        }
+        if not fits:
+            known = [*CLAIMS, *{claim.number for claim in CLAIMS.values()}]
+            raise InputError(f'there is no claim "{name}": {nearest(name, known)}')
+        chosen |= fits
+    return [claim for claim in CLAIMS.values() if claim.name in chosen]
+
+
+def judge_cells(
+    scope: str, claims: tuple[Claim, ...], cells: dict[str, np.ndarray], dtype: str, n: int = 0
+) -> dict[str, Judged]:
+    """Return what each claim says of each cell.
+
+    There is one chain of LAPACK calls to a program, as in a sweep: σ₂ and λ₂ are found before.
+
+    Args:
+        scope: of the claims.
+        claims: to judge by.
+        cells: arrays [cells, …]: logits and epsilon, and matrix where it is not their projection;
+            or matrices, alpha and probe; or key and snr.
+        dtype: the precision to judge in.
+        n: the number of units, of signals alone, which have no matrix.
+    """
+    typed = {key: jnp.asarray(x, dtype) for key, x in cells.items() if key not in ("key", "n")}
+    judge = _judges(scope, claims, n if scope == "noise" else 0)
+    if scope == "noise":
+        judged = judge(jnp.asarray(cells["key"]), typed["snr"])
+    elif scope == "projection":
+        judged = judge(typed["logits"], typed["epsilon"])
+    elif scope == "stack":
+        stacks = typed["matrices"]
+        flat = stacks.reshape(-1, *stacks.shape[2:])
+        spectra = (one.reshape(stacks.shape[:2]) for one in _spectra(flat))
+        judged = judge(stacks, *spectra, typed["alpha"], typed["probe"])
+    else:
+        given = "matrix" in typed
+        matrix = typed["matrix"] if given else project(typed["logits"], typed["epsilon"])
+        judged = judge(typed["logits"], typed["epsilon"], matrix, *_spectra(matrix))
+    return jax.device_get(jax.block_until_ready(judged))
+
+
+@jax.jit
+@jax.vmap
+def project(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
+    """Return the projections of logits [cells, n, n] at ε [cells]."""
+    return sinkhorn(logits, epsilon).matrix
+
+
+_sigma2 = jax.jit(jax.vmap(spectrum.sigma2))
+_lambda2 = jax.jit(jax.vmap(spectrum.lambda2))
+
+
+def _spectra(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return σ₂ and λ₂ of matrices [cells, n, n], by programs that end one after the other."""
+    matrices = jax.block_until_ready(matrices)
+    return jax.block_until_ready(_sigma2(matrices)), jax.block_until_ready(_lambda2(matrices))
+
+
+@cache
+def _judges(scope: str, claims: tuple[Claim, ...], n: int) -> Callable:
+    """Return the compiled judge of these claims, on arrays with a leading axis of cells."""
+    make: Callable[..., Any] = {
+        "matrix": lambda logits, epsilon, matrix, sigma2, lambda2: matrix_case(
+            logits, epsilon, matrix, sigma2=sigma2, lambda2=lambda2
+        ),
+        "projection": projection_case,
+        "stack": lambda matrices, sigma2, lambda2, alpha, probe: stack_case(
+            matrices, sigma2=sigma2, lambda2=lambda2, alpha=alpha, probe=probe
+        ),
+        "noise": lambda key, snr: noise_case(jax.random.key(key), n, snr),
+    }[scope]
+
+    def judge(*arrays: jax.Array) -> dict[str, Judged]:
+        case, judged = make(*arrays), {}
+        for claim in claims:
+            comparison, verdict = claim.judge(case)
+            judged[claim.name] = Judged(comparison, verdict, tightness(claim, comparison))
+        return judged
+
+    return jax.jit(jax.vmap(judge))
