@@ -17,7 +17,7 @@ from homojax.calibration import calibrate_depth, calibrate_epsilon, epsilon_sche
 from homojax.calibration.search import CalibrationStatus
 from homojax.depth import detail_composite, lyapunov_exponents
 from homojax.lab.inputs import as_config, require_precision
-from homojax.lab.probe.config import Calibrate
+from homojax.lab.probe.config import Calibrate, Kept, Root
 from homojax.lab.runs import Progress, provenance, silent
 from homojax.lab.sources import Source, load_source
 from homojax.projection.sinkhorn import sinkhorn
@@ -111,7 +111,7 @@ def _calibrate_size(config: Calibrate, source: Source, n: int) -> dict[str, np.n
 
 
 @cache
-def _solver(single: bool, schedule: bool, kept: str, root: str) -> Callable[[Any, Any], Any]:
+def _solver(single: bool, schedule: bool, kept: Kept, root: Root) -> Callable[[Any, Any], Any]:
     """Return the compiled calibration of logits [seeds, L, n, n] to one target."""
     if single:
         solve = jax.vmap(partial(calibrate_epsilon, root=root), (0, None))

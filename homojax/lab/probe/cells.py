@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import cache
 from typing import Any, cast
@@ -15,10 +16,10 @@ from homojax.birkhoff import detail_basis
 from homojax.bounds import schatten_bounds
 from homojax.lab.probe.config import Goal, Search
 from homojax.projection.sinkhorn import sinkhorn
+from homojax.theory.cases.matrix import matrix_case
+from homojax.theory.cases.projection import projection_case
+from homojax.theory.cases.stack import stack_case
 from homojax.theory.claim import Claim, Comparison
-from homojax.theory.matrix import matrix_case
-from homojax.theory.projection import projection_case
-from homojax.theory.stack import depth_case
 
 SMOOTH_POWER = 32  # of the Schatten bounds that stand in for σ₂ while first-order steps pass ties
 
@@ -45,8 +46,8 @@ def draw_starts(claim: Claim, search: Search) -> dict[str, np.ndarray]:
     return start
 
 
-def build_cell(claim: Claim, search: Search, parameters: Arrays) -> dict[str, jax.Array]:
-    """Return what a case is made of: logits within the bound, and ε.
+def build_cell(scope: str, search: Search, parameters: Arrays) -> dict[str, jax.Array]:
+    """Return what a case of this scope is made of: logits within the bound, and ε.
 
     A stack has its matrices, residual weight and probe vector, too.
     """
@@ -59,7 +60,7 @@ def build_cell(claim: Claim, search: Search, parameters: Arrays) -> dict[str, ja
     else:
         epsilon = jnp.asarray(search.epsilon, logits.dtype)
     cell = {"logits": logits, "epsilon": epsilon}
-    if claim.scope == "stack":
+    if scope == "stack":
         cell["matrices"] = project_stacks(logits[None], epsilon[None])[0]
         cell["alpha"] = jax.nn.sigmoid(parameters["alpha"])
         cell["probe"] = basis @ parameters["probe"]
@@ -67,9 +68,9 @@ def build_cell(claim: Claim, search: Search, parameters: Arrays) -> dict[str, ja
 
 
 @cache
-def cell_program(claim: Claim, search: Search) -> Callable[[Arrays], dict[str, jax.Array]]:
+def cell_program(scope: str, search: Search) -> Callable[[Arrays], dict[str, jax.Array]]:
     """Return ``build_cell`` of these, compiled, from parameters [starts, …]."""
-    return jax.jit(jax.vmap(lambda parameters: build_cell(claim, search, parameters)))
+    return jax.jit(jax.vmap(lambda parameters: build_cell(scope, search, parameters)))
 
 
 @jax.jit
@@ -97,17 +98,20 @@ def build_case(claim: Claim, cell: Arrays) -> Any:
         return matrix_case(cell["logits"], cell["epsilon"], matrix)
     matrices = cell["matrices"]
     sigma2, lambda2 = (jax.vmap(f)(matrices) for f in (spectrum.sigma2, spectrum.lambda2))
-    return depth_case(matrices, sigma2, lambda2, cell["alpha"], cell["probe"])
+    alpha, probe = cell["alpha"], cell["probe"]
+    return stack_case(matrices, sigma2=sigma2, lambda2=lambda2, alpha=alpha, probe=probe)
 
 
 def replace_sigma2(claim: Claim, case: Any, norm: Callable[[jax.Array], jax.Array]) -> Any:
     """Return the case with ``norm`` in place of σ₂ of its own matrices."""
     if claim.scope == "matrix":
-        return case._replace(sigma2=norm(case.matrix))
+        return dataclasses.replace(case, sigma2=norm(case.matrix))
     if claim.scope == "projection":
-        return case._replace(sigma2=norm(case.matrix), hotter_sigma2=norm(case.hotter))
+        hotter = norm(case.hotter)
+        return dataclasses.replace(case, sigma2=norm(case.matrix), hotter_sigma2=hotter)
     sigma2, kept = (jax.vmap(norm)(matrices) for matrices in (case.matrices, case.composites))
-    return case._replace(sigma2=sigma2, curve=case.curve.at[:, 0].set(kept))
+    curve = case.curve.at[:, 0].set(kept)
+    return dataclasses.replace(case, sigma2=sigma2, composite_sigma2=kept, curve=curve)
 
 
 def score(
@@ -119,7 +123,7 @@ def score(
     which have no kinks at ties, and the score is the lower of the two. Other parts of a case
     (slopes, whole curves, residual layers) keep their documented subgradients.
     """
-    case = build_case(claim, build_cell(claim, search, parameters))
+    case = build_case(claim, build_cell(claim.scope, search, parameters))
     cases = [case]
     if smooth:
         norms = [lambda m, side=side: schatten_bounds(m, SMOOTH_POWER)[side] for side in range(2)]
@@ -144,7 +148,7 @@ def score_sides(claim: Claim, goal: Goal, comparison: Comparison, xp: Any) -> An
     if goal == "tighten":
         scores = lesser / xp.where(greater > 0, greater, 1)
         applies = applies & (margin < 0.01 * greater)
-    elif claim.direction in ("=", "~"):
+    elif claim.is_equality:
         scores = abs(lesser - greater) - margin
     else:
         scores = lesser - greater

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from homojax.lab.probe.cells import draw_starts, score
+from homojax.lab.probe.cells import Arrays, draw_starts, score
 from homojax.lab.probe.config import Goal, Search
 from homojax.lab.runs import Progress
 from homojax.theory.claim import Claim
@@ -34,7 +34,7 @@ class Climb(NamedTuple):
 
 def climb(
     goal: Goal, claim: Claim, search: Search, progress: Progress
-) -> tuple[dict[str, jax.Array], np.ndarray]:
+) -> tuple[Arrays, np.ndarray]:
     """Return the best parameters of every start, and its best score after each step.
 
     Returns:
@@ -43,7 +43,8 @@ def climb(
     """
     total = search.steps + search.polish
     compiled_for = dataclasses.replace(search, seed=0, starts=1)  # these change no program
-    lanes, scores = draw_starts(claim, search), []
+    lanes: Arrays = draw_starts(claim, search)
+    scores = []
     stages: list[tuple[Order, int, int]] = [
         ("first-order", 0, search.steps),
         ("quasi-Newton", search.steps, search.polish),

@@ -12,6 +12,8 @@ from homojax.lab.inputs import FRACTION, POSITIVE, SEED, UNITS, Config, InputErr
 from homojax.lab.sources import LogitSource
 
 Goal = Literal["tighten", "refute"]
+Root = Literal["first", "last"]
+Kept = Literal["bound", "lyapunov", "composite"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Search(Config):
     steps: Annotated[int, at_least(1)] = 300
     """First-order steps (Adam), on a smooth stand-in for σ₂."""
     polish: Annotated[int, at_least(0)] = 40
-    """Quasi-Newton steps (L-BFGS) after those, on σ₂ itself. Its kinks would mislead them earlier."""
+    """Quasi-Newton steps (L-BFGS) after those, on σ₂ itself: its kinks would mislead them."""
     seed: Annotated[int, SEED] = 0
     """Of the starts."""
 
@@ -65,12 +67,12 @@ class Calibrate(LogitSource):
     """Share of detail, in (0, 1), that a stack of layers is to keep."""
     depth: Annotated[int | None, at_least(1, "layer")] = None
     """Layers of the stack; default: as many as the source has, or 16 of random ones."""
-    kept: Literal["bound", "lyapunov", "composite"] = "bound"
+    kept: Kept = "bound"
     """How a stack's share is counted: Π σ₂, exp of L Lyapunov exponents, or σ₂ of the product."""
     schedule: bool = False
     """Give every layer its own ε, with σ₂ = ρ^(1/L) in each."""
-    root: Literal["first", "last"] = "first"
-    """first: the largest ε below which every ε meets the target; last: the largest that meets it."""
+    root: Root = "first"
+    """first: the largest ε below which all ε meet the target; last: the largest ε that meets it."""
 
     def check(self) -> None:
         super().check()

@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from homojax.lab.cases import Case, up_to_comparison
+from homojax.lab.judging import Judged, judge_cells
 from homojax.lab.probe import plots
 from homojax.lab.probe.cells import case_arrays, score_sides
 from homojax.lab.probe.config import Goal, Search
 from homojax.lab.referee import decided, in_many_digits
 from homojax.lab.runs import provenance, versions
-from homojax.lab.verify.run import judge_cells
-from homojax.theory.claim import Claim, Comparison, Verdict
+from homojax.theory.claim import Claim, Verdict
 
 REFEREED_SIZE = 12  # n up to which many digits are asked: a finding is worth their seconds
 SHARE_TOLERANCE = 1e-3  # a start this near the best score, relatively, counts as having come there
@@ -44,31 +44,24 @@ class Finding(NamedTuple):
         """Whether a violation was found, and many digits did not take it back."""
         return self.verdict == "violated" and self.exact_verdict in (None, "violated")
 
+    @property
+    def label(self) -> str:
+        """The claim's name and the number of its law."""
+        return f"{self.claim.name} (law {self.claim.number})"
+
     def plot(self) -> Figure:
         """Return a figure of the best score of every start against the steps."""
         return plots.search_history(
             self.history,
             goal=self.goal,
-            title=f"{self.goal} {self.claim.number} {self.claim.name}: {self.claim.statement}",
+            title=f"{self.goal} {self.label}: {self.claim.statement}",
             first_order_steps=self.search.steps,
         )
 
 
-class Judged(NamedTuple):
-    """Cells judged by one claim; the comparisons of a cell are in one row, K of them."""
-
-    comparison: Comparison  # its fields are [cells, K]
-    verdicts: np.ndarray  # [cells, K]
-    shape: tuple[int, ...]  # of the comparisons of one cell
-
-
 def judge(claim: Claim, cells: dict[str, np.ndarray]) -> Judged:
-    """Return the float64 judgement of cells [cells, …], the same that ``verify`` gives."""
-    found = judge_cells(claim.scope, (claim,), case_arrays(cells), "float64")
-    comparison, verdicts, _ = found[claim.name]
-    rows = len(verdicts), -1
-    flat = Comparison(*(np.reshape(x, rows) for x in comparison))
-    return Judged(flat, np.reshape(verdicts, rows), np.shape(verdicts)[1:])
+    """Return what a claim says of cells [cells, …] in float64, the same that ``verify`` says."""
+    return judge_cells(claim.scope, (claim,), case_arrays(cells), "float64")[claim.name]
 
 
 def judge_best(
@@ -77,14 +70,13 @@ def judge_best(
     """Return the best of the cells; where there are violations, the worst of these."""
     judged = judge(claim, cells)
     scores = np.asarray(score_sides(claim, goal, judged.comparison, np))
-    broken = (judged.verdicts == Verdict.VIOLATED) & (goal == "refute")
+    broken = (judged.verdict == Verdict.VIOLATED) & (goal == "refute")
     ranked = np.where(np.isnan(scores) | (broken.any() & ~broken), -np.inf, scores)
-    best = np.unravel_index(int(ranked.argmax()), ranked.shape)
-    score = float(ranked[best])
-    came = ranked.max(1) >= score - SHARE_TOLERANCE * abs(score)
-    start, place = map(int, best)
-    case = cut_case(goal, claim, search, {key: x[start] for key, x in cells.items()})
-    case = up_to_comparison(case, judged.shape, place)
+    best = np.unravel_index(int(ranked.argmax()), ranked.shape)  # (start, its comparison …)
+    score, start = float(ranked[best]), int(best[0])
+    near = broken if broken.any() else ranked >= score - SHARE_TOLERANCE * abs(score)
+    case = make_case(goal, claim, search, {key: x[start] for key, x in cells.items()})
+    case = up_to_comparison(case, ranked.shape[1:], int(ranked[start].argmax()))
     exact, exact_verdict = ask_many_digits(case)
     return Finding(
         goal=goal,
@@ -95,15 +87,15 @@ def judge_best(
         lesser=float(judged.comparison.lesser[best]),
         greater=float(judged.comparison.greater[best]),
         margin=float(judged.comparison.margin[best]),
-        verdict=name_of(judged.verdicts[best]),
+        verdict=Verdict(int(judged.verdict[best])).label,
         exact=exact,
         exact_verdict=exact_verdict,
-        share=float((broken.any(1) if broken.any() else came).mean()),
+        share=float(near.reshape(len(near), -1).any(1).mean()),
         case=case,
     )
 
 
-def cut_case(goal: Goal, claim: Claim, search: Search, cell: dict[str, np.ndarray]) -> Case:
+def make_case(goal: Goal, claim: Claim, search: Search, cell: dict[str, np.ndarray]) -> Case:
     """Return a cell as a case that can be saved, with all that is needed to search it again."""
     about = provenance(f"probe {goal}", search, dtype="float64")
     about |= {"config": search.as_dict(), "versions": versions()}
@@ -121,13 +113,4 @@ def cut_case(goal: Goal, claim: Claim, search: Search, cell: dict[str, np.ndarra
 def ask_many_digits(case: Case) -> tuple[tuple[Any, Any] | None, str | None]:
     """Return both sides and the verdict in 50 digits; None where the referee says nothing."""
     sides = in_many_digits(case, REFEREED_SIZE)
-    return sides, None if sides is None else name_of(decided(case.claim, *sides))
-
-
-def name_of(verdict: int) -> str:
-    """Return a verdict in words.
-
-    >>> name_of(-1)
-    'violated'
-    """
-    return Verdict(int(verdict)).name.lower()
+    return sides, None if sides is None else Verdict(decided(case.claim, *sides)).label

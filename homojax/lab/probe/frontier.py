@@ -73,7 +73,7 @@ def frontier(
 
     results = []
     for i, n in enumerate(search.n):
-        reports = {
+        reports: dict[Side, Callable[[int], None]] = {
             side: report_from((len(SIDES) * i + k) * chunks, f"{side} σ₂, n = {n}")
             for k, side in enumerate(SIDES)
         }
@@ -127,7 +127,7 @@ def _choose_best(side: Side, matrices: jax.Array, deficits: np.ndarray) -> Best:
 
 
 def _hold_against_isolated_unit(best: Best, n: int) -> dict[str, np.ndarray]:
-    """Return by how much the largest σ₂ exceeds the isolated unit's, and how far that can be off."""
+    """Return by how much the largest σ₂ exceeds the isolated unit's, and the error of that."""
     curve = np.asarray(_isolated_unit_at(best.deficit, n))
     ahead = np.asarray(_isolated_unit_at(best.deficit + best.deficit_error, n))
     return {

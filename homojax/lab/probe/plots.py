@@ -23,6 +23,7 @@ SIDES = {  # goal -> (the score, the score at which it is reached, what that mea
 }
 LEAST_DRAWN = 1e-24  # a gradient's norm below it is drawn there
 LEAST_POSITIVE = 1e-300  # stands for a norm of 0 where its logarithm is read
+DASHES = "-", (0, (4, 2))  # in turn, so that curves that coincide are both seen
 PRECISIONS = {"float32": 2.0**-23, "float64": 2.0**-52}  # name -> eps
 
 
@@ -36,15 +37,15 @@ def search_history(
     ax.plot(steps, history, color=BOUND, lw=0.7, alpha=0.35)
     best = np.nanmax(history, axis=1)
     ax.plot(steps, best, color=MEASURED, lw=2, label="best of all starts")
-    ax.axvline(first_order_steps, color=FAINT, lw=0.8, ls=":", label="first-order steps end")
+    ax.axvline(first_order_steps, color=FAINT, lw=0.8, ls=":", label="end of the smooth score")
     ax.axhline(reached, color=WARNING, ls="--", lw=1.2, label=meaning)
     # Starts that are far behind at the end would flatten the rest.
     low, high = np.nanquantile(history[-1], 0.02), np.nanmax(history)
     low, high = min(low, reached), max(high, reached)
     room = 0.05 * max(high - low, 1e-3)
     ax.set(xlabel="steps", ylabel=label, ylim=(low - room, high + room))
-    ax.legend(loc="lower right")
-    ax.set_title(title, fontsize=10, wrap=True)
+    fig.legend(loc="outside lower center", ncols=3)
+    fig.suptitle(title, fontsize=10, wrap=True)
     return fig
 
 
@@ -58,15 +59,13 @@ def frontier(ds: xr.Dataset) -> Figure:
         _frontier_panel(ax, ds.sel(n=n), int(n))
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=2 if len(axes) > 1 else 1)
-    fig.suptitle("Frontier (law 2.3): what is found from random starts", fontsize=10)
+    fig.suptitle("Frontier (law 2.3): σ₂ that is reached from random starts", fontsize=10)
     return fig
 
 
 def _frontier_panel(ax: Axes, cells: xr.Dataset, n: int) -> None:
     t = np.linspace(0, 1, 200)
-    deficit = np.asarray(
-        jax.lax.map(lambda weight: entropy_deficit(isolated_unit(n, weight)), t)
-    )
+    deficit = np.asarray(jax.lax.map(lambda weight: entropy_deficit(isolated_unit(n, weight)), t))
     bound = np.minimum(np.sqrt(2 * deficit), 1)
     ax.plot(deficit, t, color=TYPICAL, lw=2, label="isolated unit (1 − t)J + t(1 ⊕ J)")
     ax.plot(deficit, bound, color=FAINT, ls="--", lw=1.2, label="Pinsker bound √(2ΔH)")
@@ -96,7 +95,7 @@ def calibration(ds: xr.Dataset) -> Figure:
     handles = [
         _line("calibrated ε (hollow: not certified)", color=MEASURED, marker="o", lw=1.4),
         _line(f"target {target:.4g}", color=WARNING, ls="--"),
-        _line("above: no logits of this diameter can (law 2.1)", color=BOUND, ls=":"),
+        _line("above: no logits of this diameter meet it (law 2.1)", color=BOUND, ls=":"),
     ]
     fig.legend(handles=handles, loc="outside lower center", ncols=3 if len(axes) > 1 else 1)
     title = f"Calibrated ε, {asked['root']} root\n{ds.attrs['source']}"
@@ -126,19 +125,21 @@ def _calibration_panel(ax: Axes, cells: xr.Dataset) -> None:
 def sensitivity(ds: xr.Dataset) -> Figure:
     """Draw ‖∂σ₂/∂S‖ along ε, with the ε that each case is used at, and where rounding drowns it."""
     fig, ax = plt.subplots(figsize=(8.4, 6), layout="constrained")
-    for case, colour in zip(ds.case.values, shades(ds.sizes["case"], end=0.95), strict=True):
-        cells = ds.sel(case=case)
-        ax.plot(ds.epsilon, cells.gradient_norm, color=colour, lw=1.6, label=str(case))
+    for k, colour in enumerate(shades(ds.sizes["case"], end=0.95)):
+        cells, dashes = ds.isel(case=k), DASHES[k % 2]
+        label = str(cells.case.item())
+        ax.plot(ds.epsilon, cells.gradient_norm, color=colour, lw=1.8, ls=dashes, label=label)
         drawn = max(gradient_norm_at_start(cells), LEAST_DRAWN)
         ax.plot(cells.started, drawn, "o", color=colour, ms=7, mec="black", zorder=4)
     for name, eps in PRECISIONS.items():
         ax.plot(ds.epsilon, eps / ds.epsilon, color=FAINT, ls="--", lw=1)
         ax.annotate(
             f"lost to rounding in {name}",
-            (float(ds.epsilon[0]), eps / float(ds.epsilon[0])),
-            (4, -10),
+            (float(ds.epsilon[-1]), eps / float(ds.epsilon[-1])),
+            (0, -14),
             textcoords="offset points",
-            fontsize=8,
+            ha="right",
+            fontsize=8.5,
             color="#555555",
             bbox=HALO,
         )

@@ -6,7 +6,7 @@ import numpy as np
 
 from homojax.lab.cases import Case, up_to_comparison
 from homojax.lab.probe.cells import project_stacks
-from homojax.lab.probe.finding import Finding, ask_many_digits, cut_case, judge
+from homojax.lab.probe.finding import Finding, ask_many_digits, judge, make_case
 from homojax.theory.claim import Verdict
 
 MOST_DIGITS = 12  # behind the point; more of them are no reduction
@@ -25,12 +25,12 @@ def reduce_digits(finding: Finding) -> Finding:
         cells["matrices"] = np.asarray(project_stacks(cells["logits"], cells["epsilon"]))
     judged = judge(claim, _pad(cells, search.starts))
     for i in range(len(candidates)):
-        violated = np.flatnonzero(judged.verdicts[i] == Verdict.VIOLATED)
+        violated = np.flatnonzero(judged.verdict[i] == Verdict.VIOLATED)
         if not len(violated):
             continue
         cell = {key: x[i] for key, x in cells.items()}
-        case = cut_case(finding.goal, claim, search, cell)
-        case = up_to_comparison(case, judged.shape, int(violated[-1]))
+        case = make_case(finding.goal, claim, search, cell)
+        case = up_to_comparison(case, judged.verdict.shape[1:], int(violated[-1]))
         if ask_many_digits(case)[1] in (None, "violated"):
             digits = i // len(_gauges(cell["logits"]))
             return finding._replace(reduced=case, digits=digits)
@@ -54,7 +54,7 @@ def _round_all(case: Case) -> list[dict[str, np.ndarray]]:
 
 
 def _gauges(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits [..., n, n] of the same projection: with a first row and column of 0, and as is."""
+    """Return logits of one projection, [..., n, n]: with a first row and column of 0, and as is."""
     corner = logits[..., :1, :1]
     return logits - logits[..., :1, :] - logits[..., :, :1] + corner, logits
 

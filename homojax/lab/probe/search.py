@@ -8,13 +8,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from homojax.lab.inputs import InputError, as_config, require_precision
+from homojax.lab.judging import chosen_claims
 from homojax.lab.probe.cells import cell_program
 from homojax.lab.probe.climb import climb
 from homojax.lab.probe.config import Goal, Search
 from homojax.lab.probe.finding import Finding, judge_best
 from homojax.lab.probe.reduction import reduce_digits
 from homojax.lab.runs import Progress, silent
-from homojax.lab.verify.run import chosen_claims
 from homojax.theory.claim import Claim
 
 
@@ -88,7 +88,7 @@ def probed_claim(goal: Goal, name: str) -> Claim:
     claim = claims[0]
     if claim.scope == "noise":
         raise InputError(f"{claim.name} is about signals in noise: there is no matrix to probe.")
-    if goal == "tighten" and claim.direction in ("=", "~"):
+    if goal == "tighten" and claim.is_equality:
         raise InputError(f"{claim.name} is an equality: there is nothing to tighten; refute it.")
     return claim
 
@@ -106,7 +106,7 @@ def _search(goal: Goal, name: str, search: Search, progress: Progress) -> Findin
             "its assumptions are met nowhere, or the optimiser diverged; try more starts, a "
             "smaller bound or a larger epsilon."
         )
-    cells = cell_program(claim, search)(parameters)
+    cells = cell_program(claim.scope, search)(parameters)
     arrays = {key: np.asarray(x) for key, x in cells.items()}
     finding = judge_best(goal, claim, search, arrays, history)
     return reduce_digits(finding) if goal == "refute" and finding.refuted else finding
