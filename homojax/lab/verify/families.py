@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from homojax.lab.inputs import InputError, nearest
 from homojax.lab.datasets import standardised_digits, trained_mhc
+from homojax.lab.inputs import InputError, nearest
 
 
 class Cells(NamedTuple):
