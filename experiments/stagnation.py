@@ -69,7 +69,9 @@ def study(size: Size, bench: Bench) -> Study:
         )
         bounded = clear & (ds.alpha * ds.sigma2_end < 1 - ds.alpha)
         turned, kept = ds.turned_end.where(clear).sum("layer"), ds.kept_end
-        bounds = xr.apply_ufunc(lambda *x: np.asarray(turn_bound(*x)), ds.sigma2_end, ds.alpha)
+        bounds = xr.apply_ufunc(
+            lambda s, a: np.asarray(turn_bound(s, alpha=a)), ds.sigma2_end, ds.alpha
+        )
         bound = (
             bounds.where(bounded).sum("layer").where((bounded == clear).all("layer"))
         )  # NaN: there is none for some layer

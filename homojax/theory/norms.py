@@ -36,7 +36,7 @@ Kind = Literal["layer", "rms"]
 def _layer_factors(case: NoiseCase) -> jax.Array:
     """Return E cos θ of each layer, [L]."""
     snrs = case.snr * (case.kept / case.kept[0]) ** 2
-    return jax.vmap(lambda snr: expected_cosine(snr, case.dimension))(snrs)
+    return jax.vmap(lambda snr: expected_cosine(snr, d=case.dimension))(snrs)
 
 
 @claim(
@@ -81,7 +81,7 @@ def layers_limit(case: NoiseCase) -> Comparison:
     """Return law 4.6 (limit of layers)."""
     d = case.dimension
     noise_std = case.kept[0] / jnp.sqrt(d * case.snr)
-    limit = retained_cosine(case.kept, noise_std, d, 1).prod()
+    limit = retained_cosine(case.kept, noise_std=noise_std, d=d, depth=1).prod()
     return limit_comparison(_layer_factors(case).prod(), limit, OVERLAP_RATE / d, case)
 
 

@@ -134,7 +134,9 @@ def cosine_against_snr(ds: xr.Dataset) -> Figure:
     seen = snr[(snr > 1e-7) & np.isfinite(snr)]
     grid = np.geomspace(seen.min(initial=1e-2), seen.max(initial=1e-2) * 1.5, 120)
     dimensions = ds.n.values - 1.0
-    exact = jax.jit(jax.vmap(jax.vmap(expected_cosine, (0, None)), (None, 0)))(grid, dimensions)
+    exact = jax.jit(jax.vmap(lambda d: jax.vmap(lambda snr: expected_cosine(snr, d=d))(grid)))(
+        dimensions
+    )
     critical = jax.jit(jax.vmap(critical_snr))(dimensions)
     for k, (n, colour) in enumerate(zip(ds.n.values, shades(len(ds.n)), strict=True)):
         cells = ds.sel(n=n)

@@ -94,7 +94,7 @@ def directions_of(
 @partial(jnp.vectorize, excluded=(1,))
 def expected_cosines(snr: jax.Array, d: int) -> jax.Array:
     """4.2's, of an array."""
-    return expected_cosine(snr, d)
+    return expected_cosine(snr, d=d)
 
 
 @jax.jit
@@ -111,12 +111,14 @@ def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
         "col_error": col.max(),
         "kept": kept[-1],
         "kept_after": kept,
-        "kept_predicted": jnp.cumprod(residual_bound(sigma2, alpha), axis=-1),
-        "turned_predicted": turn_bound(sigma2, alpha),
+        "kept_predicted": jnp.cumprod(residual_bound(sigma2, alpha=alpha), axis=-1),
+        "turned_predicted": turn_bound(sigma2, alpha=alpha),
         "depth_bound": effective_depth(
-            jnp.exp(jnp.log(residual_bound(sigma2, alpha)).mean()), RETENTION
+            jnp.exp(jnp.log(residual_bound(sigma2, alpha=alpha)).mean()), retention=RETENTION
         ),
-        "depth_typical": effective_depth(jnp.exp(lyapunov_exponents(layers)[0]), RETENTION),
+        "depth_typical": effective_depth(
+            jnp.exp(lyapunov_exponents(layers)[0]), retention=RETENTION
+        ),
     }
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from homojax.lab.inputs import InputError, nearest
-from homojax.lab.sources import _standardised_digits, trained_mhc
+from homojax.lab.datasets import standardised_digits, trained_mhc
 
 
 class Cells(NamedTuple):
@@ -265,7 +265,7 @@ def _digits(rng, n, count):
 
 @cache
 def _digit_products() -> np.ndarray:
-    images = _standardised_digits()
+    images = standardised_digits()
     return images @ images.T / np.sqrt(images.shape[1])
 
 
