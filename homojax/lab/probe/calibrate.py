@@ -13,18 +13,12 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from homojax import spectrum
-<<<<<<< HEAD
-from homojax.calibration import calibrate_depth, calibrate_epsilon, epsilon_schedule
-from homojax.calibration.search import CalibrationStatus
-=======
 from homojax.calibration import (
     CalibrationStatus,
     calibrate_depth,
     calibrate_epsilon,
     epsilon_schedule,
 )
-from homojax.calibration.sensitivity import sensitivity
->>>>>>> lab
 from homojax.depth import detail_composite, lyapunov_exponents
 from homojax.lab.inputs import as_config, require_precision
 from homojax.lab.probe.config import Calibrate, Kept, Root

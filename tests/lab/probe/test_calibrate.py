@@ -5,7 +5,7 @@ import pytest
 
 import homojax as hj
 import oracles
-from homojax.calibration.search import CalibrationStatus
+from homojax.calibration import CalibrationStatus
 from homojax.lab.inputs import InputError
 from homojax.lab.probe.calibrate import VARIABLES
 from homojax.lab.probe.config import Calibrate, SensitivityScan
