@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from homojax.calibration.search import CalibrationStatus
+from homojax.calibration import CalibrationStatus
 from homojax.calibration.sensitivity import trainable_band
 from homojax.lab import page
 from homojax.lab.page import Section, Table
