@@ -18,7 +18,10 @@ from homojax.lab.plots import MEASURED, WARNING
 from homojax.lab.train.measures import stacks_of, theorems_of
 from homojax.lab.train.run import REPORTS, Train, trainer_of
 from homojax.networks.architecture import Architecture
-from homojax.networks.training import Training, decayed, mixing_parameters, side_by_side
+from homojax.networks.optimiser import decayed
+from homojax.networks.run import mixing_parameters
+from homojax.networks.trainer import side_by_side
+from homojax.networks.training import Training
 
 ARMS = {  # (decay of the mixing logits, decay of all others)
     "none": (0.0, 0.0),

@@ -17,7 +17,8 @@ from homojax import contraction_gap, sinkhorn, spectrum
 from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.train.run import Train
 from homojax.networks.architecture import Architecture
-from homojax.networks.training import Training, mixing_parameters
+from homojax.networks.run import mixing_parameters
+from homojax.networks.training import Training
 
 DTYPES = {
     "smoke": ("bfloat16",),

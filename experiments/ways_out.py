@@ -22,7 +22,9 @@ from homojax.lab.plots import WARNING
 from homojax.lab.train.measures import measures_of, stacks_of, theorems_of
 from homojax.lab.train.run import Train, trainer_of
 from homojax.networks.architecture import Architecture
-from homojax.networks.training import Training, mixing_parameters, side_by_side
+from homojax.networks.run import mixing_parameters
+from homojax.networks.trainer import side_by_side
+from homojax.networks.training import Training
 
 HOT, NOISE, RETENTION, REPORTS = 5.0, 0.1, 0.5, 10
 MOST = 1.5  # detail kept that is drawn: unconstrained composites grow without end

@@ -25,7 +25,8 @@ from homojax.lab.train.measures import JUDGED, Stacks, judgements_of, measures_o
 from homojax.lab.train.run import REPORTS, Train, _report_steps, train, train_depth, trainer_of
 from homojax.lab.verify.run import VERDICTS
 from homojax.networks.architecture import Architecture
-from homojax.networks.training import Training, side_by_side
+from homojax.networks.trainer import side_by_side
+from homojax.networks.training import Training
 from homojax.parametrizations import PARAMETRIZATIONS
 from test_cli import said
 

@@ -15,7 +15,8 @@ from homojax.depth import detail_composite, effective_depth, lyapunov_exponents
 from homojax.lab.verify.run import VERDICTS, judge_cells
 from homojax.layernorm import expected_cosine
 from homojax.networks.model import Trace
-from homojax.networks.training import Run, Trainer, residual_weights, side_by_side
+from homojax.networks.run import Run, residual_weights
+from homojax.networks.trainer import Trainer, side_by_side
 from homojax.residual import residual_bound, residual_matrix, turn_bound
 from homojax.spectrum.singular_value import spectral_norm
 from homojax.theory import CLAIMS

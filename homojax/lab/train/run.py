@@ -36,15 +36,9 @@ from homojax.lab.train.measures import (
 from homojax.lab.verify.run import VERDICTS
 from homojax.networks.architecture import Architecture
 from homojax.networks.mixing import tempered
-from homojax.networks.training import (
-    Run,
-    Trainer,
-    Training,
-    first_not_finite,
-    last_not_finite,
-    side_by_side,
-    trainer,
-)
+from homojax.networks.run import Run, first_not_finite, last_not_finite
+from homojax.networks.trainer import Trainer, side_by_side, trainer
+from homojax.networks.training import Training
 
 REPORTS = 20  # means of the loss, and chances to save and to stop, in a training
 GRID = ("epsilon", "alpha", "noise", "seed")  # what is trained side by side
