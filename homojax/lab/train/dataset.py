@@ -26,7 +26,7 @@ MEASURED: dict[str, Meaning] = {  # before training and after it
     "kept_predicted": (
         ("layer",),
         "1",
-        "bound on it by laws 3.1 (product) and 5.1 (residual), Π(1 − α + ασ₂)",
+        "bound on it by laws 3.1 (product bound) and 5.1 (residual bound), Π(1 − α + ασ₂)",
     ),
     "turned_predicted": (
         ("layer",),

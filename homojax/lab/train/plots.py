@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from homojax.lab.style import WARNING, shades
@@ -27,7 +28,8 @@ LABELS = {
 def training(ds: xr.Dataset) -> Figure:
     """Draw the loss, the accuracy, σ₂ of every layer, and how much detail is left after it."""
     across, coloured = axes_of_grid(ds)
-    fig, axes = plt.subplots(2, 2, figsize=(10.4, 7.4), layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
+    fig, axes = plt.subplots(2, 2, figsize=(10.4, 7.4), layout=layout)
     losses, accuracy, layers, kept = axes.flat
     _loss_panel(losses, ds, coloured)
     _accuracy_panel(accuracy, ds, across, coloured)

@@ -169,7 +169,7 @@ def _network_caption(ds: xr.Dataset, varied: list[str], rows: int) -> str:
         "±: standard deviation over seeds",
         "σ₂ and α: median of layers",
         "kept: σ₂ of the composite",
-        "depth: layers at which ½ is left (law 3.3, Lyapunov)",
+        "depth: layers at which ½ is left (law 3.3, three depths)",
     ]
     for name in VARIED:
         if name not in varied:
