@@ -2,10 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from homojax.theory.stack import CLAIMS, claim_depths, depth_case
 
 import oracles
 from homojax.theory.claim import Verdict, mutants_of
-from homojax.theory.stack import CLAIMS, claim_depths, depth_case
 
 N, LAYERS, COUNT = 4, 8, 24
 DEPTHS = np.array(claim_depths(LAYERS))

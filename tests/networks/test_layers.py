@@ -11,7 +11,9 @@ from homojax.networks.architecture import Architecture
 from homojax.networks.layers.hyper_connection import HyperConnection
 from homojax.networks.mixing import mixer
 from homojax.networks.model import Model
-from homojax.networks.tasks import classification, copying, language
+from homojax.networks.tasks.images import classification
+from homojax.networks.tasks.made import copying
+from homojax.networks.tasks.text import language
 
 TEXT = "the quick brown fox jumps over the lazy dog and goes home " * 20
 

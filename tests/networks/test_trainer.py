@@ -12,7 +12,7 @@ from homojax.networks.architecture import Architecture
 from homojax.networks.model import Trace
 from homojax.networks.optimiser import decayed
 from homojax.networks.run import first_not_finite, residual_weights
-from homojax.networks.tasks import copying, recall
+from homojax.networks.tasks.made import copying, recall
 from homojax.networks.trainer import side_by_side, trainer
 from homojax.networks.training import Training
 from homojax.parametrizations import PARAMETRIZATIONS

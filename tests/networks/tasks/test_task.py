@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from homojax.lab.sources import load_task
-from homojax.networks.tasks import classification, copying, language, recall
+from homojax.networks.tasks.images import classification
+from homojax.networks.tasks.made import copying, recall
+from homojax.networks.tasks.text import language
 
 TEXT = "".join(chr(97 + i * i % 7) + "—é"[i % 2] for i in range(400))
 IMAGES = np.random.default_rng(0).normal(size=(40, 6, 4))
