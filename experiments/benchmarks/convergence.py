@@ -1,6 +1,8 @@
-"""Does the projection converge where it matters, and in how many steps? Gaussian and heavy-tailed logits down to tiny ε.
+"""Does the projection converge where it matters, and in how many steps?
 
-Prints a table and writes convergence.json beside it or where --out says. Steps and errors, not seconds: the same on any machine.
+Gaussian and heavy-tailed logits down to tiny ε. The script prints a table and writes convergence.json
+beside it, or where --out says. It counts steps and errors, not seconds: they are the same on any
+machine.
 
     python experiments/benchmarks/convergence.py
 """
@@ -79,7 +81,10 @@ def main(
 
 
 def measure(logits: jax.Array, least: float) -> dict[str, float | int]:
-    """Over a grid of ε: unconverged matrices, worst error, steps; and the unconverged after 1000 plain alternations."""
+    """Return, over a grid of ε, unconverged matrices, worst error and steps.
+
+    Beside them stands how many 1000 plain alternations leave unconverged.
+    """
     epsilon = jnp.geomspace(least, 5, len(logits), dtype=logits.dtype)
     result = jax.jit(jax.vmap(sinkhorn))(logits, epsilon)
     plain = jax.jit(jax.vmap(lambda s, e: sinkhorn(s, e, method="alternating")))(logits, epsilon)
