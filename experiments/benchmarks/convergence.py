@@ -1,8 +1,8 @@
 """Does the projection converge where it matters, and in how many steps?
 
-Gaussian and heavy-tailed logits down to tiny ε. The script prints a table and writes convergence.json
-beside it, or where --out says. It counts steps and errors, not seconds: they are the same on any
-machine.
+Gaussian and heavy-tailed logits down to tiny ε. The script prints a table and writes
+convergence.json beside it, or where --out says. It counts steps and errors, not seconds: they are
+the same on any machine.
 
     python experiments/benchmarks/convergence.py
 """
@@ -28,7 +28,12 @@ BATCH = 128  # matrices a row, one for each ε of a geometric grid
 def main(
     out: Path = Path("runs/convergence.json"), least_epsilon: tuple[float, ...] = (0.005, 0.0005)
 ) -> None:
-    """Args: out: the JSON to write; least_epsilon: lower ends of the grids of ε, whose upper end is 5."""
+    """Count, print the table, and write the JSON.
+
+    Args:
+        out: the JSON to write.
+        least_epsilon: lower ends of the grids of ε, whose upper end is 5.
+    """
     jax.config.update("jax_enable_x64", True)
     rows = []
     for dtype in ("float64", "float32"):

@@ -1,10 +1,10 @@
 """What does a gradient through the projection cost?
 
-Implicit against unrolled, and against OTT-JAX's implicit derivative. The script prints one table and
-writes one JSON. The gradient is that of Σ W∘M with respect to the logits, W random, over a batch. Its
-error is measured against this library's own gradient in float64 at a tolerance of 1e-13, which the
-tests hold against mpmath. Memory is what the compiled program needs beside its arguments, in numbers
-for each matrix entry: it shows whether steps are kept.
+Implicit against unrolled, and against OTT-JAX's implicit derivative. The script prints one table
+and writes one JSON. The gradient is that of Σ W∘M with respect to the logits, W random, over a
+batch. Its error is measured against this library's own gradient in float64 at a tolerance of 1e-13,
+which the tests hold against mpmath. Memory is what the compiled program needs beside its arguments,
+in numbers for each matrix entry: it shows whether steps are kept.
 
     python experiments/benchmarks/derivative.py [--quick]
 """

@@ -1,8 +1,8 @@
 """How long does a large projection of two point clouds take, and in how much memory?
 
-homojax against OTT-JAX, with no matrix formed. The script prints one table and writes one JSON. Both
-get the same float32 points with 64 features. A run has a process of its own, whose peak memory is
-read when the solver is done; importing both libraries is in it. Errors are measured here, in
+homojax against OTT-JAX, with no matrix formed. The script prints one table and writes one JSON.
+Both get the same float32 points with 64 features. A run has a process of its own, whose peak memory
+is read when the solver is done; importing both libraries is in it. Errors are measured here, in
 float64, from the potentials that came back, on the scale where rows and columns sum to 1. A pass is
 one sweep over all n² logits; OTT-JAX takes two an iteration.
 

@@ -1,10 +1,10 @@
 """How long does a grid of projections take?
 
-homojax against plain alternation, OTT-JAX and POT, to the same error. The script prints one table and
-writes one JSON. Every solver gets the same float32 logits and grid of ε, as one batch. Every error is
-measured here, in float64, on the matrices that came back, on the scale where rows and columns sum to
-1. A rival that has not reached the tolerance when its steps run out is shown with the error that it
-reached and the time that it took.
+homojax against plain alternation, OTT-JAX and POT, to the same error. The script prints one table
+and writes one JSON. Every solver gets the same float32 logits and grid of ε, as one batch. Every
+error is measured here, in float64, on the matrices that came back, on the scale where rows and
+columns sum to 1. A rival that has not reached the tolerance when its steps run out is shown with
+the error that it reached and the time that it took.
 
     python experiments/benchmarks/projection.py [--quick]
 """

@@ -1,10 +1,10 @@
 """Many trainings as one program against loops over them: same runs, same steps, losses compared.
 
-The script prints a table and writes runs/training.json. It gives the time of 24 runs (8 seeds of each
-of 3 ε) one after the other, over that of the program that trains all of them. The runs go one after
-the other by a program that is compiled once for one run, or by a jitted step that Python calls. From
-the first and the times to compile follows, for 1,000 steps, a program compiled anew for each run.
-Times are medians of repeats.
+The script prints a table and writes runs/training.json. It gives the time of 24 runs (8 seeds of
+each of 3 ε) one after the other, over that of the program that trains all of them. The runs go one
+after the other by a program that is compiled once for one run, or by a jitted step that Python
+calls. From the first and the times to compile follows, for 1,000 steps, a program compiled anew for
+each run. Times are medians of repeats.
 
     python experiments/benchmarks/training.py [--quick]
 """
@@ -48,7 +48,7 @@ TRAINING = 1000  # steps of a training, for what compiling weighs in it
 def measure(
     task: str, architecture: Architecture, batch: int, steps: int, repeats: int
 ) -> dict[str, float]:
-    """Return the seconds of a step of all runs in each way, to compile, and how far losses differ."""
+    """Return seconds of a step in each way, seconds to compile, and how losses differ."""
     training = Training(steps=steps, batch=batch, warmup=0)
     of = trainer_of(
         Train(task=task, architecture=architecture, training=training), architecture.depth
