@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from homojax import PARAMETRIZATIONS, PRESETS, marginal_errors, sigma2
-from homojax.lab.sweep.report import markdown_table
+from homojax.lab.page import markdown_table
 from homojax.numerics import rounding
 
 N, SCALES, DRAWS = 4, (1, 3, 6), 1_000

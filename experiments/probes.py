@@ -13,11 +13,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from homojax.lab.probe.run import Search
 from rich.console import Console
 
 from homojax import calibrate_epsilon, frontier, refute, sensitivity, sigma2, sinkhorn, tighten
 from homojax.lab.probe.frontier import FrontierSearch
-from homojax.lab.probe.run import Search
 from homojax.lab.sweep.report import print_table
 
 TIGHTENED = [

@@ -21,7 +21,7 @@ from .calibration.sensitivity import sensitivity
 from .depth import composite, effective_depth, lyapunov_exponents
 from .lab.probe.calibrate import calibrate
 from .lab.probe.frontier import frontier
-from .lab.probe.run import refute, tighten
+from .lab.probe.search import refute, tighten
 from .lab.sweep.run import sweep
 from .lab.train.run import train
 from .lab.verify.run import verify

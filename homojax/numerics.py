@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -77,18 +76,6 @@ def require_count(name: str, value: SupportsIndex, least: int) -> int:
     if not isinstance(value, SupportsIndex) or int(value) < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
     return int(value)
-
-
-def require_number(name: str, value: float, positive: bool = False) -> float:
-    """``value`` as a float; ValueError unless it is a finite number, not negative or, if asked, ``positive``."""
-    if (
-        not isinstance(value, SupportsFloat)
-        or not 0 <= float(value) < math.inf
-        or (positive and float(value) == 0)
-    ):
-        kind = "positive" if positive else "not negative"
-        raise ValueError(f"{name} = {value!r} is not possible: it must be finite and {kind}")
-    return float(value)
 
 
 def as_epsilon(epsilon: ArrayLike, dtype: DTypeLike) -> jax.Array:

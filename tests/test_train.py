@@ -13,10 +13,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
+from homojax.lab.plots import training as training_figure
+from test_cli import said
 
 import oracles
 from homojax.lab.inputs import InputError
-from homojax.lab.plots import training as training_figure
 from homojax.lab.probe import report as findings
 from homojax.lab.runs import read_dataset
 from homojax.lab.train import checkpoints
@@ -25,9 +26,9 @@ from homojax.lab.train.measures import JUDGED, Stacks, judgements_of, measures_o
 from homojax.lab.train.run import REPORTS, Train, _report_steps, train, train_depth, trainer_of
 from homojax.lab.verify.run import VERDICTS
 from homojax.networks.architecture import Architecture
-from homojax.networks.training import Training, side_by_side
+from homojax.networks.trainer import side_by_side
+from homojax.networks.training import Training
 from homojax.parametrizations import PARAMETRIZATIONS
-from test_cli import said
 
 SMALL = Train(
     architecture=Architecture(depth=2, width=8),

@@ -73,7 +73,7 @@ def layers_limit(case: NoiseCase) -> Comparison:
     """Return law 4.6 (limit of layers)."""
     d = case.dimension
     noise_std = case.kept[0] / jnp.sqrt(d * case.snr)
-    limit = retained_cosine(case.kept, noise_std, d, 1).prod()
+    limit = retained_cosine(case.kept, noise_std=noise_std, d=d, depth=1).prod()
     return limit_comparison(case.expected.prod(), limit, OVERLAP_RATE / d, case)
 
 

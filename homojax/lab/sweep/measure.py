@@ -187,13 +187,13 @@ def _measure_layernorm(sweep: Sweep, matrices: jax.Array, key: jax.Array) -> Mea
     def measure(snr_and_key) -> Measured:
         snr, key = snr_and_key
         noise_std = 1 / jnp.sqrt((n - 1) * snr)  # SNR = ‖x‖²/(dν²) with ‖x‖ = 1
-        draws = layernorm.sample_cosine(key, signal, noise_std, sweep.samples)
+        draws = layernorm.sample_cosine(key, signal, noise_std=noise_std, num_samples=sweep.samples)
         output_snr = layernorm.signal_to_noise(signal, noise_std)
         return {
             "output_snr": output_snr,
             "cosine_mean": draws.mean(),
             "cosine_stderr": draws.std(ddof=1) / jnp.sqrt(sweep.samples),
-            "cosine_exact": layernorm.expected_cosine(output_snr, n - 1),
+            "cosine_exact": layernorm.expected_cosine(output_snr, d=n - 1),
             "cosine_ks": _ks_distance(draws, output_snr, n - 1),
         }
 
@@ -207,10 +207,10 @@ def _ks_distance(draws: jax.Array, snr: jax.Array, d: int) -> jax.Array:
     """
     draws = jnp.sort(draws)
     count = draws.shape[0]
-    exact = jax.vmap(lambda t: layernorm.cosine_cdf(jnp.clip(t, -1, 1), snr, d))(draws)
+    exact = jax.vmap(lambda t: layernorm.cosine_cdf(jnp.clip(t, -1, 1), snr=snr, d=d))(draws)
     ranks = jnp.arange(count, dtype=draws.dtype)
     continuous = jnp.maximum(exact - ranks / count, (ranks + 1) / count - exact).max()
-    below = layernorm.cosine_cdf(jnp.zeros((), draws.dtype), snr, d)
+    below = layernorm.cosine_cdf(jnp.zeros((), draws.dtype), snr=snr, d=d)
     return jnp.where(d == 1, abs((draws < 0).mean() - below), continuous)
 
 

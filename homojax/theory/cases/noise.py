@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -112,7 +113,7 @@ def noise_case(key: jax.Array, n: int, snr: ArrayLike, *, num_samples: int = 409
         critical_cosines=_cosine(_unit(jnp.sqrt(d * least) * first + draws.noise[0]), first),
         kept=kept,
         layer_cosines=_cosine(state, target),
-        expected=jax.vmap(expected_cosine, (0, None))(snr * (kept / kept[0]) ** 2, d),
+        expected=jax.vmap(partial(expected_cosine, d=d))(snr * (kept / kept[0]) ** 2),
         tokens=mean + detail / kept[0],
         gain=draws.gain.at[0].set(1.5),
         shift=draws.shift,
