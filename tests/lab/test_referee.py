@@ -8,8 +8,8 @@ import scipy.optimize
 
 import homojax as hj
 import oracles
-from homojax.lab.referee import decided, referee, referee_stack
 from homojax.lab.judging import judge_cells, project
+from homojax.lab.referee import decided, referee, referee_stack
 from homojax.lab.verify.families import FAMILIES
 from homojax.theory.claim import Verdict
 
@@ -33,7 +33,7 @@ def slack(name, logits=None, epsilon=1.0, matrix=None, digits=50):
 
 
 def cells_of_size(n):
-    """A cell of every family at n, with their float64 matrices, and whether those are for the referee to see."""
+    """A cell of every family at n: logits, ε, float64 matrix, and whether the referee sees that."""
     for name, family in FAMILIES.items():
         if family.sizes(n) and name not in ("truncated", "student"):
             logits, epsilon, matrix = family.draw(np.random.default_rng([n, 9]), n, 1)
@@ -194,7 +194,7 @@ def test_a_circulant_attains_the_eigenvalue_bound_and_a_de_bruijn_walk_is_farthe
     assert lesser < 1e-25 and abs(greater - 1) < 1e-45
 
 
-# ---------------------------------------------------------------- what it does with what it is given
+# ---------------------------------------------------------------- inputs
 
 
 def test_zeros_stay_zeros_and_blocks_are_scaled_apart():
