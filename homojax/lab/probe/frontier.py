@@ -140,7 +140,7 @@ def _hold_against_isolated_unit(best: Best, n: int) -> dict[str, np.ndarray]:
 @partial(jax.jit, static_argnums=1)
 @partial(jax.vmap, in_axes=(0, None))
 def _isolated_unit_at(deficit: jax.Array, n: int) -> jax.Array:
-    return isolated_unit_frontier(deficit, n)
+    return isolated_unit_frontier(deficit, n=n)
 
 
 @jax.jit
