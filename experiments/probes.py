@@ -1,6 +1,7 @@
-"""The figures of the probes: 1.4 refuted from 20 seeds, calibration, bounds brought to equality, and the frontier of 2.3.
+"""The figures of docs/probe.md: searches, calibrations, bounds brought to equality, the frontier.
 
-python experiments/probes.py [--quick]: tables in the terminal; runs/probes.json; with matrices found worth keeping.
+python experiments/probes.py [--quick] prints tables and writes runs/probes.json, with the matrices
+that were found.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import json
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+import xarray as xr
 from rich.console import Console
 
-from homojax import calibrate_epsilon, frontier, refute, sensitivity, sigma2, sinkhorn, tighten
-from homojax.lab.probe.frontier import FrontierSearch
-from homojax.lab.probe.run import Search
-from homojax.lab.sweep.report import print_table
+import homojax as hj
+from homojax.lab.page import Table, print_table
+from homojax.lab.probe.config import FrontierSearch
 
-TIGHTENED = [
+OUT = Path("runs/probes.json")
+TARGETS = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 1 - 1e-6)  # σ₂ to calibrate to
+SLOPE = 0.07  # of σ₂ in ε, that a search is to reach
+TIGHTENED = [  # claims and n; at n = 2 most bounds are attained by every matrix
     *(("hilbert", n) for n in (2, 3, 4, 8)),
     *(
         (name, n)
@@ -31,44 +36,86 @@ TIGHTENED = [
 ]
 
 
-def slopes(seeds: int) -> tuple[list[float], list[float]]:
-    """dσ₂/dε at ε = 1 of the best violation of 1.4 at n = 4, |S| ≤ 6, and the seconds each search took, by seed."""
-    found, seconds = [], []
+def refute_from_seeds(seeds: int, console: Console) -> dict[str, list[float]]:
+    """Search law 1.4 (sigma2_slope) at n = 4 from several seeds; returns slopes and seconds."""
+    slopes, seconds = [], []
     for seed in range(seeds):
         start = time.perf_counter()
-        finding = refute("sigma2_slope", Search(n=4, epsilon=1.0, bound=6.0, seed=seed))
+        found = hj.refute("sigma2_slope", n=4, epsilon=1.0, bound=6.0, seed=seed)
         seconds.append(time.perf_counter() - start)
-        found.append(
-            float(sensitivity(finding.case.arrays["logits"], 1.0).epsilon_slope)
-            if finding.refuted
-            else float("nan")
-        )
-    return found, seconds
-
-
-TARGETS = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 1 - 1e-6)
-
-
-def calibrations(n: int, lanes: int, max_projections: int) -> list[str]:
-    """Normal logits calibrated to ``TARGETS`` in one vmapped call: found, worst |σ₂ − target|, certified at each target."""
-    logits, targets = np.random.default_rng(n).normal(size=(lanes, n, n)), np.resize(TARGETS, lanes)
-    found = jax.jit(jax.vmap(partial(calibrate_epsilon, max_projections=max_projections)))(
-        logits, targets
+        slope = hj.sensitivity(found.case.arrays["logits"], 1.0).epsilon_slope
+        slopes.append(float(slope) if found.refuted else float("nan"))
+    reached = sum(slope >= SLOPE for slope in slopes)
+    console.print(
+        f"Law 1.4 at n = 4, ε = 1, |S| ≤ 6: dσ₂/dε ≥ {SLOPE} from {reached} of {seeds} seeds; "
+        f"{min(slopes):.4f} to {max(slopes):.4f}."
     )
-    kept = jax.jit(jax.vmap(lambda s, e: sigma2(sinkhorn(s, e).matrix)))(logits, found.epsilon)
-    worst, sure = abs(np.asarray(kept) - targets).max(), np.asarray(found.certified)
-    shares = (f"{sure[targets == target].mean():.0%}" for target in TARGETS)
-    return [
-        str(n),
-        str(lanes),
-        f"{(np.asarray(found.status) == 0).mean():.0%}",
-        f"{worst:.1e}",
-        *shares,
-    ]
+    console.print(
+        f"The first search took {seconds[0]:.0f} s with compiling, the others "
+        f"{np.median(seconds[1:]):.1f} s."
+    )
+    return {"slopes": slopes, "seconds": seconds}
+
+
+def calibrate_all(sizes: tuple[tuple[int, int, int], ...]) -> Table:
+    """Calibrate normal logits to ``TARGETS``, for each (n, lanes, most projections)."""
+    header = ["n", "lanes", "found", "worst |σ₂ − target|"]
+    header += [f"certified at {target:g}" for target in TARGETS]
+    caption = "256 projections allowed, at n = 64 only 32"
+    return Table(caption, header, [_calibrate_lanes(*size) for size in sizes])
+
+
+def _calibrate_lanes(n: int, lanes: int, max_projections: int) -> list[str]:
+    logits = np.random.default_rng(n).normal(size=(lanes, n, n))
+    targets = np.resize(TARGETS, lanes)
+    calibrate = partial(hj.calibrate_epsilon, max_projections=max_projections)
+    found = jax.jit(jax.vmap(calibrate))(logits, targets)
+    keep = jax.jit(jax.vmap(lambda s, epsilon: hj.sigma2(hj.sinkhorn(s, epsilon).matrix)))
+    worst = abs(np.asarray(keep(logits, found.epsilon)) - targets).max()
+    certified = np.asarray(found.certified)
+    answered = (np.asarray(found.status) == 0).mean()
+    shares = (f"{certified[targets == target].mean():.0%}" for target in TARGETS)
+    return [str(n), str(lanes), f"{answered:.0%}", f"{worst:.1e}", *shares]
+
+
+def tighten_all(largest: int) -> tuple[Table, dict[str, Any]]:
+    """Tighten ``TIGHTENED`` up to this n; returns the table, and the matrices by claim and n."""
+    rows, kept = [], {}
+    for name, n in TIGHTENED:
+        if n > largest:
+            continue
+        found = hj.tighten(name, n=n, bound=6.0 if name == "hilbert" else 20.0, layers=1)
+        sides = [f"{found.lesser:.6f}", f"{found.greater:.6f}"]
+        rows.append([name, str(n), f"{found.score:.7f}", *sides, f"{found.share:.0%}"])
+        cell = {key: np.asarray(x).tolist() for key, x in found.case.arrays.items()}
+        kept[f"{name}, n = {n}"] = {"score": found.score, "cell": cell}
+    header = ["claim", "n", "lesser/greater", "lesser", "greater", "starts within 1e-3"]
+    return Table("ε = 1, |S| ≤ 20 (hilbert: 6)", header, rows), kept
+
+
+def search_frontiers(searches: list[FrontierSearch]) -> tuple[Table, list[dict[str, Any]]]:
+    """Search the frontier (law 2.3); returns the table, and the excesses by search."""
+    rows, kept = [], []
+    names = ("n", "entropy_deficit", "excess", "excess_error", "share")
+    for search in searches:
+        ds = hj.frontier(search)
+        store = OUT.with_name(f"frontier-{max(search.n)}.zarr")
+        ds.to_zarr(store, mode="w", zarr_format=3, consolidated=False)
+        kept.append({name: ds[name].values.tolist() for name in names})
+        rows += [_frontier_row(ds.sel(n=n)) for n in ds.n.values]
+    header = ["n", "deficits", "largest excess", "least", "its error", "fewest starts there"]
+    return Table("largest σ₂ found − the isolated unit's", header, rows), kept
+
+
+def _frontier_row(cells: xr.Dataset) -> list[str]:
+    values = (cells.excess.max(), cells.excess.min(), cells.excess_error.max())
+    excesses = (f"{float(x):+.1e}" for x in values)
+    share = f"{float(cells.share.min()):.0%}"
+    return [str(int(cells.n)), str(cells.sizes["deficit"]), *excesses, share]
 
 
 def main() -> None:
-    """Runs all three and writes runs/probes.json."""
+    """Run all of it, and write runs/probes.json."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -76,91 +123,20 @@ def main() -> None:
     quick = parser.parse_args().quick
     jax.config.update("jax_enable_x64", True)
     console = Console()
+    OUT.parent.mkdir(exist_ok=True)
 
-    found, seconds = slopes(3 if quick else 20)
-    success = sum(slope >= 0.07 for slope in found)
-    console.print(
-        f"1.4 at n = 4, ε = 1, |S| ≤ 6: dσ₂/dε ≥ 0.07 from {success} of {len(found)} seeds; {min(found):.4f} to {max(found):.4f}"
-    )
-    console.print(
-        f"the first search took {seconds[0]:.0f} s with compiling, the others {np.median(seconds[1:]):.1f} s"
-    )
-
+    found = refute_from_seeds(3 if quick else 20, console)
     sizes = ((4, 40, 256),) if quick else ((4, 1000, 256), (16, 1000, 256), (64, 1000, 32))
-    header = [
-        "n",
-        "lanes",
-        "found",
-        "worst |σ₂ − target|",
-        *(f"certified at {target:g}" for target in TARGETS),
-    ]
-    print_table(
-        header,
-        [calibrations(*size) for size in sizes],
-        [],
-        "256 projections allowed, at n = 64 only 32",
-        console,
-    )
-
-    rows, kept = [], {}
-    for name, n in TIGHTENED:
-        if quick and n > 4:
-            continue
-        best = tighten(name, Search(n=n, bound=20.0 if name != "hilbert" else 6.0, layers=1))
-        rows.append(
-            [
-                name,
-                str(n),
-                f"{best.score:.7f}",
-                f"{best.lesser:.6f}",
-                f"{best.greater:.6f}",
-                f"{best.share:.0%}",
-            ]
-        )
-        kept[f"{name}, n = {n}"] = {
-            "score": best.score,
-            "cell": {k: np.asarray(v).tolist() for k, v in best.case.arrays.items()},
-        }
-    header = ["claim", "n", "lesser/greater", "lesser", "greater", "starts within 1e-3"]
-    print_table(header, rows, [], "ε = 1, |S| ≤ 20 (hilbert: 6)", console)
-
-    out = Path("runs/probes.json")
-    out.parent.mkdir(exist_ok=True)
-    rows, frontiers = [], []
+    print_table(calibrate_all(sizes), console)
+    table, tightened = tighten_all(4 if quick else 8)
+    print_table(table, console)
     searches = [FrontierSearch(n=(3, 4) if quick else (3, 4, 8, 16), starts=16)]
     if not quick:
         searches.append(FrontierSearch(n=(32,), deficits=10, starts=6, steps=200))
-    for search in searches:
-        ds = frontier(search)
-        ds.to_zarr(
-            out.with_name(f"frontier-{max(search.n)}.zarr"),
-            mode="w",
-            zarr_format=3,
-            consolidated=False,
-        )
-        frontiers.append(
-            {
-                name: ds[name].values.tolist()
-                for name in ("n", "entropy_deficit", "excess", "excess_error", "share")
-            }
-        )
-        for n in ds.n.values:
-            cells = ds.sel(n=n)
-            values = (cells.excess.max(), cells.excess.min(), cells.excess_error.max())
-            rows.append(
-                [
-                    str(n),
-                    str(search.deficits),
-                    *(f"{float(x):+.1e}" for x in values),
-                    f"{float(cells.share.min()):.0%}",
-                ]
-            )
-    header = ["n", "deficits", "largest excess", "least", "its error", "fewest starts there"]
-    print_table(header, rows, [], "largest σ₂ found − the isolated unit's", console)
-    out.write_text(
-        json.dumps({"slopes": found, "seconds": seconds, "tightened": kept, "frontier": frontiers})
-    )
-    console.print(f"written to {out}")
+    table, frontiers = search_frontiers(searches)
+    print_table(table, console)
+    OUT.write_text(json.dumps({**found, "tightened": tightened, "frontier": frontiers}))
+    console.print(f"written to {OUT}")
 
 
 if __name__ == "__main__":
