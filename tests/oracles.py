@@ -6,8 +6,7 @@ import mpmath as mp
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy import stats
-from scipy.optimize import brentq
+from scipy import optimize, stats
 
 # ---------------------------------------------------------------- matrices
 
@@ -195,6 +194,35 @@ def _project(logits, epsilon, added):
             g = [a + length * b for a, b in zip(g, step, strict=True)]
 
 
+def project_down(logits, epsilons):
+    """Entropic projections at descending ε, [K, n, n], to 1e-10 in every sum.
+
+    By damped Newton steps on the semi-dual in float64, each ε from the last.
+    """
+    g, matrices = np.zeros(len(logits)), []
+    for previous, epsilon in zip([epsilons[0], *epsilons[:-1]], epsilons, strict=True):
+        g = g * previous / epsilon
+
+        def rows(g, epsilon=epsilon):
+            log_m = logits / epsilon + g
+            sums = np.logaddexp.reduce(log_m, axis=1)
+            return sums.sum() - g.sum(), np.exp(log_m - sums[:, None])
+
+        for _ in range(200):
+            value, m = rows(g)
+            gradient = m.sum(0) - 1
+            if abs(gradient).max() < 1e-12:
+                break
+            step = np.linalg.lstsq(np.diag(m.sum(0)) - m.T @ m, -gradient, rcond=1e-14)[0]
+            length = min(1, 2 / abs(step).max())
+            while rows(g + length * step)[0] > value + 1e-13 * abs(value) and length > 1e-9:
+                length /= 2
+            g = g + length * step
+        assert abs(gradient).max() < 1e-10
+        matrices.append(m)
+    return np.array(matrices)
+
+
 # ---------------------------------------------------------------- depth
 
 
@@ -245,13 +273,13 @@ def expected_cosine(snr, d):
 
 
 def critical_snr(d, level, power):
-    """Least SNR at which Student's test of this level has this power, in d dimensions: by SciPy."""
+    """The SNR at which the one-sided t-test of level ``level`` has this power, by SciPy. d ≥ 2."""
     threshold = stats.t.isf(level, d - 1)
 
-    def missing(noncentrality):
-        return stats.nct.sf(threshold, d - 1, noncentrality) - power
+    def missing(k):
+        return stats.nct.sf(threshold, d - 1, k) - power
 
-    return brentq(missing, 1e-9, 1e3, xtol=1e-14, rtol=1e-14) ** 2 / d
+    return optimize.brentq(missing, 1e-9, 1e3, xtol=1e-14, rtol=1e-14) ** 2 / d
 
 
 # ---------------------------------------------------------------- derivatives
