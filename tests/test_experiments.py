@@ -1,4 +1,6 @@
-"""Every experiment about networks runs, in its smallest size, and leaves a table, a figure and a page."""
+"""Every experiment about networks runs, in its smallest size, and leaves a table, a figure and a
+page.
+"""
 
 import importlib.util
 import sys

@@ -17,7 +17,9 @@ critical = jax.jit(lambda d, level, power: hj.layernorm.critical_snr(d, level=le
 
 
 def signal_of(n, snr, seed=0):
-    """A random signal whose SNR under unit noise is ``snr``, on top of a mean that layer norm must remove."""
+    """A random signal whose SNR under unit noise is ``snr``, on top of a mean that layer norm must
+    remove.
+    """
     x = np.random.default_rng(seed).normal(size=n)
     x -= x.mean()
     return x * np.sqrt(snr * (n - 1)) / np.linalg.norm(x) + 3.0
@@ -414,7 +416,7 @@ def test_the_bound_of_tokens_without_a_mean_is_none():
     assert layernorm.token_detail_bound(tokens + 1, 0.0, kind="rms") == 0
 
 
-# ---------------------------------------------------------------- mean cosine between two roots, critical cosine
+# ------------- mean cosine between two roots, critical cosine
 
 
 @pytest.mark.parametrize("d", [2, 3, 16, 64, 1000])

@@ -43,7 +43,9 @@ def judged(logits, epsilon, matrix):
 
 
 def cells_of_size(n):
-    """A cell of every family at n, with their float64 matrices, and whether those are for the referee to see."""
+    """A cell of every family at n, with their float64 matrices, and whether those are for the
+    referee to see.
+    """
     for name, family in FAMILIES.items():
         if family.sizes(n) and name not in ("truncated", "student"):
             logits, epsilon, matrix = family.draw(np.random.default_rng([n, 9]), n, 1)
@@ -211,7 +213,7 @@ def test_a_circulant_attains_the_eigenvalue_bound_and_a_de_bruijn_walk_is_farthe
     assert lesser < 1e-25 and abs(greater - 1) < 1e-45
 
 
-# ---------------------------------------------------------------- what it does with what it is given
+# ------------- what it does with what it is given
 
 
 def test_zeros_stay_zeros_and_blocks_are_scaled_apart():
