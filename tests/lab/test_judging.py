@@ -1,19 +1,23 @@
 """There is one judge: a sweep and a verification say the same of the same cells."""
 
-import jax
+import dataclasses
+from functools import partial
+
 import numpy as np
 import pytest
 
 import homojax as hj
+import oracles
 from homojax.lab.inputs import InputError
 from homojax.lab.judging import chosen_claims, judge_cells, project
 from homojax.lab.sweep.config import Sweep
-from homojax.lab.sweep.dataset import LAWS, NUM_PROBES
+from homojax.lab.sweep.dataset import LAWS
 from homojax.lab.verify.families import FAMILIES
-from homojax.theory.cases.stack import claim_depths, stack_case
+from homojax.theory.cases.stack import claim_depths
 from homojax.theory.claim import Claim, Comparison, Verdict
 
 MATRIX = tuple(claim for claim in hj.CLAIMS.values() if claim.scope == "matrix")
+STACK = tuple(hj.CLAIMS[name] for name in ("product", "residual", "turn"))
 
 
 # ---------------------------------------------------------------- which claims
@@ -54,13 +58,13 @@ def test_an_unknown_claim_is_refused_with_the_nearest(name, offered):
 
 def test_many_cells_are_judged_as_each_of_them_is(dtype):
     """And a matrix that is not given is the projection of its logits."""
-    logits, epsilon, _ = FAMILIES["gaussian"].draw(np.random.default_rng(0), 4, 6)
+    logits, epsilon, _ = FAMILIES["gaussian"].draw(np.random.default_rng(0), 4, 40)
     given = {"logits": logits, "epsilon": epsilon}
     matrix = np.asarray(project(logits.astype(dtype), epsilon.astype(dtype)))
     judged = judge_cells("matrix", MATRIX, given, dtype.name)
     again = judge_cells("matrix", MATRIX, {**given, "matrix": matrix}, dtype.name)
     for name, (comparison, verdict, tightness) in judged.items():
-        assert verdict.shape == tightness.shape == comparison.lesser.shape == (6,)
+        assert verdict.shape == tightness.shape == comparison.lesser.shape == (40,)
         assert comparison.greater.dtype == dtype and verdict.dtype == np.int8
         np.testing.assert_array_equal(verdict, again[name].verdict)
 
@@ -78,6 +82,18 @@ ASKED = Sweep(
 )
 
 
+def project_all(logits, epsilon, iterations):
+    """The matrices of logits [ε, …, n, n] at each ε, as a model truncates them or converged."""
+    flat = logits.reshape(-1, *logits.shape[-2:])
+    each = np.repeat(epsilon, len(flat) // len(epsilon))
+    if iterations is None:
+        return np.asarray(project(flat, each)).reshape(logits.shape)
+    alternate = partial(oracles.alternate, num_iters=iterations)
+    return np.array([alternate(*cell) for cell in zip(flat, each, strict=True)]).reshape(
+        logits.shape
+    )
+
+
 @pytest.mark.parametrize("iterations", [2, None])
 def test_a_sweep_and_a_verification_give_the_same_verdicts_on_the_same_cells(
     iterations, tmp_path, monkeypatch
@@ -87,30 +103,30 @@ def test_a_sweep_and_a_verification_give_the_same_verdicts_on_the_same_cells(
     rng = np.random.default_rng(4)
     logits = rng.normal(size=(4, 5, 4, 4)) * np.array([1, 6, 1, 6])[:, None, None, None]
     np.save("logits.npy", logits)
-    ds = hj.sweep(**{**ASKED.as_dict(), "iterations": iterations}).squeeze("n")
-    matrices = np.array([[layers_of(s, e, iterations) for s in logits] for e in ASKED.epsilon])
+    ds = hj.sweep(dataclasses.replace(ASKED, iterations=iterations)).squeeze("n")
+    logits = np.stack([logits] * len(ASKED.epsilon))
+    matrices = project_all(logits, ASKED.epsilon, iterations)
+    cells = logits.shape[:3]  # ε, seed, layer
 
-    shape = matrices.shape[:3]
-    single = {
-        "logits": np.broadcast_to(logits, matrices.shape).reshape(-1, 4, 4),
-        "epsilon": np.repeat(ASKED.epsilon, shape[1] * shape[2]),
-        "matrix": matrices.reshape(-1, 4, 4),
-    }
+    single = {"logits": logits, "matrix": matrices}
+    single = {name: x.reshape(-1, 4, 4) for name, x in single.items()}
+    single["epsilon"] = np.repeat(ASKED.epsilon, cells[1] * cells[2])
     judged = judge_cells("matrix", MATRIX, single, "float64")
-    for name in LAWS:
-        if name in judged:
-            verdicts = judged[name].verdict.reshape(shape)
-            np.testing.assert_array_equal(ds[f"verdict_{name}"], verdicts, err_msg=name)
-    silent = ds.verdict_hilbert == Verdict.NOT_APPLICABLE
-    assert silent.any() == (iterations == 2) and not silent.all()
+    compared = [name for name in LAWS if name in judged]
+    for name in compared:
+        verdicts = judged[name].verdict.reshape(cells)
+        np.testing.assert_array_equal(ds[f"verdict_{name}"], verdicts, err_msg=name)
+    silent = (ds.verdict_hilbert == Verdict.NOT_APPLICABLE).values
+    assert len(compared) == 9 and silent.any() == (iterations == 2) and not silent.all()
 
     stacks = matrices.reshape(-1, *matrices.shape[2:])
-    claims = tuple(hj.CLAIMS[name] for name in ("product", "residual", "turn"))
     for alpha in ASKED.alpha:
-        for name, verdicts in verdicts_on(claims, stacks, alpha).items():
-            found = ds[f"verdict_{name}"]
-            found = found if name == "product" else found.sel(alpha=alpha)
-            expected = verdicts.reshape(*shape[:2], -1)
-            if name == "turn":  # by other probes: where the claim applies is the same for all
-                found, expected = (x == Verdict.NOT_APPLICABLE for x in (found, expected))
-            np.testing.assert_array_equal(found, expected, err_msg=f"{name} at α = {alpha}")
+        given = {"matrices": stacks, "alpha": np.full(len(stacks), alpha)}
+        given["probe"] = rng.normal(size=(len(stacks), 4))
+        for name, (_, verdict, _) in judge_cells("stack", STACK, given, "float64").items():
+            swept = ds[f"verdict_{name}"]
+            swept = swept.sel(alpha=alpha) if "alpha" in swept.dims else swept
+            verdict = verdict.reshape(*cells[:2], -1)
+            np.testing.assert_array_equal(swept, verdict, err_msg=f"{name}, α = {alpha}")
+    silent = (ds.verdict_product == Verdict.NOT_APPLICABLE).isel(depth=slice(1, None)).values
+    assert silent.any() == (iterations == 2) and not silent.all()
