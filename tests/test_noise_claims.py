@@ -12,7 +12,6 @@ import oracles
 from homojax.theory import noise
 from homojax.theory.claim import Verdict, mutants_of, tightness
 from homojax.theory.noise import CLAIMS, noise_case
-from test_layernorm import scipy_critical_snr
 
 SNRS = np.logspace(-3, 3, 7)
 GRID = [("float64", 4), ("float64", 64), ("float32", 16)]
@@ -205,7 +204,7 @@ def test_the_simulation_is_what_its_fields_say():
     for i in range(4):
         assert abs(case.input_overlap[i] - 0.8) < 1e-12
         assert case.cosines.shape == (3003, 256) and abs(case.cosines[:-3]).max() <= 1
-        assert case.critical_snr[i] == pytest.approx(scipy_critical_snr(2, 0.05, 0.95), rel=1e-8)
+        assert case.critical_snr[i] == pytest.approx(oracles.critical_snr(2, 0.05, 0.95), rel=1e-8)
         ratio = case.threshold[i] / np.sqrt(
             1 - case.threshold[i] ** 2
         )  # √(d − 1) of it is Student's, d − 1 = 1
@@ -265,7 +264,7 @@ def test_far_from_the_dense_grid_products_of_two_are_within_their_constant_too()
 def test_the_constant_of_the_critical_limit_is_that_at_three_dimensions():
     rule = (stats.norm.isf(noise.LEVEL) + stats.norm.ppf(noise.POWER)) ** 2
     scaled = [
-        (d - 2) * abs(scipy_critical_snr(d, noise.LEVEL, noise.POWER) * d / rule - 1)
+        (d - 2) * abs(oracles.critical_snr(d, noise.LEVEL, noise.POWER) * d / rule - 1)
         for d in (*range(3, 40), 63, 200)
     ]
     assert (
