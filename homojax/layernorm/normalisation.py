@@ -45,7 +45,8 @@ def normalise(
 
     >>> normalise([[3.0, 1.0], [5.0, 5.5]]).tolist()
     [[1.0, -1.0], [-1.0, 1.0]]
-    >>> normalise([1.0, -7.0], kind="rms", gain=5.0, shift=[0.0, 1.0]).round(5).tolist()
+    >>> vector = normalise([1.0, -7.0], kind="rms", gain=5.0, shift=[0.0, 1.0])
+    >>> [round(x, 5) for x in vector.tolist()]
     [1.0, -6.0]
     """
     x = as_float(x)
