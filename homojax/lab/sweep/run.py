@@ -30,7 +30,9 @@ from homojax.lab.runs import open_store, versions, write_dataset
 from homojax.lab.sources import Source, load_source
 from homojax.lab.sweep.config import Sweep
 from homojax.numerics import marginal_tolerance, matmul
-from homojax.projection.sinkhorn import SinkhornResult, Status, sinkhorn, truncated_sinkhorn
+from homojax.projection.result import SinkhornResult, Status
+from homojax.projection.sinkhorn import sinkhorn
+from homojax.projection.truncated import truncated_sinkhorn
 from homojax.spectrum import distance_to_uniform
 from homojax.theory.claim import verdict
 from homojax.theory.matrix import MATRIX_LAWS, matrix_case
