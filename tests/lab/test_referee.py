@@ -8,8 +8,8 @@ import scipy.optimize
 
 import homojax as hj
 import oracles
-from homojax.lab.referee import decided, referee, referee_stack
 from homojax.lab.judging import judge_cells, project
+from homojax.lab.referee import decided, referee, referee_stack
 from homojax.lab.verify.families import FAMILIES
 from homojax.theory.claim import Verdict
 

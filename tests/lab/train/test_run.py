@@ -72,7 +72,9 @@ def test_depths_are_kept_as_they_are_measured_and_filled_up_with_nan(tmp_path, m
 
     assert ds.loss.report.values.tolist() == [1, 2, 3] and np.isfinite(ds.loss).all()
     shallow, deep = (ds.isel(depth=i).squeeze(drop=True) for i in (0, 1))
-    assert np.isnan(shallow.sigma2_end.sel(layer=2)).all() and np.allclose(shallow.sigma2_end[:, 0], 1)
+    assert np.isnan(shallow.sigma2_end.sel(layer=2)).all() and np.allclose(
+        shallow.sigma2_end[:, 0], 1
+    )
     assert np.isnan(shallow.energy_end.sel(after=2)).all() and np.allclose(deep.sigma2_end, 1)
     again = train_depth(STILL, 1, tmp_path)
     np.testing.assert_array_equal(again.losses, shallow.loss)
