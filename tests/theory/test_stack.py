@@ -5,7 +5,6 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from homojax.theory.stack import CLAIMS, claim_depths
 
 import homojax as hj
 import oracles
