@@ -1,7 +1,8 @@
-"""The figures of docs/probe.md: searches, calibrations, bounds brought to equality, the frontier.
+"""The figures of the probes: 1.4 refuted, calibration, bounds brought to equality, the frontier.
 
-python experiments/probes.py [--quick] prints tables and writes runs/probes.json, with the matrices
-that were found.
+The script prints tables and writes runs/probes.json, with the matrices that are worth keeping.
+
+    python experiments/probes.py [--quick]
 """
 
 from __future__ import annotations
@@ -20,123 +21,125 @@ from rich.console import Console
 
 import homojax as hj
 from homojax.lab.page import Table, print_table
-from homojax.lab.probe.config import FrontierSearch
 
-OUT = Path("runs/probes.json")
-TARGETS = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 1 - 1e-6)  # σ₂ to calibrate to
-SLOPE = 0.07  # of σ₂ in ε, that a search is to reach
-TIGHTENED = [  # claims and n; at n = 2 most bounds are attained by every matrix
+TIGHTENED = [
     *(("hilbert", n) for n in (2, 3, 4, 8)),
-    *(
-        (name, n)
-        for name in ("dobrushin", "doeblin", "frobenius_lower", "frobenius_upper")
-        for n in (4, 8)
-    ),
+    *(("dobrushin", n) for n in (4, 8)),
+    *(("doeblin", n) for n in (4, 8)),
+    *(("frobenius_lower", n) for n in (4, 8)),
+    *(("frobenius_upper", n) for n in (4, 8)),
     ("turn", 3),
 ]
+TARGETS = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 1 - 1e-6)
+FRONTIER = ("n", "entropy_deficit", "excess", "excess_error", "share")
 
 
-def refute_from_seeds(seeds: int, console: Console) -> dict[str, list[float]]:
-    """Search law 1.4 (sigma2_slope) at n = 4 from several seeds; returns slopes and seconds."""
+def slopes(seeds: int) -> tuple[list[float], list[float]]:
+    """Return dσ₂/dε of the best violation of law 1.4 from each seed, and the seconds it took.
+
+    At n = 4, ε = 1 and |S| ≤ 6; NaN where none was found.
+    """
     slopes, seconds = [], []
     for seed in range(seeds):
         start = time.perf_counter()
-        found = hj.refute("sigma2_slope", n=4, epsilon=1.0, bound=6.0, seed=seed)
+        finding = hj.refute("sigma2_slope", n=4, epsilon=1.0, bound=6.0, seed=seed)
         seconds.append(time.perf_counter() - start)
-        slope = hj.sensitivity(found.case.arrays["logits"], 1.0).epsilon_slope
-        slopes.append(float(slope) if found.refuted else float("nan"))
-    reached = sum(slope >= SLOPE for slope in slopes)
-    console.print(
-        f"Law 1.4 at n = 4, ε = 1, |S| ≤ 6: dσ₂/dε ≥ {SLOPE} from {reached} of {seeds} seeds; "
-        f"{min(slopes):.4f} to {max(slopes):.4f}."
-    )
-    console.print(
-        f"The first search took {seconds[0]:.0f} s with compiling, the others "
-        f"{np.median(seconds[1:]):.1f} s."
-    )
-    return {"slopes": slopes, "seconds": seconds}
+        slope = hj.sensitivity(finding.case.arrays["logits"], 1.0).epsilon_slope
+        slopes.append(float(slope) if finding.refuted else float("nan"))
+    return slopes, seconds
 
 
-def calibrate_all(sizes: tuple[tuple[int, int, int], ...]) -> Table:
-    """Calibrate normal logits to ``TARGETS``, for each (n, lanes, most projections)."""
-    header = ["n", "lanes", "found", "worst |σ₂ − target|"]
-    header += [f"certified at {target:g}" for target in TARGETS]
-    caption = "256 projections allowed, at n = 64 only 32"
-    return Table(caption, header, [_calibrate_lanes(*size) for size in sizes])
+def calibrations(n: int, lanes: int, max_projections: int) -> list[str]:
+    """Return the row of normal logits calibrated to ``TARGETS`` in one vmapped call.
 
-
-def _calibrate_lanes(n: int, lanes: int, max_projections: int) -> list[str]:
+    It says how many found an ε, the worst |σ₂ − target|, and the share certified at each target.
+    """
     logits = np.random.default_rng(n).normal(size=(lanes, n, n))
     targets = np.resize(TARGETS, lanes)
     calibrate = partial(hj.calibrate_epsilon, max_projections=max_projections)
-    found = jax.jit(jax.vmap(calibrate))(logits, targets)
-    keep = jax.jit(jax.vmap(lambda s, epsilon: hj.sigma2(hj.sinkhorn(s, epsilon).matrix)))
-    worst = abs(np.asarray(keep(logits, found.epsilon)) - targets).max()
-    certified = np.asarray(found.certified)
-    answered = (np.asarray(found.status) == 0).mean()
-    shares = (f"{certified[targets == target].mean():.0%}" for target in TARGETS)
-    return [str(n), str(lanes), f"{answered:.0%}", f"{worst:.1e}", *shares]
+    calibrated = jax.jit(jax.vmap(calibrate))(logits, targets)
+    keep = jax.jit(jax.vmap(lambda s, e: hj.sigma2(hj.sinkhorn(s, e).matrix)))
+    worst = abs(np.asarray(keep(logits, calibrated.epsilon)) - targets).max()
+    sure = np.asarray(calibrated.certified)
+    shares = (f"{sure[targets == target].mean():.0%}" for target in TARGETS)
+    share = (np.asarray(calibrated.status) == 0).mean()
+    return [str(n), str(lanes), f"{share:.0%}", f"{worst:.1e}", *shares]
 
 
-def tighten_all(largest: int) -> tuple[Table, dict[str, Any]]:
-    """Tighten ``TIGHTENED`` up to this n; returns the table, and the matrices by claim and n."""
-    rows, kept = [], {}
+def tightened(quick: bool) -> tuple[list[list[str]], dict[str, Any]]:
+    """Return a row for each bound brought to equality, and the best cells."""
+    rows, cells = [], {}
     for name, n in TIGHTENED:
-        if n > largest:
+        if quick and n > 4:
             continue
-        found = hj.tighten(name, n=n, bound=6.0 if name == "hilbert" else 20.0, layers=1)
-        sides = [f"{found.lesser:.6f}", f"{found.greater:.6f}"]
-        rows.append([name, str(n), f"{found.score:.7f}", *sides, f"{found.share:.0%}"])
-        cell = {key: np.asarray(x).tolist() for key, x in found.case.arrays.items()}
-        kept[f"{name}, n = {n}"] = {"score": found.score, "cell": cell}
-    header = ["claim", "n", "lesser/greater", "lesser", "greater", "starts within 1e-3"]
-    return Table("ε = 1, |S| ≤ 20 (hilbert: 6)", header, rows), kept
+        bound = 6.0 if name == "hilbert" else 20.0
+        best = hj.tighten(name, n=n, bound=bound, layers=1)
+        sides = f"{best.score:.7f}", f"{best.lesser:.6f}", f"{best.greater:.6f}"
+        rows.append([name, str(n), *sides, f"{best.share:.0%}"])
+        arrays = {key: np.asarray(values).tolist() for key, values in best.case.arrays.items()}
+        cells[f"{name}, n = {n}"] = {"score": best.score, "cell": arrays}
+    return rows, cells
 
 
-def search_frontiers(searches: list[FrontierSearch]) -> tuple[Table, list[dict[str, Any]]]:
-    """Search the frontier (law 2.3); returns the table, and the excesses by search."""
-    rows, kept = [], []
-    names = ("n", "entropy_deficit", "excess", "excess_error", "share")
-    for search in searches:
-        ds = hj.frontier(search)
-        store = OUT.with_name(f"frontier-{max(search.n)}.zarr")
-        ds.to_zarr(store, mode="w", zarr_format=3, consolidated=False)
-        kept.append({name: ds[name].values.tolist() for name in names})
+def frontiers(quick: bool, out: Path) -> tuple[list[list[str]], list[dict[str, Any]]]:
+    """Return a row for each n of the frontier (law 2.3), and the numbers; keep them as zarr."""
+    runs = [hj.frontier(n=(3, 4) if quick else (3, 4, 8, 16), starts=16)]
+    if not quick:
+        runs.append(hj.frontier(n=(32,), deficits=10, starts=6, steps=200))
+    rows = []
+    for ds in runs:
+        path = out.with_name(f"frontier-{int(ds.n.max())}.zarr")
+        ds.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
         rows += [_frontier_row(ds.sel(n=n)) for n in ds.n.values]
-    header = ["n", "deficits", "largest excess", "least", "its error", "fewest starts there"]
-    return Table("largest σ₂ found − the isolated unit's", header, rows), kept
+    return rows, [{name: ds[name].values.tolist() for name in FRONTIER} for ds in runs]
 
 
 def _frontier_row(cells: xr.Dataset) -> list[str]:
-    values = (cells.excess.max(), cells.excess.min(), cells.excess_error.max())
-    excesses = (f"{float(x):+.1e}" for x in values)
+    values = cells.excess.max(), cells.excess.min(), cells.excess_error.max()
+    numbers = (f"{float(x):+.1e}" for x in values)
     share = f"{float(cells.share.min()):.0%}"
-    return [str(int(cells.n)), str(cells.sizes["deficit"]), *excesses, share]
+    return [str(int(cells.n)), str(cells.sizes["deficit"]), *numbers, share]
 
 
 def main() -> None:
-    """Run all of it, and write runs/probes.json."""
+    """Measure all of it, print it, and write runs/probes.json."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="3 seeds, n up to 4")
     quick = parser.parse_args().quick
     jax.config.update("jax_enable_x64", True)
-    console = Console()
-    OUT.parent.mkdir(exist_ok=True)
+    console, out = Console(), Path("runs/probes.json")
+    out.parent.mkdir(exist_ok=True)
 
-    found = refute_from_seeds(3 if quick else 20, console)
+    found, seconds = slopes(3 if quick else 20)
+    success = sum(slope >= 0.07 for slope in found)
+    console.print(
+        f"1.4 at n = 4, ε = 1, |S| ≤ 6: dσ₂/dε ≥ 0.07 from {success} of {len(found)} seeds; "
+        f"{min(found):.4f} to {max(found):.4f}"
+    )
+    console.print(
+        f"the first search took {seconds[0]:.0f} s with compiling, the others "
+        f"{np.median(seconds[1:]):.1f} s"
+    )
+
     sizes = ((4, 40, 256),) if quick else ((4, 1000, 256), (16, 1000, 256), (64, 1000, 32))
-    print_table(calibrate_all(sizes), console)
-    table, tightened = tighten_all(4 if quick else 8)
-    print_table(table, console)
-    searches = [FrontierSearch(n=(3, 4) if quick else (3, 4, 8, 16), starts=16)]
-    if not quick:
-        searches.append(FrontierSearch(n=(32,), deficits=10, starts=6, steps=200))
-    table, frontiers = search_frontiers(searches)
-    print_table(table, console)
-    OUT.write_text(json.dumps({**found, "tightened": tightened, "frontier": frontiers}))
-    console.print(f"written to {OUT}")
+    header = ["n", "lanes", "found", "worst |σ₂ − target|"]
+    header += [f"certified at {target:g}" for target in TARGETS]
+    caption = "256 projections allowed, at n = 64 only 32"
+    print_table(Table(caption, header, [calibrations(*size) for size in sizes]), console)
+
+    rows, cells = tightened(quick)
+    header = ["claim", "n", "lesser/greater", "lesser", "greater", "starts within 1e-3"]
+    print_table(Table("ε = 1, |S| ≤ 20 (hilbert: 6)", header, rows), console)
+
+    rows, numbers = frontiers(quick, out)
+    header = ["n", "deficits", "largest excess", "least", "its error", "fewest starts there"]
+    print_table(Table("largest σ₂ found − the isolated unit's", header, rows), console)
+
+    kept = {"slopes": found, "seconds": seconds, "tightened": cells, "frontier": numbers}
+    out.write_text(json.dumps(kept))
+    console.print(f"written to {out}")
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ class Judged(NamedTuple):
     """The judgement of a claim on many cells; arrays [cells, …], a number for each comparison."""
 
     comparison: Comparison
-    verdict: np.ndarray  # of ``Verdict``
-    tightness: np.ndarray
+    verdict: Any  # of ``Verdict``
+    tightness: Any
 
 
 def chosen_claims(wanted: Iterable[str | Claim] = ()) -> list[Claim]:

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from homojax.networks.model import Model, Trace
-from homojax.networks.tasks import copying
+from homojax.networks.tasks.made import copying
 
 
 class Traced(NamedTuple):

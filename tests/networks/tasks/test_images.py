@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from homojax.networks.tasks import classification
+from homojax.networks.tasks.images import classification
 
 IMAGES = np.random.default_rng(0).normal(size=(40, 6, 4))
 LABELS = np.arange(40) % 3

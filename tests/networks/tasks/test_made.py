@@ -6,7 +6,7 @@ from math import factorial
 import numpy as np
 import pytest
 
-from homojax.networks.tasks import copying, recall
+from homojax.networks.tasks.made import copying, recall
 
 COPYING, RECALL = copying(5, 3, tests=64), recall(3, 6, 4, tests=64)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from homojax.networks.tasks import language
+from homojax.networks.tasks.text import language
 
 TEXT = "".join(chr(97 + i * i % 7) + "—é"[i % 2] for i in range(400))
 

@@ -1,6 +1,7 @@
-"""Theory.md §4 as claims: they hold, every wrong version of them is caught, and chance alone is never called a violation."""
+"""Claims about noise hold, their mutants are caught, and chance is never called a violation."""
 
-from functools import cache
+import dataclasses
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -8,17 +9,20 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+import homojax as hj
 import oracles
-from homojax.theory import noise
+from homojax.layernorm import cosine_cdf, expected_cosine
+from homojax.theory.cases.noise import LEVEL, POWER, noise_case
 from homojax.theory.claim import Verdict, mutants_of, tightness
-from homojax.theory.noise import CLAIMS, noise_case
-from test_layernorm import scipy_critical_snr
+from homojax.theory.detection import CRITICAL_RATE
+from homojax.theory.noise import COSINE_RATE, OVERLAP_RATE
+from homojax.theory.sampling import distribution_margin, mean_margin
 
 SNRS = np.logspace(-3, 3, 7)
 GRID = [("float64", 4), ("float64", 64), ("float32", 16)]
 MUTATED = GRID[:2]
 SAMPLED = ("cosine_law", "expected_cosine", "overlap", "critical_power", "layers")
-BY_NAME = {claim.name: claim for claim in CLAIMS}
+CLAIMS = {name: claim for name, claim in hj.CLAIMS.items() if claim.scope == "noise"}
 
 
 def own_mutants_at(claim):
@@ -28,54 +32,45 @@ def own_mutants_at(claim):
 
 @cache
 def judged(dtype, n):
-    """Name -> (comparison, verdict) of the claims, and verdicts of their own mutants where they are tried; each [snr]."""
+    """Name -> (comparison, verdict) of the claims, and name -> verdict of own mutants; each [snr].
+
+    Own mutants are tried at one dtype and n alone.
+    """
 
     @jax.jit
     @jax.vmap
     def judge(key, snr):
         case = noise_case(key, n, snr)
-        own = [
-            (claim, *mutant)
-            for claim in CLAIMS
-            for mutant in claim.mutants
-            if (dtype, n) == own_mutants_at(claim)
-        ]
+        own = [claim for claim in CLAIMS.values() if (dtype, n) == own_mutants_at(claim)]
         wrong = {
-            f"{claim.name}: {what}": claim._replace(compare=compare).judge(case)[1]
-            for claim, what, compare in own
+            mutant.name: mutant.judge(case)[1]
+            for claim in own
+            for mutant in mutants_of(claim)
+            if is_own(claim, mutant)
         }
-        return {claim.name: claim.judge(case) for claim in CLAIMS}, wrong
+        return {name: claim.judge(case) for name, claim in CLAIMS.items()}, wrong
 
     keys = jax.random.split(jax.random.key(n), len(SNRS))
     return jax.device_get(judge(keys, SNRS.astype(dtype)))
 
 
-def mutant_verdicts(claim, name, config):
+def is_own(claim, mutant):
+    return mutant.name.removeprefix(f"{claim.name}: ") in claim.mutants
+
+
+def mutant_verdicts(claim, mutant, config):
     """Those of the general mutants follow from the claim's own comparison."""
     results, wrong = judged(*config)
-    if name in {f"{claim.name}: {what}" for what, _ in claim.mutants}:
-        return wrong.get(name, np.array([Verdict.UNDECIDABLE]))
-    known = claim._replace(compare=lambda case: results[claim.name][0], assumptions=(), mutants=())
-    (mutant,) = [mutant for mutant in mutants_of(known) if mutant.name == name]
-    return mutant.judge(None)[1]
+    if is_own(claim, mutant):
+        return wrong.get(mutant.name, np.array([Verdict.UNDECIDABLE]))
+    make = mutant.compare.func  # of (the claim's own comparison, case)
+    compare = partial(make, lambda _: results[claim.name][0])
+    return dataclasses.replace(mutant, compare=compare, assumptions=()).judge(None)[1]
 
 
-def test_claims_are_numbered_named_and_sourced_and_about_noise():
-    assert len(BY_NAME) == len(CLAIMS)
-    for claim in CLAIMS:
-        assert (
-            claim.number in {"4.1", "4.2", "4.3", "4.4", "4.5", "4.6", "4.7"}
-            and claim.scope == "noise"
-        )
-        assert (
-            claim.statement
-            and claim.latex
-            and claim.source
-            and claim.assumptions
-            and "\n" not in claim.statement
-        )
-        assert (claim.resolution > 0) == (claim.direction in ("=", "~"))
-    assert {claim.number for claim in CLAIMS} == {f"4.{k}" for k in range(1, 8)}
+def test_claims_about_noise_have_assumptions_and_all_numbers_of_section_four():
+    assert {claim.number for claim in CLAIMS.values()} == {f"4.{k}" for k in range(1, 8)}
+    assert all(claim.assumptions for claim in CLAIMS.values())
 
 
 # ---------------------------------------------------------------- they hold
@@ -85,7 +80,7 @@ def test_claims_are_numbered_named_and_sourced_and_about_noise():
     ("dtype", "n"), [GRID[0], *(pytest.param(*cell, marks=pytest.mark.slow) for cell in GRID[1:])]
 )
 def test_no_claim_is_violated_and_each_holds_where_it_can(dtype, n):
-    for name in BY_NAME:
+    for name in CLAIMS:
         comparison, verdicts = judged(dtype, n)[0][name]
         assert (verdicts != Verdict.VIOLATED).all(), name
         assert np.asarray(comparison.margin).dtype == dtype and (comparison.margin > 0).all(), name
@@ -96,7 +91,7 @@ def test_no_claim_is_violated_and_each_holds_where_it_can(dtype, n):
 
 
 def test_in_double_precision_only_sampling_leaves_a_claim_undecided():
-    for name in BY_NAME:
+    for name in CLAIMS:
         verdicts = judged("float64", 64)[0][name][1]
         assert np.isin(verdicts, (Verdict.HOLDS, Verdict.NOT_APPLICABLE)).all(), name
         assert name in SAMPLED or (judged("float64", 4)[0][name][1] != Verdict.UNDECIDABLE).all(), (
@@ -106,7 +101,7 @@ def test_in_double_precision_only_sampling_leaves_a_claim_undecided():
 
 @pytest.mark.parametrize(
     ("claim", "mutant"),
-    [pytest.param(claim, m.name, id=m.name) for claim in CLAIMS for m in mutants_of(claim)],
+    [pytest.param(claim, m, id=m.name) for claim in CLAIMS.values() for m in mutants_of(claim)],
 )
 def test_a_wrong_version_of_a_claim_is_caught(claim, mutant):
     assert any(
@@ -134,7 +129,7 @@ def test_a_wrong_version_of_a_claim_is_caught(claim, mutant):
 )
 def test_cases_come_near_to_each_bound(name, near):
     reached = np.nanmax(
-        [tightness(BY_NAME[name], judged(*config)[0][name][0]) for config in MUTATED]
+        [tightness(CLAIMS[name], judged(*config)[0][name][0]) for config in MUTATED]
     )
     assert near < reached <= 1 + 1e-12
 
@@ -143,14 +138,14 @@ def test_cases_come_near_to_each_bound(name, near):
 
 
 @cache
-def null(samples=256, count=3000, n=3):
-    """Small samples of true laws: comparisons and verdicts of the claims about samples, and the samples."""
+def null(samples=256, count=1000, n=3):
+    """Small samples of true laws, and comparisons and verdicts of the claims about samples."""
 
     @jax.jit
     @jax.vmap
     def judge(key, snr):
         case = noise_case(key, n, snr, num_samples=samples)
-        return case, {name: BY_NAME[name].judge(case) for name in SAMPLED}
+        return case, {name: CLAIMS[name].judge(case) for name in SAMPLED}
 
     snrs = np.append(np.resize([0.0, 0.05, 0.5, 5.0], count), [np.nan, -1.0, np.inf])
     return jax.device_get(judge(jax.random.split(jax.random.key(1), len(snrs)), snrs))
@@ -174,7 +169,7 @@ def test_a_signal_that_is_none_gets_no_verdict():
 def test_margins_keep_the_false_alarm_rate_that_they_state(rate):
     """At rates that can be seen; and that of the distance is not idle."""
     case, results = null()
-    alarms = {"cosine_law": results["cosine_law"][0].lesser > noise._dkw_margin(256, rate)}
+    alarms = {"cosine_law": results["cosine_law"][0].lesser > distribution_margin(256, rate)}
     for name, samples in [
         ("expected_cosine", case.cosines),
         ("overlap", case.overlaps),
@@ -182,7 +177,7 @@ def test_margins_keep_the_false_alarm_rate_that_they_state(rate):
         ("layers", case.layer_cosines),
     ]:
         comparison, width = results[name][0], 1 if name == "critical_power" else 2
-        margin = jax.vmap(lambda x, width=width: noise._mean_margin(x, width, rate))(samples)
+        margin = jax.vmap(lambda x, width=width: mean_margin(x, width, rate))(samples)
         alarms[name] = abs(comparison.lesser - comparison.greater) > margin
     for name, alarm in alarms.items():
         assert alarm[:-3].sum() <= stats.binom.isf(1e-3, len(alarm) - 3, rate), name
@@ -192,7 +187,7 @@ def test_margins_keep_the_false_alarm_rate_that_they_state(rate):
 def test_the_distance_at_a_few_points_is_below_the_supremum_and_near_it():
     case, results = null()
     found = results["cosine_law"][0].lesser
-    law = jax.jit(jax.vmap(noise.cosine_cdf, (0, None, None)))
+    law = jax.jit(jax.vmap(cosine_cdf, (0, None, None)))
     for i in range(8):
         exact = stats.kstest(
             case.cosines[i], lambda t, i=i: np.asarray(law(jnp.asarray(t), case.snr[i], 2))
@@ -204,8 +199,8 @@ def test_the_simulation_is_what_its_fields_say():
     case = null()[0]
     for i in range(4):
         assert abs(case.input_overlap[i] - 0.8) < 1e-12
-        assert case.cosines.shape == (3003, 256) and abs(case.cosines[:-3]).max() <= 1
-        assert case.critical_snr[i] == pytest.approx(scipy_critical_snr(2, 0.05, 0.95), rel=1e-8)
+        assert case.cosines.shape == (1003, 256) and abs(case.cosines[:-3]).max() <= 1
+        assert case.critical_snr[i] == pytest.approx(oracles.critical_snr(2, 0.05, 0.95), rel=1e-8)
         ratio = case.threshold[i] / np.sqrt(
             1 - case.threshold[i] ** 2
         )  # √(d − 1) of it is Student's, d − 1 = 1
@@ -221,13 +216,14 @@ def exact_cosine(snr, d):
     return np.sqrt(kappa / 2) * np.exp(gammas) * special.hyp1f1(0.5, d / 2 + 1, -kappa / 2)
 
 
-# Outside, ½ · 2 √s (1 + s)^−1.5, the proved bound on d |E cos θ − limit| (``cosine_range``), is below the constant by itself.
+# Outside, ½ · 2 √s (1 + s)^−1.5 is below the constant by itself: it is the proved bound on
+# d |E cos θ − limit| (``cosine_range``).
 DENSE = np.geomspace(4e-3, 16, 1500)
 
 
 def test_the_dense_grid_is_where_the_limit_is_not_proved():
     outside = np.concatenate([np.geomspace(1e-9, DENSE[0], 200), np.geomspace(DENSE[-1], 1e9, 200)])
-    assert (np.sqrt(outside) / (1 + outside) ** 1.5).max() < noise.COSINE_RATE
+    assert (np.sqrt(outside) / (1 + outside) ** 1.5).max() < COSINE_RATE
     for snr, d in [(4e-3, 2), (1.0, 7), (16.0, 63), (2.5, 1000)]:
         assert exact_cosine(snr, d) == pytest.approx(oracles.expected_cosine(snr, d), rel=1e-9)
 
@@ -243,9 +239,9 @@ def test_constants_of_the_cosine_limits_are_the_least_that_serve():
         layers.append(
             d * abs(np.outer(cosine[some], cosine[some]) - np.outer(limit[some], limit[some])).max()
         )
-    assert 0.999 * noise.COSINE_RATE < max(one) <= noise.COSINE_RATE
-    assert 0.999 * noise.OVERLAP_RATE < max(two) <= noise.OVERLAP_RATE
-    assert max(layers) <= noise.OVERLAP_RATE
+    assert 0.999 * COSINE_RATE < max(one) <= COSINE_RATE
+    assert 0.999 * OVERLAP_RATE < max(two) <= OVERLAP_RATE
+    assert max(layers) <= OVERLAP_RATE
 
 
 def test_far_from_the_dense_grid_products_of_two_are_within_their_constant_too():
@@ -254,27 +250,20 @@ def test_far_from_the_dense_grid_products_of_two_are_within_their_constant_too()
     for d in (2, 3, 4, 16, 63):
         everywhere = np.concatenate([outside, DENSE[::20]])
         cosine, limit = (
-            jax.vmap(noise.expected_cosine, (0, None))(everywhere, d),
+            jax.vmap(expected_cosine, (0, None))(everywhere, d),
             np.sqrt(everywhere / (1 + everywhere)),
         )
-        assert (
-            d * abs(np.outer(cosine, cosine) - np.outer(limit, limit)).max() <= noise.OVERLAP_RATE
-        )
+        assert d * abs(np.outer(cosine, cosine) - np.outer(limit, limit)).max() <= OVERLAP_RATE
 
 
 def test_the_constant_of_the_critical_limit_is_that_at_three_dimensions():
-    rule = (stats.norm.isf(noise.LEVEL) + stats.norm.ppf(noise.POWER)) ** 2
+    rule = (stats.norm.isf(LEVEL) + stats.norm.ppf(POWER)) ** 2
     scaled = [
-        (d - 2) * abs(scipy_critical_snr(d, noise.LEVEL, noise.POWER) * d / rule - 1)
+        (d - 2) * abs(oracles.critical_snr(d, LEVEL, POWER) * d / rule - 1)
         for d in (*range(3, 40), 63, 200)
     ]
-    assert (
-        scaled[0] == max(scaled)
-        and 0.999 * noise.CRITICAL_RATE < max(scaled) <= noise.CRITICAL_RATE
-    )
-    assert scaled[-1] == pytest.approx(
-        stats.norm.isf(noise.LEVEL) ** 2 / 2, rel=0.01
-    )  # what it tends to
+    assert scaled[0] == max(scaled) and 0.999 * CRITICAL_RATE < max(scaled) <= CRITICAL_RATE
+    assert scaled[-1] == pytest.approx(stats.norm.isf(LEVEL) ** 2 / 2, rel=0.01)  # what it tends to
 
 
 @pytest.mark.parametrize("u", [1.0, 2.0, 4.0])

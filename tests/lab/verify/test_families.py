@@ -295,7 +295,8 @@ def test_the_spectrum_of_a_circulant_is_the_transform_of_its_weights(n):
 def test_blocks_are_reducible_so_that_sigma2_is_one(n):
     m = matrices("blocks", n, 300)
     np.testing.assert_allclose(oracles.sigma2(m), 1, atol=1e-14)
-    # The graph between rows and columns falls apart: its steps there and back do not reach everything.
+    # The graph between rows and columns falls apart: its steps there and back do not reach
+    # everything.
     linked = (m > 0) @ (m > 0).swapaxes(1, 2)
     assert not np.linalg.matrix_power(linked, n).all((1, 2)).any()
     assert n == 2 or (np.linalg.svd(m, compute_uv=False) > 1 - 1e-12).sum(-1).min() == 2

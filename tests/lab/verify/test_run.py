@@ -1,4 +1,6 @@
-"""The whole instrument: theorems hold, refuted claims are refuted, mutants are caught, nothing is lost or believed too soon."""
+"""The whole instrument: theorems hold, refuted claims are refuted, mutants are caught, nothing is
+lost or believed too soon.
+"""
 
 import dataclasses
 import json
@@ -190,7 +192,9 @@ def test_a_refuted_claim_that_is_not_refuted_is_a_failure():
 
 
 def test_truncation_alone_never_makes_a_violation():
-    """At logit scales 1, 3, 6: what assumes M ∈ 𝔅ₙ is undecidable or not applicable where rows miss their sums."""
+    """At logit scales 1, 3, 6: what assumes M ∈ 𝔅ₙ is undecidable or not applicable where rows miss
+    their sums.
+    """
     members = ("hilbert", "dobrushin", "doeblin", "pinsker", "frontier")
     ds = hj.verify(
         Verification(claims=members, families=("truncated",), n=(4,), cells=1_000, stacks=0)
@@ -203,7 +207,9 @@ def test_truncation_alone_never_makes_a_violation():
 
 @pytest.mark.slow
 def test_undecidable_cells_of_float32_are_decided_in_float64_and_then_in_many_digits():
-    """Of every family: a matrix and its logits, each rounded to float32, contradict each other in float64."""
+    """Of every family: a matrix and its logits, each rounded to float32, contradict each other in
+    float64.
+    """
     names = ("hilbert", "logit_budget", "doeblin", "dobrushin")
     asked = Verification(names, n=(2, 4), cells=1_500, stacks=0, dtype="float32")
     coarse, finer = hj.verify(asked), hj.verify(dataclasses.replace(asked, escalate=True))
@@ -348,7 +354,9 @@ def test_the_run_has_a_report_that_opens_with_nothing_else(capsys):
 
 
 def test_no_verdict_is_given_against_many_digits_however_near_to_equality():
-    """2,400 claims whose truth mpmath knows, most within 1e-12 of equality: bounds shifted by what they are true or false by."""
+    """2,400 claims whose truth mpmath knows, most within 1e-12 of equality: bounds shifted by what
+    they are true or false by.
+    """
     from mpmath import mp, mpf
 
     rng = np.random.default_rng(3)
