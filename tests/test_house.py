@@ -20,6 +20,7 @@ MAY_IMPORT = {  # floor -> packages, beside homojax
 }
 VERBS = {"sweep", "verify", "probe", "train"}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 70
+DYNAMIC_CALLS = ("__import__", "import_module")
 FACES = {"homojax", "homojax.__main__"}  # the public names and the command
 
 
@@ -48,9 +49,8 @@ def imports_of(tree):
         elif isinstance(node, ast.ImportFrom):
             start = "." * node.level + (node.module or "")
             yield from (f"{start}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call):
-            if ast.unparse(node.func).split(".")[-1] in ("__import__", "import_module"):
-                yield "a dynamic import"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in DYNAMIC_CALLS:
+            yield "a dynamic import"
 
 
 def module_of(name):

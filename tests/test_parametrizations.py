@@ -1,4 +1,6 @@
-"""Parameters to matrices: what each map promises, against NumPy; and each public code's recipe, written out step by step."""
+"""Parameters to matrices: what each map promises, against NumPy; and each public code's recipe,
+written out step by step.
+"""
 
 import functools
 import importlib.util
@@ -16,8 +18,8 @@ from hypothesis import strategies as st
 
 import oracles
 from homojax import PARAMETRIZATIONS, PRESETS, entropy, truncated_sinkhorn
+from homojax.lab.page import markdown_table
 from homojax.lab.probe.calibrate import initialisations
-from homojax.lab.sweep.report import markdown_table
 
 ROOT = Path(__file__).parent.parent
 SQUARE = [name for name, row in PARAMETRIZATIONS.items() if row.shape(8) == (8, 8)]
@@ -344,7 +346,9 @@ def mhc_paper(h):
 
 
 def maxtext(h):
-    """Softmax over the last axis plus 1e-6, then the axes in turn with 1e-6 in every sum; out_m = Σ_k H_km x_k."""
+    """Softmax over the last axis plus 1e-6, then the axes in turn with 1e-6 in every sum; out_m =
+    Σ_k H_km x_k.
+    """
     m = softmax(h, -1) + 1e-6
     m = m / (m.sum(-2, keepdims=True) + 1e-6)
     for _ in range(20 - 1):

@@ -29,10 +29,10 @@ class Sensitivity(NamedTuple):
     def __repr__(self) -> str:
         """Return one line: σ₂, the size of its derivatives, the depth; of a batch, counts."""
         try:
-            shape = self.gradient.shape
+            shape = list(self.gradient.shape)
             if len(shape) > 2:
                 lost = int((self.sigma2.__array__() != self.sigma2.__array__()).sum())
-                return f"Sensitivity({list(shape[:-2])}: n = {shape[-1]}, {lost} NaN)"
+                return f"Sensitivity({shape[:-2]}: n = {shape[-1]}, {lost} NaN)"
             return (
                 f"Sensitivity(n = {shape[-1]}: σ₂ = {self.sigma2:.6g}, "
                 f"‖∂σ₂/∂S‖ = {self.gradient_norm:.3g}, ∂σ₂/∂ε = {self.epsilon_slope:.3g}, "

@@ -45,7 +45,8 @@ def normalise(
 
     >>> normalise([[3.0, 1.0], [5.0, 5.5]]).tolist()
     [[1.0, -1.0], [-1.0, 1.0]]
-    >>> normalise([1.0, -7.0], kind="rms", gain=5.0, shift=[0.0, 1.0]).round(5).tolist()
+    >>> vector = normalise([1.0, -7.0], kind="rms", gain=5.0, shift=[0.0, 1.0])
+    >>> [round(x, 5) for x in vector.tolist()]
     [1.0, -6.0]
     """
     x = as_float(x)
@@ -63,7 +64,9 @@ def normalise(
     unit = power_of_two(jnp.maximum(abs(along_first).max(0), jnp.sqrt(eps)))
     along_first = along_first / unit
     along_first = center(along_first) if kind == "layer" else along_first
-    scale = sqrt((along_first**2).mean(0) + eps / unit / unit)
+    # Without the barrier XLA divides eps by unit², which underflows.
+    eps = jax.lax.optimization_barrier(eps / unit) / unit
+    scale = sqrt((along_first**2).mean(0) + eps)
     along_last = (along_first / jnp.where(scale > 0, scale, jnp.nan)).T
     along_last = along_last if gain is None else along_last * jnp.asarray(gain, x.dtype)
     along_last = along_last if shift is None else along_last + jnp.asarray(shift, x.dtype)

@@ -24,8 +24,7 @@ class Architecture:
     mixer: str = "sinkhorn"
     """Makes the mixing matrix: a parametrization (theory.md §6), or a preset of public code."""
     over: Literal["tokens", "attention", "streams"] = "tokens"
-    """What is mixed: tokens by a matrix of parameters, tokens by attention, or the residual streams
-    of hyper-connections."""
+    """What is mixed: tokens by a matrix of parameters or by attention, or residual streams."""
     depth: Annotated[int, at_least(1)] = 8
     """Number of layers."""
     width: Annotated[int, at_least(1)] = 32

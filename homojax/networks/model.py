@@ -41,10 +41,10 @@ class Model(nnx.Module):
     """A network for a task: embedding, L layers, readout.
 
     >>> from homojax.networks.tasks import copying
-    >>> model = Model(Architecture(depth=3), copying(units=4, vocabulary=5), rngs=nnx.Rngs(0))
+    >>> model = Model(Architecture("kronecker", depth=3), copying(units=4), rngs=nnx.Rngs(0))
     >>> logits, trace = model.trace(jnp.array([0, 1, 2, 3]))
     >>> logits.shape, trace.matrices.shape
-    ((4, 5), (3, 4, 4))
+    ((4, 8), (3, 4, 4))
     """
 
     def __init__(self, architecture: Architecture, task: Task, *, rngs: nnx.Rngs):

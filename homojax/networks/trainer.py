@@ -145,9 +145,9 @@ def trainer(architecture: Architecture, task: Task, training: Training) -> Train
             asks; or a setting has no effect.
 
     >>> from homojax.networks.tasks import copying
-    >>> of_copying = trainer(Architecture(depth=2), copying(), Training(steps=10))
-    >>> of_copying.begin(jax.random.key(0)).step.item()
-    0
+    >>> copier = trainer(Architecture(depth=2), copying(), Training(steps=10))
+    >>> jax.eval_shape(copier.begin, jax.random.key(0)).key.shape
+    (2,)
     """
     shape = nnx.eval_shape(lambda: Model(architecture, task, rngs=nnx.Rngs(0)))
     structure, _, _ = nnx.split(shape, nnx.Param, ...)

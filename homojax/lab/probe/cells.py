@@ -26,6 +26,11 @@ SMOOTH_POWER = 32  # of the Schatten bounds that stand in for σ₂ while first-
 Arrays = dict[str, Any]
 
 
+def without_starts(search: Search) -> Search:
+    """Return the search as its programs see it: seed and number of starts change none of them."""
+    return dataclasses.replace(search, seed=0, starts=1)
+
+
 def draw_starts(claim: Claim, search: Search) -> dict[str, np.ndarray]:
     """Return random parameters [starts, …].
 

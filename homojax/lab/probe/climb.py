@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal, NamedTuple
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from homojax.lab.probe.cells import Arrays, draw_starts, score
+from homojax.lab.probe.cells import Arrays, draw_starts, score, without_starts
 from homojax.lab.probe.config import Goal, Search
 from homojax.lab.runs import Progress
 from homojax.theory.claim import Claim
@@ -42,7 +41,6 @@ def climb(
         start's first finite one.
     """
     total = search.steps + search.polish
-    compiled_for = dataclasses.replace(search, seed=0, starts=1)  # these change no program
     lanes: Arrays = draw_starts(claim, search)
     scores = []
     stages: list[tuple[Order, int, int]] = [
@@ -50,7 +48,7 @@ def climb(
         ("quasi-Newton", search.steps, search.polish),
     ]
     for order, before, steps in stages:
-        begin, advance = climber(claim, goal, compiled_for, order)
+        begin, advance = climber(claim, goal, without_starts(search), order)
         state = begin(lanes) if steps else None
         for done in range(0, steps, CHUNK):
             progress(before + done, total, f"{goal} {claim.name}, {order} steps")

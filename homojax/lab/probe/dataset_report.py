@@ -134,9 +134,7 @@ def _band(cells: xr.Dataset) -> list[str]:
     row = [str(cells.case.item()), f"{started:g}", f"{plots.gradient_norm_at_start(cells):.1e}"]
     if float(cells.sigma2.max()) < LEAST_SIGMA2:  # J at every ε: nothing to train away from
         return [*row, NONE, NONE, "σ₂ = 0"]
-    low, high = map(
-        float,
-        trainable_band(cells.epsilon.values, gradient_norms=cells.gradient_norm.values),
-    )
+    norms = cells.gradient_norm.values
+    low, high = map(float, trainable_band(cells.epsilon.values, gradient_norms=norms))
     inside = low <= started <= high
     return [*row, f"{low:.3g}", f"{high:.3g}", "yes" if inside else "no"]

@@ -65,7 +65,7 @@ def search_lanes(
         lane = advance(lane, targets, min(CHUNK, search.steps - done))
         sigma2 = np.asarray(lane.sigma2)
         history.append(sigma2.max(1) if side == "largest" else sigma2.min(1))
-    return np.stack(history, 1), _settle(lane, targets)
+    return np.stack(history, 1), _settle(_outer_products(lane.logits), lane.log_beta, targets)
 
 
 def _first_lanes(side: Side, n: int, deficits: np.ndarray, search: FrontierSearch) -> Lane:
@@ -113,7 +113,7 @@ def _program(side: Side, total: int) -> Callable[[Lane, np.ndarray, int], Lane]:
 
 
 def _step_up(lane: Lane, deficit: jax.Array) -> Lane:
-    project = partial(_project, _outer(lane.logits))
+    project = partial(_project, _outer_products(lane.logits))
     found, slope, matrix = jax.jvp(
         project, (lane.log_beta,), (jnp.ones_like(lane.log_beta),), has_aux=True
     )
@@ -149,19 +149,20 @@ def _step_down(adam: optax.GradientTransformation, lane: Lane, deficit: jax.Arra
 @jax.jit
 @jax.vmap
 @jax.vmap
-def _settle(lane: Lane, deficit: jax.Array) -> jax.Array:
-    """Return the matrix at the β that has the deficit."""
-    project = partial(_project, _outer(lane.logits))
+def _settle(logits: jax.Array, log_beta: jax.Array, deficit: jax.Array) -> jax.Array:
+    """Return the projection of β times the logits at the β that has the deficit."""
+    project = partial(_project, logits)
 
     def step(_, log_beta):
         found, slope, _ = jax.jvp(project, (log_beta,), (jnp.ones_like(log_beta),), has_aux=True)
         return _approach(log_beta, found, slope, deficit)
 
-    return project(jax.lax.fori_loop(0, SETTLING_STEPS, step, lane.log_beta))[1]
+    return project(jax.lax.fori_loop(0, SETTLING_STEPS, step, log_beta))[1]
 
 
-def _outer(parts: tuple[jax.Array, ...]) -> jax.Array:
-    return jnp.outer(*parts) if len(parts) == 2 else parts[0]
+def _outer_products(parts: tuple[jax.Array, ...]) -> jax.Array:
+    """Return the logits [..., n, n] of lanes: uvᵀ of a pair, or as they are."""
+    return parts[0][..., :, None] * parts[1][..., None, :] if len(parts) == 2 else parts[0]
 
 
 def _project(logits: jax.Array, log_beta: jax.Array) -> tuple[jax.Array, jax.Array]:

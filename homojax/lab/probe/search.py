@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.judging import chosen_claims
-from homojax.lab.probe.cells import cell_program
+from homojax.lab.probe.cells import cell_program, without_starts
 from homojax.lab.probe.climb import climb
 from homojax.lab.probe.config import Goal, Search
 from homojax.lab.probe.finding import Finding, judge_best
@@ -38,8 +38,8 @@ def tighten(
         InputError: there is no such claim, it has no bound to tighten, JAX's x64 is switched off,
             or no start came to a finite value.
 
-    >>> found = tighten("hilbert", n=2, starts=2, steps=5, polish=0)
-    >>> found.score > 0.9999  # every 2 × 2 matrix attains this bound
+    >>> found = tighten("hilbert", n=3, starts=26, steps=60, polish=0)
+    >>> 0.99 < found.score <= 1 + 1e-9  # symmetric pairs attain this bound
     True
     """
     return _search("tighten", claim, as_config(Search, search, fields), progress)
@@ -66,8 +66,9 @@ def refute(
         InputError: there is no such claim, it is not about matrices, JAX's x64 is switched off, or
             no start came to a finite value.
 
-    >>> refute("doeblin", n=2, starts=2, steps=5, polish=0).refuted
-    False
+    >>> found = refute("gain_retention", n=2, starts=26, steps=20, polish=0)
+    >>> found.refuted, found.exact_verdict
+    (True, 'violated')
     """
     return _search("refute", claim, as_config(Search, search, fields), progress)
 
@@ -106,7 +107,7 @@ def _search(goal: Goal, name: str, search: Search, progress: Progress) -> Findin
             "its assumptions are met nowhere, or the optimiser diverged; try more starts, a "
             "smaller bound or a larger epsilon."
         )
-    cells = cell_program(claim.scope, search)(parameters)
+    cells = cell_program(claim.scope, without_starts(search))(parameters)
     arrays = {key: np.asarray(x) for key, x in cells.items()}
     finding = judge_best(goal, claim, search, arrays, history)
     return reduce_digits(finding) if goal == "refute" and finding.refuted else finding

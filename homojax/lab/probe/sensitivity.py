@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
-from homojax.calibration.sensitivity import sensitivity
+from homojax.calibration.sensitivity import Sensitivity, sensitivity
 from homojax.lab.datasets import trained_mhc
 from homojax.lab.inputs import as_config, require_precision
 from homojax.lab.probe.config import SensitivityScan
@@ -56,8 +57,9 @@ def scan_sensitivity(
     Raises:
         InputError: a field is unknown or refused, or JAX's x64 is switched off.
 
-    >>> scan_sensitivity(epsilon=1.0, cases={"pair": (np.eye(2), 1.0)}).sizes["case"]
-    1
+    >>> ds = scan_sensitivity(epsilon=np.geomspace(0.05, 50, 13), cases={"I": (np.eye(2), 1.0)})
+    >>> dict(ds.gradient_norm.sizes)
+    {'case': 1, 'epsilon': 13}
     """
     config = as_config(SensitivityScan, config, fields)
     require_precision("float64")
@@ -105,11 +107,14 @@ def initialisations() -> dict[str, tuple[np.ndarray, float]]:
     }
 
 
-_sensitivities = jax.jit(jax.vmap(sensitivity, (None, 0, None)))
+@jax.jit
+@partial(jax.vmap, in_axes=(None, 0, None))
+def _sensitivities(logits: jax.Array, epsilon: jax.Array, retention: jax.Array) -> Sensitivity:
+    return sensitivity(logits, epsilon, retention=retention)
 
 
 def _assemble(
-    config: SensitivityScan, cases: Cases, epsilon: np.ndarray, results: list[Any]
+    config: SensitivityScan, cases: Cases, epsilon: np.ndarray, results: list[Sensitivity]
 ) -> xr.Dataset:
     """Return the Dataset of results, one for each case."""
     most = max(len(logits) for logits, _ in cases.values())

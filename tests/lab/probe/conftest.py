@@ -27,8 +27,16 @@ def tight_hilbert(short):
 
 
 @pytest.fixture(scope="session")
-def frontier_at_3():
-    return hj.frontier(FrontierSearch(n=(3,), deficits=4, starts=6, steps=100))
+def frontier_run():
+    """A frontier at n = 3, and the progress that it told."""
+    told = []
+    search = FrontierSearch(n=(3,), deficits=4, starts=6, steps=100)
+    return hj.frontier(search, progress=lambda *args: told.append(args)), told
+
+
+@pytest.fixture(scope="session")
+def frontier_at_3(frontier_run):
+    return frontier_run[0]
 
 
 @pytest.fixture(scope="session")

@@ -56,9 +56,9 @@ def test_every_variable_says_what_it_is_and_the_attrs_run_it_again(frontier_at_3
 
 
 def test_deficits_that_no_start_meets_are_nan(monkeypatch, frontier_at_3):
-    """With the shapes of the fixture, so that it compiles nothing."""
+    """With the shapes and steps of the fixture, so that it compiles nothing."""
     monkeypatch.setattr(module, "MISSED_DEFICIT", -1.0)
-    ds = hj.frontier(n=3, deficits=4, starts=6, steps=50)
+    ds = hj.frontier(n=3, deficits=4, starts=6, steps=100)
     assert ds.excess.isnull().all() and ds.share.isnull().all()
     assert ds.sigma2_largest.isnull().all() and ds.largest.isnull().all()
     assert "no start met the deficit" in ds.homojax.summary()
@@ -66,10 +66,10 @@ def test_deficits_that_no_start_meets_are_nan(monkeypatch, frontier_at_3):
     assert len(ds.homojax.plot().axes) == 1
 
 
-def test_progress_counts_to_its_end():
-    told = []
-    hj.frontier(n=2, deficits=1, starts=1, steps=1, progress=lambda *args: told.append(args))
-    assert [done for done, _, _ in told] == [0, 1, 2] and {total for _, total, _ in told} == {2}
+def test_progress_counts_to_its_end(frontier_run):
+    done, total, doing = zip(*frontier_run[1], strict=True)
+    assert done == (0, 1, 2, 3, 4) and set(total) == {4}
+    assert doing[0] == "largest σ₂, n = 3" and doing[2] == "smallest σ₂, n = 3"
 
 
 @pytest.mark.parametrize("field", [{"n": ()}, {"n": (1,)}, {"deficits": 0}, {"starts": 0}])
