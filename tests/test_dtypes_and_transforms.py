@@ -3,6 +3,7 @@ under every transform.
 """
 
 import itertools
+from dataclasses import replace
 
 import chex
 import jax
@@ -35,7 +36,24 @@ def share(rng):
 
 
 KEY = jax.random.key(0)
-DEPTHS = np.array([1, 3])
+BOUNDS = [name for name, claim in hj.CLAIMS.items() if claim.number == "2"]
+
+
+def sides_of(names, case):
+    """Lesser and greater sides of claims, as they are judged."""
+    return [hj.CLAIMS[name].judge(case)[0][:2] for name in names]
+
+
+def case_of_stack(matrices, alpha, probe):
+    return hj.theory.cases.stack.stack_case(
+        matrices,
+        sigma2=jax.vmap(hj.sigma2)(matrices),
+        alpha=alpha / 4,
+        probe=probe,
+        depths=(1, 3),
+        measured=("composite_sigma2", "residual_sigma2", "turned"),
+    )
+
 
 # name -> (function of arrays alone, one maker for each of them). Every argument is differentiated.
 TABLE = {
@@ -63,41 +81,24 @@ TABLE = {
     ),
     "pinsker_bound": (hj.bounds.pinsker_bound, matrix),
     "schatten_bounds": (lambda m: hj.bounds.schatten_bounds(m, 3), matrix),
-    "matrix_case": (hj.theory.matrix.matrix_case, logits, share, matrix),
-    "MATRIX_LAWS": (
-        lambda s, e, m: [
-            law(hj.theory.matrix.matrix_case(s, e, m))[:2]
-            for _, law in hj.theory.matrix.MATRIX_LAWS.values()
-        ],
+    "matrix_case": (hj.theory.cases.matrix.matrix_case, logits, share, matrix),
+    "CLAIMS of §2": (
+        lambda s, e, m: sides_of(BOUNDS, hj.theory.cases.matrix.matrix_case(s, e, m)),
         logits,
         share,
         matrix,
     ),
-    "stack_case": (hj.theory.stack.stack_case, stack),
-    "product_comparison": (
-        lambda m: hj.theory.stack.product_comparison(hj.theory.stack.stack_case(m), DEPTHS)[:3],
-        stack,
-    ),
-    "residual_comparison": (
-        lambda m, a: hj.theory.stack.residual_comparison(hj.theory.stack.stack_case(m), a, DEPTHS)[
-            :3
-        ],
-        stack,
-        share,
-    ),
-    "turn_comparison": (
-        lambda m, a, x: hj.theory.stack.turn_comparison(
-            hj.theory.stack.stack_case(m), a / 4, x, DEPTHS
-        )[:3],
+    "stack_case": (  # its margins are of the precision
+        lambda m, a, x: replace(case_of_stack(m, a, x), margin=None, residual_margin=None),
         stack,
         share,
         vector,
     ),
-    "verdict": (
-        lambda *x: hj.theory.claim.verdict(hj.theory.claim.Comparison(*x)),
+    "CLAIMS of §3 and §5": (
+        lambda m, a, x: sides_of(("product", "residual", "turn"), case_of_stack(m, a, x)),
+        stack,
         share,
-        share,
-        share,
+        vector,
     ),
     "amax_gain": (hj.depth.amax_gain, matrix),
     "composite": (hj.composite, stack),
@@ -266,7 +267,7 @@ def test_a_dtype_that_is_asked_for_is_given(make, dtype):
 
 # To compile. That each map keeps its dtype is told by tests/test_parametrizations.py, too.
 LONG = {
-    ("MATRIX_LAWS", "float32"),
+    ("CLAIMS of §2", "float32"),
     ("PRESETS", "float32"),
     ("PARAMETRIZATIONS", "float32"),
     ("PARAMETRIZATIONS", "float64"),
