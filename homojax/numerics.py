@@ -226,8 +226,8 @@ def power_of_two(size: jax.Array) -> jax.Array:
 def log_gram(log_matrix: jax.Array) -> jax.Array:
     """Return log MᵀM, [n, n], of M = exp(log_matrix).
 
-    >>> log_gram(jnp.log(jnp.full((2, 2), 0.5))).round(4).tolist()
-    [[-0.6931, -0.6931], [-0.6931, -0.6931]]
+    >>> log_gram(jnp.zeros((1, 1))).tolist()
+    [[0.0]]
     """
 
     @jax.checkpoint  # or a gradient would keep all n³ terms

@@ -39,8 +39,8 @@ def relative_error(missed: jax.Array, gap: jax.Array, added: ArrayLike = 0.0) ->
         value of that matrix off its kernel is 1 − σ₂, so |df| + |dg| ≤ 2·missed/(1 − σ₂). As much
         again pays for what is not linear, while that is below ¼.
 
-    >>> relative_error(jnp.asarray([0.01, 0.1]), jnp.asarray(0.5)).tolist()
-    [0.08, inf]
+    >>> relative_error(jnp.array([0.0625, 0.125]), jnp.asarray(1.0)).tolist()
+    [0.25, inf]
     """
     relative = 4 * missed / gap + added
     return jnp.where(relative < 0.5, relative, jnp.inf)

@@ -26,7 +26,8 @@ def solve_laplacian(
         b: [n].
         mean: weight ≥ 0 of J, which makes the system regular on the constants.
 
-    >>> solve_laplacian(jnp.full((2, 2), 0.5), 0.5, jnp.array([1.0, -1.0])).round(4).tolist()
+    >>> x = solve_laplacian(jnp.full((2, 2), 0.5), 0.5, jnp.array([1.0, -1.0]))
+    >>> [round(entry, 4) for entry in x.tolist()]
     [0.6667, -0.6667]
     """
     gram = matmul(matrix.T, matrix)

@@ -114,8 +114,8 @@ def descend(
 def alternation_step(col_sums: jax.Array) -> jax.Array:
     """Return what one alternation adds to the column potential, [n], centred.
 
-    >>> alternation_step(jnp.ones(3)).tolist()
-    [0.0, 0.0, 0.0]
+    >>> [round(x, 4) for x in alternation_step(jnp.array([1.5, 0.5])).tolist()]
+    [-0.5493, 0.5493]
     """
     return center(-jnp.log(jnp.maximum(col_sums, jnp.finfo(col_sums.dtype).tiny)))
 
