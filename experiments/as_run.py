@@ -1,9 +1,10 @@
-"""As run against converged (1.7): the same trained networks with 10, 20, 100 alternations and with the projection's limit.
+"""As run against converged (law 1.7, truncated norm): trained networks with more or fewer steps.
 
     python experiments/as_run.py [--quick]
 
-Copying by one matrix over tokens a layer, trained with 20 alternations as mHC runs them: how much of the "mixing" that the
-trained network does is truncation?
+Networks copy tokens, with one matrix over tokens in each layer. They are trained with 20
+alternations, as mHC runs them, and then run with 10, 20, 100 and with the projection's limit. How
+much of the "mixing" of a trained network is truncation?
 """
 
 import dataclasses
@@ -11,32 +12,45 @@ import dataclasses
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from homojax.depth import composite
 from homojax.lab.experiment import Bench, Size, Study, command
-from homojax.lab.train.measures import measures_of, stacks_of
-from homojax.lab.train.run import Train, trainer_of
+from homojax.lab.page import Table
+from homojax.lab.style import shades
+from homojax.lab.train.config import Train
+from homojax.lab.train.measures import measures_of
+from homojax.lab.train.run import Trained, trainer_of
+from homojax.lab.train.stacks import stacks_of
 from homojax.networks.architecture import Architecture
-from homojax.networks.training import Training, side_by_side
+from homojax.networks.trainer import side_by_side
+from homojax.networks.training import Training
 from homojax.spectrum import distance_to_uniform
 
 EPSILON = {"smoke": (0.1,), "quick": (0.05, 1.0), "full": (0.02, 0.05, 0.1, 0.3, 1.0, 5.0)}
 STEPS = {"smoke": 10, "quick": 200, "full": 1500}
 SEEDS = {"smoke": 1, "quick": 2, "full": 5}
 DEPTH = {"smoke": 2, "quick": 8, "full": 16}
-ALTERNATIONS = (10, 20, 100, None)  # None: converged
+AS_TRAINED, LIMIT = "20 (trained)", "converged"
+ALTERNATIONS = {
+    "10": {"num_iters": 10},
+    AS_TRAINED: {},
+    "100": {"num_iters": 100},
+    LIMIT: {"mixer": "sinkhorn"},
+}
+MEASURES = ("accuracy", "sums", "distance", "kept")
+HEADER = ["ε", "alternations", "accuracy", "±", "sums off", "‖C − J‖₂", "σ₂ of C"]
+CAPTION = (
+    "Accuracy: mean over seeds; the others: medians; sums off: largest |sum − 1| of any layer; "
+    "C: the composite."
+)
 
-
-@jax.jit
-@jax.vmap
-def distance(matrices):
-    """[L, n, n] -> ‖C − J‖₂ of the composite, which sees lost sums, too."""
-    return distance_to_uniform(composite(matrices)[-1])
+Measured = dict[str, np.ndarray]  # measure -> [ε, seeds]
 
 
 def study(size: Size, bench: Bench) -> Study:
-    """Accuracy, sums and composites of every network under every number of alternations."""
-    what = Train(
+    """Return accuracy, sums and composites of every network under every number of alternations."""
+    config = Train(
         architecture=Architecture(
             mixer="truncated-sinkhorn", num_iters=20, depth=DEPTH[size], logit_scale=3.0
         ),
@@ -46,71 +60,89 @@ def study(size: Size, bench: Bench) -> Study:
         seeds=SEEDS[size],
         claims=size == "full",
     )
-    trained = bench.networks("trained", what)
-    found, names = {}, ["10", "20 (trained)", "100", "converged"]
-    for name, iterations in zip(names, ALTERNATIONS, strict=True):
-        mixing = {"mixer": "sinkhorn"} if iterations is None else {"num_iters": iterations}
-        of = trainer_of(
-            dataclasses.replace(
-                what, architecture=dataclasses.replace(what.architecture, **mixing)
-            ),
-            DEPTH[size],
-        )
-        _, accuracy = side_by_side(of.evaluate, trained.end)
-        stacks = stacks_of(of, trained.end)
-        measures = measures_of(stacks)
-        off = np.maximum(measures["row_error"], measures["col_error"])
-        numbers = (accuracy, off, distance(stacks.matrices[:, 0]), measures["kept"])
-        found[name] = np.stack([np.asarray(x, float) for x in numbers]).reshape(
-            4, len(EPSILON[size]), SEEDS[size]
-        )
-    fig, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
-    rows = []
-    for k, epsilon in enumerate(EPSILON[size]):
-        colour = plt.get_cmap("viridis")(0.85 * k / max(1, len(EPSILON[size]) - 1))
-        accuracy, error, apart, kept = (
-            np.array([found[name][i, k] for name in names]) for i in range(4)
-        )
-        axes[0].plot(names, accuracy.mean(1), "o-", color=colour, label=f"{epsilon:g}")
-        axes[1].plot(names, np.median(error, 1), "o-", color=colour)
-        axes[2].plot(names, np.median(kept, 1), "o-", color=colour)
-        axes[2].plot(names, np.median(apart, 1), "x:", color=colour)
-        for i, name in enumerate(names):
-            numbers = [f"{np.median(x[i]):.4g}" for x in (error, apart, kept)]
-            rows.append(
-                [
-                    f"{epsilon:g}",
-                    name,
-                    f"{accuracy[i].mean():.3f}",
-                    f"{accuracy[i].std():.3f}",
-                    *numbers,
-                ]
-            )
-    axes[0].set(ylabel="held-out accuracy", ylim=(0, 1.03))
-    axes[1].set(ylabel="largest |sum − 1| of a layer", yscale="log")
-    axes[2].set(ylabel="composite: σ₂ (dots), ‖C − J‖₂ (crosses)", ylim=(0, None))
-    for ax in axes:
-        ax.set_xlabel("alternations in use")
-    fig.legend(
-        title="entropy weight ε (logit units)", loc="outside lower center", ncols=len(EPSILON[size])
+    trained = bench.networks("trained", config)
+    runs = {name: run_with(config, trained, changes) for name, changes in ALTERNATIONS.items()}
+    rows = [
+        row(name, epsilon, {key: values[k] for key, values in runs[name].items()})
+        for k, epsilon in enumerate(EPSILON[size])
+        for name in runs
+    ]
+    return Study(
+        text=describe(runs),
+        tables=[Table(CAPTION, HEADER, rows)],
+        figure=draw(runs, EPSILON[size], DEPTH[size]),
     )
-    fig.suptitle(f"{DEPTH[size]} layers trained with 20 alternations, then run with more or fewer")
-    shift = {
-        name: np.abs(found[name][0] - found["20 (trained)"][0]).max()
-        for name in names
-        if "trained" not in name
+
+
+def run_with(config: Train, trained: Trained, changes: dict) -> Measured:
+    """Return the measures of trained networks whose mixing is changed."""
+    architecture = dataclasses.replace(config.architecture, **changes)
+    changed = dataclasses.replace(config, architecture=architecture)
+    trainer = trainer_of(changed, config.architecture.depth)
+    _, accuracy = side_by_side(trainer.evaluate, trained.end)
+    stacks = stacks_of(trainer, trained.end)
+    measures = measures_of(stacks)
+    sums = np.maximum(measures["row_error"], measures["col_error"])
+    numbers = (accuracy, sums, distance(stacks.matrices[:, 0]), measures["kept"])
+    shape = len(config.epsilon), config.seeds
+    return {
+        name: np.asarray(values, float).reshape(shape)
+        for name, values in zip(MEASURES, numbers, strict=True)
     }
-    gap = np.abs(found["20 (trained)"][3] - found["converged"][3]).max()
-    text = "Largest change of a network's accuracy, from its 20 alternations to "
-    text += ", ".join(f"{name}: {value:.3f}" for name, value in shift.items())
-    text += (
-        f". The composite's σ₂ differs by up to {gap:.2g} between 20 alternations and the limit."
+
+
+@jax.jit
+@jax.vmap
+def distance(matrices: jax.Array) -> jax.Array:
+    """Return ‖C − J‖₂ of the composite C of matrices [L, n, n]; it sees lost sums, too."""
+    return distance_to_uniform(composite(matrices)[-1])
+
+
+def describe(runs: dict[str, Measured]) -> str:
+    """Say how far accuracy and σ₂ of the composite move from those of 20 alternations."""
+    trained = runs[AS_TRAINED]
+    shifts = ", ".join(
+        f"{name}: {np.abs(run['accuracy'] - trained['accuracy']).max():.3f}"
+        for name, run in runs.items()
+        if name != AS_TRAINED
     )
-    caption = (
-        "accuracy: mean over seeds; the others medians; sums off: largest |sum − 1| of any layer"
+    gap = np.abs(trained["kept"] - runs[LIMIT]["kept"]).max()
+    return (
+        f"Largest change of a network's accuracy, from its 20 alternations to {shifts}. The "
+        f"composite's σ₂ differs by up to {gap:.2g} between 20 alternations and the limit."
     )
-    header = ["ε", "alternations", "accuracy", "±", "sums off", "‖C − J‖₂", "σ₂ of C"]
-    return Study(text, [(caption, (header, rows))], fig)
+
+
+def row(name: str, epsilon: float, cells: Measured) -> list[str]:
+    """Return the row of one ε and number of alternations; cells are over seeds."""
+    accuracy = cells["accuracy"]
+    medians = (f"{np.median(cells[key]):.4g}" for key in MEASURES[1:])
+    return [f"{epsilon:g}", name, f"{accuracy.mean():.3f}", f"{accuracy.std():.3f}", *medians]
+
+
+def draw(runs: dict[str, Measured], epsilons: tuple[float, ...], depth: int) -> Figure:
+    """Draw accuracy, sums and composites over the alternations, one line for each ε."""
+    fig, (accuracies, sums, composites) = plt.subplots(
+        1, 3, figsize=(13, 4.2), layout="constrained"
+    )
+    names = list(runs)
+    for k, (epsilon, colour) in enumerate(zip(epsilons, shades(len(epsilons)), strict=True)):
+        accuracy, error, distances, kept = (
+            np.array([run[key][k] for run in runs.values()]) for key in MEASURES
+        )
+        accuracies.plot(names, accuracy.mean(1), "o-", color=colour, label=f"{epsilon:g}")
+        sums.plot(names, np.median(error, 1), "o-", color=colour)
+        composites.plot(names, np.median(kept, 1), "o-", color=colour)
+        composites.plot(names, np.median(distances, 1), "x:", color=colour)
+    accuracies.set(ylabel="held-out accuracy", ylim=(0, 1.03))
+    sums.set(ylabel="largest |sum − 1| of a layer", yscale="log")
+    composites.set(ylabel="composite: σ₂ (dots), ‖C − J‖₂ (crosses)", ylim=(0, None))
+    for ax in (accuracies, sums, composites):
+        ax.set_xlabel("alternations in use")
+    title = "entropy weight ε (logit units)"
+    fig.legend(title=title, loc="outside lower center", ncols=len(epsilons))
+    fig.suptitle(f"{depth} layers trained with 20 alternations, then run with more or fewer")
+    return fig
 
 
 if __name__ == "__main__":

@@ -1,28 +1,33 @@
-"""The gradient trap (6.2): does the residual mixing of public hyper-connection codes move at all when it is trained?
+"""The gradient trap (law 6.2, gradient trap): does training move the mixing of public codes?
 
     python experiments/gradient_trap.py [--quick]
 
-A small character model of the text of Python's documentation, whose layers are joined by hyper-connections of four streams: the
-part of each preset that does not depend on the input, as its code starts and runs it, in float32, beside a converged projection
-that starts from normal logits at ε = 1. The first layer's matrix mixes equal streams and the last one's is averaged away: what
-is told is of those between.
+A small character model learns the text of Python's documentation. Hyper-connections of four streams
+join its layers. Their residual mixing is that of a public code: the part that does not depend on
+the input, as the code starts it and runs it, in float32. Beside it stands a converged projection
+that starts from normal logits at ε = 1. The first layer's matrix mixes equal streams, and the last
+one's streams are averaged: only the matrices between are counted.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
 
 from homojax import PRESETS
 from homojax.lab.experiment import Bench, Size, Study, command
-from homojax.lab.plots import WARNING
-from homojax.lab.train.measures import stacks_of
-from homojax.lab.train.run import Train
+from homojax.lab.page import Table
+from homojax.lab.style import WARNING
+from homojax.lab.train.config import Train
+from homojax.lab.train.stacks import stacks_of
 from homojax.networks.architecture import Architecture
 from homojax.networks.mixing import mixer
-from homojax.networks.training import Training, mixing_parameters
+from homojax.networks.run import mixing_parameters
+from homojax.networks.training import Training
 
 FEW = ("mhc-paper", "tokenbender")  # one that starts at the uniform matrix, one at the identity
 MIXERS = {"smoke": FEW[:1], "quick": FEW, "full": ("sinkhorn", *PRESETS)}
@@ -31,86 +36,95 @@ SEEDS = {"smoke": 1, "quick": 2, "full": 3}
 DEPTH = {"smoke": 3, "quick": 4, "full": 8}
 STREAMS = 4
 UNMOVED = 1e-3  # ‖M_end − M_start‖_F of a matrix that stayed where it was
+LEAST_SLOPE, LEAST_MOVE = 1e-12, 1e-9  # that are drawn
+HEADER = ["preset", "‖∂M/∂S‖", "‖ΔS‖", "‖ΔM‖", "σ₂ start", "σ₂ end", "loss", "accuracy", "±"]
+CAPTION = (
+    "Medians over layers and seeds. ‖ΔS‖, ‖ΔM‖: how far training moved logits and matrices, "
+    "Frobenius; σ₂: before and after training; loss: nats a character, held out."
+)
+
+
+class Moves(NamedTuple):
+    """How far training moved the mixing between the first layer and the last, [runs × layers]."""
+
+    ds: xr.Dataset
+    slope: np.ndarray  # ‖∂M/∂S‖ at the start
+    logits: np.ndarray  # ‖S_end − S_start‖
+    matrices: np.ndarray  # ‖M_end − M_start‖
 
 
 def study(size: Size, bench: Bench) -> Study:
-    """How far logits and matrices came from their start, and what gradient the start had."""
-    architecture = Architecture(over="streams", depth=DEPTH[size], hidden=64, streams=STREAMS)
-    what = Train(
+    """Return how far logits and matrices moved, and the gradient that they started with."""
+    moves = {name: move(size, bench, name) for name in MIXERS[size]}
+    stuck = [name for name, x in moves.items() if np.median(x.matrices) < UNMOVED]
+    return Study(
+        text=f"Residual mixing that did not move: {', '.join(stuck) or 'none'} (median ‖ΔM‖ below "
+        f"{UNMOVED:g}).",
+        tables=[Table(CAPTION, HEADER, [row(name, x) for name, x in moves.items()])],
+        figure=draw(moves),
+    )
+
+
+def move(size: Size, bench: Bench, name: str) -> Moves:
+    """Train networks with one mixer, and compare their mixing with that at the start."""
+    config = Train(
         task="text",
-        architecture=architecture,
+        architecture=Architecture(
+            name, over="streams", depth=DEPTH[size], hidden=64, streams=STREAMS
+        ),
         training=Training(steps=STEPS[size], batch=8),
         alpha=(1.0,),
         seeds=SEEDS[size],
         claims=size == "full",
     )
-    rows, moves = [], {}
-    for name in MIXERS[size]:
-        asked = dataclasses.replace(
-            what, architecture=dataclasses.replace(architecture, mixer=name)
-        )
-        ds, trained = bench.train(name, asked), bench.networks(name, asked)
-        before, after = (
-            stacks_of(trained.trainer, runs).matrices[:, 0] for runs in (trained.start, trained.end)
-        )
-        logits = [mixing_parameters(x)[:, 1:-1] for x in (trained.start, trained.end)]
-        moved = np.linalg.norm(after - before, axis=(-2, -1))[:, 1:-1]  # [runs, L − 2]
-        walked = np.asarray(
-            jnp.linalg.norm((logits[1] - logits[0]).reshape(*moved.shape, -1), axis=-1)
-        )
-        matrix = mixer(name, STREAMS).matrix
-        jacobians = jax.jit(jax.vmap(jax.jacrev(lambda s, matrix=matrix: matrix(s, 1.0))))
-        slope = np.asarray(
-            jnp.linalg.norm(
-                jacobians(logits[0].reshape(-1, *logits[0].shape[2:])).reshape(moved.size, -1),
-                axis=1,
-            )
-        )
-        moves[name] = slope, moved.ravel()
-        sigma2 = [
-            float(ds[f"sigma2_{when}"].isel(layer=slice(1, -1)).median())
-            for when in ("start", "end")
-        ]
-        numbers = [
-            f"{np.median(slope):.1e}" if np.median(slope) else "0",
-            f"{np.median(walked):.2g}",
-            f"{np.median(moved):.2g}",
-        ]
-        rows.append([name, *numbers, *(f"{x:.3f}" for x in sigma2)])
-        rows[-1] += [
-            f"{float(x):.3f}" for x in (ds.test_loss.mean(), ds.accuracy.mean(), ds.accuracy.std())
-        ]
+    ds, trained = bench.train(name, config), bench.networks(name, config)
+    ends = trained.start, trained.end
+    before, after = (stacks_of(trained.trainer, runs).matrices[:, 0, 1:-1] for runs in ends)
+    first, last = (mixing_parameters(runs)[:, 1:-1] for runs in ends)  # [runs, L − 2, …]
+    matrix = mixer(name, STREAMS).matrix
+    jacobians = jax.jit(jax.vmap(jax.jacrev(lambda s: matrix(s, 1.0))))
+    slopes = jacobians(first.reshape(-1, *first.shape[2:]))
+    moved = np.linalg.norm(after - before, axis=(-2, -1))
+    walked = (last - first).reshape(*moved.shape, -1)
+    return Moves(
+        ds=ds,
+        slope=np.asarray(jnp.linalg.norm(slopes.reshape(moved.size, -1), axis=1)),
+        logits=np.asarray(jnp.linalg.norm(walked, axis=-1)).ravel(),
+        matrices=moved.ravel(),
+    )
+
+
+def row(name: str, moves: Moves) -> list[str]:
+    """Return the row of one mixer, over its layers and seeds."""
+    slope, ds = np.median(moves.slope), moves.ds
+    inner = ds.isel(layer=slice(1, -1))
+    sigma2 = (float(inner[f"sigma2_{when}"].median()) for when in ("start", "end"))
+    ends = (ds.test_loss.mean(), ds.accuracy.mean(), ds.accuracy.std())
+    return [
+        name,
+        f"{slope:.1e}" if slope else "0",
+        f"{np.median(moves.logits):.2g}",
+        f"{np.median(moves.matrices):.2g}",
+        *(f"{x:.3f}" for x in sigma2),
+        *(f"{float(x):.3f}" for x in ends),
+    ]
+
+
+def draw(moves: dict[str, Moves]) -> Figure:
+    """Draw how far each matrix moved over the gradient that it started with."""
     fig, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
-    for k, (name, (slope, moved)) in enumerate(moves.items()):
-        colour = plt.get_cmap("tab10")(k)
-        ax.plot(
-            np.maximum(slope, 1e-12),
-            np.maximum(moved, 1e-9),
-            "o",
-            color=colour,
-            alpha=0.7,
-            label=name,
-        )
+    for k, (name, x) in enumerate(moves.items()):
+        slope, moved = np.maximum(x.slope, LEAST_SLOPE), np.maximum(x.matrices, LEAST_MOVE)
+        ax.plot(slope, moved, "o", color=plt.get_cmap("tab10")(k), alpha=0.7, label=name)
     ax.axhline(UNMOVED, color=WARNING, ls="--", lw=1.2, label="did not move")
-    ax.set(
-        xscale="log", yscale="log", xlabel="‖∂M/∂S‖ at the start, float32 (1e-12: it is 0 or below)"
-    )
-    ax.set_ylabel("‖M after − M before‖ (Frobenius)")
+    ax.set(xscale="log", yscale="log", ylabel="‖M after − M before‖ (Frobenius)")
+    ax.set_xlabel(f"‖∂M/∂S‖ at the start, float32 ({LEAST_SLOPE:g}: it is 0 or below)")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    ax.set_title(
-        "How far training moves each layer's residual mixing, by the gradient that it starts with",
-        fontsize=10,
+    title = (
+        "How far training moves each layer's residual mixing, by the gradient that it starts with"
     )
-    stuck = [name for name, (_, moved) in moves.items() if np.median(moved) < UNMOVED]
-    text = (
-        "Residual mixing that did not move: "
-        + (", ".join(stuck) or "none")
-        + f" (median ‖ΔM‖ below {UNMOVED:g})."
-    )
-    caption = "medians over layers and seeds; ‖ΔS‖, ‖ΔM‖: of logits and matrices, Frobenius; σ₂: before and after training; "
-    caption += "loss: nats a character, held out"
-    header = ["preset", "‖∂M/∂S‖", "‖ΔS‖", "‖ΔM‖", "σ₂ start", "σ₂ end", "loss", "accuracy", "±"]
-    return Study(text, [(caption, (header, rows))], fig)
+    ax.set_title(title, fontsize=10)
+    return fig
 
 
 if __name__ == "__main__":

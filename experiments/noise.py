@@ -1,23 +1,28 @@
-"""Layer norm and noise (4.2, 4.5, 4.7): accuracy and direction of trained networks against the signal-to-noise ratio.
+"""Layer norm and noise (laws 4.2, expected cosine, and 4.5, critical SNR), in trained networks.
 
     python experiments/noise.py [--quick]
 
-Copying by one matrix over tokens a layer, trained with Gaussian noise on every entry after every layer. The SNR of a network is
-the energy of its detail without noise over that of what the noise added to it, after the last layer; the cosine is that between
-the details with and without. Layer norm acts over the features of every token, as it does in practice.
+Networks copy tokens, with one matrix over tokens in each layer. Every layer adds Gaussian noise to
+every entry. Each trained network runs on the same examples with its noise and without it. Its SNR
+is the energy of the detail without noise over the energy of the detail that noise added, after the
+last layer; the cosine is that between the two details. Layer norm acts over the features of every
+token, as in practice (law 4.7, layer norm in practice).
 """
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from homojax.lab.experiment import Bench, Size, Study, command
-from homojax.lab.plots import MEASURED, WARNING
-from homojax.lab.sources import load_task
+from homojax.lab.page import Table
+from homojax.lab.style import FAINT, MEASURED, WARNING
+from homojax.lab.train.config import Train
 from homojax.lab.train.measures import directions_of, expected_cosines
-from homojax.lab.train.run import Train
+from homojax.lab.train.tasks import load_task
 from homojax.layernorm import critical_snr
 from homojax.networks.architecture import Architecture
 from homojax.networks.training import Training
@@ -43,108 +48,116 @@ STEPS = {"smoke": 10, "quick": 200, "full": 800}
 SEEDS = {"smoke": 1, "quick": 1, "full": 3}
 DEPTH = {"smoke": 2, "quick": 4, "full": 8}
 WIDTH = 32
-OF_CRITICAL = (0, 0.01, 0.1, 1, 10, 100, np.inf)
+EXAMPLES = 128
+OF_CRITICAL = (0, 0.01, 0.1, 1, 10, 100, np.inf)  # edges of bins, in critical SNRs
+HEADER = ["network", "ε", "noise", "SNR", "cosine", "4.2", "accuracy", "±"]
+CAPTION = (
+    "SNR and cosine: medians over seeds, after the last layer; 4.2: the expected cosine at this "
+    "SNR, by law 4.2."
+)
+BIN_CAPTION = "Mean accuracy (of so many networks), by SNR over the critical SNR."
+
+
+class Heard(NamedTuple):
+    """What trained networks of one kind hear through their noise; arrays [ε, noise, seeds]."""
+
+    snr: np.ndarray
+    cosine: np.ndarray
+    accuracy: np.ndarray
 
 
 def study(size: Size, bench: Bench) -> Study:
-    """Each network run with its noise and, on the same examples, without."""
-    task = load_task("copying")
-    d = (task.units - 1) * WIDTH  # the details of all features
+    """Return the SNR, the cosine and the accuracy of every network, against laws 4.2 and 4.5."""
+    d = (load_task("copying").units - 1) * WIDTH  # directions of the details of all features
     critical = float(jax.jit(critical_snr)(d))
-    fig, (accuracies, cosines) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
-    rows, off, by_snr = [], {}, []
-    for k, name in enumerate(CHOSEN[size]):
-        what = Train(
-            architecture=Architecture(depth=DEPTH[size], width=WIDTH, **NETWORKS[name]),
-            training=Training(steps=STEPS[size], batch=32),
-            epsilon=EPSILON[size],
-            alpha=(0.5,),
-            noise=NOISE[size],
-            seeds=SEEDS[size],
-            claims=size == "full",
-        )
-        ds, trained = (
-            bench.train(name.replace(" ", "-"), what),
-            bench.networks(name.replace(" ", "-"), what),
-        )
-        grid = (len(EPSILON[size]), len(NOISE[size]), SEEDS[size])
-        snr, cosine = (
-            x[:, -1].reshape(grid) for x in directions_of(trained.trainer, trained.end, 128)[:2]
-        )
-        accuracy = ds.accuracy.values[0][:, 0]
-        colour = plt.get_cmap("tab10")(k)
-        for x, ax in ((accuracy, accuracies), (cosine, cosines)):
-            ax.plot(
-                snr[:, 1:].ravel(),
-                x[:, 1:].ravel(),
-                "o",
-                ms=5,
-                color=colour,
-                alpha=0.75,
-                label=name,
-            )
-        off[name] = abs(cosine[:, 1:] - expected_cosines(snr[:, 1:], d)).max()
-        of_critical = snr[:, 1:] / critical
-        inside = [
-            (low <= of_critical) & (of_critical < high) for low, high in pairwise(OF_CRITICAL)
-        ]
-        by_snr.append(
-            [
-                name,
-                *(
-                    f"{accuracy[:, 1:][m].mean():.2f} ({m.sum()})" if m.any() else "–"
-                    for m in inside
-                ),
-            ]
-        )
-        for i, epsilon in enumerate(EPSILON[size]):
-            for j, noise in enumerate(NOISE[size]):
-                cell = np.median(snr[i, j]), np.median(cosine[i, j])
-                cell = (*cell, float(expected_cosines(cell[0], d)))
-                shown = (
-                    [f"{cell[0]:.3g}", f"{cell[1]:.4f}", f"{cell[2]:.4f}"]
-                    if noise
-                    else ["∞", "1", "1"]
-                )
-                rows.append(
-                    [
-                        name,
-                        f"{epsilon:g}",
-                        f"{noise:g}",
-                        *shown,
-                        f"{accuracy[i, j].mean():.3f}",
-                        f"{accuracy[i, j].std():.3f}",
-                    ]
-                )
-    snrs = np.geomspace(1e-3, 1e4, 100)
-    cosines.plot(
-        snrs,
-        expected_cosines(snrs, d),
-        color=MEASURED,
-        lw=1.2,
-        label="4.2, exact for isotropic noise",
+    networks = {name: listen(size, bench, name) for name in CHOSEN[size]}
+    worst = ", ".join(f"{name} {distance_from_law(x, d):.2g}" for name, x in networks.items())
+    rows = [
+        row(name, heard, d, size, (i, j))
+        for name, heard in networks.items()
+        for i in range(len(EPSILON[size]))
+        for j in range(len(NOISE[size]))
+    ]
+    bins = ["network", *(f"{low:g} to {high:g}" for low, high in pairwise(OF_CRITICAL))]
+    shares = [[name, *accuracy_by_snr(heard, critical)] for name, heard in networks.items()]
+    return Study(
+        text=f"The critical SNR is {critical:.3g} (d = {d}). Largest difference of a cosine from "
+        f"law 4.2: {worst}.",
+        tables=[Table(BIN_CAPTION, bins, shares), Table(CAPTION, HEADER, rows)],
+        figure=draw(networks, d, critical, DEPTH[size]),
     )
+
+
+def listen(size: Size, bench: Bench, name: str) -> Heard:
+    """Train the networks of one kind, and run them with noise and without."""
+    config = Train(
+        architecture=Architecture(depth=DEPTH[size], width=WIDTH, **NETWORKS[name]),
+        training=Training(steps=STEPS[size], batch=32),
+        epsilon=EPSILON[size],
+        alpha=(0.5,),
+        noise=NOISE[size],
+        seeds=SEEDS[size],
+        claims=size == "full",
+    )
+    label = name.replace(" ", "-")
+    ds, trained = bench.train(label, config), bench.networks(label, config)
+    snr, cosine, _ = directions_of(trained.trainer, trained.end, EXAMPLES)
+    grid = len(EPSILON[size]), len(NOISE[size]), SEEDS[size]
+    return Heard(
+        snr=snr[:, -1].reshape(grid),
+        cosine=cosine[:, -1].reshape(grid),
+        accuracy=ds.accuracy.values[0][:, 0],
+    )
+
+
+def distance_from_law(heard: Heard, d: int) -> float:
+    """Return the largest difference of a noisy network's cosine from law 4.2."""
+    return abs(heard.cosine[:, 1:] - expected_cosines(heard.snr[:, 1:], d)).max()
+
+
+def accuracy_by_snr(heard: Heard, critical: float) -> list[str]:
+    """Return the mean accuracy of noisy networks in each bin of SNR."""
+    snr, accuracy = heard.snr[:, 1:] / critical, heard.accuracy[:, 1:]
+    inside = [(low <= snr) & (snr < high) for low, high in pairwise(OF_CRITICAL)]
+    return [f"{accuracy[m].mean():.2f} ({m.sum()})" if m.any() else "–" for m in inside]
+
+
+def row(name: str, heard: Heard, d: int, size: Size, place: tuple[int, int]) -> list[str]:
+    """Return the row of one network at one ε and noise, over its seeds."""
+    epsilon, noise = EPSILON[size][place[0]], NOISE[size][place[1]]
+    snr, cosine = np.median(heard.snr[place]), np.median(heard.cosine[place])
+    numbers = [f"{snr:.3g}", f"{cosine:.4f}", f"{float(expected_cosines(snr, d)):.4f}"]
+    accuracy = heard.accuracy[place]
+    return [
+        name,
+        f"{epsilon:g}",
+        f"{noise:g}",
+        *(numbers if noise else ["∞", "1", "1"]),
+        f"{accuracy.mean():.3f}",
+        f"{accuracy.std():.3f}",
+    ]
+
+
+def draw(networks: dict[str, Heard], d: int, critical: float, depth: int) -> Figure:
+    """Draw accuracy and cosine over the SNR, one dot for each network."""
+    fig, (accuracies, cosines) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    for k, (name, heard) in enumerate(networks.items()):
+        look = {"ms": 5, "color": plt.get_cmap("tab10")(k), "alpha": 0.75, "label": name}
+        for values, ax in ((heard.accuracy, accuracies), (heard.cosine, cosines)):
+            ax.plot(heard.snr[:, 1:].ravel(), values[:, 1:].ravel(), "o", **look)
+    snrs = np.geomspace(1e-3, 1e4, 100)
+    law = "law 4.2, exact for isotropic noise"
+    cosines.plot(snrs, expected_cosines(snrs, d), color=MEASURED, lw=1.2, label=law)
     for ax in (accuracies, cosines):
-        ax.axvline(
-            critical, color=WARNING, ls="--", lw=1.2, label=f"critical SNR {critical:.3g} (4.5)"
-        )
+        label = f"critical SNR {critical:.3g} (law 4.5)"
+        ax.axvline(critical, color=WARNING, ls="--", lw=1.2, label=label)
         ax.set(xscale="log", xlabel="SNR of the detail after the last layer", ylim=(0, 1.05))
-    accuracies.axhline(task.chance, color="#777777", ls=":", lw=1)
+    accuracies.axhline(load_task("copying").chance, color=FAINT, ls=":", lw=1)
     accuracies.set_ylabel("held-out accuracy (dotted: blind)")
     cosines.set_ylabel("cosine of details with and without noise")
     cosines.legend()
-    fig.suptitle(f"{DEPTH[size]} layers trained under noise, one dot a network")
-    text = f"The critical SNR is {critical:.3g} (d = {d}). "
-    text += (
-        "Largest difference of a cosine from 4.2: "
-        + ", ".join(f"{k} {v:.2g}" for k, v in off.items())
-        + "."
-    )
-    header = ["network", "ε", "noise", "SNR", "cosine", "4.2", "accuracy", "±"]
-    caption = "SNR and cosine: medians over seeds, after the last layer; 4.2: the expected cosine at that SNR"
-    bins = ["network", *(f"{low:g} to {high:g}" for low, high in pairwise(OF_CRITICAL))]
-    shares = ("mean accuracy (of so many networks), by SNR over the critical one", (bins, by_snr))
-    return Study(text, [shares, (caption, (header, rows))], fig)
+    fig.suptitle(f"{depth} layers trained under noise, one dot for each network")
+    return fig
 
 
 if __name__ == "__main__":

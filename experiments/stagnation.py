@@ -1,21 +1,26 @@
-"""Identity stagnation (5.2, 5.3): what a trained network keeps of the detail against how far it turns it, over residual weights.
+"""Identity stagnation (laws 5.2, turn bound, and 5.3, pre-norm turn): what is kept and turned.
 
     python experiments/stagnation.py [--quick]
 
-Copying by one matrix over tokens a layer. "linear": no norm, where 5.2 bounds the turn; "pre-norm": the norm before the
-mixing; "branch": a feed-forward branch after it, which 5.2 knows nothing of. 5.2 says something of a layer where ασ₂ < 1 − α;
-layers whose detail is down to where float32 has no direction left are not counted.
+Networks copy tokens, with one matrix over tokens in each layer, at several residual weights α.
+"linear" networks have no norm, and law 5.2 bounds their turn. "pre-norm" networks have a norm
+before the mixing. "branch" networks have a feed-forward branch after it, of which law 5.2 knows
+nothing. Law 5.2 says something of a layer where ασ₂ < 1 − α. Layers whose detail is so faint that
+float32 has no direction of it left are not counted.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from homojax.lab.experiment import Bench, Size, Study, command
-from homojax.lab.plots import MEASURED
-from homojax.lab.train.run import Train
+from homojax.lab.page import Table
+from homojax.lab.style import MEASURED, shades
+from homojax.lab.train.config import Train
 from homojax.networks.architecture import Architecture
 from homojax.networks.training import Training
 from homojax.residual import turn_bound
@@ -33,93 +38,117 @@ FAINT = 1e-6  # of the energy that the detail began with
 RESOLVED = 1e-3  # rad a layer, to which float32 has the direction of detail that is not faint
 NETWORKS = {"linear": {"norm": "none"}, "pre-norm": {}, "branch": {"hidden": 32}}
 CHOSEN = {"smoke": ("branch",), "quick": tuple(NETWORKS), "full": tuple(NETWORKS)}
+HEADER = ["network", "ε", "α", "kept", "turn", "bound", "accuracy", "±", "beyond"]
+CAPTION = (
+    "Medians over seeds, after training. Turn, and bound by law 5.2: rad; –: no bound; beyond: "
+    "networks with a layer over it."
+)
+
+
+class Turns(NamedTuple):
+    """What is read from one training, over epsilon × alpha × seed."""
+
+    ds: xr.Dataset
+    turned: xr.DataArray  # rad, over the layers with clear detail
+    bound: xr.DataArray  # rad, by law 5.2; NaN where some layer has none
+    over: xr.DataArray  # whether a layer turns detail more than its bound
+    bounded: xr.DataArray  # whether a layer has a bound
 
 
 def study(size: Size, bench: Bench) -> Study:
-    """Retention against turn, and the bound of 5.2 beside them."""
-    what = Train(
-        architecture=Architecture(depth=DEPTH[size]),
-        training=Training(steps=STEPS[size], batch=32),
-        epsilon=EPSILON[size],
-        alpha=ALPHA[size],
-        seeds=SEEDS[size],
-        claims=size == "full",
+    """Return how much detail each network keeps, how far it turns it, and the bound of law 5.2."""
+    trainings = {}
+    for name in CHOSEN[size]:
+        config = Train(
+            architecture=Architecture(depth=DEPTH[size], **NETWORKS[name]),
+            training=Training(steps=STEPS[size], batch=32),
+            epsilon=EPSILON[size],
+            alpha=ALPHA[size],
+            seeds=SEEDS[size],
+            claims=size == "full",
+        )
+        trainings[name] = read(bench.train(name, config).isel(depth=0, noise=0))
+    beyond = (f"{k} {int(x.over.sum())} of {int(x.bounded.sum())}" for k, x in trainings.items())
+    rows = [
+        row(name, turns, epsilon, alpha)
+        for name, turns in trainings.items()
+        for epsilon in turns.ds.epsilon.values
+        for alpha in turns.ds.alpha.values
+    ]
+    return Study(
+        text="Networks with a layer that turns detail more than law 5.2 allows, of those with a "
+        f"layer that it bounds: {', '.join(beyond)}.",
+        tables=[Table(CAPTION, HEADER, rows)],
+        figure=draw(trainings),
     )
-    chosen = CHOSEN[size]
+
+
+def read(ds: xr.Dataset) -> Turns:
+    """Return the turns of trained networks, and what law 5.2 says of them."""
+    energy = ds.energy_end.transpose(..., "after").values
+    least = np.minimum(energy[..., :-1], energy[..., 1:])
+    clear = ds.turned_end.transpose(..., "layer").copy(data=least > FAINT * energy[..., :1])
+    bounded = clear & (ds.alpha * ds.sigma2_end < 1 - ds.alpha)
+    bounds = xr.apply_ufunc(
+        lambda s, a: np.asarray(turn_bound(s, alpha=a)), ds.sigma2_end, ds.alpha
+    )
+    everywhere = (bounded == clear).all("layer")
+    return Turns(
+        ds=ds,
+        turned=ds.turned_end.where(clear).sum("layer"),
+        bound=bounds.where(bounded).sum("layer").where(everywhere),
+        over=((ds.turned_end - bounds).where(bounded) > RESOLVED).any("layer"),
+        bounded=bounded.any("layer"),
+    )
+
+
+def row(name: str, turns: Turns, epsilon: float, alpha: float) -> list[str]:
+    """Return the row of one network at one ε and α, over its seeds."""
+    place = {"epsilon": epsilon, "alpha": alpha}
+    kept, turn, bound = (
+        float(x.sel(place).median(skipna=False))
+        for x in (turns.ds.kept_end, turns.turned, turns.bound)
+    )
+    accuracy = turns.ds.accuracy.sel(place)
+    return [
+        name,
+        f"{epsilon:g}",
+        f"{alpha:g}",
+        *("–" if np.isnan(x) else f"{x:.3f}" for x in (kept, turn, bound)),
+        f"{float(accuracy.mean()):.3f}",
+        f"{float(accuracy.std()):.3f}",
+        f"{int(turns.over.sel(place).sum())}",
+    ]
+
+
+def draw(trainings: dict[str, Turns]) -> Figure:
+    """Draw what is kept over the turn, one panel for each network."""
+    size = 4.3 * len(trainings), 4.2
     fig, axes = plt.subplots(
-        1,
-        len(chosen),
-        figsize=(4.3 * len(chosen), 4.2),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
+        1, len(trainings), figsize=size, sharey=True, squeeze=False, layout="constrained"
     )
-    rows, beyond = [], {}
-    for ax, name in zip(axes[0], chosen, strict=True):
-        ds = bench.train(
-            name,
-            dataclasses.replace(
-                what, architecture=dataclasses.replace(what.architecture, **NETWORKS[name])
-            ),
-        )
-        ds = ds.isel(depth=0, noise=0)
-        energy = ds.energy_end.transpose(..., "after").values
-        clear = ds.turned_end.transpose(..., "layer").copy(
-            data=np.minimum(energy[..., :-1], energy[..., 1:]) > FAINT * energy[..., :1]
-        )
-        bounded = clear & (ds.alpha * ds.sigma2_end < 1 - ds.alpha)
-        turned, kept = ds.turned_end.where(clear).sum("layer"), ds.kept_end
-        bounds = xr.apply_ufunc(
-            lambda s, a: np.asarray(turn_bound(s, alpha=a)), ds.sigma2_end, ds.alpha
-        )
-        bound = (
-            bounds.where(bounded).sum("layer").where((bounded == clear).all("layer"))
-        )  # NaN: there is none for some layer
-        over = ((ds.turned_end - bounds).where(bounded) > RESOLVED).any("layer")
-        beyond[name] = f"{int(over.sum())} of {int(bounded.any('layer').sum())}"
-        for k, epsilon in enumerate(ds.epsilon.values):
-            colour = plt.get_cmap("viridis")(0.85 * k / max(1, ds.sizes["epsilon"] - 1))
-            cells = [x.sel(epsilon=epsilon).median("seed") for x in (turned, kept, ds.accuracy)]
-            ax.plot(cells[0], cells[1], color=colour, lw=0.8)
-            ax.scatter(
-                cells[0],
-                cells[1],
-                s=10 + 120 * cells[2] ** 2,
-                color=colour,
-                label=f"ε = {epsilon:g}",
-                zorder=3,
-            )
-            start = ds.sel(epsilon=epsilon).median("seed")
-            ax.plot(start.turned_start.sum("layer"), start.kept_start, "x", ms=4, color=colour)
-            for alpha in ds.alpha.values:
-                at = {"epsilon": epsilon, "alpha": alpha}
-                numbers = (float(x.sel(at).median(skipna=False)) for x in (kept, turned, bound))
-                accuracy = ds.accuracy.sel(at)
-                rows.append(
-                    [
-                        name,
-                        f"{epsilon:g}",
-                        f"{alpha:g}",
-                        *("–" if np.isnan(x) else f"{x:.3f}" for x in numbers),
-                    ]
-                )
-                rows[-1] += [
-                    f"{float(accuracy.mean()):.3f}",
-                    f"{float(accuracy.std()):.3f}",
-                    f"{int(over.sel(at).sum())}",
-                ]
+    for ax, (name, turns) in zip(axes[0], trainings.items(), strict=True):
+        draw_panel(ax, turns)
         ax.set(xlabel="turn of the detail, sum over layers (rad)", title=name)
-        ax.plot([], [], "x", color=MEASURED, label="before training")
     axes[0, 0].set_ylabel("kept: σ₂ of the composite")
     axes[0, 0].legend(title="size: accuracy")
     fig.suptitle(
-        "Retention against transformation, one line an ε, from the smallest α (left) to the largest"
+        "Kept against turned: a line for each ε, from the smallest α (left) to the largest"
     )
-    text = "Networks with a layer that turns detail more than 5.2 allows, of those with one that it bounds: "
-    text += ", ".join(f"{k} {v}" for k, v in beyond.items()) + "."
-    header = ["network", "ε", "α", "kept", "turn", "bound", "accuracy", "±", "beyond"]
-    caption = "medians over seeds, after training; turn and bound by 5.2: rad, –: none; beyond: networks with a layer over it"
-    return Study(text, [(caption, (header, rows))], fig)
+    return fig
+
+
+def draw_panel(ax: Axes, turns: Turns) -> None:
+    """Draw a line for each ε over the residual weights, and the networks before training."""
+    ds = turns.ds.median("seed")
+    for epsilon, colour in zip(ds.epsilon.values, shades(ds.sizes["epsilon"]), strict=True):
+        turned, runs = turns.turned.median("seed").sel(epsilon=epsilon), ds.sel(epsilon=epsilon)
+        area = 10 + 120 * runs.accuracy**2
+        ax.plot(turned, runs.kept_end, color=colour, lw=0.8)
+        label = f"ε = {epsilon:g}"
+        ax.scatter(turned, runs.kept_end, s=area, color=colour, label=label, zorder=3)
+        ax.plot(runs.turned_start.sum("layer"), runs.kept_start, "x", ms=4, color=colour)
+    ax.plot([], [], "x", color=MEASURED, label="before training")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from jax.typing import ArrayLike
 
 from homojax.birkhoff import center, circulant, detail, uniform
 from homojax.numerics import as_epsilon, as_float, as_square, matmul, scaled_logits
-from homojax.projection.sinkhorn import sinkhorn, truncated_sinkhorn
+from homojax.projection.sinkhorn import sinkhorn
+from homojax.projection.truncated import truncated_sinkhorn
 
 CORRECTION_RANK = 2  # of "low-rank"
 FILTERED_GAIN = 0.25  # the σ that "spectral-filter" halves: smaller ones are taken for noise

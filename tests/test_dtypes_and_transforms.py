@@ -1,4 +1,6 @@
-"""One table of every public core function, and what each must do: keep its dtype, and mean the same under every transform."""
+"""One table of every public core function, and what each must do: keep its dtype, and mean the same
+under every transform.
+"""
 
 import itertools
 
@@ -227,7 +229,8 @@ WITHOUT_ARRAYS = {
 }
 
 
-# Whole searches, to a tolerance of their own: their dtypes, batches and derivatives are tests/test_calibration.py's.
+# Whole searches, to a tolerance of their own: their dtypes, batches and derivatives are
+# tests/test_calibration.py's.
 SEARCHES = {
     "calibrate_depth",
     "calibrate_epsilon",
@@ -309,7 +312,8 @@ def test_public_function_keeps_its_dtype_and_means_the_same_under_every_transfor
         pushed = sum((c * p).sum() for c, p in zip(cotangents, forward(*tangents), strict=True))
         return values, pushed, jax.linear_transpose(forward, *args)(cotangents)
 
-    # Compiled once for each dtype, vmapped with its derivatives; what that is held against is one call after another, op by op,
+    # Compiled once for each dtype, vmapped with its derivatives; what that is held against is one
+    # call after another, op by op,
     # of the same numbers in float64. Only random draws are others with another dtype.
     chex.clear_trace_counter()  # it goes by the name of the function, here always the same
     batched = jax.jit(jax.vmap(derivatives))

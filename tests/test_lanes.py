@@ -125,8 +125,10 @@ def factored(queries):
     ],
 )
 def test_no_loop_of_lanes_ends_by_a_comparison_of_floats_that_is_made_twice(function, shape):
-    """vmap evaluates a loop's condition once to go on and once to say for which lanes. Compiled apart, floats that were computed
-    for both can differ in their last bit, and a lane that only one of them calls finished goes round for ever."""
+    """vmap evaluates a loop's condition once to go on and once to say for which lanes. Compiled
+    apart, floats that were computed for both can differ in their last bit, and a lane that only
+    one of them calls finished goes round for ever.
+    """
     conditions = list(
         conditions_of_loops(jax.make_jaxpr(jax.vmap(function))(jnp.ones(shape)).jaxpr)
     )

@@ -27,8 +27,10 @@ NORMAL = np.random.default_rng(7).normal(size=(8, 4, 4))
 ASYMMETRIC = NORMAL[0]
 METHODS = ("auto", "alternating", "newton")
 
-# Compiling is most of the time of these tests. Called without jax.jit around it, hj.sinkhorn compiles its solver once for each
-# shape, dtype, method, max_steps and whether there is an init, whatever the tolerance: these are what tests had better share.
+# Compiling is most of the time of these tests. Called without jax.jit around it, hj.sinkhorn
+# compiles its solver once for each
+# shape, dtype, method, max_steps and whether there is an init, whatever the tolerance: these are
+# what tests had better share.
 project = partial(hj.sinkhorn, tol=1e-13)
 LANES = {2: 400, 4: 400, 16: 100, 64: 192}  # of every batch, by n
 
@@ -54,7 +56,9 @@ def project_all(logits, epsilons):
 
 
 def scalar(logits, epsilon, weights, tol, solver):
-    """A scalar of all that is differentiable in a result, and the result; a weight of 0 leaves out what is infinite."""
+    """A scalar of all that is differentiable in a result, and the result; a weight of 0 leaves out
+    what is infinite.
+    """
     result = solver(logits, epsilon) if tol is None else solver(logits, epsilon, tol=tol)
     c, u, v, w = weights
     potentials = u @ result.row_potential + v @ result.col_potential
@@ -67,7 +71,9 @@ _slopes = jax.jit(jax.value_and_grad(scalar, (0, 1), has_aux=True), static_argna
 
 
 def slopes(logits, epsilon, weights, tol=1e-13, solver=hj.sinkhorn):
-    """((scalar, result), (its derivative by the logits, by ε)): one compilation for any weights and tolerance."""
+    """((scalar, result), (its derivative by the logits, by ε)): one compilation for any weights and
+    tolerance.
+    """
     dtype = logits.dtype
     weights = jax.tree.map(lambda x: np.asarray(x, dtype), weights)
     return _slopes(
@@ -242,7 +248,9 @@ def test_a_large_negative_number_forbids_an_entry_as_a_mask_does(method, dtype, 
 
 
 def masks_of_permutations(n=8, lanes=64):
-    """Normal logits, and masks of four permutations: often a row and a column have only each other, and a free potential."""
+    """Normal logits, and masks of four permutations: often a row and a column have only each other,
+    and a free potential.
+    """
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(lanes, n, n))
     return logits, np.eye(n)[[[rng.permutation(n) for _ in range(4)] for _ in range(lanes)]].sum(
@@ -307,7 +315,9 @@ def test_near_permutations_converge_from_a_cold_start(name, method):
 
 
 def digit_logits(n, count):
-    """[count, n, n]: scaled dot products of handwritten digits, which fall into groups with links down to e^−60 between them."""
+    """[count, n, n]: scaled dot products of handwritten digits, which fall into groups with links
+    down to e^−60 between them.
+    """
     pixels = load_digits().data
     pixels = (pixels - pixels.mean(0)) / (pixels - pixels.mean(0)).std()
     rng = np.random.default_rng(n)
@@ -316,7 +326,9 @@ def digit_logits(n, count):
 
 
 def test_groups_with_links_of_every_strength_converge():
-    """Conjugate gradients cut off after n steps, and steps kept for a descent that was rounding, left 1 in 16 stalled."""
+    """Conjugate gradients cut off after n steps, and steps kept for a descent that was rounding,
+    left 1 in 16 stalled.
+    """
     result = project_all(digit_logits(64, 24), np.geomspace(0.02, 1, 8))
     assert result.converged.all() and result.num_steps.max() <= 100
 
@@ -441,7 +453,9 @@ def test_shapes_and_names_that_do_not_exist_are_refused_with_what_was_given(call
 
 
 def masked_logits(n, count, dtype="float64"):
-    """Logits allowed on a random permutation, so that a projection exists, and on a third of the other entries."""
+    """Logits allowed on a random permutation, so that a projection exists, and on a third of the
+    other entries.
+    """
     rng = np.random.default_rng(n)
     allowed = (rng.random((count, n, n)) < 1 / 3) | np.array(
         [oracles.permutation(rng, n) for _ in range(count)]
@@ -452,7 +466,9 @@ def masked_logits(n, count, dtype="float64"):
 @pytest.mark.parametrize("n", [4, 16])
 @pytest.mark.parametrize("epsilon", [1.0, 0.05])
 def test_masked_logits_project_onto_the_face_that_their_support_allows(n, epsilon, dtype):
-    """The sums, the form diag(e^f) exp(S/ε) diag(e^g) and the support together leave only one matrix."""
+    """The sums, the form diag(e^f) exp(S/ε) diag(e^g) and the support together leave only one
+    matrix.
+    """
     logits = masked_logits(n, 100, dtype)
     result = project_each(logits, np.asarray(epsilon, dtype))
     assert result.converged.all() and max(
@@ -500,7 +516,9 @@ def test_a_mask_is_the_limit_of_very_negative_logits_and_so_is_its_derivative():
 
 
 def test_derivatives_are_right_where_the_support_falls_apart(dtype):
-    """I − MᵀM is then singular beyond the constants, and a pseudoinverse says what the derivative is (theory.md 1.6)."""
+    """I − MᵀM is then singular beyond the constants, and a pseudoinverse says what the derivative
+    is (theory.md 1.6).
+    """
     weights = np.random.default_rng(3).normal(size=(4, 4))
     tol = 1e-13 if dtype == np.float64 else 3e-6
     for logits in masked_logits(4, 60):
@@ -540,7 +558,9 @@ def test_projection_ignores_shifts_and_commutes_with_transposition_and_permutati
 
 
 def warm_started(dtype, epsilon):
-    """Two hundred projections from zero, and again from the column potentials of the neighbouring problem at 1.02 ε."""
+    """Two hundred projections from zero, and again from the column potentials of the neighbouring
+    problem at 1.02 ε.
+    """
     logits, epsilon = (
         np.random.default_rng(7).normal(size=(200, 4, 4)).astype(dtype),
         np.asarray(epsilon, dtype),
@@ -635,7 +655,9 @@ def test_entropy_never_falls_as_epsilon_rises():
 
 
 def test_sigma2_can_rise_with_epsilon_while_entropy_rises_too():
-    """theory.md 1.4: more entropy does not mean smaller σ₂. Logits found by gradient ascent on σ₂(1.5) − σ₂(1)."""
+    """theory.md 1.4: more entropy does not mean smaller σ₂. Logits found by gradient ascent on
+    σ₂(1.5) − σ₂(1).
+    """
     logits = np.array(
         [
             [2.7, 2.7, 9.3, -14.7],
@@ -751,7 +773,9 @@ def test_implicit_derivative_is_that_of_fully_unrolled_alternation(rng):
 
 
 def test_derivative_of_a_two_by_two_is_that_of_the_logistic_function():
-    """M₀₀ = 1/(1 + e^−x), x = (S₀₀ + S₁₁ − S₀₁ − S₁₀)/2ε: exact down to where 1 − σ₂ is ten thousand eps."""
+    """M₀₀ = 1/(1 + e^−x), x = (S₀₀ + S₁₁ − S₀₁ − S₁₀)/2ε: exact down to where 1 − σ₂ is ten
+    thousand eps.
+    """
     corner = of_matrix(np.array([[1.0, 0], [0, 0]]))
     for x in (0.1, 1.0, 5.0, 20.0):
         p = 1 / (1 + np.exp(-x))
@@ -820,7 +844,8 @@ def test_truncated_sinkhorn_leaves_an_error_on_its_first_side():
 
 def test_truncated_norm_is_at_most_root_one_plus_row_error_and_comes_near_it():
     for n in (2, 4, 16):
-        # one row is spread over all columns but the first, where the other rows have nearly all of their weight
+        # one row is spread over all columns but the first, where the other rows have nearly all of
+        # their weight
         extreme = np.zeros((n, n))
         extreme[:, 0], extreme[0, 1:], extreme[1:, 1:] = 0, -30, -60
         for logits in (extreme, *np.random.default_rng(n).normal(size=(20, n, n)) * 20):

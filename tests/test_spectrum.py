@@ -60,7 +60,9 @@ def test_lazy_hypercube_spectra_are_binomial(dimension, stay):
 
 @pytest.mark.parametrize("bits", [2, 3])
 def test_de_bruijn_walk_keeps_a_direction_at_each_step_and_forgets_all_after_bits_steps(bits):
-    """λ₂ = 0 in a Jordan block of size ``bits``: a backward error of ``rounding`` moves it by rounding^(1/bits), no less."""
+    """λ₂ = 0 in a Jordan block of size ``bits``: a backward error of ``rounding`` moves it by
+    rounding^(1/bits), no less.
+    """
     m = hj.birkhoff.de_bruijn(bits)
     assert hj.sigma2(m) == pytest.approx(1, abs=1e-12)
     np.testing.assert_array_equal(jnp.linalg.matrix_power(m, bits), hj.uniform(2**bits))
@@ -136,7 +138,7 @@ def test_gradients_of_both_moduli_match_differences_where_simple(rng):
         )
 
 
-# ---------------------------------------------------------------- beyond the size where a decomposition is faster
+# ------------- beyond the size where a decomposition is faster
 
 sigma2_of_each = jax.jit(jax.vmap(hj.sigma2))
 sigma2_and_gradient = jax.jit(jax.value_and_grad(hj.sigma2))
@@ -206,7 +208,9 @@ lambda2_of_each = jax.jit(jax.vmap(hj.lambda2))
 
 
 def eigenvalue_family(rng, n):
-    """Doubly stochastic, with simple, paired, tied and nearly tied dominant eigenvalues, normal and not."""
+    """Doubly stochastic, with simple, paired, tied and nearly tied dominant eigenvalues, normal and
+    not.
+    """
     logits = [
         oracles.alternate(rng.normal(size=(n, n)), epsilon, 3000)
         for epsilon in (0.4, 0.6, 1, 2, 10, 100)
@@ -246,7 +250,9 @@ def test_eigenvalue_modulus_of_larger_matrices_is_that_of_a_matrix_within_roundi
 
 
 def test_a_dominant_eigenvalue_that_the_start_does_not_see_is_found_all_the_same(rng, dtype):
-    """Diagonal in a basis whose dominant left vector is orthogonal to both starts: powers of the others is all they show."""
+    """Diagonal in a basis whose dominant left vector is orthogonal to both starts: powers of the
+    others is all they show.
+    """
     n = 20
     starts = np.asarray(jax.random.normal(jax.random.key(0), (2, n), dtype), float)
     left = rng.normal(size=n)

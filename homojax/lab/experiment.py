@@ -1,207 +1,172 @@
-"""The frame of ``experiments/``: a study in one of three sizes, shown as it goes, with a figure, a table and a page."""
+"""The frame of ``experiments/``: a study in one of three sizes, with figure, tables and page."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from homojax.lab import plots
+from homojax.lab import page
 from homojax.lab.inputs import InputError
-from homojax.lab.probe import report as findings
-from homojax.lab.runs import BlockStore, versions
-from homojax.lab.train.run import Train, Trained, train, train_depth
+from homojax.lab.page import Section, Table
+from homojax.lab.runs import Blocks, Progress, own, silent, versions
+from homojax.lab.style import STYLE
+from homojax.lab.train.config import Train
+from homojax.lab.train.report import theorem_sentence, theorems_judged
+from homojax.lab.train.run import Trained, train, train_depth
 
 Size = Literal["smoke", "quick", "full"]
 
+Arrays = dict[str, np.ndarray]
+
 
 class Study(NamedTuple):
-    """What an experiment found."""
+    """What an experiment found. Fields are given by keyword."""
 
     text: str
-    tables: list[tuple[str, findings.Table]]  # (caption, (header, rows))
+    tables: list[Table]
     figure: Figure
 
 
 class Bench:
-    """Where an experiment's networks are trained. What is done stays in its folder: a run taken up again goes on after it."""
+    """Where an experiment trains its networks. What is done stays in its folder, to go on from."""
 
-    def __init__(self, folder: Path, progress: Callable[[int, int, str], None]):
+    def __init__(self, folder: Path, progress: Progress = silent):
         self.folder = folder
-        self.tell = progress  # (done, total, doing)
-        self.failed: dict[
-            str, np.ndarray
-        ] = {}  # label -> of every run, the step at which a number was not finite; −1: none
-        self.judged: dict[
-            str, tuple[int, int, int]
-        ] = {}  # label -> theorems that hold, are violated, are undecidable
+        self.progress = progress
+        self.failed: Arrays = {}  # label -> the step at which each run broke; −1: it did not
+        self.judged: dict[str, tuple[int, int, int]] = {}  # label -> ``theorems_judged``
 
-    def train(self, label: str, what: Train) -> xr.Dataset:
-        """The Dataset of ``homojax train``."""
-        found = train(what, self.folder / label, progress=self._named(label))
-        self.failed[label] = found.failed_step.values
-        if "holds" in found:
-            self.judged[label] = findings.theorems_judged(found)
-        return found
+    def train(self, label: str, config: Train) -> xr.Dataset:
+        """Return the Dataset of ``homojax train``."""
 
-    def networks(self, label: str, what: Train) -> Trained:
-        """The trained networks themselves, of the architecture's depth."""
-        self.train(label, what)
-        return train_depth(what, what.architecture.depth, self.folder / label)
+        def progress(done: int, total: int, doing: str) -> None:
+            self.progress(done, total, f"{label}: {doing}")
 
-    def measured(
-        self, label: str, about: str, measure: Callable[[], dict[str, np.ndarray]]
-    ) -> dict[str, np.ndarray]:
-        """``measure()``, or what an earlier run found under that label; ``about`` says how.
+        dataset = train(config, self.folder / label, progress=progress)
+        self.failed[label] = dataset.failed_step.values
+        if "holds" in dataset:
+            self.judged[label] = theorems_judged(dataset)
+        return dataset
 
-        It holds ``failed`` of its runs, and perhaps ``theorems`` (``theorems_of``).
+    def networks(self, label: str, config: Train) -> Trained:
+        """Return the trained networks themselves, of the architecture's depth."""
+        self.train(label, config)
+        return train_depth(config, config.architecture.depth, self.folder / label)
+
+    def measured(self, label: str, about: str, measure: Callable[[], Arrays]) -> Arrays:
+        """Return ``measure()``, or what an earlier run measured under that label.
+
+        Args:
+            label: of the measurement.
+            about: how it is made, so that no other is taken for it.
+            measure: gives ``failed`` of its runs, perhaps ``theorems`` (``theorems_of``), and more.
 
         Raises:
-            InputError: the folder holds what was measured otherwise.
+            InputError: the folder holds what was measured in another way.
         """
-        store = BlockStore(self.folder / "measured", version("homojax"))
-        found = store.load(label)
-        if found is None:
-            found = measure()
-            store.save(label, {**found, "about": np.array(about)})
-        elif found.pop("about") != about:
+        block = Blocks(self.folder / "measured").get(
+            label, lambda: {**measure(), "about": np.array(about)}
+        )
+        if str(block.pop("about")) != about:
             raise InputError(
-                f"{self.folder} holds another measurement of {label}: choose another folder, or remove it."
+                f"{self.folder} holds another measurement of {label}: choose another folder, or "
+                "remove it."
             )
-        self.failed[label] = found["failed"]
-        if "theorems" in found:
-            self.judged[label] = tuple(found["theorems"].tolist())
-        return found
+        self.failed[label] = block["failed"]
+        if "theorems" in block:
+            self.judged[label] = tuple(block["theorems"].tolist())
+        return block
+
+    def theorems(self) -> tuple[int, int, int]:
+        """Return how many comparisons of theorems hold, are violated, are undecidable, in all."""
+        return tuple(np.sum([(0, 0, 0), *self.judged.values()], axis=0).tolist())
 
     def summary(self) -> str:
-        """How the laws fared on all that was trained, where they were asked, and which trainings did not come to their end."""
-        text = (
-            " " + findings.judged(np.sum([*self.judged.values()], 0).tolist())
-            if self.judged
-            else ""
-        )
-        counts = {label: int((steps >= 0).sum()) for label, steps in self.failed.items()}
+        """Say how the theorems fared on what was trained, and which trainings were stopped."""
+        sentences = [theorem_sentence(self.theorems())] if self.judged else []
+        stopped = {label: int((steps >= 0).sum()) for label, steps in self.failed.items()}
         which = ", ".join(
             f"{count} of {self.failed[label].size} {label}"
-            for label, count in counts.items()
+            for label, count in stopped.items()
             if count
         )
-        return text + (
-            f" Stopped at numbers that were not finite, and counted as they stood: {which}."
-            if which
-            else ""
-        )
-
-    def _named(self, label: str) -> Callable[[int, int, str], None]:
-        return lambda done, total, doing: self.tell(done, total, f"{label}: {doing}")
+        if which:
+            sentences.append(f"Stopped at numbers that were not finite, and counted: {which}.")
+        return " ".join(sentences)
 
 
 def run_experiment(
     study: Callable[[Size, Bench], Study], size: Size, out: Path, console: Console
-) -> Study:
-    """The study in that size, with ``figure.png`` and ``report.html`` in ``out``, beside its trainings."""
-    matplotlib.use("agg")
-    jax.config.update("jax_enable_x64", True)  # for the laws: networks are float32 all the same
+) -> Section:
+    """Run a study; write ``figure.png`` and ``report.html`` into ``out``, beside its trainings.
+
+    Raises:
+        InputError: ``out`` holds another run.
+        OSError: ``out`` cannot be written.
+    """
+    identity = {"experiment": _name(study), "size": size}
+    own(out, identity)
+    jax.config.update("jax_enable_x64", True)  # for the laws; networks are float32 all the same
     title = _document(study).splitlines()[0]
-    _own(out, f"{_name(study)} {size}")
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("[dim]{task.description}"),
+    with page.progress_bar(console, _name(study)) as progress, plt.rc_context(STYLE), plt.ioff():
+        bench = Bench(out, progress)
+        result = study(size, bench)
+    section = Section(
+        heading="",
+        text=" ".join(filter(None, (result.text, bench.summary()))),
+        as_expected=bench.theorems()[1] == 0,
+        pictures=[page.draw("figure.png", title, lambda: result.figure)],
+        tables=result.tables,
+        about={**identity, "versions": versions()},
     )
-    with Progress(*columns, console=console) as bar, plt.rc_context(plots.STYLE), plt.ioff():
-        task = bar.add_task("", total=None)
-        bench = Bench(
-            out,
-            lambda done, total, doing: bar.update(
-                task, completed=done, total=total, description=doing
-            ),
-        )
-        found = study(size, bench)
-        found = found._replace(text=found.text + bench.summary())
-        findings.write(
-            out,
-            title,
-            found.text,
-            found.tables,
-            found.figure,
-            {"size": size, "versions": versions()},
-        )
-    findings.show(found.text, found.tables, False, console)
-    console.print(
-        f"\nAll of it is in {out}/; open {out / 'report.html'} in a browser.",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return found
+    page.write_page(out, title, [section])
+    page.show(section, console)
+    page.show_place(out, console)
+    return section
 
 
 def command(study: Callable[[Size, Bench], Study], args: Sequence[str] | None = None) -> None:
-    """The command line of an experiment: ``--quick`` and ``--out``."""
+    """Run the command line of an experiment: ``--quick`` and ``--out``."""
     name = _name(study)
     parser = argparse.ArgumentParser(
         description=_document(study), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="fewer and shorter trainings: minutes, not the better part of an hour",
+        "--quick", action="store_true", help="fewer and shorter trainings: minutes, not an hour"
     )
     parser.add_argument(
         "--out", type=Path, help="folder to write (default: runs/<name>, or runs/<name>-quick)"
     )
     asked = parser.parse_args(args)
     size: Size = "quick" if asked.quick else "full"
+    out = asked.out or Path("runs") / (f"{name}-quick" if asked.quick else name)
+    kept = "What was done is kept; run it again to go on."
+    plt.switch_backend("agg")
     try:
-        run_experiment(
-            study,
-            size,
-            asked.out or Path("runs") / (f"{name}-quick" if asked.quick else name),
-            Console(),
-        )
+        run_experiment(study, size, out, Console())
     except InputError as error:
         parser.exit(2, f"{name}: {error}\n")
     except OSError as error:
-        parser.exit(
-            1,
-            f"{name}: cannot read or write: {error}. What was done is kept; run it again to go on.\n",
-        )
+        parser.exit(1, f"{name}: cannot read or write: {error}. {kept}\n")
     except KeyboardInterrupt:
-        parser.exit(130, f"{name}: stopped. What was done is kept; run it again to go on.\n")
-
-
-def _own(out: Path, which: str) -> None:
-    """Makes the folder, or takes up the one that holds this experiment; InputError: it holds something else."""
-    mark = out / "experiment.txt"
-    if (
-        out.is_dir()
-        and any(out.iterdir())
-        and (not mark.exists() or mark.read_text("utf-8") != which)
-    ):
-        raise InputError(
-            f"{out} holds something else than {which}: choose another folder, or remove it."
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    mark.write_text(which, "utf-8")
+        parser.exit(130, f"{name}: stopped. {kept}\n")
 
 
 def _name(study: Callable) -> str:
+    """Return the name of the script that a study is in."""
     return Path(sys.modules[study.__module__].__file__ or study.__module__).stem
 
 
 def _document(study: Callable) -> str:
-    """Of the script that the study is in."""
+    """Return the docstring of the script that a study is in."""
     return sys.modules[study.__module__].__doc__ or study.__module__

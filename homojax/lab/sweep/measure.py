@@ -24,7 +24,9 @@ from homojax.lab.sources import Source
 from homojax.lab.sweep.config import Sweep
 from homojax.lab.sweep.dataset import BOUNDS, MATRIX_CLAIMS, NUM_PROBES, STATUS
 from homojax.numerics import matmul
-from homojax.projection.sinkhorn import SinkhornResult, Status, sinkhorn, truncated_sinkhorn
+from homojax.projection.result import SinkhornResult, Status
+from homojax.projection.sinkhorn import sinkhorn
+from homojax.projection.truncated import truncated_sinkhorn
 from homojax.theory import CLAIMS
 from homojax.theory.cases.matrix import matrix_case
 from homojax.theory.cases.stack import stack_case

@@ -3,5 +3,17 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submodules=["checkpoints", "measures", "run"]
+    __name__,
+    submodules=[
+        "checkpoints",
+        "config",
+        "dataset",
+        "judgements",
+        "measures",
+        "plots",
+        "report",
+        "run",
+        "stacks",
+        "tasks",
+    ],
 )

@@ -1,9 +1,8 @@
-"""What is measured of trained networks: σ₂, what they keep of the detail, where they turn it, and how the laws fare on that."""
+"""What is measured of trained networks: σ₂, how much detail is left, how far it is turned."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,98 +11,74 @@ import numpy as np
 from homojax import spectrum
 from homojax.birkhoff import marginal_errors
 from homojax.depth import detail_composite, effective_depth, lyapunov_exponents
-from homojax.lab.verify.run import VERDICTS, judge_cells
+from homojax.lab.train.judgements import judgements_of
+from homojax.lab.train.stacks import Stacks, stacks_of
 from homojax.layernorm import expected_cosine
-from homojax.networks.model import Trace
-from homojax.networks.training import Run, Trainer, residual_weights, side_by_side
+from homojax.networks.run import Run, first_not_finite, last_not_finite
+from homojax.networks.trainer import Trainer, side_by_side
 from homojax.residual import residual_bound, residual_matrix, turn_bound
 from homojax.spectrum.singular_value import spectral_norm
-from homojax.theory import CLAIMS
-from homojax.theory.claim import Claim
-from homojax.theory.stack import claim_depths
 
-SEEN = 2  # held-out examples whose matrices are measured, where these differ by example
 COMPARED = 32  # held-out examples whose details with and without noise are compared
 RETENTION = 0.5  # the ρ of the effective depths
 
 
-class Stacks(NamedTuple):
-    """The matrices that runs mixed by, as stacks [runs, stacks, L, n, n] in the precision of JAX."""
+def measure(
+    trainer: Trainer, start: Run, end: Run, *, noisy: bool, claims: bool
+) -> dict[str, np.ndarray]:
+    """Return every variable of the Dataset but the training loss, [runs, …]; counts [claims, L].
 
-    matrices: np.ndarray
-    trace: Trace  # leading axes [runs, examples]
-    alpha: np.ndarray  # [runs, L]
+    Args:
+        trainer: of the runs.
+        start: runs before training.
+        end: the same runs after it.
+        noisy: whether to compare details with and without noise.
+        claims: whether to judge the claims on the trained matrices.
+    """
+    loss, accuracy = side_by_side(trainer.evaluate, end)
+    measured = {"test_loss": np.asarray(loss), "accuracy": np.asarray(accuracy)}
+    for when, runs in (("start", start), ("end", end)):
+        stacks = stacks_of(trainer, runs)
+        found = measures_of(stacks)
+        found["energy"] = np.asarray(stacks.trace.energy, np.float64).mean(1)
+        found["turned"] = np.asarray(stacks.trace.turned, np.float64).mean(1)
+        if noisy:
+            snr, found["cosine"], d = directions_of(trainer, runs)
+            found["cosine_predicted"] = np.asarray(expected_cosines(snr, d))
+        measured |= {f"{name}_{when}": values for name, values in found.items()}
+        if claims and when == "end":
+            measured |= judgements_of(stacks)
+    return measured | failures_of(trainer, end)
 
 
-def stacks_of(of: Trainer, runs: Run) -> Stacks:
-    """The mixing of every run on a few held-out examples: one stack of a matrix of parameters, else one a head or token."""
-    inputs = of.test[0][:SEEN]
-    _, traces = side_by_side(
-        of.trace, runs, jnp.broadcast_to(inputs, (len(runs.step), *inputs.shape))
-    )
-    m = np.asarray(
-        traces.matrices, np.float64 if jax.config.read("jax_enable_x64") else np.float32
-    )  # [R, B, L, …, n, n]
-    several = m.ndim > 5  # matrices of parameters are the same for every example
-    m = np.moveaxis(m, 3, 2).reshape(len(m), -1, m.shape[2], *m.shape[-2:]) if several else m[:, :1]
-    return Stacks(m, traces, np.asarray(residual_weights(runs), m.dtype))
+# ---------------------------------------------------------------- matrices
 
 
 def measures_of(stacks: Stacks) -> dict[str, np.ndarray]:
-    """α, σ₂ by layer, what the composite kept, effective depths: means over a run's stacks, of errors the largest. [runs, …]."""
-    found = [
-        jax.device_get(_measures(jnp.asarray(m), a))
-        for m, a in zip(stacks.matrices, stacks.alpha, strict=True)
+    """Return α, σ₂ by layer, retention and effective depths of every run, [runs, …].
+
+    They are means over a run's stacks; of ``row_error`` and ``col_error`` the largest.
+    """
+    runs = [
+        jax.device_get(_measures(jnp.asarray(matrices), alpha))
+        for matrices, alpha in zip(stacks.matrices, stacks.alpha, strict=True)
     ]
-    of_stacks = {"row_error": np.max, "col_error": np.max}  # of the others the mean
+    over_stacks = {"row_error": np.max, "col_error": np.max}
     return {
-        name: np.stack([of_stacks.get(name, np.mean)(measure[name], axis=0) for measure in found])
-        for name in found[0]
+        name: np.stack([over_stacks.get(name, np.mean)(run[name], axis=0) for run in runs])
+        for name in runs[0]
     }
 
 
-def directions_of(
-    of: Trainer, runs: Run, examples: int = COMPARED
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """What noise does to detail after every layer: (SNR, cosine of the details with and without noise, both [runs, L], and d).
-
-    The SNR is the energy without noise over that of what noise added, as means over held-out examples: ∞ where there is none.
-    """
-    inputs = of.test[0][:examples]
-    inputs = jnp.broadcast_to(inputs, (len(runs.step), *inputs.shape))
-    settings = jax.tree.map(jnp.copy, runs.settings)
-    settings["layers"]["noise"] = jax.tree.map(jnp.zeros_like, settings["layers"]["noise"])
-    silent = runs._replace(settings=settings)
-    seen = (
-        side_by_side(of.trace, r, inputs)[1].states[:, :, 1:] for r in (runs, silent)
-    )  # [runs, examples, L, n, …]
-    noisy, clean = (
-        x.reshape(*x.shape[:4], -1) - x.reshape(*x.shape[:4], -1).mean(3, keepdims=True)
-        for x in seen
-    )
-    energy, heard, added = ((x**2).sum((3, 4)) for x in (clean, noisy, noisy - clean))
-    cosine = ((noisy * clean).sum((3, 4)) / jnp.sqrt(heard * energy)).mean(1)
-    return (
-        np.asarray(energy.mean(1) / added.mean(1)),
-        np.asarray(cosine),
-        (clean.shape[3] - 1) * clean.shape[4],
-    )
-
-
 @jax.jit
-@partial(jnp.vectorize, excluded=(1,))
-def expected_cosines(snr: jax.Array, d: int) -> jax.Array:
-    """4.2's, of an array."""
-    return expected_cosine(snr, d=d)
-
-
-@jax.jit
-@partial(jax.vmap, in_axes=(0, None))  # stacks
+@partial(jax.vmap, in_axes=(0, None))
 def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
+    """Return the measures of stacks [stacks, L, n, n] with residual weights α [L]."""
     sigma2 = jax.vmap(spectrum.sigma2)(matrices)
     layers = jax.vmap(residual_matrix)(matrices, alpha)
     row, col = jax.vmap(marginal_errors)(matrices)
     kept = jax.vmap(spectral_norm)(detail_composite(layers))
+    bounds = residual_bound(sigma2, alpha=alpha)
     return {
         "alpha": alpha,
         "sigma2": sigma2,
@@ -111,61 +86,74 @@ def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
         "col_error": col.max(),
         "kept": kept[-1],
         "kept_after": kept,
-        "kept_predicted": jnp.cumprod(residual_bound(sigma2, alpha=alpha), axis=-1),
+        "kept_predicted": jnp.cumprod(bounds, axis=-1),
         "turned_predicted": turn_bound(sigma2, alpha=alpha),
-        "depth_bound": effective_depth(
-            jnp.exp(jnp.log(residual_bound(sigma2, alpha=alpha)).mean()), retention=RETENTION
-        ),
+        "depth_bound": effective_depth(jnp.exp(jnp.log(bounds).mean()), retention=RETENTION),
         "depth_typical": effective_depth(
             jnp.exp(lyapunov_exponents(layers)[0]), retention=RETENTION
         ),
     }
 
 
-def _claims_about(scope: str) -> tuple[Claim, ...]:
-    return tuple(claim for claim in CLAIMS.values() if claim.scope == scope)
+# ---------------------------------------------------------------- directions
 
 
-JUDGED = (*_claims_about("matrix"), *_claims_about("stack"))
+def directions_of(
+    trainer: Trainer, runs: Run, examples: int = COMPARED
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return what noise does to the detail after every layer, on the same held-out examples.
 
-
-def judgements_of(stacks: Stacks) -> dict[str, np.ndarray]:
-    """verdict -> [claims, L]: comparisons of the claims about one matrix on those of each layer, and of the claims about stacks.
-
-    What these say of the first l layers is counted at layer l, and at the last one what they say of the whole stack.
+    Returns:
+        The SNR, [runs, L]: the mean energy of the detail without noise over that of the detail
+        that noise added, ∞ where there is no noise. The mean cosine of the details with and without
+        noise, [runs, L]. The number d of directions that the detail has.
     """
-    runs, each, depth, n, _ = stacks.matrices.shape
-    single = stacks.matrices.reshape(-1, n, n)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logits = np.log(single)  # of which each is the projection, at ε = 1
-    cells = {
-        "stack": {
-            "matrices": stacks.matrices.reshape(-1, depth, n, n),
-            "alpha": np.repeat(stacks.alpha, each, axis=0),
-            "probe": np.random.default_rng(0).standard_normal((runs * each, n)),
-        },
-        "matrix": {"logits": logits, "epsilon": np.ones(len(single)), "matrix": single},
-    }
-    judged = {}
-    for scope, arrays in cells.items():
-        judged |= judge_cells(scope, _claims_about(scope), arrays, single.dtype.name)
-    counts = {name: np.zeros((len(JUDGED), depth), int) for name in VERDICTS}
-    for i, claim in enumerate(JUDGED):
-        verdicts = judged[claim.name][1]
-        if claim.scope == "matrix":
-            layers, verdicts = range(depth), verdicts.reshape(runs * each, depth, -1)
-        elif verdicts.shape[1:2] == (len(claim_depths(depth)),):
-            layers = np.array(claim_depths(depth)) - 1
-        else:
-            layers, verdicts = [depth - 1], verdicts.reshape(runs * each, 1, -1)
-        for name, value in VERDICTS.items():
-            counts[name][i, layers] = (
-                (verdicts == value).reshape(*verdicts.shape[:2], -1).sum((0, 2))
-            )
-    return counts
+    inputs = trainer.test[0][:examples]
+    inputs = jnp.broadcast_to(inputs, (len(runs.step), *inputs.shape))
+    settings = jax.tree.map(jnp.copy, runs.settings)
+    settings["layers"]["noise"] = jax.tree.map(jnp.zeros_like, settings["layers"]["noise"])
+    noisy, clean = (
+        _details(side_by_side(trainer.trace, each, inputs)[1].states[:, :, 1:])
+        for each in (runs, runs._replace(settings=settings))
+    )
+    energy, heard, added = ((x**2).sum((3, 4)) for x in (clean, noisy, noisy - clean))
+    cosine = ((noisy * clean).sum((3, 4)) / jnp.sqrt(heard * energy)).mean(1)
+    units, features = clean.shape[3:]
+    snr = energy.mean(1) / added.mean(1)
+    return np.asarray(snr), np.asarray(cosine), (units - 1) * features
 
 
-def theorems_of(stacks: Stacks) -> np.ndarray:
-    """[3]: comparisons of the theorems among these claims that hold, are violated, are undecidable."""
-    judged, theorems = judgements_of(stacks), [claim.status == "theorem" for claim in JUDGED]
-    return np.array([judged[name][theorems].sum() for name in ("holds", "violated", "undecidable")])
+def _details(states: jax.Array) -> jax.Array:
+    """Return states [runs, examples, L, n, …] less their mean over units, features flattened."""
+    flat = states.reshape(*states.shape[:4], -1)
+    return flat - flat.mean(3, keepdims=True)
+
+
+@jax.jit
+@partial(jnp.vectorize, excluded=(1,))
+def expected_cosines(snr: jax.Array, d: int) -> jax.Array:
+    """Return the expected cosine (law 4.2) at each SNR of an array, for details of d directions."""
+    return expected_cosine(snr, d=d)
+
+
+# ---------------------------------------------------------------- numbers that are not finite
+
+
+def failures_of(trainer: Trainer, runs: Run) -> dict[str, np.ndarray]:
+    """Return where each run met a number that is not finite: step, layer, and whether backward."""
+    failed = np.asarray(runs.failed)
+    layers, backward = np.full(len(failed), -1), np.zeros(len(failed), bool)
+    broken = np.flatnonzero(failed >= 0)
+    if len(broken):
+        chosen = jax.tree.map(lambda x: x[broken], runs)
+        _, traces = side_by_side(trainer.trace, chosen, side_by_side(trainer.batch, chosen)[0])
+        _, slopes = side_by_side(trainer.slope, chosen)
+        for place, run in enumerate(broken):
+            trace, slope = jax.tree.map(lambda x, place=place: x[place], (traces, slopes))
+            layer = first_not_finite(trace)
+            if layer is None:  # the forward pass was finite
+                layer = last_not_finite(slope)
+                backward[run] = layer is not None
+            beyond = trace.finite.shape[-1]  # L + 1
+            layers[run] = beyond if layer is None else layer
+    return {"failed_step": failed, "failed_layer": layers, "failed_backward": backward}

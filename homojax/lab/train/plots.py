@@ -2,115 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 
-from homojax.lab.runs import config_of
-from homojax.lab.style import WARNING
+from homojax.lab.style import WARNING, shades
 
 LEAST = 1e-20  # share of detail that is drawn
-
-
-def training(ds: xr.Dataset) -> Figure:
-    """Loss along training, accuracy over the grid, σ₂ of every layer before and after, and what of the detail is kept so far."""
-    across, apart = _axes_of_grid(ds)
-    fig, (losses, accuracy, layers, kept) = plt.subplots(
-        1, 4, figsize=(17, 4.2), layout="constrained"
-    )
-    values, deepest = ds[apart].values, int(ds.depth.max())
-    own = apart == "epsilon" and not tempered(config_of(ds)["architecture"]["mixer"])
-    for k, value in enumerate(values):
-        colour = plt.get_cmap("viridis")(0.85 * k / max(1, len(values) - 1))
-        runs = ds.sel({apart: value})
-        rest = [name for name in runs.loss.dims if name != "report"]
-        seen = runs.loss.dropna("report", how="all")  # runs may all have stopped
-        if seen.sizes["report"]:
-            losses.plot(seen.report, seen.median(rest), color=colour)
-            losses.fill_between(
-                seen.report, *seen.quantile([0.1, 0.9], rest), color=colour, alpha=0.12, lw=0
-            )
-        rest = [name for name in runs.accuracy.dims if name != across]
-        low, middle, high = (
-            runs.accuracy.min(rest),
-            runs.accuracy.mean(rest),
-            runs.accuracy.max(rest),
-        )
-        x = ds[across].values
-        accuracy.errorbar(
-            x,
-            middle,
-            [middle - low, high - middle],
-            fmt="o-",
-            ms=4,
-            lw=1.2,
-            capsize=2,
-            color=colour,
-        )
-        if "depth" in runs.dims:
-            runs = runs.sel(depth=deepest)  # layers of networks of another depth are other layers
-        rest = [name for name in runs.sigma2_end.dims if name != "layer"]
-        layers.plot(ds.layer, runs.sigma2_start.median(rest), color=colour, ls=":")
-        layers.plot(
-            ds.layer,
-            runs.sigma2_end.median(rest),
-            color=colour,
-            marker=".",
-            label="its own, or none" if own else f"{value:.3g}",
-        )
-        for share, style in (
-            (runs.kept_predicted_end, {"ls": ":"}),
-            (runs.kept_after_end, {"marker": "."}),
-        ):
-            kept.plot(ds.layer, np.maximum(share.median(rest), LEAST), color=colour, **style)
-    accuracy.axhline(ds.attrs["chance"], color=WARNING, ls="--", lw=1.2, label="blind")
-    losses.set(xlabel="steps", ylabel="training loss (nat)", title="median and 80 % of runs")
-    if (
-        across != "seed"
-        and (ds[across] > 0).all()
-        and float(ds[across].max() / ds[across].min()) > 8
-    ):
-        accuracy.set_xscale("log")
-    if across == "depth":
-        accuracy.set_xticks(ds.depth.values, [str(depth) for depth in ds.depth.values])
-        accuracy.minorticks_off()
-    accuracy.set(
-        xlabel=_GRID_LABELS[across],
-        ylabel="held-out accuracy",
-        ylim=(0, 1.03),
-        title="mean, least and most of runs",
-    )
-    accuracy.legend(loc="best")
-    of = "" if apart == "depth" else f"{deepest} layers, "
-    layers.set(
-        xlabel="layer",
-        ylabel="σ₂ of its matrix",
-        ylim=(0, None),
-        title=f"{of}median; dotted: before training",
-    )
-    kept.set(xlabel="layers passed", ylabel="share of the best-kept detail left", yscale="log")
-    faint = min(line.get_ydata().min() for line in kept.lines) == LEAST
-    title = f"{of}trained; dotted: bound 5.1" + (f"\n({LEAST:g}: or less)" if faint else "")
-    kept.set(ylim=(None, max(1.5, kept.get_ylim()[1])), title=title)
-    for ax in (layers, kept):
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    if across == "seed":
-        accuracy.set_xticks(ds.seed.values)
-    fig.legend(
-        *layers.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=min(10, len(values)),
-        title=_GRID_LABELS[apart],
-    )
-    networks = (
-        "1 trained network" if ds.accuracy.size == 1 else f"{ds.accuracy.size} trained networks"
-    )
-    fig.suptitle(f"{networks}: {ds.attrs['statement']}", fontsize=10)
-    return fig
-
-
-_GRID_LABELS = {
+WIDE = 8  # largest over smallest value from which on an axis is logarithmic
+LABELS = {
     "depth": "layers",
     "epsilon": "entropy weight ε (logit units)",
     "alpha": "residual weight α",
@@ -119,8 +25,105 @@ _GRID_LABELS = {
 }
 
 
-def _axes_of_grid(ds: xr.Dataset) -> tuple[str, str]:
-    """Of what a training varied: the name for a horizontal axis, and the one for colours."""
+def training(ds: xr.Dataset) -> Figure:
+    """Draw the loss, the accuracy, σ₂ of every layer, and how much detail is left after it."""
+    across, coloured = axes_of_grid(ds)
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
+    fig, axes = plt.subplots(2, 2, figsize=(10.4, 7.4), layout=layout)
+    losses, accuracy, layers, kept = axes.flat
+    _loss_panel(losses, ds, coloured)
+    _accuracy_panel(accuracy, ds, across, coloured)
+    deepest = "" if coloured == "depth" else f"{int(ds.depth.max())} layers, "
+    _layer_panel(layers, ds, coloured, deepest)
+    _kept_panel(kept, ds, coloured, deepest)
+    handles, labels = layers.get_legend_handles_labels()
+    columns = min(10, len(labels))
+    fig.legend(handles, labels, loc="outside lower center", ncols=columns, title=LABELS[coloured])
+    count = ds.accuracy.size
+    networks = "1 trained network" if count == 1 else f"{count} trained networks"
+    fig.suptitle(f"{networks}: {ds.attrs['statement']}", fontsize=10)
+    return fig
+
+
+def axes_of_grid(ds: xr.Dataset) -> tuple[str, str]:
+    """Return, of the values that a training varied, one for an axis and one for colours."""
     varied = [name for name in ("depth", "epsilon", "alpha", "noise") if ds.sizes[name] > 1]
     across, *rest = [*varied, "epsilon", "depth"] if varied else ["seed", "epsilon"]
     return across, next(name for name in rest if name != across)
+
+
+def _groups(ds: xr.Dataset, coloured: str) -> Iterator[tuple[float, xr.Dataset, tuple]]:
+    """Yield (value, the runs that have it, their colour) for each value that has a colour."""
+    values = ds[coloured].values
+    for value, colour in zip(values, shades(len(values)), strict=True):
+        yield value, ds.sel({coloured: value}), colour
+
+
+def _others(values: xr.DataArray, axis: str) -> list[str]:
+    return [str(name) for name in values.dims if name != axis]
+
+
+def _loss_panel(ax: Axes, ds: xr.Dataset, coloured: str) -> None:
+    for _, runs, colour in _groups(ds, coloured):
+        loss, rest = runs.loss.dropna("report", how="all"), _others(runs.loss, "report")
+        if loss.sizes["report"]:  # all runs may have stopped
+            ax.plot(loss.report, loss.median(rest), color=colour)
+            band = loss.quantile([0.1, 0.9], rest)
+            ax.fill_between(loss.report, *band, color=colour, alpha=0.12, lw=0)
+    ax.set(xlabel="steps", ylabel="training loss (nat)", title="median and 80 % of runs")
+
+
+def _accuracy_panel(ax: Axes, ds: xr.Dataset, across: str, coloured: str) -> None:
+    x = ds[across].values
+    look = {"fmt": "o-", "ms": 4, "lw": 1.2, "capsize": 2}
+    for _, runs, colour in _groups(ds, coloured):
+        rest = _others(runs.accuracy, across)
+        least, mean, most = (
+            getattr(runs.accuracy, statistic)(rest) for statistic in ("min", "mean", "max")
+        )
+        ax.errorbar(x, mean, [mean - least, most - mean], color=colour, **look)
+    ax.axhline(ds.attrs["chance"], color=WARNING, ls="--", lw=1.2, label="blind")
+    if across != "seed" and x.min() > 0 and x.max() / x.min() > WIDE:
+        ax.set_xscale("log")
+    if across == "depth":
+        ax.set_xticks(x, [str(depth) for depth in x])
+        ax.minorticks_off()
+    elif across == "seed":
+        ax.set_xticks(x)
+    title = "mean, least and most of runs"
+    ax.set(xlabel=LABELS[across], ylabel="held-out accuracy", ylim=(0, 1.03), title=title)
+    ax.legend(loc="best")
+
+
+def _layer_panel(ax: Axes, ds: xr.Dataset, coloured: str, deepest: str) -> None:
+    own = coloured == "epsilon" and not ds.attrs["tempered"]
+    for value, runs, colour in _groups(_deepest(ds, coloured), coloured):
+        rest = _others(runs.sigma2_end, "layer")
+        label = "its own, or none" if own else f"{value:.3g}"
+        ax.plot(ds.layer, runs.sigma2_start.median(rest), color=colour, ls=":")
+        ax.plot(ds.layer, runs.sigma2_end.median(rest), color=colour, marker=".", label=label)
+    title = f"{deepest}median; dotted: before training"
+    ax.set(xlabel="layer", ylabel="σ₂ of its matrix", ylim=(0, None), title=title)
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+
+
+def _kept_panel(ax: Axes, ds: xr.Dataset, coloured: str, deepest: str) -> None:
+    for _, runs, colour in _groups(_deepest(ds, coloured), coloured):
+        rest = _others(runs.kept_after_end, "layer")
+        bound, left = (
+            np.maximum(share.median(rest), LEAST)
+            for share in (runs.kept_predicted_end, runs.kept_after_end)
+        )
+        ax.plot(ds.layer, bound, color=colour, ls=":")
+        ax.plot(ds.layer, left, color=colour, marker=".")
+    ax.set(xlabel="layers passed", ylabel="share of the best-kept detail left", yscale="log")
+    faint = min(np.min(line.get_ydata()) for line in ax.lines) == LEAST
+    least = f"\n({LEAST:g}: or less)" if faint else ""
+    title = f"{deepest}trained; dotted: bound (law 5.1){least}"
+    ax.set(ylim=(None, max(1.5, ax.get_ylim()[1])), title=title)
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+
+
+def _deepest(ds: xr.Dataset, coloured: str) -> xr.Dataset:
+    """Return the deepest networks, where depths have no colours: other depths have other layers."""
+    return ds if coloured == "depth" else ds.sel(depth=[ds.depth.max()])
