@@ -74,9 +74,12 @@ def _measured(preset: Preset) -> list[str]:
     matrices = jax.jit(jax.vmap(preset.matrix))
     for scale in SCALES:
         draws = scale * np.random.default_rng(scale).standard_normal((DRAWS, *start.shape))
-        errors += map(_error, jax.vmap(marginal_errors)(matrices(draws)))
+        errors += map(_error, _errors_of(matrices(draws)))
     gradients = [f"{x:.1e}" if x else "0" for x in sizes]
     return [preset.name, preset.exact, f"{float(sigma2(matrix)):.4f}", *gradients, *errors]
+
+
+_errors_of = jax.jit(jax.vmap(marginal_errors))
 
 
 def _error(errors: jax.Array) -> str:

@@ -17,7 +17,7 @@ from homojax.batching import in_buckets
 from homojax.birkhoff import detail, projective_diameter
 from homojax.bounds import logit_budget
 from homojax.calibration.certificate import Kept, share_kept
-from homojax.calibration.search import CalibrationStatus, Found, Root, Settings, find_epsilon
+from homojax.calibration.search import CalibrationStatus, Outcome, Root, Settings, find_epsilon
 from homojax.numerics import as_float, as_square, as_stack
 from homojax.projection.sinkhorn import sinkhorn
 
@@ -95,8 +95,8 @@ def calibrate_epsilon(
     Source: laws 1.3 (entropy_rises), 1.6 (sigma2_path) and 2 (hilbert); steps as in sphere tracing
     (Hart 1996); Chandrupatla (Adv. Eng. Software 28, 1997).
 
-    >>> found = calibrate_epsilon([[1.0, 0.0], [0.0, 1.0]], 0.5)  # tanh(1/2ε) = ½
-    >>> round(float(found.epsilon), 4), bool(found.certified)
+    >>> result = calibrate_epsilon([[1.0, 0.0], [0.0, 1.0]], 0.5)  # tanh(1/2ε) = ½
+    >>> round(float(result.epsilon), 4), bool(result.certified)
     (0.9102, True)
     """
     logits = as_square(logits, "logits")
@@ -137,8 +137,8 @@ def calibrate_depth(
 
     Source: laws 3.1 (product) and 3.3 (lyapunov, shared).
 
-    >>> found = calibrate_depth([[1.0, 0.0], [0.0, 1.0]], 0.25, depth=2)
-    >>> round(float(found.epsilon), 4)
+    >>> result = calibrate_depth([[1.0, 0.0], [0.0, 1.0]], 0.25, depth=2)
+    >>> round(float(result.epsilon), 4)
     0.9102
     """
     logits = as_float(logits)
@@ -184,8 +184,8 @@ def epsilon_schedule(
     Raises:
         ValueError: a shape, a root or a number of projections does not exist.
 
-    >>> found = epsilon_schedule([[[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 2.0]]], 0.25)
-    >>> [round(x, 4) for x in found.epsilon.tolist()]
+    >>> result = epsilon_schedule([[[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 2.0]]], 0.25)
+    >>> [round(x, 4) for x in result.epsilon.tolist()]
     [0.9102, 1.8205]
     """
     logits = as_stack(logits, "logits")
@@ -229,18 +229,18 @@ def _solve(logits: jax.Array, target: jax.Array, settings: Settings) -> Calibrat
     """Return the calibration, by one program."""
     logits = logits.reshape(-1, *logits.shape[-2:])
     posed = _pose(logits, target, len(logits) * settings.power)
-    found = _search(settings, *jax.lax.stop_gradient(posed[:3]))
-    log_epsilon = _implicit(settings, posed.logits, posed.target, found.log_epsilon)
-    status = jnp.where(posed.failure == CalibrationStatus.FOUND, found.status, posed.failure)
+    outcome = _search(settings, *jax.lax.stop_gradient(posed[:3]))
+    log_epsilon = _implicit(settings, posed.logits, posed.target, outcome.log_epsilon)
+    status = jnp.where(posed.failure == CalibrationStatus.FOUND, outcome.status, posed.failure)
     success = status == CalibrationStatus.FOUND
     return Calibration(
         epsilon=jnp.where(success, jnp.exp(log_epsilon), jnp.nan),
-        kept=jnp.where(success, found.kept, jnp.nan),
+        kept=jnp.where(success, outcome.kept, jnp.nan),
         status=status,
-        certified=success & found.certified,
-        shortfall=jnp.where(success, jnp.maximum(found.shortfall, 0), jnp.inf),
+        certified=success & outcome.certified,
+        shortfall=jnp.where(success, jnp.maximum(outcome.shortfall, 0), jnp.inf),
         ceiling=posed.ceiling,
-        num_projections=found.num_projections,
+        num_projections=outcome.num_projections,
     )
 
 
@@ -273,7 +273,7 @@ def _pose(logits: jax.Array, target: jax.Array, layers: int) -> _Posed:
 
 def _search(
     settings: Settings, logits: jax.Array, target: jax.Array, log_ceiling: jax.Array
-) -> Found:
+) -> Outcome:
     """Return what ``find_epsilon`` finds; under ``jax.vmap`` in buckets of like targets."""
     layers, n, _ = logits.shape
 

@@ -57,8 +57,8 @@ class Settings(NamedTuple):
     max_projections: int  # as in ``calibrate_epsilon``
 
 
-class Found(NamedTuple):
-    """The end of a search."""
+class Outcome(NamedTuple):
+    """How a search ended."""
 
     log_epsilon: jax.Array
     kept: jax.Array
@@ -105,7 +105,7 @@ class _State(NamedTuple):
 
 def find_epsilon(
     logits: jax.Array, target: jax.Array, log_ceiling: jax.Array, settings: Settings
-) -> Found:
+) -> Outcome:
     """Return the ε at which a stack keeps ``target``. One loop, with one projection in it.
 
     Args:
@@ -215,12 +215,12 @@ def _end_of_march(problem: _Problem) -> jax.Array:
     return problem.top if problem.sign > 0 else problem.floor
 
 
-def _conclude(problem: _Problem, near: Point, state: _State) -> Found:
+def _conclude(problem: _Problem, near: Point, state: _State) -> Outcome:
     """Return the better end of the bracket, and what the march has proved."""
     target, far = problem.target, state.far
     far_is_better = abs(far.kept - target) < abs(near.kept - target)
     wrong_by = problem.sign * (_angle(target) - _angle(target - problem.sign * state.shortfall))
-    return Found(
+    return Outcome(
         log_epsilon=jnp.where(far_is_better, far.log_epsilon, near.log_epsilon),
         kept=jnp.where(far_is_better, far.kept, near.kept),
         status=state.status,
@@ -307,8 +307,8 @@ def _close(problem: _Problem, near: Point, state: _State, point: Point) -> _Stat
     ended = closed | (state.num_closing + 1 >= _CLOSING_STEPS) | ~point.converged
     best = jnp.minimum(abs(new_near.kept - target), abs(new_far.kept - target))
     tolerance = 16 * problem.accepted * problem.settings.power * len(problem.logits)
-    found = (best <= tolerance) & point.converged
-    status = jnp.where(found, CalibrationStatus.FOUND, CalibrationStatus.NOT_CONVERGED)
+    good = (best <= tolerance) & point.converged
+    status = jnp.where(good, CalibrationStatus.FOUND, CalibrationStatus.NOT_CONVERGED)
     return state._replace(
         phase=jnp.where(ended, Phase.DONE, Phase.CLOSE),
         moved=is_near,
