@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import oracles
 from homojax import PARAMETRIZATIONS, PRESETS, truncated_sinkhorn
 from homojax.lab.page import markdown_table
-from homojax.lab.probe.calibrate import initialisations
+from homojax.lab.probe.sensitivity import initialisations
 
 ROOT = Path(__file__).parent.parent
 SQUARE = [name for name, row in PARAMETRIZATIONS.items() if row.shape(8) == (8, 8)]
