@@ -107,9 +107,8 @@ if __name__ == "__main__":
             TRAINED["layers"], trained_matrices(), trained_gaps(), strict=True
         ):
             missed = max(abs(mp.fsum(m[:, j]) - 1) for j in range(4))
-            print(
-                f"{layer['name']:24} 1 − σ₂ = {mp.nstr(gap, 12):24} column sums − 1: {mp.nstr(missed, 3)}"
-            )
+            kept = f"1 − σ₂ = {mp.nstr(gap, 12):24}"
+            print(f"{layer['name']:24} {kept} column sums − 1: {mp.nstr(missed, 3)}")
         print(
             "composite's Frobenius distance to uniform", mp.nstr(trained_composite_distance(), 20)
         )

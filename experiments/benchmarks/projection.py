@@ -188,10 +188,8 @@ def _ott(momentum: bool) -> Solver:
     solver = ott_sinkhorn.Sinkhorn(threshold=TOL / 4, max_iterations=MAX_STEPS, **accelerated)
 
     def solve_one(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
-        problem = linear_problem.LinearProblem(
-            geometry.Geometry(cost_matrix=-logits, epsilon=epsilon)
-        )  # pyright: ignore[reportArgumentType]
-        return solver(problem).matrix * logits.shape[0]
+        costs = geometry.Geometry(cost_matrix=-logits, epsilon=epsilon)  # pyright: ignore
+        return solver(linear_problem.LinearProblem(costs)).matrix * logits.shape[0]
 
     return jax.jit(jax.vmap(solve_one))
 
