@@ -47,5 +47,7 @@ def max_over_row_pairs(
     # A matrix at a time where they are large.
     search = in_buckets(jax.vmap(farthest), lambda matrices: matrices[:, 0, 0])
     i, j = search(jax.lax.stop_gradient(matrix))
-    apart = matrix[i] - matrix[j]
-    return merge.reduce(term(apart)) + merge.reduce(term(-apart))
+    difference = matrix[i] - matrix[j]
+    largest = merge.reduce(term(difference)) + merge.reduce(term(-difference))
+    # A maximum can lose a NaN (``numerics.max_or_nan``).
+    return jnp.where(jnp.isnan(difference).any(), jnp.nan, largest)

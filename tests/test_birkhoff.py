@@ -1,3 +1,5 @@
+"""The set of doubly stochastic matrices, its coordinates and its members."""
+
 import jax
 import jax.numpy as jnp
 import mpmath as mp
@@ -11,6 +13,11 @@ import homojax as hj
 import oracles
 
 FAMILY = oracles.birkhoff_family(np.random.default_rng(1), 6)
+entropy_of_each = jax.jit(jax.vmap(hj.entropy))
+deficit_of_each = jax.jit(jax.vmap(hj.entropy_deficit))
+marginal_errors = jax.jit(hj.marginal_errors)
+projective_diameter = jax.jit(hj.birkhoff.projective_diameter)
+logit_spread = jax.jit(hj.birkhoff.logit_spread)
 
 
 def test_detail_is_the_explicit_product_and_m_minus_j_on_the_polytope(rng):
@@ -34,21 +41,25 @@ def test_detail_basis_is_orthonormal_and_blind_to_the_mean(n, dtype):
 def test_entropy_runs_from_zero_at_permutations_to_n_log_n_at_uniform(rng):
     assert hj.entropy(oracles.permutation(rng, 6)) == 0
     assert hj.entropy(hj.uniform(6)) == pytest.approx(6 * np.log(6), rel=1e-14)
-    entropies = jax.vmap(hj.entropy)(FAMILY)
+    entropies = entropy_of_each(FAMILY)
     assert (entropies >= 0).all() and (entropies <= 6 * np.log(6) + 1e-13).all()
 
 
 def test_entropy_deficit_is_n_log_n_minus_entropy_on_the_polytope():
-    deficits = jax.vmap(hj.entropy_deficit)(FAMILY)
-    np.testing.assert_allclose(deficits, 6 * np.log(6) - jax.vmap(hj.entropy)(FAMILY), atol=1e-13)
+    deficits = deficit_of_each(FAMILY)
+    np.testing.assert_allclose(deficits, 6 * np.log(6) - entropy_of_each(FAMILY), atol=1e-13)
     np.testing.assert_allclose(deficits, [oracles.entropy_deficit(m) for m in FAMILY], atol=1e-13)
 
 
 @pytest.mark.parametrize("t", [1e-2, 1e-5])
 def test_entropy_deficit_keeps_its_digits_near_uniform(t):
+<<<<<<< HEAD
     """Σ (x log x − x + 1)/n, exactly, of the float64 matrix: the difference n log n − H has lost
     eps/t² of its digits.
     """
+=======
+    """Σ (x log x − x + 1)/n, exactly: the difference n log n − H has lost eps/t² of its digits."""
+>>>>>>> projection
     m = oracles.isolated(5, t)
     with mp.workdps(40):
         x = [5 * mp.mpf(float(entry)) for entry in m.ravel()]
@@ -62,7 +73,7 @@ def test_entropy_deficit_keeps_its_digits_near_uniform(t):
 @given(oracles.squares(4), st.sampled_from([1, 20]))
 def test_entropy_deficit_is_a_sum_of_non_negative_terms_whatever_the_sums(x, scale):
     m = abs(x) / scale
-    deficit = jax.jit(hj.entropy_deficit)(m)
+    deficit = deficit_of_each(m[None])[0]
     assert deficit >= -1e-13
     assert deficit == pytest.approx(
         (xlogy(4 * m, 4 * m) - 4 * m + 1).sum() / 4, rel=1e-12, abs=1e-12
@@ -86,7 +97,7 @@ def test_an_isolated_unit_has_nearly_maximal_entropy(n, figure):
 
 @given(oracles.squares(4))
 def test_projective_diameter_is_the_greatest_cross_difference(logits):
-    assert jax.jit(hj.birkhoff.projective_diameter)(logits) == pytest.approx(
+    assert projective_diameter(logits) == pytest.approx(
         oracles.projective_diameter(logits), abs=1e-12
     )
 
@@ -94,7 +105,7 @@ def test_projective_diameter_is_the_greatest_cross_difference(logits):
 @given(oracles.squares(4), oracles.squares(4))
 def test_row_and_column_shifts_change_neither_diameter_nor_spread(logits, shifts):
     shifted = logits + shifts[0][:, None] + shifts[1]
-    for function in (jax.jit(hj.birkhoff.projective_diameter), jax.jit(hj.birkhoff.logit_spread)):
+    for function in (projective_diameter, logit_spread):
         assert function(shifted) == pytest.approx(float(function(logits)), abs=1e-12)
 
 
@@ -108,7 +119,7 @@ def test_logit_spread_is_the_rms_of_the_coordinates_that_matter(rng):
 
 @given(oracles.squares(5))
 def test_marginal_errors_are_rows_then_columns(matrix):
-    row, col = jax.jit(hj.marginal_errors)(matrix)
+    row, col = marginal_errors(matrix)
     assert row == pytest.approx(max(abs(sum(r) - 1) for r in matrix.tolist()), abs=1e-13)
     assert col == pytest.approx(max(abs(sum(c) - 1) for c in matrix.T.tolist()), abs=1e-13)
 
@@ -119,9 +130,13 @@ def _rounding_cost(matrix):
 
 @given(oracles.squares(4), st.floats(0, 1))
 def test_birkhoff_distance_pays_for_rounding_to_the_polytope_in_three_norms(x, t):
+<<<<<<< HEAD
     """Random non-negative matrices, interpolated to a random member so that every size of error is
     met.
     """
+=======
+    """Random matrices ≥ 0, interpolated to a random member, so that every size of error is met."""
+>>>>>>> projection
     matrix = t * abs(x) / 4 + (1 - t) * oracles.permutation_mixture(
         np.random.default_rng(int(t * 1e6)), 4, 3
     )
@@ -171,10 +186,21 @@ def test_random_birkhoff_mixes_at_most_so_many_permutations(num_permutations):
 
 def test_families_are_doubly_stochastic(rng):
     weights = rng.dirichlet(np.ones(5))
+<<<<<<< HEAD
     for m in [
         hj.uniform(5), hj.birkhoff.isolated_unit(5, 0.3), hj.birkhoff.circulant(weights),
         hj.birkhoff.lazy_cycle(5, 0.2), hj.birkhoff.lazy_hypercube(3, 0.4),
               hj.birkhoff.de_bruijn(3)]:  # fmt: skip
+=======
+    for m in (
+        hj.uniform(5),
+        hj.birkhoff.isolated_unit(5, 0.3),
+        hj.birkhoff.circulant(weights),
+        hj.birkhoff.lazy_cycle(5, 0.2),
+        hj.birkhoff.lazy_hypercube(3, 0.4),
+        hj.birkhoff.de_bruijn(3),
+    ):
+>>>>>>> projection
         assert (m >= 0).all()
         np.testing.assert_allclose([m.sum(0), m.sum(1)], 1, atol=1e-15)
 

@@ -1,31 +1,25 @@
-import importlib
-import json
+"""The projection is right, and says so when it is not."""
+
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import ot
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from ott.geometry.geometry import Geometry
 from ott.problems.linear.linear_problem import LinearProblem
 from ott.solvers.linear import sinkhorn as ott_sinkhorn
-from scipy.optimize import linear_sum_assignment
-from sklearn.datasets import load_digits
 
 import homojax as hj
 import oracles
 import trained_oracle
-from homojax.projection.masks import total_support
 
-TRAINED = json.loads((Path(hj.__file__).parent / "data" / "trained_mhc_logits.json").read_text())
-TRAINED_LOGITS = np.array([layer["logits"] for layer in TRAINED["layers"]])
-NORMAL = np.random.default_rng(7).normal(size=(8, 4, 4))
-ASYMMETRIC = NORMAL[0]
+TAU = trained_oracle.TRAINED["tau"]
+TRAINED = np.array([layer["logits"] for layer in trained_oracle.TRAINED["layers"]])
+ASYMMETRIC = np.random.default_rng(7).normal(size=(4, 4))
 METHODS = ("auto", "alternating", "newton")
+<<<<<<< HEAD
 
 # Compiling is most of the time of these tests. Called without jax.jit around it, hj.sinkhorn
 # compiles its solver once for each
@@ -98,6 +92,10 @@ sigma2 = jax.jit(jax.vmap(hj.sigma2))
 def true_errors(matrix):
     matrix = np.asarray(matrix, np.float64)
     return [abs(matrix.sum(-1) - 1).max(-1), abs(matrix.sum(-2) - 1).max(-1)]
+=======
+MANY = {"alternating": {"max_steps": 20_000}}  # steps, where a method needs them
+project = partial(hj.sinkhorn, tol=1e-13)
+>>>>>>> projection
 
 
 # ---------------------------------------------------------------- values
@@ -112,18 +110,16 @@ def test_one_raised_entry_of_a_three_by_three_has_a_closed_limit(k):
 
 @pytest.mark.parametrize("index", range(12))
 def test_trained_logits_project_to_what_many_digits_say(index):
-    result = hj.sinkhorn(TRAINED_LOGITS[index], TRAINED["tau"], tol=1e-12)
-    assert result.converged and result.num_steps <= 30 and max(true_errors(result.matrix)) <= 1e-12
-    np.testing.assert_allclose(
-        result.matrix, oracles.project(TRAINED_LOGITS[index], TRAINED["tau"]), atol=4e-12
-    )
+    result = hj.sinkhorn(TRAINED[index], TAU, tol=1e-12)
+    assert result.converged and result.num_steps <= 30
+    assert max(oracles.marginal_errors(result.matrix)) <= 1e-12
+    np.testing.assert_allclose(result.matrix, oracles.project(TRAINED[index], TAU), atol=4e-12)
 
 
 def test_trained_composite_is_as_far_from_uniform_as_many_digits_say_and_alternation_is_not():
     def distance(method):
-        options = {"max_steps": 20_000} if method == "alternating" else {}
-        solve = partial(hj.sinkhorn, tol=1e-12, method=method, **options)
-        matrices = jnp.stack([solve(logits, TRAINED["tau"]).matrix for logits in TRAINED_LOGITS])
+        solve = partial(hj.sinkhorn, tol=1e-12, method=method, **MANY.get(method, {}))
+        matrices = jnp.stack([solve(logits, TAU).matrix for logits in TRAINED])
         return np.linalg.norm(hj.composite(matrices)[-1] - hj.uniform(4))
 
     expected = float(trained_oracle.trained_composite_distance())
@@ -133,105 +129,56 @@ def test_trained_composite_is_as_far_from_uniform_as_many_digits_say_and_alterna
 
 @pytest.mark.parametrize(
     ("method", "epsilon"),
-    [
-        (method, e)
-        for method in METHODS
-        for e in (0.02, 0.1, 1.0, 10.0)
-        if method != "alternating" or e >= 0.1
-    ],
+    [(m, e) for m in METHODS for e in (0.02, 0.1, 1.0, 10.0) if m != "alternating" or e >= 0.1],
 )
 def test_every_method_finds_what_many_digits_say(method, epsilon):
-    options = {"max_steps": 20_000} if method == "alternating" else {}
+    options = MANY.get(method, {})
     result = hj.sinkhorn(ASYMMETRIC, epsilon, tol=1e-12, method=method, **options)
     assert result.converged
     np.testing.assert_allclose(result.matrix, oracles.project(ASYMMETRIC, epsilon), atol=1e-11)
 
 
-@pytest.mark.parametrize(
-    "n", [128, pytest.param(600, marks=pytest.mark.slow)]
-)  # factorised: steps and derivative, steps alone
-def test_large_cold_projections_and_their_derivatives(n, rng):
-    logits, direction = rng.normal(size=(2, n, n))
-    solve = jax.jit(lambda s: hj.sinkhorn(s, 0.02))
-    result = solve(logits)
-    assert result.converged and max(true_errors(result.matrix)) <= hj.numerics.marginal_tolerance(
-        n, np.float64
-    )
-    computed = jax.jit(lambda s, d: jax.jvp(lambda s: hj.sinkhorn(s, 0.02).matrix, (s,), (d,))[1])(
-        logits, direction
-    )
-    expected = oracles.difference(lambda s: solve(s).matrix, logits, direction, step=2e-4)
-    assert abs(expected).max() > 1
-    np.testing.assert_allclose(computed, expected, atol=1e-5 * abs(expected).max())
-
-
-def test_projection_agrees_with_ott_and_pot_where_they_converge():
+def test_projection_agrees_with_ott_and_pot_where_they_converge(normal):
     """On the scale of row sums = 1: theirs are 1/n."""
     compared = {"ott": 0, "pot": 0}
     solve = jax.jit(ott_sinkhorn.Sinkhorn(threshold=1e-12, max_iterations=20_000))
-    for logits in NORMAL[:3]:
+
+    def by_ott(logits, epsilon):
+        geometry = Geometry(cost_matrix=-jnp.asarray(logits), epsilon=epsilon)
+        return solve(LinearProblem(geometry)).matrix
+
+    def by_pot(logits, epsilon):
+        uniform, options = [0.25] * 4, {"numItermax": 20_000, "stopThr": 1e-14}
+        return ot.sinkhorn(uniform, uniform, -logits, epsilon, "sinkhorn_log", **options)
+
+    for logits in normal[:3]:
         for epsilon in (0.3, 1.0, 5.0):
-            theirs = {
-                "ott": 4
-                * solve(
-                    LinearProblem(Geometry(cost_matrix=-jnp.asarray(logits), epsilon=epsilon))
-                ).matrix,
-                "pot": 4
-                * ot.sinkhorn(
-                    [0.25] * 4,
-                    [0.25] * 4,
-                    -logits,
-                    epsilon,
-                    "sinkhorn_log",
-                    numItermax=20_000,
-                    stopThr=1e-14,
-                ),
-            }
-            for name, matrix in theirs.items():
-                if max(true_errors(matrix)) < 1e-10:
+            for name, rival in (("ott", by_ott), ("pot", by_pot)):
+                matrix = 4 * np.asarray(rival(logits, epsilon))
+                if max(oracles.marginal_errors(matrix)) < 1e-10:
                     np.testing.assert_allclose(project(logits, epsilon).matrix, matrix, atol=1e-9)
                     compared[name] += 1
     assert min(compared.values()) >= 8, compared
 
 
-# ---------------------------------------------------------------- honesty
+# ---------------------------------------------------------------- symmetries
 
 
-@pytest.mark.parametrize(
-    ("n", "dtype"),
-    [
-        *((n, np.dtype("float64")) for n in (16, 64)),
-        (16, np.dtype("float32")),
-        pytest.param(64, np.dtype("float32"), marks=pytest.mark.slow),
-    ],
-)
-def test_hard_cases_converge_with_true_errors_and_a_matrix_of_the_right_form(n, dtype, rng):
-    logits = np.concatenate([rng.normal(size=(6, n, n)), rng.standard_t(3, size=(6, n, n))]).astype(
-        dtype
-    )
-    epsilons = np.array([0.005, 0.02, 0.1, 1.0], dtype)
-    result = project_all(logits, epsilons)
-    tol, eps = hj.numerics.marginal_tolerance(n, dtype), np.finfo(dtype).eps
-    assert result.converged.all() and (result.num_steps <= 100).all()  # design.md: tens
-    assert max(result.row_error.max(), result.col_error.max()) <= tol
-    for reported, true in zip(
-        (result.row_error, result.col_error), true_errors(result.matrix), strict=True
-    ):
-        np.testing.assert_allclose(reported, true, atol=n * eps)
-    scaled = logits[:, None].astype(float) / epsilons[:, None, None].astype(float)
-    potentials = (
-        np.asarray(result.row_potential)[..., None] + np.asarray(result.col_potential)[..., None, :]
-    )
-    largest = abs(scaled).max((2, 3), keepdims=True)
-    assert (
-        abs(result.log_matrix - scaled - potentials) <= 64 * eps * largest
-    ).all()  # diag(e^f) exp(S/ε) diag(e^g)
-    np.testing.assert_allclose(
-        np.asarray(result.col_potential).mean(-1) / largest[..., 0, 0], 0, atol=8 * eps
-    )
-    np.testing.assert_allclose(result.matrix, np.exp(result.log_matrix), atol=4 * eps)
+def test_projection_ignores_shifts_and_commutes_with_transposition_and_permutation(rng):
+    for _ in range(25):
+        logits, shifts = rng.uniform(-5, 5, (4, 4)), rng.uniform(-50, 50, (2, 4))
+        epsilon, rows, cols = 10 ** rng.uniform(-1, 1), rng.permutation(4), rng.permutation(4)
+        result = project(logits, epsilon)
+        assert result.converged
+        for changed, expected in [
+            (logits + shifts[0][:, None] + shifts[1], result.matrix),
+            (logits.T, result.matrix.T),
+            (logits[rows][:, cols], result.matrix[rows][:, cols]),
+        ]:
+            np.testing.assert_allclose(project(changed, epsilon).matrix, expected, atol=2e-11)
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("method", ["auto", "newton"])
 def test_a_large_negative_number_forbids_an_entry_as_a_mask_does(method, dtype, rng):
     logits = rng.normal(size=(6, 16, 16))
@@ -352,22 +299,35 @@ STEP_LIMITS = [
     (method, max_steps) for method in METHODS for max_steps in (0, 1, 3)
 ]  # each of them a compilation
 QUICK_STEP_LIMITS = [("auto", 0), ("auto", 3), ("newton", 1), ("alternating", 3)]
+=======
+# ---------------------------------------------------------------- an honest no
+>>>>>>> projection
 
 
 @pytest.mark.parametrize(
     ("method", "max_steps"),
     [
-        pytest.param(*case, marks=() if case in QUICK_STEP_LIMITS else pytest.mark.slow)
-        for case in STEP_LIMITS
+        pytest.param(method, count, marks=() if quick else pytest.mark.slow)
+        for method, count, quick in [  # each of them a program
+            ("auto", 0, True),
+            ("auto", 1, False),
+            ("auto", 3, True),
+            ("alternating", 0, False),
+            ("alternating", 1, False),
+            ("alternating", 3, True),
+            ("newton", 0, False),
+            ("newton", 1, True),
+            ("newton", 3, False),
+        ]
     ],
 )
 def test_too_few_steps_are_reported_as_such(method, max_steps):
     result = hj.sinkhorn(ASYMMETRIC, 0.05, method=method, max_steps=max_steps)
     assert not result.converged and result.num_steps <= max_steps
-    np.testing.assert_allclose(
-        [result.row_error, result.col_error], true_errors(result.matrix), atol=1e-15
-    )
-    assert max(true_errors(result.matrix)) > 1e-4
+    assert result.status == hj.Status.STEP_LIMIT
+    errors = oracles.marginal_errors(result.matrix)
+    np.testing.assert_allclose([result.row_error, result.col_error], errors, atol=1e-15)
+    assert max(errors) > 1e-4
 
 
 BROKEN = {
@@ -382,28 +342,36 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_values_without_a_projection_never_raise_and_never_converge(name):
-    for result in (
-        *(hj.sinkhorn(*BROKEN[name], method=method) for method in METHODS),
-        truncate(*BROKEN[name], 5),
-    ):
+    for method in METHODS:
+        result = hj.sinkhorn(*BROKEN[name], method=method)
         assert not result.converged and result.status == hj.Status.NOT_FINITE
+        assert np.isnan(result.row_error) or np.isnan(result.col_error)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_batch_says_which_of_its_larger_matrices_have_none(bad, project_each, rng):
+    """XLA's programs for CPUs can lose a NaN in a maximum, at such sizes (openxla/xla 21461)."""
+    logits = rng.normal(size=(100, 16, 16))
+    logits[::3, 5, 7] = bad
+    result = project_each(logits, 0.05)
+    broken = np.arange(100) % 3 == 0
+    np.testing.assert_array_equal(result.status == hj.Status.NOT_FINITE, broken)
+    np.testing.assert_array_equal(result.converged, ~broken)
+    assert np.isnan(result.row_error[broken] + result.col_error[broken]).all()
 
 
 def test_status_says_how_a_projection_ended():
     def status(logits, epsilon, **options):
         return hj.Status(int(hj.sinkhorn(logits, epsilon, **options).status)).name
 
-    no_matching = np.where(
-        np.arange(4)[:, None] < 2, np.where(np.arange(4) == 0, 0.0, -np.inf), 0.0
-    )
+    no_matching = np.zeros((4, 4))
+    no_matching[:2, 1:] = -np.inf
     assert status(ASYMMETRIC, 1.0) == "CONVERGED"
-    assert (
-        status(ASYMMETRIC, 0.05, max_steps=3)
-        == status(ASYMMETRIC, 0.05, method="alternating")
-        == "STEP_LIMIT"
-    )
+    assert status(ASYMMETRIC, 0.05, max_steps=3) == "STEP_LIMIT"
+    assert status(ASYMMETRIC, 0.05, method="alternating") == "STEP_LIMIT"
     assert status(ASYMMETRIC, 0.05, tol=1e-17) == "STALLED"
     assert status(ASYMMETRIC, 1.0, tol=1e-17, method="alternating") == "STALLED"
+    assert status(ASYMMETRIC, 1.0, tol=np.nan) == "NOT_FINITE"
     assert [status(no_matching, 1.0, method=method) for method in METHODS] == ["INFEASIBLE"] * 3
     assert np.isnan(hj.sinkhorn(no_matching, 1.0).matrix).all()
 
@@ -414,39 +382,30 @@ def test_an_unreachable_tolerance_ends_in_an_honest_no():
     assert max(result.row_error, result.col_error) < 1e-14 and result.num_steps <= 1000
 
 
-def test_a_bad_lane_does_not_spoil_its_neighbours():
-    lanes = jnp.asarray(NORMAL[:3]).at[1, 0, 0].set(jnp.nan)
+def test_a_bad_lane_does_not_spoil_its_neighbours(normal, project_each):
+    lanes = jnp.asarray(normal[:3]).at[1, 0, 0].set(jnp.nan)
     result = project_each(lanes, 0.05)
     np.testing.assert_array_equal(result.converged, [True, False, True])
-    np.testing.assert_allclose(result.matrix[2], project(NORMAL[2], 0.05).matrix, atol=1e-11)
+    np.testing.assert_allclose(result.matrix[2], project(normal[2], 0.05).matrix, atol=1e-11)
+
+
+SQUARE = np.zeros((2, 2))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (
-            lambda: hj.sinkhorn(np.zeros((2, 3)), 1.0),
-            r"logits must have shape \[n, n\], got \[2, 3\]",
-        ),
-        (
-            lambda: hj.sinkhorn(np.zeros((2, 2)), np.ones(2)),
-            r"epsilon must be a scalar, got shape \[2\]",
-        ),
-        (lambda: hj.sinkhorn(np.zeros((2, 2)), 1.0, method="fast"), "method must be .*'fast'"),
-        (lambda: hj.sinkhorn(np.zeros((2, 2)), 1.0, init=np.zeros(3)), r"shape \[2\], got \[3\]"),
-        (
-            lambda: hj.truncated_sinkhorn(np.zeros((2, 2)), 1.0, 0),
-            "num_iters must be a whole number of at least 1, got 0",
-        ),
-        (
-            lambda: hj.truncated_sinkhorn(np.zeros((2, 2)), 1.0, 1, last="both"),
-            "last must be .*'both'",
-        ),
+        (lambda: hj.sinkhorn(np.zeros((2, 3)), 1.0), r"logits .* shape \[n, n\], got \[2, 3\]"),
+        (lambda: hj.sinkhorn(SQUARE, np.ones(2)), r"epsilon .* scalar, got shape \[2\]"),
+        (lambda: hj.sinkhorn(SQUARE, 1.0, method="fast"), "method must be .*'fast'"),
+        (lambda: hj.sinkhorn(SQUARE, 1.0, init=np.zeros(3)), r"shape \[2\], got \[3\]"),
+        (lambda: hj.sinkhorn(SQUARE, 1.0, tol=[1e-3, 1e-3]), r"tol .* scalar, got shape \[2\]"),
     ],
 )
 def test_shapes_and_names_that_do_not_exist_are_refused_with_what_was_given(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+<<<<<<< HEAD
 
 
 # ---------------------------------------------------------------- forbidden entries
@@ -869,3 +828,5 @@ def test_tolerances_and_counts_that_are_none_are_told():
         ValueError, match=r"num_iters must be a whole number of at least 1, got 2.5"
     ):
         hj.truncated_sinkhorn(np.eye(3), 1.0, 2.5)
+=======
+>>>>>>> projection

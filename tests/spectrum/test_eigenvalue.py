@@ -1,0 +1,74 @@
+"""λ₂, proved by repeated squaring beyond n = 12, and its derivative."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.linalg
+
+import homojax as hj
+import oracles
+from homojax.spectrum.eigenvalue import spectral_radius
+
+lambda2_of_each = jax.jit(jax.vmap(hj.lambda2))
+lambda2_and_gradient = jax.jit(jax.value_and_grad(hj.lambda2))
+
+
+def eigenvalue_family(rng, n):
+    """Doubly stochastic; dominant eigenvalues simple, paired, tied, nearly tied; normal or not."""
+    logits = [
+        oracles.alternate(rng.normal(size=(n, n)), epsilon, 3000)
+        for epsilon in (0.4, 0.6, 1, 2, 10, 100)
+    ]
+    mixtures = [oracles.permutation_mixture(rng, n, k) for k in (2, 3, 5, 40)]
+    symmetric = [oracles.symmetric_psd(rng, n) for _ in range(3)]
+    cycle = np.roll(np.eye(n), 1, 0)
+    tied = [
+        np.eye(n),
+        cycle,
+        0.5 * cycle + 0.5 / n,
+        0.7 * cycle + 0.3 * np.eye(n),
+        oracles.lazy_permutation(rng, n, 0.3),
+    ]
+    nearly = [0.999 * m + 0.001 * oracles.permutation(rng, n) for m in tied]
+    return np.array([*logits, *mixtures, *symmetric, *tied, *nearly, oracles.isolated(n, 0.6)])
+
+
+@pytest.mark.parametrize("n", [16, 33])
+def test_eigenvalue_modulus_of_larger_matrices_is_that_of_a_matrix_within_rounding(n, rng, dtype):
+    family = eigenvalue_family(rng, n).astype(dtype)
+    p = oracles.centring(n)
+    backward = hj.numerics.rounding(n, dtype) + np.finfo(dtype).eps
+    for m, computed in zip(p @ family.astype(float) @ p, lambda2_of_each(family), strict=True):
+        values, left, right = scipy.linalg.eig(m, left=True)
+        largest = abs(values).argmax()
+        # The first-order change per backward error.
+        condition = 1 / abs(left[:, largest].conj() @ right[:, largest])
+        error = abs(float(computed) - abs(values[largest]))
+        within = backward * max(1, min(condition, 10)) * np.linalg.norm(m, 2)
+        assert error <= within + 1e-15
+
+
+def test_a_dominant_eigenvalue_that_the_start_does_not_see_is_found_all_the_same(rng, dtype):
+    """Its left vector is orthogonal to both starts, which show powers of the others alone."""
+    n = 16
+    starts = np.asarray(jax.random.normal(jax.random.key(0), (2, n), dtype), float)
+    left = rng.normal(size=n)
+    left = left - np.linalg.lstsq(starts.T, left, rcond=None)[0] @ starts
+    basis = np.linalg.qr(np.column_stack([left, rng.normal(size=(n, n - 1))]))[0]
+    matrix = (basis * np.r_[0.9, -0.8, np.linspace(1e-5, 0, n - 2)] @ basis.T).astype(dtype)
+    radius = jax.jit(spectral_radius)(matrix)
+    assert radius == pytest.approx(0.9, rel=hj.numerics.rounding(n, dtype))
+
+
+@pytest.mark.parametrize("n", [6, 16])
+def test_gradient_of_the_eigenvalue_modulus_matches_differences_where_simple(n, rng):
+    m, direction = rng.uniform(size=(2, n, n)) * 2 / n
+    slope = (lambda2_and_gradient(m)[1] * direction).sum()
+    expected = oracles.difference(lambda m: lambda2_and_gradient(m)[0], m, direction, 1e-4)
+    assert slope == pytest.approx(float(expected), rel=1e-7)
+    m[3, 4] = np.nan
+    assert np.isnan(lambda2_and_gradient(m)[0]) and lambda2_and_gradient(np.zeros((n, n)))[0] == 0
+
+
+def test_eigenvalue_modulus_has_a_finite_derivative_at_uniform():
+    assert np.isfinite(lambda2_and_gradient(np.full((6, 6), 1 / 6))[1]).all()
