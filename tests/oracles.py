@@ -1,11 +1,7 @@
-<<<<<<< HEAD
 """References in NumPy, SciPy and mpmath, and the matrices to try them on.
 
 Nothing here imports homojax or JAX.
 """
-=======
-"""References in NumPy, SciPy and mpmath, and matrices to try them on, without homojax or JAX."""
->>>>>>> projection
 
 import itertools
 
@@ -30,11 +26,7 @@ def permutation(rng, n):
 
 
 def permutation_mixture(rng, n, count):
-<<<<<<< HEAD
     """A convex combination of ``count`` random permutations: in 𝔅ₙ by construction."""
-=======
-    """A convex combination of ``count`` random permutations: doubly stochastic by construction."""
->>>>>>> projection
     return np.tensordot(
         rng.dirichlet(np.ones(count)), [permutation(rng, n) for _ in range(count)], 1
     )
@@ -58,11 +50,7 @@ def symmetric_psd(rng, n):
 
 
 def birkhoff_family(rng, n, count=12):
-<<<<<<< HEAD
     """[K, n, n], doubly stochastic: sparse, dense, near-permutation, near-uniform, symmetric."""
-=======
-    """[K, n, n], doubly stochastic: sparse, dense, near permutations or J, symmetric or not."""
->>>>>>> projection
     mixtures = [permutation_mixture(rng, n, k) for k in (1, 2, 3, 2 * n) for _ in range(count)]
     lazy = [lazy_permutation(rng, n, t) for t in rng.uniform(size=count)]
     blocks = [isolated(n, t) for t in (0.01, 0.3, 0.7, 1.0)]
@@ -128,14 +116,10 @@ def marginal_errors(matrix):
 
 
 def round_to_birkhoff(matrix):
-<<<<<<< HEAD
     """A doubly stochastic matrix near a non-negative one.
 
     Altschuler, Weed and Rigollet (arXiv 1705.09634), algorithm 2.
     """
-=======
-    """A doubly stochastic matrix near one ≥ 0: Altschuler et al., arXiv 1705.09634, alg. 2."""
->>>>>>> projection
     m = matrix * np.minimum(1, 1 / matrix.sum(1))[:, None]
     m = m * np.minimum(1, 1 / m.sum(0))[None, :]
     row_missing, col_missing = np.maximum(1 - m.sum(1), 0), np.maximum(1 - m.sum(0), 0)
@@ -147,11 +131,7 @@ def round_to_birkhoff(matrix):
 
 
 def alternate(logits, epsilon, num_iters, last="columns"):
-<<<<<<< HEAD
     """``num_iters`` alternations from exp(S/ε), as a model runs them: no logarithms."""
-=======
-    """``num_iters`` alternations from exp(S/ε), as a model runs them, without logarithms."""
->>>>>>> projection
     m = np.exp((logits - np.max(logits)) / epsilon)
     first, second = (1, 0) if last == "columns" else (0, 1)
     for _ in range(num_iters):
@@ -166,14 +146,10 @@ def project(logits, epsilon):
 
 
 def derivative_of_projection(logits, epsilon, direction, step=1e-12):
-<<<<<<< HEAD
     """How the projection of a small matrix changes along ``direction`` in the logits.
 
     A central difference in many digits.
     """
-=======
-    """The projection's derivative along ``direction`` in the logits, from many digits."""
->>>>>>> projection
     with mp.workdps(100):
         ahead, behind = (_project(logits, epsilon, sign * step * direction) for sign in (1, -1))
         return np.array(
@@ -280,19 +256,11 @@ def lyapunov(matrices):
 
 
 def cosine_cdf(t, snr, d):
-<<<<<<< HEAD
     """P(cos θ ≤ t) as the noncentral t distribution's series in incomplete beta functions, in 50
     digits. d ≥ 2, |t| < 1.
 
     Φ(−δ) + ½ Σ pⱼ I(j + ½) + qⱼ I(j + 1), with I(a) = I_y(a, ν/2) and y = T²/(ν + T²) = t², for t ≥
     0; else by reflection. I(a + 1) = I(a) − yᵃ(1 − y)^b/(a B(a, b)).
-=======
-    """P(cos θ ≤ t), by the noncentral t distribution's series in beta functions, to 50 digits.
-
-    For d ≥ 2 and |t| < 1. Φ(−δ) + ½ Σ pⱼ I(j + ½) + qⱼ I(j + 1), with I(a) = I_y(a, ν/2) and
-    y = T²/(ν + T²) = t², for t ≥ 0; else by reflection.
-    I(a + 1) = I(a) − yᵃ(1 − y)^b/(a B(a, b)).
->>>>>>> projection
     """
     with mp.workdps(50):
         t, delta, b = mp.mpf(float(t)), mp.sqrt(mp.mpf(float(snr)) * d), mp.mpf(d - 1) / 2

@@ -133,15 +133,6 @@ def factored(queries):
     ],
 )
 def test_no_loop_of_lanes_ends_by_a_comparison_of_floats_that_is_made_twice(function, shape):
-<<<<<<< HEAD
-    """vmap evaluates a loop's condition once to go on and once to say for which lanes. Compiled
-    apart, floats that were computed for both can differ in their last bit, and a lane that only
-    one of them calls finished goes round for ever.
-    """
-    conditions = list(
-        conditions_of_loops(jax.make_jaxpr(jax.vmap(function))(jnp.ones(shape)).jaxpr)
-    )
-=======
     """vmap evaluates a loop's condition once to go on and once to say for which lanes.
 
     Compiled apart, floats that were computed for both can differ in their last bit. A lane that
@@ -149,7 +140,6 @@ def test_no_loop_of_lanes_ends_by_a_comparison_of_floats_that_is_made_twice(func
     """
     program = jax.make_jaxpr(jax.vmap(function))(jnp.ones(shape)).jaxpr
     conditions = list(conditions_of_loops(program))
->>>>>>> projection
     assert conditions
     for condition in conditions:
         outputs = [v.aval.dtype for equation in condition.eqns for v in equation.outvars]

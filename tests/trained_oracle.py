@@ -1,9 +1,4 @@
-<<<<<<< HEAD
-"""The twelve trained matrices at τ = 0.05 in hundreds of digits: their gaps, of which some are
-1e-78, and their composite.
-=======
 """The twelve trained matrices at τ = 0.05 in hundreds of digits: gaps down to 1e-78, and composite.
->>>>>>> projection
 
 NumPy and mpmath only; nothing here imports homojax or JAX.
 """
@@ -23,15 +18,6 @@ TRAINED = json.loads(
 
 
 def project(logits, epsilon):
-<<<<<<< HEAD
-    """The entropic projection M of a small matrix of mpf, by Newton's method on the semi-dual down
-    an ε schedule.
-
-    Σ log Σ exp(S/ε + g) − Σg is convex in the column potential g, with gradient (column sums − 1)
-    and Hessian diag(column sums) − MᵀM; the last potential is held at 0. Ends when a step moves no
-    potential by 1e-40: each entry has 40 right digits, however flat the semi-dual, for the steps
-    converge quadratically. Call it with twice the digits of the smallest entry.
-=======
     """The entropic projection M of a small matrix of mpf, by Newton's method down an ε schedule.
 
     The semi-dual Σ log Σ exp(S/ε + g) − Σg is convex in the column potential g, with gradient
@@ -39,7 +25,6 @@ def project(logits, epsilon):
     when a step moves no potential by 1e-40. Each entry then has 40 right digits, however flat the
     semi-dual, for the steps converge quadratically. Call it with twice the digits of the smallest
     entry.
->>>>>>> projection
     """
     n = len(logits)
     spread = max(map(max, logits)) - min(map(min, logits))
@@ -121,15 +106,10 @@ if __name__ == "__main__":
             TRAINED["layers"], trained_matrices(), trained_gaps(), strict=True
         ):
             missed = max(abs(mp.fsum(m[:, j]) - 1) for j in range(4))
-<<<<<<< HEAD
-            kept = f"1 − σ₂ = {mp.nstr(gap, 12):24}"
-            print(f"{layer['name']:24} {kept} column sums − 1: {mp.nstr(missed, 3)}")
-=======
             print(
                 f"{layer['name']:24} 1 − σ₂ = {mp.nstr(gap, 12):24} "
                 f"column sums − 1: {mp.nstr(missed, 3)}"
             )
->>>>>>> projection
         print(
             "composite's Frobenius distance to uniform", mp.nstr(trained_composite_distance(), 20)
         )

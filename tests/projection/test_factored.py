@@ -46,15 +46,8 @@ def true_error(matrix):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-<<<<<<< HEAD
-    """Blocks of 64 rows at most. Compilations are keyed by shapes, so tests that use this have an n
-    of their own.
-    """
-    monkeypatch.setattr(factored, "_BLOCK", 1)
-=======
     """Blocks of 64 rows. Programs go by shapes: a test that uses this has an n of its own."""
     monkeypatch.setattr(factors, "_BLOCK", 1)
->>>>>>> projection
 
 
 # ---------------------------------------------------------------- values
@@ -66,13 +59,7 @@ def small_blocks(monkeypatch):
 def test_products_and_sigma2_are_those_of_the_projection_to_eight_digits_at_1024(
     d, epsilon, kept, rng
 ):
-<<<<<<< HEAD
-    """The form exp(S/ε + f + g) and sums of 1 leave one matrix only; both are checked by NumPy on a
-    matrix of its own.
-    """
-=======
     """The form exp(S/ε + f + g) and sums of 1 leave one matrix only; NumPy checks both."""
->>>>>>> projection
     x, y = np.pad(clouds(1024, d), ((0, 0), (0, 0), (0, 8 - d)))
     result = project(point_cloud_logits(x, y), epsilon)
     expected = matrix_of(-squared_distances(x, y), epsilon, result)

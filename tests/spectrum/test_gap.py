@@ -53,26 +53,14 @@ def lazy_permutation(n, gap):
 
 
 def lazy_rotation(n, gap):
-<<<<<<< HEAD
-    """(1 − p)I + pC, C a cyclic shift: normal, with |1 − p + p e^{2πi/n}|² = 1 − 2p(1 − p)(1 − cos
-    2π/n).
-    """
-=======
     """(1 − p)I + pC, C a cyclic shift: normal, with σ₂² = 1 − 2p(1 − p)(1 − cos 2π/n)."""
->>>>>>> projection
     q = gap * (2 - gap) / (2 * (1 - mp.cos(2 * mp.pi / n)))
     p = 2 * q / (1 + mp.sqrt(1 - 4 * q)) if q < 0.25 else None
     return p and [[(i == j) * (1 - p) + ((i + 1) % n == j) * p for j in range(n)] for i in range(n)]
 
 
 def nested_blocks(n, gap):
-<<<<<<< HEAD
-    """gap·J + (√gap − gap)·(J on two blocks) + (1 − √gap)·(J on four): commuting projections. Each
-    block joined weakly.
-    """
-=======
     """gap·J + (√gap − gap)·(J on two blocks) + (1 − √gap)·(J on four): commuting projections."""
->>>>>>> projection
     halves, quarters = [2 * i // n for i in range(n)], [4 * i // n for i in range(n)]
     root = mp.sqrt(gap)
 
@@ -156,13 +144,7 @@ def test_gap_of_random_near_permutations_has_relative_accuracy(n, lowest, count,
 
 
 def weak_path(rng, n):
-<<<<<<< HEAD
-    """A symmetric tridiagonal matrix in random order, its links of any size between 1e-30 and 0.1:
-    heavy ends, light ends.
-    """
-=======
     """Symmetric and tridiagonal in random order, with links of any size from 1e-30 to 0.1."""
->>>>>>> projection
     weights = [mp.mpf(10) ** mp.mpf(float(x)) for x in rng.uniform(-30, -1, n - 1)]
     matrix = [[mp.mpf(0)] * n for _ in range(n)]
     for k, weight in enumerate(weights):
@@ -239,13 +221,7 @@ def test_gap_of_a_broken_matrix_is_nan(bad, place):
 
 
 def least_eigenvalues(log_matrix):
-<<<<<<< HEAD
-    """The two least on V⊥ of the Laplacian of the weights (MᵀM)ⱼₖ, whose diagonal is their sum,
-    also off the polytope.
-    """
-=======
     """The two least of the Laplacian of the weights (MᵀM)ⱼₖ on V⊥, also off the polytope."""
->>>>>>> projection
     n = len(log_matrix)
     m = mp.matrix([[mp.exp(x) for x in row] for row in log_matrix])
     laplacian = -m.T * m
@@ -255,13 +231,7 @@ def least_eigenvalues(log_matrix):
 
 
 def exact_slope(log_matrix, direction):
-<<<<<<< HEAD
-    """Derivative of log(1 − σ₂), 1 − σ₂² being the least of these, by central differences in 150
-    digits.
-    """
-=======
     """Derivative of log(1 − σ₂), by central differences in 150 digits."""
->>>>>>> projection
     with mp.workdps(150):
         step, values = mp.mpf(10) ** -45, []
         for sign in (1, -1):
@@ -275,13 +245,7 @@ def exact_slope(log_matrix, direction):
 
 
 def without_ties(draw):
-<<<<<<< HEAD
-    """The first log-matrix drawn whose least eigenvalue is small and apart from the second: its
-    mode is well defined.
-    """
-=======
     """The first log-matrix drawn whose least eigenvalue is small and well below the second."""
->>>>>>> projection
     while True:
         with mp.workdps(150):
             log_matrix = draw()
