@@ -20,6 +20,7 @@ from homojax.calibration.certificate import Kept, share_kept
 from homojax.calibration.search import CalibrationStatus, Outcome, Root, Settings, find_epsilon
 from homojax.numerics import as_float, as_square, as_stack
 from homojax.projection.sinkhorn import sinkhorn
+from homojax.projection.summary import count_outcomes, has_numbers, shapes_of
 
 
 class Calibration(NamedTuple):
@@ -34,22 +35,17 @@ class Calibration(NamedTuple):
     num_projections: jax.Array  # of one stack each
 
     def __repr__(self) -> str:
-        """Return one line: status in words, ε and the share kept; of a batch, counts."""
-        try:
-            status = self.status.__array__()
-            words = [CalibrationStatus(x).name.lower().replace("_", " ") for x in status.flat]
-            if status.ndim:
-                return f"Calibration({list(status.shape)}: {self._counts(words)})"
-            if words != ["found"]:
-                return f"Calibration({words[0]})"
-            proof = "certified" if self.certified else "not certified"
-            return f"Calibration(found: ε = {self.epsilon:.6g}, keeps {self.kept:.6g}, {proof})"
-        except (AttributeError, TypeError, ValueError):  # traced, or a tree of other things
-            return f"Calibration{tuple.__repr__(self)}"
-
-    def _counts(self, words: list[str]) -> str:
-        counts = [f"{words.count(word)} {word}" for word in dict.fromkeys(words)]
-        return ", ".join([*counts, f"{int(self.certified.__array__().sum())} certified"])
+        """Return one line: how it ended, ε and the share kept; of a batch, counts."""
+        if not has_numbers(self):
+            return shapes_of(self)
+        ended = count_outcomes(self.status, [status.name for status in CalibrationStatus])
+        if self.status.ndim:
+            certified = int(jax.device_get(self.certified).sum())
+            return f"Calibration: {ended}; {list(self.status.shape)}, {certified} certified"
+        if self.status != CalibrationStatus.FOUND:
+            return f"Calibration: {ended}"
+        proof = "certified" if self.certified else "not certified"
+        return f"Calibration: {ended}; ε = {self.epsilon:.6g}, keeps {self.kept:.6g}, {proof}"
 
 
 def calibrate_epsilon(

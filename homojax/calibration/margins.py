@@ -12,13 +12,13 @@ Notes:
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from homojax.numerics import rounding
+from homojax.projection.errors import missed_sums, relative_error
 
 
 class Misfit(NamedTuple):
@@ -51,21 +51,19 @@ def measure_misfit(
         A Misfit.
 
     Notes:
-        The potentials still to be added solve [[I, M], [Mᵀ, I]](df, dg) = (missed sums). The least
-        singular value of that system off its kernel is 1 − σ₂, and an entry has the relative error
-        of e^(df + dg). The nonlinear rest is at most as large again. A relative rounding of eps in
-        the logits moves no potential by more than 2n eps, because potentials are means over trees
-        of sums along paths.
+        A relative rounding of eps in the logits moves no potential by more than 2n eps, because
+        potentials are means over trees of sums along paths.
+
+    Source: ``projection.errors`` for the sums that are missed.
     """
     n, dtype = log_matrix.shape[0], log_matrix.dtype
     gap = jnp.maximum(1 - sigma2, 0) + rounding(n, dtype)
-    missed = math.sqrt(n) * jnp.hypot(row_error, col_error) + rounding(n, dtype) / 4
+    missed = missed_sums(row_error, col_error, n, dtype)
     logit_rounding = 8 * float(jnp.finfo(dtype).eps) * (1 + largest_logit)
-    entry_error = 4 * missed / gap + 2 * n * logit_rounding
     return Misfit(
         gap=gap,
         missed=missed,
-        entry_error=jnp.where(entry_error < 0.5, entry_error, jnp.inf),
+        entry_error=relative_error(missed, gap, 2 * n * logit_rounding),
         divergence=2 * n * missed * (2 - log_matrix.min()) + n * logit_rounding,
     )
 

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from homojax.depth import effective_depth
 from homojax.numerics import as_float, as_square, sqrt
 from homojax.projection.entrywise import balance
+from homojax.projection.summary import has_numbers, shapes_of
 from homojax.spectrum.gap import log_contraction_gap
 
 
@@ -28,18 +29,17 @@ class Sensitivity(NamedTuple):
 
     def __repr__(self) -> str:
         """Return one line: σ₂, the size of its derivatives, the depth; of a batch, counts."""
-        try:
-            shape = list(self.gradient.shape)
-            if len(shape) > 2:
-                lost = int((self.sigma2.__array__() != self.sigma2.__array__()).sum())
-                return f"Sensitivity({shape[:-2]}: n = {shape[-1]}, {lost} NaN)"
-            return (
-                f"Sensitivity(n = {shape[-1]}: σ₂ = {self.sigma2:.6g}, "
-                f"‖∂σ₂/∂S‖ = {self.gradient_norm:.3g}, ∂σ₂/∂ε = {self.epsilon_slope:.3g}, "
-                f"depth = {self.depth:.4g})"
-            )
-        except (AttributeError, TypeError, ValueError):  # traced, or a tree of other things
-            return f"Sensitivity{tuple.__repr__(self)}"
+        if not has_numbers(self):
+            return shapes_of(self)
+        *batch, n, _ = self.gradient.shape
+        if batch:
+            sigma2 = jax.device_get(self.sigma2)
+            return f"Sensitivity: {batch} of {n} x {n}, {int((sigma2 != sigma2).sum())} NaN"
+        return (
+            f"Sensitivity: {n} x {n}, σ₂ = {self.sigma2:.6g}, "
+            f"‖∂σ₂/∂S‖ = {self.gradient_norm:.3g}, ∂σ₂/∂ε = {self.epsilon_slope:.3g}, "
+            f"depth = {self.depth:.4g}"
+        )
 
 
 def sensitivity(

@@ -24,24 +24,38 @@ def summary(result: Any, matrix: Any, outcome: Any, words: Sequence[str]) -> str
     >>> BalanceResult(jnp.zeros((2, 2), "float32"), jnp.asarray(3), jnp.asarray(True))
     BalanceResult: CONVERGED; 2 x 2 float32, 3 steps
     """
-    name = type(result).__name__
-    if not all(map(_is_known, jax.tree.leaves(result))):
-        fields = zip(result._fields, result, strict=True)
-        shown = ", ".join(f"{field}={_shape(value)}" for field, value in fields)
-        return f"{name}({shown})"
-    codes = jax.device_get(outcome)
-    batch = codes.ndim > 0
-    counts = sorted(Counter(map(int, codes.ravel().tolist())).items())
-    ended = ", ".join(f"{count} {words[k]}" if batch else words[k] for k, count in counts)
+    if not has_numbers(result):
+        return shapes_of(result)
+    batch = len(outcome.shape) > 0
     size = f"{matrix.shape[-2]} x {matrix.shape[-1]} {matrix.dtype}"
-    facts = [f"{list(codes.shape)} of {size}" if batch else size]
+    facts = [f"{list(outcome.shape)} of {size}" if batch else size]
     limit = "at most " if batch else ""
     for side, field in (("row", "row_error"), ("column", "col_error")):
         if field in result._fields:
             facts.append(f"{side} error {limit}{_largest(getattr(result, field)):.1e}")
     steps = _largest(result.num_steps)
     facts.append(f"{limit}{steps} step{'' if steps == 1 else 's'}")
-    return f"{name}: {ended}; {', '.join(facts)}"
+    return f"{type(result).__name__}: {count_outcomes(outcome, words)}; {', '.join(facts)}"
+
+
+def has_numbers(result: Any) -> bool:
+    """Return whether there are numbers to show: not so in a trace, or of shapes alone."""
+    leaves = jax.tree.leaves(result)
+    return all(hasattr(leaf, "__array__") and not isinstance(leaf, Tracer) for leaf in leaves)
+
+
+def shapes_of(result: Any) -> str:
+    """Return one line with the shapes and dtypes of a NamedTuple's fields."""
+    fields = zip(result._fields, result, strict=True)
+    shown = ", ".join(f"{field}={_shape(value)}" for field, value in fields)
+    return f"{type(result).__name__}({shown})"
+
+
+def count_outcomes(outcome: Any, words: Sequence[str]) -> str:
+    """Return the word of an outcome, an index into ``words``; of a batch, the count of each."""
+    codes = jax.device_get(outcome)
+    counts = sorted(Counter(map(int, codes.ravel().tolist())).items())
+    return ", ".join(f"{count} {words[k]}" if codes.ndim else words[k] for k, count in counts)
 
 
 def _largest(values: Any) -> Any:
@@ -49,11 +63,6 @@ def _largest(values: Any) -> Any:
     values = jax.device_get(values)
     numbers = values[values == values]
     return numbers.max() if numbers.size else values.max()
-
-
-def _is_known(leaf: Any) -> bool:
-    """Return whether there are numbers to show: not so in a trace, or of shapes alone."""
-    return hasattr(leaf, "__array__") and not isinstance(leaf, Tracer)
 
 
 def _shape(value: Any) -> str:

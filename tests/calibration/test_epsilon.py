@@ -255,13 +255,14 @@ def test_calibration_refuses_what_is_no_question():
 def test_a_calibration_shows_its_status_in_words_one_or_many_or_traced():
     found = solve([SWAP, np.zeros((2, 2)), SWAP], [0.5, 0.5, 2.0])
     first, second, _ = (jax.tree.map(lambda x, i=i: x[i], found) for i in range(3))
-    assert repr(first) == "Calibration(found: ε = 0.910239, keeps 0.5, certified)"
-    assert repr(second) == "Calibration(no detail)"
-    assert repr(found) == "Calibration([3]: 1 found, 1 no detail, 1 bad target, 1 certified)"
+    assert repr(first) == "Calibration: FOUND; ε = 0.910239, keeps 0.5, certified"
+    assert repr(second) == "Calibration: NO_DETAIL"
+    shown = "Calibration: 1 FOUND, 1 NO_DETAIL, 1 BAD_TARGET; [3], 1 certified"
+    assert repr(found) == shown
     shown = []
     jax.eval_shape(lambda s: shown.append(repr(calibrate_epsilon(s, 0.5))), SWAP)
-    assert shown[0].startswith("Calibration(")
-    assert repr(jax.tree.map(lambda x: None, found)).startswith("Calibration(")
+    assert shown[0].startswith("Calibration(epsilon=float64[], kept=float64[], status=int")
+    assert repr(jax.tree.map(lambda x: 0, found)).startswith("Calibration(epsilon=0, ")
 
 
 # ---------------------------------------------------------------- derivatives

@@ -65,12 +65,12 @@ def test_sensitivity_is_the_derivative_through_the_projection_and_within_its_bou
 def test_a_sensitivity_shows_its_numbers_one_or_many_or_traced():
     found = over_epsilon(SWAP, np.array([0.5, np.nan, 1.0, 2.0]))
     assert repr(jax.tree.map(lambda x: x[0], found)) == (
-        "Sensitivity(n = 2: σ₂ = 0.761594, ‖∂σ₂/∂S‖ = 0.42, ∂σ₂/∂ε = -0.84, depth = 2.545)"
+        "Sensitivity: 2 x 2, σ₂ = 0.761594, ‖∂σ₂/∂S‖ = 0.42, ∂σ₂/∂ε = -0.84, depth = 2.545"
     )
-    assert repr(found) == "Sensitivity([4]: n = 2, 1 NaN)"
+    assert repr(found) == "Sensitivity: [4] of 2 x 2, 1 NaN"
     shown = []
     jax.eval_shape(lambda s: shown.append(repr(sensitivity(s, 0.5))), SWAP)
-    assert shown[0].startswith("Sensitivity(")
+    assert shown[0].startswith("Sensitivity(sigma2=float64[], ")
 
 
 def test_a_retention_is_never_taken_for_an_epsilon():
