@@ -23,7 +23,8 @@ from homojax.lab.train.measures import measures_of
 from homojax.lab.train.run import Trained, trainer_of
 from homojax.lab.train.stacks import stacks_of
 from homojax.networks.architecture import Architecture
-from homojax.networks.training import Training, side_by_side
+from homojax.networks.trainer import side_by_side
+from homojax.networks.training import Training
 from homojax.spectrum import distance_to_uniform
 
 EPSILON = {"smoke": (0.1,), "quick": (0.05, 1.0), "full": (0.02, 0.05, 0.1, 0.3, 1.0, 5.0)}

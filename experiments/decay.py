@@ -24,7 +24,10 @@ from homojax.lab.train.judgements import theorems_of
 from homojax.lab.train.run import trainer_of
 from homojax.lab.train.stacks import stacks_of
 from homojax.networks.architecture import Architecture
-from homojax.networks.training import Training, decayed, mixing_parameters, side_by_side
+from homojax.networks.optimiser import decayed
+from homojax.networks.run import mixing_parameters
+from homojax.networks.trainer import side_by_side
+from homojax.networks.training import Training
 
 ARMS = {  # (decay of the mixing logits, decay of all others)
     "none": (0.0, 0.0),

@@ -26,7 +26,8 @@ from homojax.lab.train.config import Train
 from homojax.lab.train.stacks import stacks_of
 from homojax.networks.architecture import Architecture
 from homojax.networks.mixing import mixer
-from homojax.networks.training import Training, mixing_parameters
+from homojax.networks.run import mixing_parameters
+from homojax.networks.training import Training
 
 FEW = ("mhc-paper", "tokenbender")  # one that starts at the uniform matrix, one at the identity
 MIXERS = {"smoke": FEW[:1], "quick": FEW, "full": ("sinkhorn", *PRESETS)}

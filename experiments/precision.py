@@ -19,7 +19,8 @@ from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.page import Table
 from homojax.lab.train.config import Train
 from homojax.networks.architecture import Architecture
-from homojax.networks.training import Training, mixing_parameters
+from homojax.networks.run import mixing_parameters
+from homojax.networks.training import Training
 
 DTYPES = {
     "smoke": ("bfloat16",),

@@ -89,7 +89,9 @@ def read(ds: xr.Dataset) -> Turns:
     least = np.minimum(energy[..., :-1], energy[..., 1:])
     clear = ds.turned_end.transpose(..., "layer").copy(data=least > FAINT * energy[..., :1])
     bounded = clear & (ds.alpha * ds.sigma2_end < 1 - ds.alpha)
-    bounds = xr.apply_ufunc(lambda *x: np.asarray(turn_bound(*x)), ds.sigma2_end, ds.alpha)
+    bounds = xr.apply_ufunc(
+        lambda s, a: np.asarray(turn_bound(s, alpha=a)), ds.sigma2_end, ds.alpha
+    )
     everywhere = (bounded == clear).all("layer")
     return Turns(
         ds=ds,

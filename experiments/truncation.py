@@ -1,6 +1,6 @@
 """How often truncation leaves claims about doubly stochastic matrices without an answer.
 
-20 alternations, columns last, as mHC runs them; normal logits of scale 1, 3 and 6 at ε = 1; float64.
+20 alternations, columns last, as mHC runs them; normal logits of scale 1, 3 and 6 at ε = 1.
 Law 1.7 (a truncated projection is not doubly stochastic).
 
     python experiments/truncation.py

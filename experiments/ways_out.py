@@ -29,7 +29,9 @@ from homojax.lab.train.measures import measures_of
 from homojax.lab.train.run import trainer_of
 from homojax.lab.train.stacks import stacks_of
 from homojax.networks.architecture import Architecture
-from homojax.networks.training import Run, Trainer, Training, mixing_parameters, side_by_side
+from homojax.networks.run import Run, mixing_parameters
+from homojax.networks.trainer import Trainer, side_by_side
+from homojax.networks.training import Training
 
 HOT, NOISE, RETENTION, REPORTS = 5.0, 0.1, 0.5, 10
 COLLAPSED = 0.32  # accuracy of the best answer from the mean of the tokens

@@ -21,7 +21,7 @@ from .calibration.sensitivity import sensitivity
 from .depth import composite, effective_depth, lyapunov_exponents
 from .lab.probe.calibrate import calibrate
 from .lab.probe.frontier import frontier
-from .lab.probe.run import refute, tighten
+from .lab.probe.search import refute, tighten
 from .lab.sweep.run import sweep
 from .lab.train.run import train
 from .lab.verify.run import verify
@@ -29,7 +29,9 @@ from .parametrizations import PARAMETRIZATIONS
 from .presets import PRESETS
 from .projection.entrywise import balance
 from .projection.factors import low_rank_logits, point_cloud_logits
-from .projection.sinkhorn import Status, sinkhorn, truncated_sinkhorn
+from .projection.result import Status
+from .projection.sinkhorn import sinkhorn
+from .projection.truncated import truncated_sinkhorn
 from .spectrum import detail_singular_values, lambda2, sigma2
 from .spectrum.gap import contraction_gap
 from .theory import CLAIMS

@@ -8,25 +8,30 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-_BUCKET = (
-    2**14,
-    512,
-)  # on a CPU: entries of all its matrices, which a core's cache holds a few copies of, and lanes
+# On a CPU: the entries of all matrices of a bucket, of which a core's cache holds a few copies; and
+# the most lanes.
+_BUCKET = (2**14, 512)
 
 
 def in_buckets(solve: Callable, work: Callable) -> Callable:
-    """``solve``, for one lane, such that ``jax.vmap`` of it goes through its lanes in buckets of like ``work``.
+    """Return ``solve`` for one lane, whose ``jax.vmap`` goes through buckets of like ``work``.
 
-    A loop over a batch runs until its slowest lane ends. Under ``vmap``, however deeply nested, the lanes are flattened,
-    ordered by ``work``, and solved a bucket at a time; what a lane gets does not depend on the others. On accelerators,
-    whose width is worth more, the bucket is the whole batch.
+    A loop over a batch runs until its slowest lane ends. Under ``vmap``, however deeply nested, the
+    lanes are flattened, ordered by ``work``, and solved a bucket at a time. What a lane gets does
+    not depend on the others. On accelerators, whose width is worth more, the bucket is the whole
+    batch.
 
     Args:
-        solve: function of a batch: arrays [B, ...] -> a pytree of arrays [B, ...], lane by lane. The first is [B, n, n].
-        work: function of the same arrays -> [B], anything that grows with what ``solve`` will have to do.
+        solve: function of a batch, lane by lane: arrays [B, ...] -> a pytree of arrays [B, ...].
+            The first array is [B, n, n].
+        work: function of the same arrays -> [B], which grows with what ``solve`` will have to do.
 
     Returns:
         A function of the arrays of one lane. It has no derivative of its own.
+
+    >>> invert = in_buckets(jnp.linalg.inv, lambda matrices: matrices[:, 0, 0])
+    >>> jax.vmap(invert)(jnp.array([[[2.0]], [[4.0]]])).ravel().tolist()
+    [0.5, 0.25]
     """
 
     @custom_vmap
@@ -60,13 +65,32 @@ def in_buckets(solve: Callable, work: Callable) -> Callable:
     return solve_one
 
 
+def each_lane(function: Callable) -> Callable:
+    """Return ``jax.vmap`` of a function of one lane, but a single lane runs without a batch axis.
+
+    Loops under ``vmap`` choose between the old and the new state of every lane. One lane needs no
+    such choice: its program is a third smaller, and so is the time to compile it.
+
+    >>> each_lane(jnp.sum)(jnp.ones((1, 3))).tolist()
+    [3.0]
+    """
+
+    def call(*arrays):
+        if len(jax.tree.leaves(arrays)[0]) > 1:
+            return jax.vmap(function)(*arrays)
+        one = function(*jax.tree.map(lambda a: a[0], arrays))
+        return jax.tree.map(lambda a: a[None], one)
+
+    return call
+
+
 def _by_buckets(solve: Callable, work: Callable, width: int, arrays: tuple[jax.Array, ...]):
+    """Return ``solve`` of a batch, in order of work and ``width`` lanes at a time."""
     lanes = arrays[0].shape[0]
     order = jnp.argsort(work(*arrays), descending=True)  # NaN first
     buckets = -(-lanes // width)
-    slots = jnp.concatenate(
-        [order, jnp.broadcast_to(order[-1], (buckets * width - lanes,))]
-    )  # the last, again, to fill up
+    fill = jnp.broadcast_to(order[-1], (buckets * width - lanes,))  # the last lane, again
+    slots = jnp.concatenate([order, fill])
     out = jax.lax.map(lambda slot: solve(*(a[slot] for a in arrays)), slots.reshape(buckets, width))
     place = jnp.argsort(order)
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[place], out)

@@ -1,7 +1,7 @@
-"""The set of doubly stochastic matrices: coordinates, entropy, distance to it, members with known spectra.
+"""The set 𝔅ₙ of doubly stochastic matrices: coordinates, entropy, distances, known members.
 
-Convention, for the whole library: ``y = M @ x``, so rows are outputs. ``M`` is [n, n], non-negative, with
-rows and columns that sum to 1. Its *detail subspace* is V⊥ = {x : Σx = 0}, of dimension d = n − 1.
+Convention, for the whole library: ``y = M @ x``, so rows are outputs. ``M`` is [n, n], ≥ 0, with
+rows and columns that sum to 1. Its *detail subspace* is V⊥ = {x : Σx = 0}, of dimension n − 1.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from homojax.numerics import as_float, as_square, sqrt
+from homojax.numerics import as_float, as_square, max_or_nan, sqrt
 from homojax.row_pairs import max_over_row_pairs
 
 
 def uniform(n: int, dtype: DTypeLike | None = None) -> jax.Array:
-    """The barycentre J = 11ᵀ/n, which forgets everything but the mean. [n, n], theory.md §0.
+    """Return the barycentre J = 11ᵀ/n, [n, n], which forgets everything but the mean. theory.md §0.
 
     >>> uniform(2).tolist()
     [[0.5, 0.5], [0.5, 0.5]]
@@ -24,7 +24,9 @@ def uniform(n: int, dtype: DTypeLike | None = None) -> jax.Array:
 
 
 def center(x: ArrayLike) -> jax.Array:
-    """P x = x − mean(x): the detail of a vector [n], or of every column of a matrix [n, m]. theory.md §0.
+    """Return P x = x − mean(x), the detail of a vector [n] or of the columns of a matrix [n, m].
+
+    theory.md §0.
 
     >>> center([1.0, 3.0]).tolist()
     [-1.0, 1.0]
@@ -34,7 +36,9 @@ def center(x: ArrayLike) -> jax.Array:
 
 
 def detail(matrix: ArrayLike) -> jax.Array:
-    """P M P, [n, n]: what M does to detail. Equals M − J exactly when M is doubly stochastic. theory.md §0.
+    """Return P M P, [n, n], which is what M does to detail. theory.md §0.
+
+    It equals M − J exactly when M is doubly stochastic.
 
     >>> float(abs(detail(uniform(3))).max())
     0.0
@@ -43,7 +47,7 @@ def detail(matrix: ArrayLike) -> jax.Array:
 
 
 def detail_basis(n: int, dtype: DTypeLike | None = None) -> jax.Array:
-    """Orthonormal columns [n, n − 1] that span V⊥ (Helmert's contrasts).
+    """Return orthonormal columns [n, n − 1] that span V⊥ (Helmert's contrasts).
 
     >>> basis = detail_basis(3)
     >>> bool(jnp.allclose(basis.T @ basis, jnp.eye(2), atol=1e-6))
@@ -56,9 +60,9 @@ def detail_basis(n: int, dtype: DTypeLike | None = None) -> jax.Array:
 
 
 def entropy(matrix: ArrayLike) -> jax.Array:
-    """H(M) = −Σ Mᵢⱼ log Mᵢⱼ in nats: 0 for a permutation, n log n for J. NaN if an entry is negative or NaN.
+    """Return H(M) = −Σ Mᵢⱼ log Mᵢⱼ in nats: 0 for a permutation, n log n for J. theory.md §0.
 
-    Entries that are exactly 0 contribute 0, and derivative 0. theory.md §0.
+    NaN if an entry is negative or NaN. Entries that are exactly 0 contribute 0, and derivative 0.
 
     >>> round(float(entropy(uniform(2))), 4)
     1.3863
@@ -66,25 +70,28 @@ def entropy(matrix: ArrayLike) -> jax.Array:
     matrix = as_square(matrix)
     positive = matrix > 0
     terms = jnp.where(positive, -matrix * jnp.log(jnp.where(positive, matrix, 1)), 0)
-    return jnp.where(matrix.min() >= 0, terms.sum(), jnp.nan)  # of a NaN, too
+    return jnp.where((matrix >= 0).all(), terms.sum(), jnp.nan)  # of a NaN, too
 
 
 def entropy_deficit(matrix: ArrayLike) -> jax.Array:
-    """ΔH = n log n − H(M) ≥ 0 in nats: the relative entropy of M to J, zero only at J. theory.md §0.
+    """Return ΔH = n log n − H(M) ≥ 0 in nats, the relative entropy of M to J. theory.md §0.
 
-    Summed as Σ (x log x − x + 1)/n over x = nMᵢⱼ: equal to n log n − H(M) where ΣM = n, non-negative term
-    by term, and free of that difference's cancellation near J. NaN if an entry is negative or NaN.
+    Zero only at J. It is summed as Σ (x log x − x + 1)/n over x = nMᵢⱼ. That equals n log n − H(M)
+    where ΣM = n, is non-negative term by term, and is free of the difference's cancellation near J.
+    NaN if an entry is negative or NaN.
 
     >>> round(float(entropy_deficit(jnp.eye(2))), 4)
     1.3863
     """
     matrix = as_square(matrix)
     n = matrix.shape[0]
-    return jnp.where(matrix.min() >= 0, excess(n * matrix - 1).sum() / n, jnp.nan)
+    return jnp.where((matrix >= 0).all(), excess(n * matrix - 1).sum() / n, jnp.nan)
 
 
 def excess(y: ArrayLike) -> jax.Array:
-    """(1 + y) log(1 + y) − y ≥ 0, elementwise for y ≥ −1, to relative accuracy: what an entry (1 + y)/n adds to n times ΔH.
+    """Return (1 + y) log(1 + y) − y ≥ 0, elementwise for y ≥ −1, to relative accuracy.
+
+    An entry (1 + y)/n of a matrix adds this to n times ΔH.
 
     >>> round(float(excess(1e-12)) * 1e25, 3)
     5.0
@@ -95,18 +102,16 @@ def excess(y: ArrayLike) -> jax.Array:
     for k in range(12, 1, -1):  # Σ (−1)ᵏ yᵏ/(k(k − 1)) from k = 2
         series = 1 / (k * (k - 1)) - y * series
     safe = jnp.where(small | ~positive, 1, y)
-    return jnp.where(
-        small,
-        y * y * series,
-        jnp.where(positive, (1 + safe) * jnp.log1p(safe) - safe, jnp.where(jnp.isnan(y), y, 1)),
-    )
+    direct = (1 + safe) * jnp.log1p(safe) - safe
+    direct = jnp.where(positive, direct, jnp.where(jnp.isnan(y), y, 1))
+    return jnp.where(small, y * y * series, direct)
 
 
 def projective_diameter(logits: ArrayLike) -> jax.Array:
-    """Δ(S) = max Sᵢₖ + Sⱼₗ − Sᵢₗ − Sⱼₖ ≥ 0, in the logits' units: their diameter in Hilbert's metric.
+    """Return Δ(S) = max Sᵢₖ + Sⱼₗ − Sᵢₗ − Sⱼₖ ≥ 0, the logits' diameter in Hilbert's metric.
 
-    Unchanged by adding constants to rows or columns, as the projection is. O(n³) time, O(n²) memory.
-    theory.md §0; Birkhoff (1957).
+    In the logits' units. Constants added to rows or columns do not change it, nor the projection.
+    O(n³) time, O(n²) memory. theory.md §0; Birkhoff (1957).
 
     >>> float(projective_diameter([[1.0, 0.0], [0.0, 1.0]]))
     2.0
@@ -115,10 +120,10 @@ def projective_diameter(logits: ArrayLike) -> jax.Array:
 
 
 def logit_spread(logits: ArrayLike) -> jax.Array:
-    """‖PSP‖_F/(n − 1): the root-mean-square logit once row and column shifts, which change nothing, are out.
+    """Return ‖PSP‖_F/(n − 1), the root-mean-square logit without row and column shifts.
 
-    For independent entries of variance s² its mean square is s². ε divided by it is the relative entropy weight,
-    comparable between sources of logits.
+    The shifts change no projection. For independent entries of variance s² its mean square is s².
+    ε divided by it is the relative entropy weight, comparable between sources of logits.
 
     >>> float(logit_spread([[1.0, 0.0], [0.0, 1.0]]))
     1.0
@@ -128,22 +133,24 @@ def logit_spread(logits: ArrayLike) -> jax.Array:
 
 
 def marginal_errors(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """(max |row sum − 1|, max |column sum − 1|): how far M is from being doubly stochastic. theory.md 1.7.
+    """Return (max |row sum − 1|, max |column sum − 1|) of M, [n, n]. theory.md 1.7.
 
     >>> row, col = marginal_errors([[0.5, 0.5], [0.25, 0.25]])
     >>> float(row), float(col)
     (0.5, 0.25)
     """
     matrix = as_square(matrix)
-    return abs(matrix.sum(1) - 1).max(), abs(matrix.sum(0) - 1).max()
+    return max_or_nan(abs(matrix.sum(1) - 1)), max_or_nan(abs(matrix.sum(0) - 1))
 
 
 def birkhoff_distance(row_error: ArrayLike, col_error: ArrayLike) -> jax.Array:
-    """Upper bound on ‖M − M'‖ for the nearest M' ∈ 𝔅ₙ, from the marginal errors of M ≥ 0 alone.
+    """Return a bound on ‖M − M'‖ for the nearest M' ∈ 𝔅ₙ, from M's marginal errors alone.
 
-    2(r + c) + rc, in the 2-norm and in the induced 1- and ∞-norms alike, for any n. It is the cost of the rounding
-    of Altschuler, Weed and Rigollet (arXiv 1705.09634, algorithm 2): scale rows down, then columns, then add one
-    rank-one matrix. Every law that assumes M ∈ 𝔅ₙ takes its margin from here (theory.md 1.7).
+    2(r + c) + rc for M ≥ 0, in the 2-norm and in the induced 1- and ∞-norms alike, for any n. Every
+    law that assumes M ∈ 𝔅ₙ takes its margin from here (theory.md 1.7).
+
+    Source: Altschuler, Weed and Rigollet (arXiv 1705.09634, algorithm 2). It is the cost of their
+    rounding: scale rows down, then columns, then add one rank-one matrix.
 
     >>> float(birkhoff_distance(0.5, 0.0))
     1.0
@@ -153,22 +160,24 @@ def birkhoff_distance(row_error: ArrayLike, col_error: ArrayLike) -> jax.Array:
 
 
 def isolated_unit(n: int, weight: ArrayLike = 1.0) -> jax.Array:
-    """(1 − t)J + t(1 ⊕ J_{n−1}), [n, n], t = ``weight`` in [0, 1]: σ₂ = t at nearly maximal entropy. theory.md 2.2.
+    """Return (1 − t)J + t(1 ⊕ J_{n−1}), [n, n], with σ₂ = t at nearly maximal entropy.
+
+    t = ``weight`` is in [0, 1]. theory.md 2.2.
 
     >>> isolated_unit(3).tolist()
     [[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.5, 0.5]]
     """
     weight = as_float(weight)
-    block = (
-        jnp.full((n, n), 1 / (n - 1), weight.dtype).at[0, :].set(0).at[:, 0].set(0).at[0, 0].set(1)
-    )
+    rest = jnp.full((n, n), 1 / (n - 1), weight.dtype)
+    block = rest.at[0, :].set(0).at[:, 0].set(0).at[0, 0].set(1)
     return (1 - weight) * uniform(n, weight.dtype) + weight * block
 
 
 def circulant(weights: ArrayLike) -> jax.Array:
-    """Σ c_k Cᵏ, [n, n], with C the cyclic shift (C x)ᵢ = x_{i−1} and c = ``weights`` [n] on the simplex.
+    """Return Σ c_k Cᵏ, [n, n], with C the cyclic shift (C x)ᵢ = x_{i−1}. theory.md §6.
 
-    Normal, with eigenvalues the discrete Fourier transform of c. theory.md §6.
+    c = ``weights`` [n] is on the simplex. The matrix is normal. Its eigenvalues are the discrete
+    Fourier transform of c.
 
     >>> circulant([0.0, 1.0, 0.0]).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
@@ -179,51 +188,56 @@ def circulant(weights: ArrayLike) -> jax.Array:
 
 
 def lazy_cycle(n: int, stay: float = 0.5) -> jax.Array:
-    """Random walk on the n-cycle that stays with probability ``stay`` in [0, 1]. [n, n]; ValueError for n < 3.
+    """Return the random walk on the n-cycle that stays with probability ``stay``, [n, n].
 
-    Eigenvalues stay + (1 − stay) cos(2πk/n), k = 0 … n − 1 (Levin and Peres, Markov Chains and Mixing Times, 12.3.1).
+    Its eigenvalues are stay + (1 − stay) cos(2πk/n), k = 0 … n − 1 (Levin and Peres, Markov Chains
+    and Mixing Times, 12.3.1).
+
+    Raises:
+        ValueError: n < 3.
 
     >>> lazy_cycle(3, 0.5).tolist()
     [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.25, 0.5]]
     """
     if n < 3:
         raise ValueError(f"a cycle needs n >= 3, got {n}")
-    return circulant(
-        jnp.zeros(n).at[0].set(stay).at[1].add((1 - stay) / 2).at[-1].add((1 - stay) / 2)
-    )
+    step = (1 - stay) / 2
+    return circulant(jnp.zeros(n).at[0].set(stay).at[1].add(step).at[-1].add(step))
 
 
 def lazy_hypercube(dimension: int, stay: float = 0.5) -> jax.Array:
-    """Random walk on {0, 1}^dimension that stays with probability ``stay`` in [0, 1]. [n, n], n = 2^dimension.
+    """Return the random walk on {0, 1}^dimension that stays with probability ``stay``.
 
-    Eigenvalues 1 − 2(1 − stay) j/dimension with multiplicity C(dimension, j) (Levin and Peres, 12.4).
+    [n, n], n = 2^dimension. Its eigenvalues are 1 − 2(1 − stay) j/dimension with multiplicity
+    C(dimension, j) (Levin and Peres, 12.4).
 
     >>> lazy_hypercube(1, 0.75).tolist()
     [[0.75, 0.25], [0.25, 0.75]]
     """
     states = jnp.arange(2**dimension)
-    bits_apart = jax.lax.population_count(states[:, None] ^ states)
-    return jnp.where(bits_apart == 0, stay, jnp.where(bits_apart == 1, (1 - stay) / dimension, 0.0))
+    distance = jax.lax.population_count(states[:, None] ^ states)  # bits that differ
+    return jnp.where(distance == 0, stay, jnp.where(distance == 1, (1 - stay) / dimension, 0.0))
 
 
 def de_bruijn(bits: int) -> jax.Array:
-    """Walk that shifts a fair random bit into a word of ``bits`` bits. [n, n], n = 2^bits.
+    """Return the walk that shifts a fair random bit into a word of ``bits`` bits, [n, n].
 
-    σ₂ = 1 but λ₂ = 0 for bits ≥ 2: its power ``bits`` is exactly J. The farthest that σ₂ and λ₂ can be apart. theory.md §2.
+    n = 2^bits. σ₂ = 1 but λ₂ = 0 for bits ≥ 2: its power ``bits`` is exactly J. No matrix has σ₂
+    and λ₂ farther apart. theory.md §2.
 
     >>> (de_bruijn(2) @ de_bruijn(2) == uniform(4)).all().item()
     True
     """
     n = 2**bits
-    return 0.5 * (jnp.arange(n) // 2 == jnp.arange(n)[:, None] % (n // 2)).astype(
-        jnp.result_type(float)
-    )
+    moves = jnp.arange(n) // 2 == jnp.arange(n)[:, None] % (n // 2)
+    return 0.5 * moves.astype(jnp.result_type(float))
 
 
 def random_birkhoff(key: jax.Array, n: int, num_permutations: int = 4) -> jax.Array:
-    """A random convex combination (flat Dirichlet) of ``num_permutations`` random permutations. [n, n].
+    """Return a random convex combination of ``num_permutations`` random permutations, [n, n].
 
-    Doubly stochastic by construction (Birkhoff, von Neumann), sparse when few permutations are taken.
+    The weights are flat Dirichlet. Doubly stochastic by construction (Birkhoff, von Neumann), and
+    sparse when few permutations are taken.
 
     >>> row, col = marginal_errors(random_birkhoff(jax.random.key(0), 5))
     >>> bool(row < 1e-6) and bool(col < 1e-6)
@@ -231,7 +245,6 @@ def random_birkhoff(key: jax.Array, n: int, num_permutations: int = 4) -> jax.Ar
     """
     weight_key, order_key = jax.random.split(key)
     weights = jax.random.dirichlet(weight_key, jnp.ones(num_permutations))
-    orders = jax.vmap(lambda k: jax.random.permutation(k, n))(
-        jax.random.split(order_key, num_permutations)
-    )
+    keys = jax.random.split(order_key, num_permutations)
+    orders = jax.vmap(lambda k: jax.random.permutation(k, n))(keys)
     return jnp.einsum("p,pij->ij", weights, jax.nn.one_hot(orders, n, dtype=weights.dtype))

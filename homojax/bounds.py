@@ -1,7 +1,7 @@
 """Bounds on σ₂ of one doubly stochastic matrix: one theorem, one function. theory.md §2.
 
-Each holds for M ∈ 𝔅ₙ. On a matrix that misses its row or column sums they are only as good as those: the margin
-that a verdict must keep is in ``homojax.claims``.
+Each bound holds for M ∈ 𝔅ₙ. On a matrix that misses its row or column sums a bound is only as
+good as those sums. ``homojax.theory`` knows the margin that a verdict has to keep.
 """
 
 from __future__ import annotations
@@ -11,20 +11,23 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import detail, entropy_deficit, excess, projective_diameter
-from homojax.numerics import (
-    as_float,
-    as_scalar,
-    as_square,
-    matmul,
-    sqrt,
-)
+from homojax.numerics import as_float, as_scalar, as_square, matmul, sqrt
 from homojax.row_pairs import max_over_row_pairs
 
 
 def hilbert_bound(logits: ArrayLike, epsilon: ArrayLike) -> jax.Array:
-    """σ₂(M_ε(S)) ≤ tanh(Δ(S)/4ε): a priori, from the logits and ε > 0 alone. Equality for every 2×2 matrix.
+    """Return tanh(Δ(S)/4ε) ≥ σ₂(M_ε(S)), from the logits and ε alone.
 
-    Source: Birkhoff (1957), Hopf (1963): contraction in Hilbert's projective metric; theory.md §2 hilbert.
+    Equality for every 2 × 2 matrix.
+
+    Args:
+        logits: S, [n, n].
+        epsilon: scalar > 0; NaN is returned for any other.
+
+    Raises:
+        ValueError: ``logits`` is not [n, n] with n ≥ 2.
+
+    Source: law 2, hilbert; Birkhoff (1957) and Hopf (1963), contraction in Hilbert's metric.
 
     >>> round(float(hilbert_bound([[1.0, 0.0], [0.0, 1.0]], 0.5)), 6)
     0.761594
@@ -35,7 +38,11 @@ def hilbert_bound(logits: ArrayLike, epsilon: ArrayLike) -> jax.Array:
 
 
 def dobrushin_coefficient(matrix: ArrayLike) -> jax.Array:
-    """δ(M) = ½ max ‖Mᵢ − Mⱼ‖₁ over rows i, j: in [0, 1] for a row-stochastic M. Dobrushin (1956); theory.md §2.
+    """Return δ(M) = ½ max ‖Mᵢ − Mⱼ‖₁ over rows i and j of M [n, n].
+
+    It is in [0, 1] where the rows of M ≥ 0 sum to 1.
+
+    Source: Dobrushin (1956).
 
     >>> float(dobrushin_coefficient([[1.0, 0.0], [0.25, 0.75]]))
     0.75
@@ -44,7 +51,9 @@ def dobrushin_coefficient(matrix: ArrayLike) -> jax.Array:
 
 
 def dobrushin_bound(matrix: ArrayLike) -> jax.Array:
-    """σ₂ ≤ √(δ(M) δ(Mᵀ)). Equality for permutations and for J. theory.md §2 dobrushin.
+    """Return √(δ(M) δ(Mᵀ)) ≥ σ₂(M), M [n, n]. Equality for permutations and for J.
+
+    Source: law 2, dobrushin; Dobrushin (1956).
 
     >>> float(dobrushin_bound([[0.0, 1.0], [1.0, 0.0]]))
     1.0
@@ -54,7 +63,11 @@ def dobrushin_bound(matrix: ArrayLike) -> jax.Array:
 
 
 def doeblin_bound(matrix: ArrayLike) -> jax.Array:
-    """σ₂ ≤ 1 − n min M: what is common to all rows is forgotten. Equality for every 2×2 and for J. theory.md §2.
+    """Return 1 − n min M ≥ σ₂(M), M [n, n]: the part that all rows share is forgotten.
+
+    Equality for every 2 × 2 matrix and for J.
+
+    Source: law 2, doeblin; Doeblin (1937).
 
     >>> float(doeblin_bound([[0.75, 0.25], [0.25, 0.75]]))
     0.5
@@ -64,9 +77,12 @@ def doeblin_bound(matrix: ArrayLike) -> jax.Array:
 
 
 def frobenius_bounds(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """(√(q/(n − 1)), √q) around σ₂, with q = ‖PMP‖_F², which is ‖M‖_F² − 1 on 𝔅ₙ without its cancellation near J.
+    """Return (√(q/(n − 1)), √q), which enclose σ₂(M), with q = ‖PMP‖_F².
 
-    Lower equality for lazy permutations tΠ + (1 − t)J, upper for rank-one M − J. theory.md §2 frobenius.
+    On 𝔅ₙ q is ‖M‖_F² − 1; near J that difference would cancel, and q does not. Equality below for
+    lazy permutations tΠ + (1 − t)J, above where M − J has rank one.
+
+    Source: law 2, frobenius.
 
     >>> lower, upper = frobenius_bounds([[0.75, 0.25], [0.25, 0.75]])
     >>> float(lower), float(upper)
@@ -76,13 +92,19 @@ def frobenius_bounds(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
 
 
 def schatten_bounds(matrix: ArrayLike, k: int) -> tuple[jax.Array, jax.Array]:
-    """((t/(n − 1))^{1/2k}, t^{1/2k}) around σ₂, with t = tr (AᵀA)ᵏ, A = PMP, and k ≥ 1 a Python int.
+    """Return ((t/(n − 1))^{1/2k}, t^{1/2k}), which enclose σ₂(M), with t = tr (AᵀA)ᵏ, A = PMP.
 
-    Both tend to σ₂ as k grows: ratio (n − 1)^{1/2k}. Smooth wherever M ≠ J, so they serve as differentiable surrogates
-    of σ₂, ties included. theory.md §2 schatten-k.
+    Both tend to σ₂ as k grows: their ratio is (n − 1)^{1/2k}. They are smooth wherever M ≠ J, ties
+    of σ₂ included, so a differentiable surrogate of σ₂.
+
+    Args:
+        matrix: M, [n, n].
+        k: the order, a Python int ≥ 1.
 
     Raises:
-        ValueError: k < 1.
+        ValueError: k < 1, or ``matrix`` is not [n, n] with n ≥ 2.
+
+    Source: law 2, schatten-k.
 
     >>> lower, upper = schatten_bounds([[0.75, 0.25], [0.25, 0.75]], 3)
     >>> round(float(lower), 6), round(float(upper), 6)
@@ -98,7 +120,10 @@ def schatten_bounds(matrix: ArrayLike, k: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _log_trace_of_power(gram: jax.Array, k: int) -> jax.Array:
-    """log tr Gᵏ of G = AᵀA by squaring, each power scaled to a largest entry of 1; 0 for G = 0."""
+    """Return log tr Gᵏ of G = AᵀA, [n, n]; 0 for G = 0.
+
+    By squaring, with every power scaled to a largest entry of 1.
+    """
     power, log_scale = gram, jnp.zeros((), gram.dtype)
     for bit in f"{k:b}"[1:]:
         power, log_scale = matmul(power, power), 2 * log_scale
@@ -111,9 +136,13 @@ def _log_trace_of_power(gram: jax.Array, k: int) -> jax.Array:
 
 
 def pinsker_bound(matrix: ArrayLike) -> jax.Array:
-    """σ₂ ≤ √(2ΔH), ΔH the entropy deficit in nats: the only bound here from entropy alone, loose by about √n.
+    """Return √(2ΔH) ≥ σ₂(M), M [n, n], with ΔH the entropy deficit in nats.
 
-    Equality at J only. Says nothing (> 1) from ΔH = ½ on: high entropy does not force collapse. theory.md §2 pinsker, 2.2.
+    The only bound here that needs nothing but an entropy. It is loose by about √n, with equality
+    at J only. From ΔH = ½ on it exceeds 1: high entropy does not force collapse (law 2.2,
+    normalised_entropy, is false).
+
+    Source: law 2, pinsker; Pinsker (1960), Csiszár (1967).
 
     >>> round(float(pinsker_bound([[0.6, 0.4], [0.4, 0.6]])), 4)
     0.2838
@@ -121,23 +150,34 @@ def pinsker_bound(matrix: ArrayLike) -> jax.Array:
     return sqrt(2 * jnp.maximum(entropy_deficit(matrix), 0))
 
 
-def isolated_unit_frontier(deficit: ArrayLike, n: int) -> jax.Array:
-    """σ₂ = t of the isolated-unit matrix (1 − t)J + t(1 ⊕ J_{n−1}) with this entropy deficit ΔH, in nats: 1 from t = 1 on.
+def isolated_unit_frontier(deficit: ArrayLike, *, n: int) -> jax.Array:
+    """Return σ₂ = t of the matrix (1 − t)J + t(1 ⊕ J_{n−1}) that has this entropy deficit.
 
-    Conjectured to be the largest σ₂ at a given deficit, for every n ≥ 2. By bisection, to the last bits; NaN for a negative
-    deficit. theory.md 2.3.
+    That is conjectured to be the largest σ₂ at the deficit, for every n ≥ 2.
 
-    >>> round(float(isolated_unit_frontier(entropy_deficit([[0.75, 0.25], [0.25, 0.75]]), 2)), 6)
+    Args:
+        deficit: ΔH, a scalar ≥ 0, in nats.
+        n: the number of units, at least 2.
+
+    Returns:
+        A scalar in [0, 1], by bisection to the last bits; 1 from the deficit of t = 1 on, and NaN
+        for a negative deficit.
+
+    Raises:
+        ValueError: ``deficit`` is not a scalar.
+
+    Source: law 2.3, frontier.
+
+    >>> deficit = entropy_deficit([[0.75, 0.25], [0.25, 0.75]])
+    >>> round(float(isolated_unit_frontier(deficit, n=2)), 6)
     0.5
     """
     deficit = as_scalar(deficit, "deficit")
+    fixed = jax.lax.stop_gradient(deficit)
 
     def deficit_at(t):
-        corner, cross, rest = (
-            (n - 1) * t,
-            -t,
-            t / (n - 1),
-        )  # nM − 1 at 1, 2(n − 1) and (n − 1)² entries
+        # nM − 1 takes three values: at 1, at 2(n − 1) and at (n − 1)² entries.
+        corner, cross, rest = (n - 1) * t, -t, t / (n - 1)
         return (excess(corner) + 2 * (n - 1) * excess(cross) + (n - 1) ** 2 * excess(rest)) / n
 
     def halve(_, bracket):
@@ -146,49 +186,57 @@ def isolated_unit_frontier(deficit: ArrayLike, n: int) -> jax.Array:
         below = deficit_at(middle) < fixed
         return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
-    fixed = jax.lax.stop_gradient(deficit)
-    tiny, one = (
-        jnp.asarray(jnp.finfo(deficit.dtype).eps ** 2, deficit.dtype),
-        jnp.ones((), deficit.dtype),
-    )
-    low, high = jax.lax.fori_loop(0, jnp.finfo(deficit.dtype).nmant + 10, halve, (tiny, one))
+    info, one = jnp.finfo(deficit.dtype), jnp.ones((), deficit.dtype)
+    tiny = jnp.asarray(info.eps**2, deficit.dtype)
+    low, high = jax.lax.fori_loop(0, info.nmant + 10, halve, (tiny, one))
     inside = (deficit > 0) & (deficit < deficit_at(one))
     root = jnp.where(inside, (low + high) / 2, 0.5)
-    slope = jax.grad(deficit_at)(root)
-    root = (
-        root + jnp.where(inside, deficit - fixed, 0) / slope
-    )  # its derivative, by the implicit function theorem
+    # Adds 0, and the derivative that the implicit function theorem gives.
+    root = root + jnp.where(inside, deficit - fixed, 0) / jax.grad(deficit_at)(root)
     return jnp.where(inside, root, jnp.where(deficit > 0, 1, jnp.where(deficit == 0, 0, jnp.nan)))
 
 
-def logit_budget(retention: ArrayLike, depth: ArrayLike) -> jax.Array:
-    """Least R/ε, with every |Sᵢⱼ| ≤ R, at which ``depth`` layers can keep a share ``retention`` in (0, 1) of detail.
+def logit_budget(*, retention: ArrayLike, depth: ArrayLike) -> jax.Array:
+    """Return artanh(ρ^{1/L}), the least R/ε, |Sᵢⱼ| ≤ R, at which L layers can keep a share ρ.
 
-    artanh(ρ^{1/L}): below it the hilbert bound forbids that depth, whatever the logits. NaN outside the ranges.
-    theory.md 2.1.
+    Below it the Hilbert bound (law 2, hilbert) forbids that depth, whatever the logits.
 
-    >>> round(float(logit_budget(0.5, 1)), 4)
+    Args:
+        retention: ρ in (0, 1), an array.
+        depth: L > 0, an array alike.
+
+    Returns:
+        An array alike; NaN outside the ranges.
+
+    Source: law 2.1, logit_budget.
+
+    >>> round(float(logit_budget(retention=0.5, depth=1)), 4)
     0.5493
     """
     retention = as_float(retention)
     depth = jnp.asarray(depth, retention.dtype)
     valid = (retention > 0) & (retention < 1) & (depth > 0)
-    log_kept = jnp.where(
-        valid, jnp.log(retention) / depth, jnp.nan
-    )  # artanh(e^−x) = −½ log tanh(x/2), exact as x → 0
-    return -jnp.log(jnp.tanh(-log_kept / 2)) / 2
+    log_kept = jnp.where(valid, jnp.log(retention) / depth, jnp.nan)
+    return -jnp.log(jnp.tanh(-log_kept / 2)) / 2  # artanh(e^−x) = −½ log tanh(x/2), exact as x → 0
 
 
-def path_length_bound(entropy_rise: ArrayLike, log_ratio: ArrayLike, n: int) -> jax.Array:
-    """√((1 − 1/n) D ℓ) for D = H(M_ε₁) − H(M_ε₀) in nats and ℓ = |log(ε₁/ε₀)|: how far M_ε can have come on the way.
+def path_length_bound(entropy_rise: ArrayLike, *, log_ratio: ArrayLike, n: int) -> jax.Array:
+    """Return √((1 − 1/n) D ℓ), which bounds how far M_ε and arcsin σ₂ move from ε₀ to ε₁.
 
-    It bounds ‖M_ε₁ − M_ε₀‖₂, and the way in arcsin σ₂ (radians). So at every ε between, arcsin σ₂ is at least half of
-    (its values at the ends, less this), and at most half of (these, and this). Negative D counts as 0. theory.md 1.6.
+    It bounds ‖M_ε₁ − M_ε₀‖₂, and the length of the path of arcsin σ₂, in radians. So at every ε
+    between ε₀ and ε₁, arcsin σ₂ is at least half of its values at the ends less this bound, and at
+    most half of those values and this bound.
 
-    >>> round(float(path_length_bound(0.5, 0.25, 2)), 4)
+    Args:
+        entropy_rise: D = H(M_ε₁) − H(M_ε₀), in nats, an array; a negative D counts as 0.
+        log_ratio: ℓ = log(ε₁/ε₀), an array alike, of either sign.
+        n: the number of units.
+
+    Source: law 1.6, sigma2_path.
+
+    >>> round(float(path_length_bound(0.5, log_ratio=0.25, n=2)), 4)
     0.25
     """
     entropy_rise = as_float(entropy_rise)
-    return sqrt(
-        (1 - 1 / n) * jnp.maximum(entropy_rise, 0) * abs(jnp.asarray(log_ratio, entropy_rise.dtype))
-    )
+    length = abs(jnp.asarray(log_ratio, entropy_rise.dtype))
+    return sqrt((1 - 1 / n) * jnp.maximum(entropy_rise, 0) * length)

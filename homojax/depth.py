@@ -1,7 +1,7 @@
 """Stacks of mixing matrices: what survives a depth of L layers. theory.md §3.
 
-A stack is [L, n, n] with layer 1 first; later layers multiply on the left, so the running product after layer l is
-M_l ⋯ M_1.
+A stack is [L, n, n], layer 1 first. Later layers multiply on the left, so the running product
+after layer l is M_l ⋯ M_1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,18 @@ from homojax.spectrum import detail_singular_values
 
 
 def composite(matrices: ArrayLike) -> jax.Array:
-    """Running products M_l ⋯ M_1 for l = 1 … L. [L, n, n] to [L, n, n]; doubly stochastic if every M_l is. theory.md 3.1.
+    """Return the running products M_l ⋯ M_1 for l = 1 … L.
+
+    Args:
+        matrices: M_l, [L, n, n].
+
+    Returns:
+        [L, n, n]; doubly stochastic if every M_l is.
+
+    Raises:
+        ValueError: ``matrices`` is not [L, n, n] with L ≥ 1 and n ≥ 2.
+
+    Source: law 3.1, product.
 
     >>> composite([[[0.0, 1.0], [1.0, 0.0]]] * 2)[-1].tolist()
     [[1.0, 0.0], [0.0, 1.0]]
@@ -34,12 +45,26 @@ def composite(matrices: ArrayLike) -> jax.Array:
 
 
 def detail_composite(matrices: ArrayLike) -> jax.Array:
-    """Running P M_l ⋯ M_1 P, [L, n, n]: what of the detail is still detail after each layer. theory.md 3.1.
+    """Return the running P M_l ⋯ M_1 P for l = 1 … L: the detail that is still detail then.
 
-    Never formed as (product − J), which has only noise left once the detail is below eps. Carried instead as the block
-    on V⊥ with the row that it leaks into the mean, X ← (PMP)X + (PM1)q, q ← (1ᵀMP/n)X + (1ᵀM1/n)q. So truncated projections
-    keep what they pass between mean and detail, and σ₂ of a doubly stochastic product keeps its relative accuracy down to
-    the product of the marginal errors: about eps², 1e-32 in float64, where the sums are right to rounding.
+    Args:
+        matrices: M_l, [L, n, n]; they may miss their row and column sums.
+
+    Returns:
+        [L, n, n].
+
+    Raises:
+        ValueError: ``matrices`` is not [L, n, n] with L ≥ 1 and n ≥ 2.
+
+    Notes:
+        The difference (product − J) would be noise once the detail is below eps, so it is never
+        formed. The block X on V⊥ is carried, with the row q that it leaks into the mean:
+        X ← (PMP)X + (PM1)q, q ← (1ᵀMP/n)X + (1ᵀM1/n)q. So truncated projections keep what they
+        pass between mean and detail. And σ₂ of a doubly stochastic product keeps its relative
+        accuracy down to the product of the marginal errors: about eps², 1e-32 in float64, where
+        the sums are right to rounding.
+
+    Source: law 3.1, product.
 
     >>> float(detail_composite([[[0.75, 0.25], [0.25, 0.75]]] * 2)[-1, 0, 0])
     0.125
@@ -59,17 +84,25 @@ def detail_composite(matrices: ArrayLike) -> jax.Array:
 
 
 def effective_depth(
-    sigma2: ArrayLike, retention: ArrayLike, *, gap: ArrayLike | None = None
+    sigma2: ArrayLike, *, retention: ArrayLike, gap: ArrayLike | None = None
 ) -> jax.Array:
-    """log ρ / log σ₂: the number of layers of this σ₂ after which a share ρ of the best-kept detail is left.
+    """Return log ρ/log σ₂: after so many layers of this σ₂, a share ρ of the detail is left.
 
-    Real-valued; ∞ at σ₂ ≥ 1, 0 at σ₂ = 0. ``retention`` is ρ in (0, 1), NaN outside. For a stack give the geometric
-    mean of its σ₂, or exp of a Lyapunov exponent. ``gap`` is 1 − σ₂ where that is known to more digits than σ₂ has left
-    near 1 (``contraction_gap``); where it is below ½ it stands for σ₂. theory.md 3.2.
+    Args:
+        sigma2: σ₂ of every layer, an array; for a stack the geometric mean of its σ₂, or exp of a
+            Lyapunov exponent.
+        retention: ρ in (0, 1), an array alike; NaN is returned for any other.
+        gap: 1 − σ₂, an array alike, where it is known to more digits than σ₂ has left near 1
+            (``contraction_gap``). Where it is below ½ it stands for σ₂.
 
-    >>> round(float(effective_depth(0.5, 0.125)), 6)
+    Returns:
+        A real number of layers, an array alike: ∞ at σ₂ ≥ 1, 0 at σ₂ = 0.
+
+    Source: law 3.2, effective_depth.
+
+    >>> round(float(effective_depth(0.5, retention=0.125)), 6)
     3.0
-    >>> round(float(effective_depth(1.0, jnp.exp(-1.0), gap=1e-20)) * 1e-20, 6)
+    >>> round(float(effective_depth(1.0, retention=jnp.exp(-1.0), gap=1e-20)) * 1e-20, 6)
     1.0
     """
     sigma2 = as_float(sigma2)
@@ -81,25 +114,31 @@ def effective_depth(
         gap = jnp.asarray(gap, sigma2.dtype)
         near_one = ~(gap >= 0.5)  # NaN is not ignored
         inside = jnp.where(near_one, gap > 0, inside)
-        log_sigma2 = jnp.where(
-            near_one & inside, jnp.log1p(-jnp.where(near_one & inside, gap, 0.5)), log_sigma2
-        )
+        used = near_one & inside
+        log_sigma2 = jnp.where(used, jnp.log1p(-jnp.where(used, gap, 0.5)), log_sigma2)
         sigma2 = jnp.where(near_one, 1 - gap, sigma2)
     depth = log_kept / log_sigma2
     edge = jnp.where(sigma2 >= 1, jnp.inf, jnp.where(sigma2 == 0, 0, jnp.nan))
     return jnp.where(inside | jnp.isnan(depth), depth, edge)
 
 
-def measured_depth(composite_sigma2: ArrayLike, retention: ArrayLike) -> jax.Array:
-    """Depth at which a measured retention curve first falls to ρ, log-linear between layers; ∞ if it never does.
+def measured_depth(kept: ArrayLike, *, retention: ArrayLike) -> jax.Array:
+    """Return the depth at which a measured curve of kept shares first falls to ρ.
 
-    ``composite_sigma2`` is [L], σ₂ of the products of 1 … L layers; depth 0 counts as 1. NaN for ρ outside (0, 1). theory.md
-    3.3.
+    Args:
+        kept: [L], σ₂ of the products of 1 … L layers; depth 0 counts as 1.
+        retention: ρ, scalar in (0, 1).
 
-    >>> round(float(measured_depth([0.5, 0.25, 0.125], 0.25)), 6)
+    Returns:
+        A real number of layers, log-linear between them. ∞ if the curve never falls to ρ, NaN for
+        another ρ or a NaN in the curve.
+
+    Source: law 3.3, three depths.
+
+    >>> round(float(measured_depth([0.5, 0.25, 0.125], retention=0.25)), 6)
     2.0
     """
-    kept = as_float(composite_sigma2)
+    kept = as_float(kept)
     log_kept = jnp.log(jnp.concatenate([jnp.ones(1, kept.dtype), kept]))
     retention = jnp.asarray(retention, kept.dtype)
     log_target = jnp.log(jnp.where((retention > 0) & (retention < 1), retention, jnp.nan))
@@ -112,11 +151,21 @@ def measured_depth(composite_sigma2: ArrayLike, retention: ArrayLike) -> jax.Arr
 
 
 def lyapunov_exponents(matrices: ArrayLike) -> jax.Array:
-    """Lyapunov exponents of the product on V⊥, [n − 1], in nats a layer, descending.
+    """Return the Lyapunov exponents of the product on V⊥, descending, in nats a layer.
 
-    (1/L) log |diag R| accumulated over QR re-orthonormalisations (Benettin et al. 1980), sorted: over few layers QR need not
-    find the top one first. Each is at most the mean of log σ₂, for every L. −∞ where detail is lost altogether, NaN where a
-    layer has a NaN or an infinity. theory.md 3.3.
+    They are (1/L) log |diag R|, accumulated over QR re-orthonormalisations and sorted: over few
+    layers QR need not find the top one first. Each is at most the mean of log σ₂, for every L.
+
+    Args:
+        matrices: [L, n, n].
+
+    Returns:
+        [n − 1]; −∞ where detail is lost altogether, NaN where a layer has a NaN or an infinity.
+
+    Raises:
+        ValueError: ``matrices`` is not [L, n, n] with L ≥ 1 and n ≥ 2.
+
+    Source: law 3.3, lyapunov; Benettin et al. (1980).
 
     >>> round(float(lyapunov_exponents([[[0.75, 0.25], [0.25, 0.75]]])[0]), 4)
     -0.6931
@@ -125,17 +174,32 @@ def lyapunov_exponents(matrices: ArrayLike) -> jax.Array:
 
 
 def lyapunov_spectrum(matrices: ArrayLike, *, num_blocks: int = 8) -> tuple[jax.Array, jax.Array]:
-    """(``lyapunov_exponents``, their standard errors), both [n − 1], in nats a layer: what another stack of this kind may say.
+    """Return the Lyapunov exponents and their standard errors, in nats a layer.
 
-    The errors are those of ``num_blocks`` means over consecutive layers, L // num_blocks each (the first L mod num_blocks layers
-    are left out of them): right where a block is long against the memory of the layers and of the frame, which is some
-    1/(gap between exponents) layers. An exponent's deviation over its error is then Student's with num_blocks − 1 degrees of
-    freedom. The bias of the first frame, of order 1/L, is not in it. NaN beside an exponent of −∞. theory.md 3.3.
+    The errors say how far another stack of this kind may be from this one.
+
+    Args:
+        matrices: [L, n, n].
+        num_blocks: the means over so many blocks of consecutive layers give the errors, from 2 to
+            L. A block has L // num_blocks layers; the first L mod num_blocks layers are left out.
+
+    Returns:
+        The exponents [n − 1] as ``lyapunov_exponents`` has them, and the errors [n − 1]; an error
+        is NaN beside an exponent of −∞.
 
     Raises:
         ValueError: ``num_blocks`` is below 2 or above L.
 
-    >>> exponents, errors = lyapunov_spectrum([[[0.75, 0.25], [0.25, 0.75]], [[1.0, 0.0], [0.0, 1.0]]] * 4, num_blocks=2)
+    Notes:
+        The errors are right where a block is long against the memory of the layers and of the
+        frame, which is some 1/(gap between exponents) layers. An exponent's deviation over its
+        error is then Student's with num_blocks − 1 degrees of freedom. The bias of the first
+        frame, of order 1/L, is not in it.
+
+    Source: law 3.3, lyapunov.
+
+    >>> stack = [[[0.75, 0.25], [0.25, 0.75]], [[1.0, 0.0], [0.0, 1.0]]] * 4
+    >>> exponents, errors = lyapunov_spectrum(stack, num_blocks=2)
     >>> round(float(exponents[0]), 4), float(errors[0])
     (-0.3466, 0.0)
     """
@@ -152,7 +216,10 @@ def lyapunov_spectrum(matrices: ArrayLike, *, num_blocks: int = 8) -> tuple[jax.
 
 
 def _log_growths(matrices: ArrayLike) -> jax.Array:
-    """log |diag R| of every layer's QR re-orthonormalisation on V⊥, [L, n − 1]; −∞ where a direction is lost."""
+    """Return log |diag R| of every layer's QR re-orthonormalisation on V⊥, [L, n − 1].
+
+    −∞ where a direction is lost.
+    """
     matrices = as_stack(matrices)
     matrices = jnp.where(jnp.isfinite(matrices).all(), matrices, jnp.nan)
     basis = detail_basis(matrices.shape[1], matrices.dtype)
@@ -168,16 +235,26 @@ def _log_growths(matrices: ArrayLike) -> jax.Array:
 
 
 def transient_gain(matrix: ArrayLike, depth: int) -> jax.Array:
-    """σ₂(Mˡ)/λ₂ˡ for l = 1 … ``depth``, [depth]: what a shared layer keeps above its asymptotic rate. ≥ 1; 1 for normal M.
+    """Return σ₂(Mˡ)/λ₂ˡ for l = 1 … ``depth``: what a shared layer keeps above its last rate.
 
-    Its largest is the transient of a non-normal M, by which an extrapolation of λ₂ is too low. The powers are those of PMP, and
-    are scaled: nothing underflows, however deep. ∞ where it overflows or λ₂ = 0 < σ₂(Mˡ), NaN where both are 0. A relative error
-    of δ in λ₂ is one of lδ here: near a defective M, such as a de Bruijn walk, rounding alone makes δ large. theory.md 3.3.
+    It is at least 1, and 1 for a normal M. Its largest value is the transient of a non-normal M:
+    an extrapolation by λ₂ is too low by that factor.
+
+    Args:
+        matrix: M, [n, n], the same in every layer.
+        depth: number of layers, a Python int ≥ 1.
+
+    Returns:
+        [depth]; ∞ where it overflows or λ₂ = 0 < σ₂(Mˡ), NaN where both are 0.
 
     Raises:
         ValueError: ``depth`` < 1.
 
-    Source: Trefethen and Embree, Spectra and Pseudospectra (2005), §14 to 16.
+    Notes:
+        The powers of PMP are scaled, so nothing underflows, however deep. A relative error of δ in
+        λ₂ is one of lδ here: near a defective M, such as a de Bruijn walk, rounding makes δ large.
+
+    Source: law 3.3, shared; Trefethen and Embree, Spectra and Pseudospectra (2005), §14 to 16.
 
     >>> [round(x, 4) for x in transient_gain([[0.25, 0.75], [0.75, 0.25]], 3).tolist()]
     [1.0, 1.0, 1.0]
@@ -200,10 +277,12 @@ def transient_gain(matrix: ArrayLike, depth: int) -> jax.Array:
 
 
 def amax_gain(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """(forward, backward) = (max absolute row sum, max absolute column sum), with y = M @ x. theory.md 3.4.
+    """Return (forward, backward): the largest absolute row sum and column sum of M [n, n].
 
-    Exactly 1 for doubly stochastic products: it sees lost feasibility and is blind to collapse. Report it beside σ₂.
-    Source: mHC, arXiv 2512.24880.
+    Both are 1 for doubly stochastic products: the gain sees lost feasibility and is blind to
+    collapse. Report it beside σ₂.
+
+    Source: law 3.4, amax_gain; mHC, arXiv 2512.24880.
 
     >>> forward, backward = amax_gain([[1.0, 1.0], [0.0, 0.0]])
     >>> float(forward), float(backward)
@@ -214,7 +293,11 @@ def amax_gain(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
 
 
 def suppression_ratios(matrix: ArrayLike) -> jax.Array:
-    """Kept over input energy σ_k² of each singular direction of a composite on V⊥, [n − 1], descending. theory.md 3.5.
+    """Return σ_k² of a composite [n, n] on V⊥, [n − 1], descending.
+
+    That is kept energy over input energy in each singular direction.
+
+    Source: law 3.5, horn.
 
     >>> round(float(suppression_ratios([[0.75, 0.25], [0.25, 0.75]])[0]), 6)
     0.25
@@ -223,7 +306,11 @@ def suppression_ratios(matrix: ArrayLike) -> jax.Array:
 
 
 def composite_doeblin_bound(matrices: ArrayLike) -> jax.Array:
-    """Π(1 − n min M_l) over the first 1 … L layers, [L]: bounds ‖M_l ⋯ M_1 − J‖₂. theory.md 3.6.
+    """Return Π(1 − n min M_l) over the first 1 … L layers [L, n, n], which bounds ‖M_l ⋯ M_1 − J‖₂.
+
+    The bound is [L], one for each depth.
+
+    Source: law 3.6, doeblin_composed.
 
     >>> composite_doeblin_bound([[[0.75, 0.25], [0.25, 0.75]]] * 2).tolist()
     [0.5, 0.25]

@@ -1,11 +1,10 @@
-"""What a floating-point type can deliver, said once, and primitives that stay finite at their edges."""
+"""What a floating-point type can deliver, and primitives that stay finite at their edges."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +16,10 @@ matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def as_float(x: ArrayLike) -> jax.Array:
-    """``x`` as a floating-point array: floats keep their dtype, everything else gets JAX's default.
+    """Return ``x`` as a floating-point array; what is no float gets JAX's default dtype.
 
     Raises:
-        TypeError: it is complex, or no array of numbers.
+        TypeError: it is complex, or not an array of numbers.
 
     >>> as_float([1, 2]).dtype == as_float(1.0).dtype
     True
@@ -32,33 +31,38 @@ def as_float(x: ArrayLike) -> jax.Array:
 
 
 def as_square(matrix: ArrayLike, name: str = "matrix") -> jax.Array:
-    """``matrix`` as a floating-point [n, n] array with n ≥ 2.
+    """Return ``matrix`` as a floating-point [n, n] array with n ≥ 2.
 
     Raises:
         ValueError: it is not square, or n < 2: one unit has no detail to mix.
-        TypeError: it is no array, but a FactoredMatrix, or the ``log_matrix`` that a projection of factors does not have.
+        TypeError: it is not an array, but a result, or a matrix or logits given by factors.
 
     >>> as_square([[0, 1], [1, 0]]).shape
     (2, 2)
     """
-    if matrix is None or hasattr(matrix, "dense"):
-        raise TypeError(
-            f"{name} must be an array [n, n], which factors do not have: where n is small, dense() makes one of them"
-        )
+    _refuse_results(matrix, name)
     matrix = as_float(matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
             f"{name} must have shape [n, n], got {list(matrix.shape)}; batch with jax.vmap"
         )
     if matrix.shape[0] < 2:
-        raise ValueError(
-            f"{name} must be at least 2 x 2, got {list(matrix.shape)}: one unit has no detail to mix"
-        )
+        shape = list(matrix.shape)
+        raise ValueError(f"{name} must be at least 2 x 2, got {shape}: one unit has no detail")
     return matrix
 
 
+def _refuse_results(x: Any, name: str) -> None:
+    given = f"{name} must be an array, got a {type(x).__name__}"
+    if hasattr(x, "dense"):
+        raise TypeError(f"{given}: where n is small, dense() makes an array of these factors")
+    for field in ("matrix", "log_matrix"):
+        if hasattr(x, field):
+            raise TypeError(f"{given}: pass result.{field}")
+
+
 def as_scalar(x: ArrayLike, name: str, dtype: DTypeLike | None = None) -> jax.Array:
-    """``x`` as a floating-point scalar, of ``dtype`` if that is given.
+    """Return ``x`` as a floating-point scalar, of ``dtype`` if that is given.
 
     Raises:
         ValueError: it is not a scalar.
@@ -73,26 +77,18 @@ def as_scalar(x: ArrayLike, name: str, dtype: DTypeLike | None = None) -> jax.Ar
 
 
 def require_count(name: str, value: SupportsIndex, least: int) -> int:
-    """``value`` as an int; ValueError unless it is a whole number of at least ``least``."""
+    """Return ``value`` as an int; ValueError unless it is a whole number of at least ``least``.
+
+    >>> require_count("depth", 3, 1)
+    3
+    """
     if not isinstance(value, SupportsIndex) or int(value) < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
     return int(value)
 
 
-def require_number(name: str, value: float, positive: bool = False) -> float:
-    """``value`` as a float; ValueError unless it is a finite number, not negative or, if asked, ``positive``."""
-    if (
-        not isinstance(value, SupportsFloat)
-        or not 0 <= float(value) < math.inf
-        or (positive and float(value) == 0)
-    ):
-        kind = "positive" if positive else "not negative"
-        raise ValueError(f"{name} = {value!r} is not possible: it must be finite and {kind}")
-    return float(value)
-
-
 def as_epsilon(epsilon: ArrayLike, dtype: DTypeLike) -> jax.Array:
-    """An entropy weight ε as a scalar of ``dtype``: NaN unless positive.
+    """Return an entropy weight ε as a scalar of ``dtype``, NaN unless positive.
 
     Raises:
         ValueError: it is not a scalar.
@@ -105,7 +101,7 @@ def as_epsilon(epsilon: ArrayLike, dtype: DTypeLike) -> jax.Array:
 
 
 def scaled_logits(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
-    """S/ε, whose derivative with respect to ε is 0, not infinite, where S is −inf.
+    """Return S/ε, whose derivative with respect to ε is 0, not infinite, where S is −inf.
 
     >>> scaled_logits(as_float([1, -jnp.inf]), as_float(2)).tolist()
     [0.5, -inf]
@@ -115,28 +111,28 @@ def scaled_logits(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
 
 
 def as_stack(matrices: ArrayLike, name: str = "matrices") -> jax.Array:
-    """``matrices`` as a floating-point [L, n, n] array with L ≥ 1 and n ≥ 2, one matrix a layer.
+    """Return ``matrices`` as a floating-point [L, n, n] array, one matrix a layer.
 
     Raises:
-        ValueError: any other shape.
+        ValueError: any other shape, or L < 1 or n < 2.
 
     >>> as_stack([[[0, 1], [1, 0]]]).shape
     (1, 2, 2)
     """
+    _refuse_results(matrices, name)
     matrices = as_float(matrices)
     if matrices.ndim != 3 or matrices.shape[0] < 1:
-        raise ValueError(
-            f"{name} must have shape [layers, n, n] with at least one layer, got {list(matrices.shape)}"
-        )
+        shape = list(matrices.shape)
+        raise ValueError(f"{name} must have shape [layers, n, n], layers >= 1, got {shape}")
     as_square(matrices[0], f"each layer of {name}")
     return matrices
 
 
 def marginal_tolerance(n: int, dtype: DTypeLike) -> float:
-    """Largest |row or column sum − 1| that a projection in ``dtype`` must reach to be called converged.
+    """Return the largest |row or column sum − 1| with which a projection counts as converged.
 
-    ``eps ** 0.75`` leaves a quarter of the digits for the cancellation in S/ε + f + g; less than four times
-    ``sum_rounding`` no sum can promise. About 1.8e-12 in float64 and 6.4e-6 in float32.
+    ``eps ** 0.75`` leaves a quarter of the digits for the cancellation in S/ε + f + g. No sum can
+    promise less than four times ``sum_rounding``. About 1.8e-12 in float64, 6.4e-6 in float32.
 
     >>> marginal_tolerance(4, "float64") < 2e-12 < 1e-6 < marginal_tolerance(4, "float32") < 1e-5
     True
@@ -145,7 +141,7 @@ def marginal_tolerance(n: int, dtype: DTypeLike) -> float:
 
 
 def sum_rounding(n: int, dtype: DTypeLike) -> float:
-    """Typical rounding error of a row or column sum near 1, of n entries: ``√n eps``.
+    """Return the typical rounding error of a sum near 1 of n entries: ``√n eps``.
 
     >>> sum_rounding(4, "float32") == 2.0 ** -22
     True
@@ -154,10 +150,11 @@ def sum_rounding(n: int, dtype: DTypeLike) -> float:
 
 
 def rounding(n: int, dtype: DTypeLike) -> float:
-    """Absolute error allowed to a norm, a singular value, an eigenvalue or a sum of an [n, n] matrix of norm about 1.
+    """Return the absolute error allowed to a norm, singular value, eigenvalue or sum.
 
-    ``4 (n + 24) eps``: the backward error of a dense factorisation grows with n, and does not vanish at small n, where the
-    iterations inside LAPACK leave up to 16 eps in a singular value and 55 eps in an eigenvalue (measured, n = 3 and 4).
+    4(n + 24) eps, of an [n, n] matrix of norm about 1. The backward error of a dense factorisation
+    grows with n. It does not vanish at small n, where the iterations inside LAPACK leave up to
+    16 eps in a singular value and 55 eps in an eigenvalue (measured, n = 3 and 4).
 
     >>> rounding(2, "float32") == 104 * 2.0 ** -23
     True
@@ -165,26 +162,39 @@ def rounding(n: int, dtype: DTypeLike) -> float:
     return 4 * (n + 24) * float(jnp.finfo(dtype).eps)
 
 
+def max_or_nan(x: jax.Array, axis: int | None = None) -> jax.Array:
+    """Return the largest entry, along an axis if that is given; NaN where there is a NaN.
+
+    ``x.max()`` promises the same. But XLA's programs for CPUs lose a NaN in it, at sizes that
+    depend on what is compiled with it (openxla/xla issue 21461).
+
+    >>> float(max_or_nan(jnp.array([1.0, 3.0, 2.0])))
+    3.0
+    """
+    return jnp.where(jnp.isnan(x).any(axis), jnp.nan, x.max(axis))
+
+
 def sqrt(x: ArrayLike) -> jax.Array:
-    """Square root whose derivative at 0 is 0, so that a norm has a finite (sub)gradient where it vanishes.
+    """Return the square root, with derivative 0 at 0: a norm then has a subgradient where it is 0.
 
     >>> float(jax.grad(sqrt)(0.0))
     0.0
     """
     x = as_float(x)
     positive = x > 0
-    return jnp.where(
-        positive, jnp.sqrt(jnp.where(positive, x, 1)), jnp.where(x == 0, 0, jnp.nan).astype(x.dtype)
-    )
+    other = jnp.where(x == 0, 0, jnp.nan).astype(x.dtype)
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), other)
 
 
 def repeat_while(
     unfinished: Callable[[Any], jax.Array], advance: Callable[[Any], Any], start: Any
 ) -> Any:
-    """``advance`` from ``start`` while ``unfinished``: ``jax.lax.while_loop``, with a condition that is computed once a turn.
+    """Return where ``advance`` from ``start`` ends: at the first state that is not ``unfinished``.
 
-    Under ``vmap`` JAX computes it twice, to go on and to say which lanes do. Where two compiled copies of a comparison of
-    floats round apart, a lane that only one of them calls finished stays as it is, and the loop never ends.
+    As ``jax.lax.while_loop``, but its condition is computed once a turn. Under ``vmap`` JAX
+    computes a condition twice, to go on and to say which lanes do. Two compiled copies of a
+    comparison of floats can round differently. A lane that only one of them calls finished then
+    stays as it is, and the loop never ends.
 
     >>> int(repeat_while(lambda x: x < 100, lambda x: 2 * x, jnp.asarray(3)))
     192
@@ -198,9 +208,10 @@ def repeat_while(
 
 
 def power_of_two(size: jax.Array) -> jax.Array:
-    """The power of two next below ``size`` > 0: to divide by, exactly, before squares leave the range. It has no derivative.
+    """Return the power of two next below ``size`` > 0, to divide by without rounding.
 
-    1 for 0, ∞ and NaN; never so far out that its own inverse would be subnormal.
+    Squares then stay in range. 1 for 0, ∞ and NaN; never so far out that its own inverse would be
+    subnormal. It has no derivative.
 
     >>> power_of_two(jnp.array([5.0, 0.3, 0.0])).tolist()
     [4.0, 0.25, 1.0]
@@ -213,7 +224,11 @@ def power_of_two(size: jax.Array) -> jax.Array:
 
 
 def log_gram(log_matrix: jax.Array) -> jax.Array:
-    """log MᵀM, [n, n]."""
+    """Return log MᵀM, [n, n], of M = exp(log_matrix).
+
+    >>> log_gram(jnp.zeros((1, 1))).tolist()
+    [[0.0]]
+    """
 
     @jax.checkpoint  # or a gradient would keep all n³ terms
     def row(column):

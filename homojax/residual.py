@@ -1,4 +1,4 @@
-"""Residual connections: what they keep, and how little they then change. theory.md §5."""
+"""Residual connections: what they keep, and how little they change then. theory.md §5."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from homojax.numerics import as_float, as_scalar, as_square, power_of_two, sqrt
 
 
 def residual_matrix(matrix: ArrayLike, alpha: ArrayLike) -> jax.Array:
-    """R_α = (1 − α)I + αM, [n, n], 0 ≤ α ≤ 1: doubly stochastic if M is. x + Mx is 2R_½. theory.md §5.
+    """Return R_α = (1 − α)I + αM, which is doubly stochastic if M is. x + Mx is 2R_½ x.
+
+    Args:
+        matrix: M, [n, n].
+        alpha: α, scalar in [0, 1].
+
+    Raises:
+        ValueError: ``matrix`` is not [n, n] with n ≥ 2, or ``alpha`` is not a scalar.
+
+    Source: theory.md §5.
 
     >>> residual_matrix([[0.0, 1.0], [1.0, 0.0]], 0.25).tolist()
     [[0.75, 0.25], [0.25, 0.75]]
@@ -21,12 +30,18 @@ def residual_matrix(matrix: ArrayLike, alpha: ArrayLike) -> jax.Array:
     return (1 - alpha) * jnp.eye(matrix.shape[0], dtype=matrix.dtype) + alpha * matrix
 
 
-def residual_bound(sigma2: ArrayLike, alpha: ArrayLike) -> jax.Array:
-    """σ₂(R_α) ≤ 1 − α + ασ₂. Equality where M's best-kept detail is an eigenvector of eigenvalue σ₂. theory.md 5.1.
+def residual_bound(sigma2: ArrayLike, *, alpha: ArrayLike) -> jax.Array:
+    """Return 1 − α + ασ₂ ≥ σ₂(R_α).
 
-    Of σ₂ ≥ 0 and α in [0, 1], arrays alike; outside of these it bounds nothing, and is not refused.
+    Equality where M's best-kept detail is an eigenvector with eigenvalue σ₂.
 
-    >>> float(residual_bound(0.5, 0.5))
+    Args:
+        sigma2: σ₂(M) ≥ 0, an array.
+        alpha: α in [0, 1], an array alike. Outside it the formula is no bound; it is not refused.
+
+    Source: law 5.1, residual.
+
+    >>> float(residual_bound(0.5, alpha=0.5))
     0.75
     """
     sigma2 = as_float(sigma2)
@@ -34,13 +49,22 @@ def residual_bound(sigma2: ArrayLike, alpha: ArrayLike) -> jax.Array:
     return 1 - alpha + alpha * sigma2
 
 
-def turn_bound(sigma2: ArrayLike, alpha: ArrayLike) -> jax.Array:
-    """Largest angle, in radians, by which R_α can turn a detail vector: arcsin(ασ₂/(1 − α)). theory.md 5.2.
+def turn_bound(sigma2: ArrayLike, *, alpha: ArrayLike) -> jax.Array:
+    """Return arcsin(ασ₂/(1 − α)), the largest angle by which R_α can turn a detail vector.
 
-    Of σ₂ ≥ 0 and α in [0, 1], arrays alike. π, no bound, where its premise ασ₂ < 1 − α fails. Over layers, angles add at most.
-    Equality where M keeps σ₂ of a unit x and turns it to ⟨x, Mx⟩ = −ασ₂²/(1 − α).
+    Over layers the angles add up at most. Equality where M keeps σ₂ of a unit x and turns it to
+    ⟨x, Mx⟩ = −ασ₂²/(1 − α).
 
-    >>> round(float(turn_bound(0.5, 0.5)), 6)
+    Args:
+        sigma2: σ₂(M) ≥ 0, an array.
+        alpha: α in [0, 1], an array alike.
+
+    Returns:
+        Radians, an array alike; π, which bounds nothing, where the premise ασ₂ < 1 − α fails.
+
+    Source: law 5.2, turn.
+
+    >>> round(float(turn_bound(0.5, alpha=0.5)), 6)
     0.523599
     """
     sigma2 = as_float(sigma2)
@@ -55,9 +79,17 @@ def turn_bound(sigma2: ArrayLike, alpha: ArrayLike) -> jax.Array:
 
 
 def turn_angle(before: ArrayLike, after: ArrayLike) -> jax.Array:
-    """Angle in [0, π] radians between the details of two vectors [n]: what a layer did beyond rescaling. theory.md 5.3.
+    """Return the angle between the details of two vectors [n]: what a layer does beyond rescaling.
 
-    Accurate for tiny angles (2 atan2(‖u − v‖, ‖u + v‖) of the unit vectors); NaN if either has no detail.
+    Args:
+        before: a vector [n].
+        after: a vector [n].
+
+    Returns:
+        A scalar in [0, π], in radians: 2 atan2(‖u − v‖, ‖u + v‖) of the unit vectors, which is
+        accurate for tiny angles. NaN if either vector has no detail.
+
+    Source: law 5.3, turn_prenorm.
 
     >>> round(float(turn_angle([1.0, -1.0, 0.0], [1.0, 1.0, -2.0])), 6)
     1.570796

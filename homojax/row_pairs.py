@@ -11,19 +11,24 @@ import jax.numpy as jnp
 
 from homojax.batching import in_buckets
 
-_COLUMNS_TOGETHER = (
-    8  # of a matrix, in one pass over all pairs of its rows: what compilers keep in registers
-)
+# Columns of a matrix in one pass over all pairs of its rows: what compilers keep in registers.
+_COLUMNS_TOGETHER = 8
 
 
 def max_over_row_pairs(
     merge: Any, term: Callable[[jax.Array], jax.Array], matrix: jax.Array
 ) -> jax.Array:
-    """max over rows i, j of s(i, j) + s(j, i), where s(i, j) merges all ``term(matrix[i, k] − matrix[j, k])``.
+    """Return max over rows i, j of s(i, j) + s(j, i), with s merged over the columns.
 
-    ``merge`` is jnp.add or jnp.maximum. Memory O(n²). The derivative is that of one pair that attains it.
+    s(i, j) merges all ``term(matrix[i, k] − matrix[j, k])``. O(n³) time, O(n²) memory. The
+    derivative is that of one pair that attains the maximum.
 
-    >>> float(max_over_row_pairs(jnp.maximum, lambda x: x, as_float([[0, 3], [1, 1]])))
+    Args:
+        merge: jnp.add or jnp.maximum.
+        term: elementwise function of a difference.
+        matrix: [n, n].
+
+    >>> float(max_over_row_pairs(jnp.maximum, lambda x: x, jnp.array([[0.0, 3.0], [1.0, 1.0]])))
     3.0
     """
     n = matrix.shape[0]
@@ -39,9 +44,8 @@ def max_over_row_pairs(
         )
         return jnp.unravel_index((scores + scores.T).argmax(), scores.shape)
 
-    search = in_buckets(
-        jax.vmap(farthest), lambda matrices: matrices[:, 0, 0]
-    )  # a matrix at a time where they are large
+    # A matrix at a time where they are large.
+    search = in_buckets(jax.vmap(farthest), lambda matrices: matrices[:, 0, 0])
     i, j = search(jax.lax.stop_gradient(matrix))
     apart = matrix[i] - matrix[j]
     return merge.reduce(term(apart)) + merge.reduce(term(-apart))

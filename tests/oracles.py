@@ -1,4 +1,7 @@
-"""References in NumPy, SciPy and mpmath, and the matrices to try them on. Nothing here imports homojax or JAX."""
+"""References in NumPy, SciPy and mpmath, and the matrices to try them on.
+
+Nothing here imports homojax or JAX.
+"""
 
 import itertools
 
@@ -6,6 +9,7 @@ import mpmath as mp
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import optimize, stats
 
 # ---------------------------------------------------------------- matrices
 
@@ -22,7 +26,7 @@ def permutation(rng, n):
 
 
 def permutation_mixture(rng, n, count):
-    """A convex combination of ``count`` random permutations: in the Birkhoff polytope by construction."""
+    """A convex combination of ``count`` random permutations: in 𝔅ₙ by construction."""
     return np.tensordot(
         rng.dirichlet(np.ones(count)), [permutation(rng, n) for _ in range(count)], 1
     )
@@ -46,7 +50,7 @@ def symmetric_psd(rng, n):
 
 
 def birkhoff_family(rng, n, count=12):
-    """[K, n, n]: sparse and dense, near-permutation and near-uniform, symmetric and not, all doubly stochastic."""
+    """[K, n, n], doubly stochastic: sparse, dense, near-permutation, near-uniform, symmetric."""
     mixtures = [permutation_mixture(rng, n, k) for k in (1, 2, 3, 2 * n) for _ in range(count)]
     lazy = [lazy_permutation(rng, n, t) for t in rng.uniform(size=count)]
     blocks = [isolated(n, t) for t in (0.01, 0.3, 0.7, 1.0)]
@@ -106,7 +110,10 @@ def dobrushin(matrix):
 
 
 def round_to_birkhoff(matrix):
-    """Altschuler, Weed and Rigollet (arXiv 1705.09634), algorithm 2: a doubly stochastic matrix near a non-negative one."""
+    """A doubly stochastic matrix near a non-negative one.
+
+    Altschuler, Weed and Rigollet (arXiv 1705.09634), algorithm 2.
+    """
     m = matrix * np.minimum(1, 1 / matrix.sum(1))[:, None]
     m = m * np.minimum(1, 1 / m.sum(0))[None, :]
     row_missing, col_missing = np.maximum(1 - m.sum(1), 0), np.maximum(1 - m.sum(0), 0)
@@ -118,7 +125,7 @@ def round_to_birkhoff(matrix):
 
 
 def alternate(logits, epsilon, num_iters, last="columns"):
-    """``num_iters`` alternations from exp(S/ε), as a model runs them: plain arithmetic, no logarithms."""
+    """``num_iters`` alternations from exp(S/ε), as a model runs them: no logarithms."""
     m = np.exp((logits - np.max(logits)) / epsilon)
     first, second = (1, 0) if last == "columns" else (0, 1)
     for _ in range(num_iters):
@@ -133,7 +140,10 @@ def project(logits, epsilon):
 
 
 def derivative_of_projection(logits, epsilon, direction, step=1e-12):
-    """How the projection of a small matrix changes along ``direction`` in the logits: a central difference in many digits."""
+    """How the projection of a small matrix changes along ``direction`` in the logits.
+
+    A central difference in many digits.
+    """
     with mp.workdps(100):
         ahead, behind = (_project(logits, epsilon, sign * step * direction) for sign in (1, -1))
         return np.array(
@@ -193,6 +203,35 @@ def _project(logits, epsilon, added):
             g = [a + length * b for a, b in zip(g, step, strict=True)]
 
 
+def project_down(logits, epsilons):
+    """Entropic projections at descending ε, [K, n, n], to 1e-10 in every sum.
+
+    By damped Newton steps on the semi-dual in float64, each ε from the last.
+    """
+    g, matrices = np.zeros(len(logits)), []
+    for previous, epsilon in zip([epsilons[0], *epsilons[:-1]], epsilons, strict=True):
+        g = g * previous / epsilon
+
+        def rows(g, epsilon=epsilon):
+            log_m = logits / epsilon + g
+            sums = np.logaddexp.reduce(log_m, axis=1)
+            return sums.sum() - g.sum(), np.exp(log_m - sums[:, None])
+
+        for _ in range(200):
+            value, m = rows(g)
+            gradient = m.sum(0) - 1
+            if abs(gradient).max() < 1e-12:
+                break
+            step = np.linalg.lstsq(np.diag(m.sum(0)) - m.T @ m, -gradient, rcond=1e-14)[0]
+            length = min(1, 2 / abs(step).max())
+            while rows(g + length * step)[0] > value + 1e-13 * abs(value) and length > 1e-9:
+                length /= 2
+            g = g + length * step
+        assert abs(gradient).max() < 1e-10
+        matrices.append(m)
+    return np.array(matrices)
+
+
 # ---------------------------------------------------------------- depth
 
 
@@ -211,10 +250,11 @@ def lyapunov(matrices):
 
 
 def cosine_cdf(t, snr, d):
-    """P(cos θ ≤ t) as the noncentral t distribution's series in incomplete beta functions, in 50 digits. d ≥ 2, |t| < 1.
+    """P(cos θ ≤ t) as the noncentral t distribution's series in incomplete beta functions, in 50
+    digits. d ≥ 2, |t| < 1.
 
-    Φ(−δ) + ½ Σ pⱼ I(j + ½) + qⱼ I(j + 1), with I(a) = I_y(a, ν/2) and y = T²/(ν + T²) = t², for t ≥ 0; else by reflection.
-    I(a + 1) = I(a) − yᵃ(1 − y)^b/(a B(a, b)).
+    Φ(−δ) + ½ Σ pⱼ I(j + ½) + qⱼ I(j + 1), with I(a) = I_y(a, ν/2) and y = T²/(ν + T²) = t², for t ≥
+    0; else by reflection. I(a + 1) = I(a) − yᵃ(1 − y)^b/(a B(a, b)).
     """
     with mp.workdps(50):
         t, delta, b = mp.mpf(float(t)), mp.sqrt(mp.mpf(float(snr)) * d), mp.mpf(d - 1) / 2
@@ -242,11 +282,21 @@ def expected_cosine(snr, d):
         return float(mp.sqrt(kappa / 2) * ratio * mp.hyp1f1(0.5, d / 2 + 1, -kappa / 2))
 
 
+def critical_snr(d, level, power):
+    """The SNR at which the one-sided t-test of level ``level`` has this power, by SciPy. d ≥ 2."""
+    threshold = stats.t.isf(level, d - 1)
+
+    def missing(k):
+        return stats.nct.sf(threshold, d - 1, k) - power
+
+    return optimize.brentq(missing, 1e-9, 1e3, xtol=1e-14, rtol=1e-14) ** 2 / d
+
+
 # ---------------------------------------------------------------- derivatives
 
 
 def difference(f, x, direction, step=1e-3):
-    """d/dt f(x + t·direction) at 0, by central differences of fourth order: error about step⁴ and eps/step."""
+    """d/dt f(x + t·direction) at 0, by central differences: error about step⁴ and eps/step."""
 
     def odd(t):
         return np.asarray(f(x + t * direction)) - np.asarray(f(x - t * direction))

@@ -46,7 +46,9 @@ def test_entropy_deficit_is_n_log_n_minus_entropy_on_the_polytope():
 
 @pytest.mark.parametrize("t", [1e-2, 1e-5])
 def test_entropy_deficit_keeps_its_digits_near_uniform(t):
-    """Σ (x log x − x + 1)/n, exactly, of the float64 matrix: the difference n log n − H has lost eps/t² of its digits."""
+    """Σ (x log x − x + 1)/n, exactly, of the float64 matrix: the difference n log n − H has lost
+    eps/t² of its digits.
+    """
     m = oracles.isolated(5, t)
     with mp.workdps(40):
         x = [5 * mp.mpf(float(entry)) for entry in m.ravel()]
@@ -117,7 +119,9 @@ def _rounding_cost(matrix):
 
 @given(oracles.squares(4), st.floats(0, 1))
 def test_birkhoff_distance_pays_for_rounding_to_the_polytope_in_three_norms(x, t):
-    """Random non-negative matrices, interpolated to a random member so that every size of error is met."""
+    """Random non-negative matrices, interpolated to a random member so that every size of error is
+    met.
+    """
     matrix = t * abs(x) / 4 + (1 - t) * oracles.permutation_mixture(
         np.random.default_rng(int(t * 1e6)), 4, 3
     )
@@ -167,7 +171,9 @@ def test_random_birkhoff_mixes_at_most_so_many_permutations(num_permutations):
 
 def test_families_are_doubly_stochastic(rng):
     weights = rng.dirichlet(np.ones(5))
-    for m in [hj.uniform(5), hj.birkhoff.isolated_unit(5, 0.3), hj.birkhoff.circulant(weights), hj.birkhoff.lazy_cycle(5, 0.2), hj.birkhoff.lazy_hypercube(3, 0.4),
+    for m in [
+        hj.uniform(5), hj.birkhoff.isolated_unit(5, 0.3), hj.birkhoff.circulant(weights),
+        hj.birkhoff.lazy_cycle(5, 0.2), hj.birkhoff.lazy_hypercube(3, 0.4),
               hj.birkhoff.de_bruijn(3)]:  # fmt: skip
         assert (m >= 0).all()
         np.testing.assert_allclose([m.sum(0), m.sum(1)], 1, atol=1e-15)

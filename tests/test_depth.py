@@ -1,3 +1,7 @@
+"""Stacks: products, effective and measured depths, Lyapunov exponents, transients and gains."""
+
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -10,10 +14,7 @@ from homojax.depth import lyapunov_spectrum, transient_gain
 
 RNG = np.random.default_rng(11)
 STACKS = np.array([[oracles.permutation_mixture(RNG, 5, 4) for _ in range(8)] for _ in range(10)])
-SIDES = (
-    "columns",
-    "rows",
-) * 4  # alternating sides: rows let the mean into detail, columns detail into the mean
+SIDES = ("columns", "rows") * 4  # rows let the mean into detail, columns detail into the mean
 TRUNCATED = np.array(
     [
         [oracles.alternate(RNG.normal(size=(5, 5)), 0.05, 2, side) for side in SIDES]
@@ -21,8 +22,17 @@ TRUNCATED = np.array(
     ]
 )
 TWO = np.array([[0.75, 0.25], [0.25, 0.75]])  # σ₂ = ½ exactly
+composites = jax.jit(jax.vmap(hj.composite))
+detail_composite = jax.jit(hj.depth.detail_composite)
 detail_composites = jax.jit(jax.vmap(hj.depth.detail_composite))
 transient = jax.jit(transient_gain, static_argnums=1)
+exponents_of = jax.jit(hj.lyapunov_exponents)
+spectrum_of = jax.jit(lyapunov_spectrum, static_argnames="num_blocks")
+effective = jax.jit(hj.effective_depth)
+slope = jax.jit(jax.grad(hj.effective_depth))
+measured = jax.jit(hj.depth.measured_depth)
+amax_gain = jax.jit(hj.depth.amax_gain)
+amax_gains = jax.jit(jax.vmap(hj.depth.amax_gain))
 
 
 def running_products(stack):
@@ -32,14 +42,13 @@ def running_products(stack):
 
 
 def test_composite_puts_later_layers_on_the_left():
-    for stack in (*STACKS, *TRUNCATED):
-        np.testing.assert_allclose(
-            jax.jit(hj.composite)(stack), running_products(stack), atol=1e-13
-        )
+    for stacks in (STACKS, TRUNCATED):
+        expected = [running_products(stack) for stack in stacks]
+        np.testing.assert_allclose(composites(stacks), expected, atol=1e-13)
 
 
 def test_composites_of_doubly_stochastic_layers_are_doubly_stochastic():
-    products = np.asarray(jax.vmap(hj.composite)(STACKS))
+    products = np.asarray(composites(STACKS))
     np.testing.assert_allclose([products.sum(2), products.sum(3)], 1, atol=1e-14)
 
 
@@ -56,19 +65,20 @@ def test_detail_composite_is_the_centred_product_whatever_leaks_through_the_mean
 
 
 def test_detail_composite_keeps_relative_accuracy_far_below_eps():
-    halves = np.asarray(hj.depth.detail_composite(np.array([TWO] * 1000)))
+    halves = np.asarray(detail_composite(np.array([TWO] * 1000)))
     np.testing.assert_array_equal(halves[:, 0, 0], 0.5 ** np.arange(2, 1002))
 
 
+@functools.cache
 def deep_composite():
-    """σ₂ of 400 running products of projected matrices, and the same from their detail blocks alone, which cannot leak."""
+    """σ₂ of 400 running products, and the same from their detail blocks, which cannot leak."""
     logits = np.random.default_rng(0).normal(size=(400, 4, 4))
     stack = np.array([oracles.alternate(s, 1.0, 300) for s in logits])
     p, block, expected = oracles.centring(4), oracles.centring(4), []
     for m in stack:
         block = p @ m @ p @ block
         expected.append(np.linalg.norm(block, 2))
-    return oracles.sigma2(np.asarray(hj.depth.detail_composite(stack))), np.array(expected)
+    return oracles.sigma2(np.asarray(detail_composite(stack))), np.array(expected)
 
 
 def test_detail_composite_keeps_digits_that_the_product_minus_uniform_has_lost():
@@ -88,7 +98,7 @@ def test_detail_composite_keeps_its_relative_accuracy_down_to_the_product_of_the
 
 @pytest.mark.parametrize("retention", [-1.0, 0.0, 1.0, 2.0, np.nan])
 def test_measured_depth_is_nan_for_a_retention_outside_0_and_1(retention):
-    assert np.isnan(hj.depth.measured_depth(np.array([0.5, 0.25]), retention))
+    assert np.isnan(measured(np.array([0.5, 0.25]), retention=retention))
 
 
 def test_composite_sigma2_is_at_most_the_product_and_equal_for_powers_of_a_symmetric_matrix():
@@ -96,13 +106,13 @@ def test_composite_sigma2_is_at_most_the_product_and_equal_for_powers_of_a_symme
     bound = np.cumprod(oracles.sigma2(STACKS), axis=1)
     assert (kept <= bound + 1e-14).all() and (kept[:, -1] < 0.9 * bound[:, -1]).any()
     symmetric = oracles.symmetric_psd(np.random.default_rng(1), 5)
-    powers = oracles.sigma2(np.asarray(hj.depth.detail_composite(np.array([symmetric] * 6))))
+    powers = oracles.sigma2(np.asarray(detail_composite(np.array([symmetric] * 6))))
     np.testing.assert_allclose(powers, oracles.sigma2(symmetric) ** np.arange(1, 7), rtol=1e-12)
 
 
 @given(st.floats(0.01, 0.99), st.floats(0.01, 0.99))
 def test_effective_depth_layers_of_sigma2_keep_the_retention(sigma2, retention):
-    assert sigma2 ** float(jax.jit(hj.effective_depth)(sigma2, retention)) == pytest.approx(
+    assert sigma2 ** float(effective(sigma2, retention=retention)) == pytest.approx(
         retention, rel=1e-12
     )
 
@@ -122,7 +132,7 @@ def test_effective_depth_layers_of_sigma2_keep_the_retention(sigma2, retention):
     ],
 )
 def test_effective_depth_at_its_edges(sigma2, retention, depth):
-    np.testing.assert_array_equal(hj.effective_depth(sigma2, retention), depth)
+    np.testing.assert_array_equal(effective(sigma2, retention=retention), depth)
 
 
 @pytest.mark.parametrize("log_gap", [-200, -60, -20, -3, -0.8])
@@ -130,7 +140,7 @@ def test_effective_depth_from_the_gap_has_the_digits_that_sigma2_has_lost(log_ga
     with oracles.mp.workdps(120):
         gap = oracles.mp.exp(max(log_gap, -80) if dtype == np.float32 else log_gap)
         expected = float(oracles.mp.log(0.5) / oracles.mp.log(1 - gap))
-    depth = jax.jit(hj.effective_depth)(dtype.type(float(1 - gap)), 0.5, gap=dtype.type(float(gap)))
+    depth = effective(dtype.type(float(1 - gap)), retention=0.5, gap=dtype.type(float(gap)))
     assert depth.dtype == dtype and depth == pytest.approx(
         expected, rel=float(8 * np.finfo(dtype).eps)
     )
@@ -148,10 +158,8 @@ def test_effective_depth_from_the_gap_has_the_digits_that_sigma2_has_lost(log_ga
     ],
 )
 def test_effective_depth_from_the_gap_at_its_edges(sigma2, gap, depth):
-    np.testing.assert_allclose(hj.effective_depth(sigma2, 0.5, gap=gap), depth, rtol=1e-14)
-    assert np.isfinite(jax.grad(hj.effective_depth, argnums=0)(sigma2, 0.5, gap=gap)) or np.isnan(
-        depth
-    )
+    np.testing.assert_allclose(effective(sigma2, retention=0.5, gap=gap), depth, rtol=1e-14)
+    assert np.isfinite(slope(sigma2, retention=0.5, gap=gap)) or np.isnan(depth)
 
 
 @pytest.mark.parametrize(
@@ -167,22 +175,20 @@ def test_effective_depth_from_the_gap_at_its_edges(sigma2, gap, depth):
     ],
 )
 def test_measured_depth_is_where_the_curve_first_falls_to_the_retention(curve, retention, depth):
-    np.testing.assert_allclose(
-        hj.depth.measured_depth(np.array(curve), retention), depth, rtol=1e-12
-    )
+    np.testing.assert_allclose(measured(np.array(curve), retention=retention), depth, rtol=1e-12)
 
 
 def test_measured_depth_of_a_shared_symmetric_layer_is_its_effective_depth():
     curve = 0.83 ** np.arange(1, 20)
-    assert hj.depth.measured_depth(curve, 0.1) == pytest.approx(
-        float(hj.effective_depth(0.83, 0.1)), rel=1e-12
+    assert measured(curve, retention=0.1) == pytest.approx(
+        float(hj.effective_depth(0.83, retention=0.1)), rel=1e-12
     )
 
 
 def test_lyapunov_exponents_are_log_eigenvalues_of_a_shared_matrix():
     matrix = hj.birkhoff.lazy_cycle(5, 0.6)
     eigenvalues = 0.6 + 0.4 * np.cos(2 * np.pi * np.array([1, 1, 2, 2]) / 5)
-    exponents = hj.lyapunov_exponents(np.array([matrix] * 3000))
+    exponents = exponents_of(np.array([matrix] * 3000))
     np.testing.assert_allclose(exponents, np.log(eigenvalues), atol=2e-3)
 
 
@@ -197,7 +203,7 @@ def test_lyapunov_exponents_agree_with_another_frame_when_long_and_sum_to_the_lo
     rng,
 ):
     stack = np.array([oracles.alternate(m, 1.0, 100) for m in rng.normal(size=(4000, 4, 4))])
-    exponents = hj.lyapunov_exponents(stack)
+    exponents = exponents_of(stack)
     np.testing.assert_allclose(exponents, oracles.lyapunov(stack), atol=3e-3)
     volume = np.log(oracles.singular_values(stack)).sum(1).mean()
     assert exponents.sum() == pytest.approx(volume, rel=1e-9)
@@ -205,24 +211,24 @@ def test_lyapunov_exponents_agree_with_another_frame_when_long_and_sum_to_the_lo
 
 
 def test_lyapunov_exponents_are_minus_infinity_where_detail_is_lost():
-    assert np.isneginf(hj.lyapunov_exponents(np.array([TWO, np.full((2, 2), 0.5), TWO]))).all()
+    assert np.isneginf(exponents_of(np.array([TWO, np.full((2, 2), 0.5), TWO]))).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_lyapunov_exponents_are_nan_where_a_layer_is_not_finite(bad):
     stack = STACKS[0].copy()
     stack[3, 1, 2] = bad
-    assert np.isnan(hj.lyapunov_exponents(stack)).all()
+    assert np.isnan(exponents_of(stack)).all()
 
 
 # ---------------------------------------------------------------- standard errors of exponents
 
 
 def test_standard_errors_are_those_of_block_means_and_go_with_their_exponents(rng):
-    """Circulants of one Fourier basis: in Helmert's at n = 3 a layer scales the plane of detail, so both growths are log |ĉ|."""
+    """A circulant of 3 units scales the plane of detail, so both growths are log |ĉ|."""
     weights = rng.dirichlet(np.ones(3), 83)
     stack = weights[:, np.subtract.outer(range(3), range(3)) % 3]
-    exponents, errors = jax.jit(lyapunov_spectrum)(stack)
+    exponents, errors = spectrum_of(stack)
     growth = np.log(abs(np.fft.fft(weights)[:, 1]))
     np.testing.assert_allclose(exponents, growth.mean(), rtol=1e-12)
     np.testing.assert_allclose(
@@ -232,8 +238,8 @@ def test_standard_errors_are_those_of_block_means_and_go_with_their_exponents(rn
 
 def test_exponents_with_errors_are_the_exponents(rng):
     stack = np.array([oracles.alternate(m, 0.5, 200) for m in rng.normal(size=(60, 4, 4))])
-    exponents, errors = lyapunov_spectrum(stack, num_blocks=6)
-    np.testing.assert_array_equal(exponents, hj.lyapunov_exponents(stack))
+    exponents, errors = spectrum_of(stack, num_blocks=6)
+    np.testing.assert_array_equal(exponents, exponents_of(stack))
     assert (np.asarray(errors) > 0).all()
 
 
@@ -255,15 +261,13 @@ def test_the_exponent_of_independent_two_by_twos_is_within_its_error_as_often_as
 def test_exponents_of_a_shared_matrix_are_certain_of_the_log_eigenvalues():
     matrix = oracles.symmetric_psd(np.random.default_rng(3), 5)
     eigenvalues = np.sort(np.linalg.eigvalsh(matrix))[-2::-1]
-    exponents, errors = lyapunov_spectrum(np.array([matrix] * 2000))
+    exponents, errors = spectrum_of(np.array([matrix] * 2000))
     np.testing.assert_allclose(exponents, np.log(eigenvalues), atol=3e-3)
     assert np.max(errors) < 3e-3
 
 
-def test_errors_are_nan_where_an_exponent_is_minus_infinity_and_refused_of_fewer_layers_than_blocks():
-    exponents, errors = lyapunov_spectrum(
-        np.array([TWO, np.full((2, 2), 0.5), TWO, TWO]), num_blocks=2
-    )
+def test_errors_are_nan_beside_minus_infinity_and_refused_of_fewer_layers_than_blocks():
+    exponents, errors = spectrum_of(np.array([TWO, np.full((2, 2), 0.5), TWO, TWO]), num_blocks=2)
     assert np.isneginf(exponents).all() and np.isnan(errors).all()
     for num_blocks in (1, 9):
         with pytest.raises(ValueError, match="num_blocks"):
@@ -316,25 +320,21 @@ def test_the_transient_is_long_near_a_de_bruijn_walk(rng):
 def test_a_transient_is_refused_for_no_layers_and_nan_where_nothing_is_kept():
     with pytest.raises(ValueError, match="depth"):
         transient_gain(TWO, 0)
-    assert np.isnan(transient_gain(np.full((2, 2), 0.5), 2)).all()
-    assert np.isnan(transient_gain(np.full((2, 2), np.nan), 2)).all()
+    assert np.isnan(transient(np.full((2, 2), 0.5), 2)).all()
+    assert np.isnan(transient(np.full((2, 2), np.nan), 2)).all()
 
 
 def test_amax_gain_is_rows_forward_and_columns_backward(rng):
     m = rng.normal(size=(5, 5))
-    assert np.allclose(
-        hj.depth.amax_gain(m), (abs(m).sum(1).max(), abs(m).sum(0).max()), rtol=1e-14
-    )
-    assert hj.depth.amax_gain(np.outer([1, 0], [1, 1])) == (2, 1)
+    assert np.allclose(amax_gain(m), (abs(m).sum(1).max(), abs(m).sum(0).max()), rtol=1e-14)
+    assert amax_gain(np.outer([1, 0], [1, 1])) == (2, 1)
 
 
 def test_amax_gain_is_blind_to_collapse_and_sees_lost_feasibility():
-    gains = np.array(
-        jax.vmap(hj.depth.amax_gain)(np.asarray(jax.vmap(hj.composite)(STACKS))[:, -1])
-    )
+    gains = np.array(amax_gains(np.asarray(composites(STACKS))[:, -1]))
     np.testing.assert_allclose(gains, 1, atol=1e-13)
     assert oracles.sigma2(running_products(STACKS[0])[-1]) < 0.3
-    assert np.array(jax.vmap(hj.depth.amax_gain)(TRUNCATED[:, 0])).max() > 1.01
+    assert np.array(amax_gains(TRUNCATED[:, 0])).max() > 1.01
 
 
 def test_suppression_ratios_are_the_energies_of_singular_directions(rng):
@@ -352,10 +352,21 @@ def test_composite_doeblin_bound_holds_and_is_attained_by_two_by_twos(rng):
     stack = np.array([[[p, 1 - p], [1 - p, p]] for p in rng.uniform(0.5, 1, 6)])
     np.testing.assert_allclose(
         hj.depth.composite_doeblin_bound(stack),
-        oracles.sigma2(np.asarray(hj.composite(stack))),
+        oracles.sigma2(
+            np.array([np.linalg.multi_dot([np.eye(2), *stack[: k + 1]]) for k in range(6)])
+        ),
         atol=1e-15,
     )
 
 
 def test_of_an_infinite_layer_there_are_no_exponents():
-    assert np.isnan(hj.lyapunov_exponents([[[np.inf, 0.5], [0.5, 0.5]]])).all()
+    assert np.isnan(exponents_of(np.array([[[np.inf, 0.5], [0.5, 0.5]]]))).all()
+
+
+def test_a_retention_is_never_taken_for_a_sigma2():
+    for wrong in (
+        lambda: hj.effective_depth(0.1, 0.9),  # pyright: ignore
+        lambda: hj.depth.measured_depth([0.5, 0.25], 0.9),  # pyright: ignore
+    ):
+        with pytest.raises(TypeError, match="positional"):
+            wrong()

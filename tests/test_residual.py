@@ -1,3 +1,5 @@
+"""Residual matrices: what they keep, and by how much they can turn a detail vector."""
+
 import jax
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ SHARES = st.floats(0, 1)
 
 
 def rotation(sigma, phase):
-    """A 3 × 3 circulant that scales detail by ``sigma`` and rotates it by ``phase``, for small enough sigma."""
+    """A 3 × 3 circulant that scales detail by ``sigma`` ≤ ½ and rotates it by ``phase``."""
     angles = phase - 2 * np.pi * np.arange(3) / 3
     weights = (1 + 2 * sigma * np.cos(angles)) / 3
     assert (weights >= 0).all()
@@ -32,7 +34,10 @@ def test_residual_matrix_stays_doubly_stochastic_and_within_the_residual_bound(a
     np.testing.assert_allclose(matrix, (1 - alpha) * np.eye(5) + alpha * FAMILY[index], atol=1e-15)
     assert (matrix >= 0).all() and max(hj.marginal_errors(matrix)) < 1e-13
     sigma2 = oracles.sigma2(FAMILY[index])
-    assert oracles.sigma2(np.asarray(matrix)) <= hj.residual.residual_bound(sigma2, alpha) + 1e-13
+    assert (
+        oracles.sigma2(np.asarray(matrix))
+        <= hj.residual.residual_bound(sigma2, alpha=alpha) + 1e-13
+    )
 
 
 @given(SHARES, st.integers(1, 12))
@@ -40,7 +45,7 @@ def test_residual_bound_is_attained_by_positive_semidefinite_matrices(alpha, ind
     matrix = FAMILY[-index]
     kept = oracles.sigma2(np.asarray(hj.residual.residual_matrix(matrix, alpha)))
     assert kept == pytest.approx(
-        float(hj.residual.residual_bound(oracles.sigma2(matrix), alpha)), abs=1e-13
+        float(hj.residual.residual_bound(oracles.sigma2(matrix), alpha=alpha)), abs=1e-13
     )
 
 
@@ -48,7 +53,7 @@ def test_residual_bound_is_attained_by_positive_semidefinite_matrices(alpha, ind
 def test_no_detail_vector_turns_by_more_than_the_turn_bound(alpha, rng):
     x = rng.normal(size=(5, 2000))
     x -= x.mean(0)
-    bounds = np.asarray(hj.residual.turn_bound(oracles.sigma2(FAMILY), alpha))
+    bounds = np.asarray(hj.residual.turn_bound(oracles.sigma2(FAMILY), alpha=alpha))
     worst = np.array([angle(x, (1 - alpha) * x + alpha * m @ x).max() for m in FAMILY])
     assert (worst <= bounds + 1e-7).all()  # arccos near 1
     assert (bounds < np.pi / 2 + 1e-12)[alpha * oracles.sigma2(FAMILY) < 1 - alpha].all()
@@ -62,7 +67,7 @@ def test_turn_bound_is_attained_by_a_rotation_of_detail(sigma, alpha, rng):
     turned = hj.residual.turn_angle(x, hj.residual.residual_matrix(matrix, alpha) @ x)
     assert oracles.sigma2(matrix) == pytest.approx(sigma, abs=1e-14)
     assert turned == pytest.approx(np.arcsin(ratio), abs=1e-13)
-    assert turned == pytest.approx(float(hj.residual.turn_bound(sigma, alpha)), abs=1e-13)
+    assert turned == pytest.approx(float(hj.residual.turn_bound(sigma, alpha=alpha)), abs=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -80,13 +85,15 @@ def test_turn_bound_is_attained_by_a_rotation_of_detail(sigma, alpha, rng):
     ],
 )
 def test_turn_bound_is_no_bound_where_its_premise_fails(sigma2, alpha, bound):
-    np.testing.assert_allclose(hj.residual.turn_bound(sigma2, alpha), bound, rtol=1e-14)
+    np.testing.assert_allclose(hj.residual.turn_bound(sigma2, alpha=alpha), bound, rtol=1e-14)
 
 
 def test_turn_of_collapsed_layers_vanishes_identity_stagnation(rng):
     x, near_uniform = rng.normal(size=6), oracles.isolated(6, 1e-9)
     after = hj.residual.residual_matrix(near_uniform, 0.5) @ x
-    assert 0 < hj.residual.turn_angle(x, after) <= hj.residual.turn_bound(1e-9, 0.5) * (1 + 1e-6)
+    assert (
+        0 < hj.residual.turn_angle(x, after) <= hj.residual.turn_bound(1e-9, alpha=0.5) * (1 + 1e-6)
+    )
     np.testing.assert_allclose(hj.center(after), 0.5 * hj.center(x), atol=1e-8)
 
 
@@ -95,7 +102,7 @@ def test_turns_over_layers_add_at_most(rng):
     total = 0.0
     for m in FAMILY[13:33]:
         x = hj.residual.residual_matrix(m, 0.2) @ x
-        total += float(hj.residual.turn_bound(oracles.sigma2(m), 0.2))
+        total += float(hj.residual.turn_bound(oracles.sigma2(m), alpha=0.2))
         assert hj.residual.turn_angle(start, x) <= total
 
 
@@ -123,9 +130,16 @@ def test_turn_angle_without_detail_is_nan_and_of_opposites_is_pi():
 def test_a_turn_is_the_same_for_vectors_of_any_size(size):
     x, y = np.array([1.0, -1.0, 0.0], "float32"), np.array([1.0, 1.0, -1.0], "float32")
     expected = np.arccos(0.0)
-    assert abs(hj.residual.turn_angle(np.float32(size) * x, np.float32(size) * y) - expected) < 1e-6
+    turned = jax.jit(hj.residual.turn_angle)(np.float32(size) * x, np.float32(size) * y)
+    assert abs(turned - expected) < 1e-6
 
 
 def test_a_residual_weight_is_one_number():
     with pytest.raises(ValueError, match=r"alpha must be a scalar, got shape \[2\]"):
         hj.residual.residual_matrix([[0, 1], [1, 0]], [0.5, 1.0])
+
+
+def test_alpha_goes_by_name():
+    for wrong in (hj.residual.residual_bound, hj.residual.turn_bound):
+        with pytest.raises(TypeError, match="positional"):
+            wrong(0.5, 0.1)

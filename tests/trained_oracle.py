@@ -1,4 +1,5 @@
-"""The twelve trained matrices at τ = 0.05 in hundreds of digits: their gaps, of which some are 1e-78, and their composite.
+"""The twelve trained matrices at τ = 0.05 in hundreds of digits: their gaps, of which some are
+1e-78, and their composite.
 
 NumPy and mpmath only; nothing here imports homojax or JAX.
 """
@@ -18,11 +19,13 @@ TRAINED = json.loads(
 
 
 def project(logits, epsilon):
-    """The entropic projection M of a small matrix of mpf, by Newton's method on the semi-dual down an ε schedule.
+    """The entropic projection M of a small matrix of mpf, by Newton's method on the semi-dual down
+    an ε schedule.
 
-    Σ log Σ exp(S/ε + g) − Σg is convex in the column potential g, with gradient (column sums − 1) and Hessian diag(column
-    sums) − MᵀM; the last potential is held at 0. Ends when a step moves no potential by 1e-40: each entry has 40 right digits,
-    however flat the semi-dual, for the steps converge quadratically. Call it with twice the digits of the smallest entry.
+    Σ log Σ exp(S/ε + g) − Σg is convex in the column potential g, with gradient (column sums − 1)
+    and Hessian diag(column sums) − MᵀM; the last potential is held at 0. Ends when a step moves no
+    potential by 1e-40: each entry has 40 right digits, however flat the semi-dual, for the steps
+    converge quadratically. Call it with twice the digits of the smallest entry.
     """
     n = len(logits)
     spread = max(map(max, logits)) - min(map(min, logits))

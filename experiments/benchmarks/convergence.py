@@ -1,6 +1,8 @@
-"""Does the projection converge where it matters, and in how many steps? Gaussian and heavy-tailed logits down to tiny ε.
+"""Does the projection converge where it matters, and in how many steps?
 
-Prints a table and writes convergence.json beside it or where --out says. Steps and errors, not seconds: the same on any machine.
+Gaussian and heavy-tailed logits down to tiny ε. The script prints a table and writes
+convergence.json beside it, or where --out says. It counts steps and errors, not seconds: they are
+the same on any machine.
 
     python experiments/benchmarks/convergence.py
 """
@@ -26,7 +28,12 @@ BATCH = 128  # matrices a row, one for each ε of a geometric grid
 def main(
     out: Path = Path("runs/convergence.json"), least_epsilon: tuple[float, ...] = (0.005, 0.0005)
 ) -> None:
-    """Args: out: the JSON to write; least_epsilon: lower ends of the grids of ε, whose upper end is 5."""
+    """Count, print the table, and write the JSON.
+
+    Args:
+        out: the JSON to write.
+        least_epsilon: lower ends of the grids of ε, whose upper end is 5.
+    """
     jax.config.update("jax_enable_x64", True)
     rows = []
     for dtype in ("float64", "float32"):
@@ -79,7 +86,10 @@ def main(
 
 
 def measure(logits: jax.Array, least: float) -> dict[str, float | int]:
-    """Over a grid of ε: unconverged matrices, worst error, steps; and the unconverged after 1000 plain alternations."""
+    """Return, over a grid of ε, unconverged matrices, worst error and steps.
+
+    Beside them stands how many 1000 plain alternations leave unconverged.
+    """
     epsilon = jnp.geomspace(least, 5, len(logits), dtype=logits.dtype)
     result = jax.jit(jax.vmap(sinkhorn))(logits, epsilon)
     plain = jax.jit(jax.vmap(lambda s, e: sinkhorn(s, e, method="alternating")))(logits, epsilon)

@@ -1,8 +1,10 @@
-"""What does a gradient through the projection cost? Implicit against unrolled, and against OTT-JAX's implicit derivative.
+"""What does a gradient through the projection cost?
 
-One table and one JSON a run. The gradient is that of Σ W∘M with respect to the logits, W random, over a batch; its error is
-measured against this library's own gradient in float64 at a tolerance of 1e-13 (which the tests hold against mpmath). Memory is
-what the compiled program needs beside its arguments, in numbers per matrix entry: it shows whether steps are kept.
+Implicit against unrolled, and against OTT-JAX's implicit derivative. The script prints one table
+and writes one JSON. The gradient is that of Σ W∘M with respect to the logits, W random, over a
+batch. Its error is measured against this library's own gradient in float64 at a tolerance of 1e-13,
+which the tests hold against mpmath. Memory is what the compiled program needs beside its arguments,
+in numbers for each matrix entry: it shows whether steps are kept.
 
     python experiments/benchmarks/derivative.py [--quick]
 """
@@ -135,7 +137,8 @@ def ott_matrix(logits: jax.Array, epsilon: jax.Array, **solver_kwargs: float) ->
     """To the error that the projection's benchmark asks of it, with its implicit derivative."""
     implicit = implicit_differentiation.ImplicitDiff(solver_kwargs=solver_kwargs)
     solver = ott_sinkhorn.Sinkhorn(threshold=TOL / 4, max_iterations=20_000, implicit_diff=implicit)
-    problem = linear_problem.LinearProblem(geometry.Geometry(cost_matrix=-logits, epsilon=epsilon))  # pyright: ignore[reportArgumentType]
+    costs = geometry.Geometry(cost_matrix=-logits, epsilon=epsilon)  # pyright: ignore
+    problem = linear_problem.LinearProblem(costs)
     return solver(problem).matrix * logits.shape[0]
 
 

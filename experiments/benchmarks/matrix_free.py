@@ -1,9 +1,10 @@
-"""How long does a large projection of two point clouds take, and in how much memory? homojax against OTT-JAX, no matrix formed.
+"""How long does a large projection of two point clouds take, and in how much memory?
 
-One table and one JSON a run. Both get the same float32 points with 64 features; a run has a process of its own, whose peak memory
-is read when the solver is done (importing both libraries is in it). Errors are measured here, in float64, from the potentials
-that came back, on the scale where rows and columns sum to 1. A pass is one sweep over all n² logits: OTT-JAX takes
-two an iteration.
+homojax against OTT-JAX, with no matrix formed. The script prints one table and writes one JSON.
+Both get the same float32 points with 64 features. A run has a process of its own, whose peak memory
+is read when the solver is done; importing both libraries is in it. Errors are measured here, in
+float64, from the potentials that came back, on the scale where rows and columns sum to 1. A pass is
+one sweep over all n² logits; OTT-JAX takes two an iteration.
 
     python experiments/benchmarks/matrix_free.py [--sizes 1024 4096]
 """
@@ -154,9 +155,13 @@ def _homojax(x: jax.Array, y: jax.Array, epsilon: jax.Array) -> Solution:
 
 
 def _ott(x: jax.Array, y: jax.Array, epsilon: jax.Array) -> Solution:
-    """Its threshold is on a norm of row sum/n − 1/n: the 4-norm is no less than the largest, and little more."""
+    """Return OTT-JAX's potentials and iterations.
+
+    Its threshold is on a norm of row sum/n − 1/n. The 4-norm is no less than the largest entry, and
+    little more.
+    """
     # OTT-JAX 0.6 asks for a name that JAX 0.10 no longer shows; its answer for arrays
-    batching.is_vmappable = lambda leaf: isinstance(leaf, jax.Array)  # pyright: ignore[reportAttributeAccessIssue]
+    batching.is_vmappable = lambda leaf: isinstance(leaf, jax.Array)  # pyright: ignore
     n = len(x)
     geometry = pointcloud.PointCloud(x, y, epsilon=epsilon, batch_size=max(64, 2**22 // n))
     solver = ott_sinkhorn.Sinkhorn(threshold=TOL / n, norm_error=4, max_iterations=MAX_STEPS)

@@ -1,8 +1,10 @@
-"""How long does a grid of projections take? homojax against plain alternation, OTT-JAX and POT, to the same error.
+"""How long does a grid of projections take?
 
-One table and one JSON a run. Every solver gets the same float32 logits and grid of ε, as one batch; every error is measured
-here, in float64, on the matrices that came back, on the scale where rows and columns sum to 1. A rival that has not reached
-the tolerance when its steps run out is shown with the error it reached and the time it took.
+homojax against plain alternation, OTT-JAX and POT, to the same error. The script prints one table
+and writes one JSON. Every solver gets the same float32 logits and grid of ε, as one batch. Every
+error is measured here, in float64, on the matrices that came back, on the scale where rows and
+columns sum to 1. A rival that has not reached the tolerance when its steps run out is shown with
+the error that it reached and the time that it took.
 
     python experiments/benchmarks/projection.py [--quick]
 """
@@ -59,7 +61,14 @@ def main(
     quick: bool = False,
     grids: tuple[str, ...] = tuple(GRIDS),
 ) -> None:
-    """Args: out: the JSON to write; repeats: of the timing; quick: an eighth of each batch; grids: these alone, like hard-64."""
+    """Measure, print the table, and write the JSON.
+
+    Args:
+        out: the JSON to write.
+        repeats: of the timing.
+        quick: an eighth of each batch.
+        grids: these alone, like hard-64.
+    """
     rows = []
     for grid in (GRIDS[name] for name in grids):
         batch = grid.batch // 8 if quick else grid.batch
@@ -116,7 +125,7 @@ def errors(matrices: np.ndarray) -> dict[str, float | int]:
 
 def report(rows: list[dict]) -> None:
     table = Table(
-        title=f"float32, errors ≤ {TOL:g}, missed by so many; median time and its ratio to homojax's",
+        title=f"float32, errors ≤ {TOL:g}, missed by so many; median time, ratio to homojax's",
         box=box.SIMPLE_HEAD,
         padding=0,
     )
@@ -144,7 +153,7 @@ def _homojax(logits: jax.Array, epsilon: jax.Array) -> Any:
 @jax.jit
 @jax.vmap
 def _plain(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
-    """Rows and columns in turn, in logarithms, until all sums are right: as it is commonly written."""
+    """Return the matrix by plain alternation in logarithms, as it is commonly written."""
 
     def unfinished(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         _, error, steps = state
@@ -170,7 +179,11 @@ def _alternating(logits: jax.Array, epsilon: jax.Array) -> Any:
 
 
 def _ott(momentum: bool) -> Solver:
-    """Its threshold is on Σ |row sum/n − 1/n|, the mean error on our scale: a quarter of the largest that is allowed."""
+    """Return OTT-JAX's matrix.
+
+    Its threshold is on Σ |row sum/n − 1/n|, the mean error on our scale: a quarter of the largest
+    that is allowed.
+    """
     accelerated = {"momentum": acceleration.Momentum(start=100)} if momentum else {}
     solver = ott_sinkhorn.Sinkhorn(threshold=TOL / 4, max_iterations=MAX_STEPS, **accelerated)
 

@@ -1,6 +1,7 @@
-"""What do σ₂ and λ₂ cost beside the projection that they are taken of, and beside LAPACK's decompositions?
+"""What do σ₂ and λ₂ cost beside the projection that they are taken of, and beside LAPACK?
 
-One table a run, on the float32 matrices of the projection's hard grids; errors are against NumPy in float64.
+One table a run, on the float32 matrices of the projection's hard grids. Errors are against NumPy in
+float64.
 
     OPENBLAS_NUM_THREADS=1 python experiments/benchmarks/spectrum.py
 """

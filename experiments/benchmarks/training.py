@@ -1,10 +1,12 @@
-"""Many trainings as one program against loops over them: the same runs, the same steps, their losses compared.
+"""Many trainings as one program against loops over them: same runs, same steps, losses compared.
+
+The script prints a table and writes runs/training.json. It gives the time of 24 runs (8 seeds of
+each of 3 ε) one after the other, over that of the program that trains all of them. The runs go one
+after the other by a program that is compiled once for one run, or by a jitted step that Python
+calls. From the first and the times to compile follows, for 1,000 steps, a program compiled anew for
+each run. Times are medians of repeats.
 
     python experiments/benchmarks/training.py [--quick]
-
-A table in the terminal and runs/training.json. Time of 24 runs (8 seeds of each of 3 ε) one after the other, over that of the
-program that trains all of them: by a program compiled once for one run; by a jitted step that Python calls; and, reckoned
-from the first and the times to compile, by a program compiled anew for each run, of 1,000 steps. Medians of repeats.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from homojax.lab.sweep.report import print_table
+from homojax.lab.page import Table, print_table
 from homojax.lab.train.run import Train, trainer_of
 from homojax.networks.architecture import Architecture
 from homojax.networks.training import Training
@@ -46,7 +48,7 @@ TRAINING = 1000  # steps of a training, for what compiling weighs in it
 def measure(
     task: str, architecture: Architecture, batch: int, steps: int, repeats: int
 ) -> dict[str, float]:
-    """Seconds of a step of all runs, in each way; seconds to compile for one and for all; the largest difference of a loss."""
+    """Return seconds of a step in each way, seconds to compile, and how losses differ."""
     training = Training(steps=steps, batch=batch, warmup=0)
     of = trainer_of(
         Train(task=task, architecture=architecture, training=training), architecture.depth
@@ -112,8 +114,11 @@ def main() -> None:
         ratios += (anew / (row["compile_all"] + TRAINING * row["together"]),)
         rows.append([name, *(f"{ratio:.1f}" for ratio in ratios), f"{row['off']:.0e}"])
     header = ["networks", "one program", "calls", "compiled anew", "off"]
-    caption = f"{len(RUNS)} runs one after the other, over all together; off: largest difference of a loss in four steps"
-    print_table(header, rows, [], caption, Console())
+    caption = (
+        f"{len(RUNS)} runs one after the other, over all together; off: largest difference of a "
+        "loss in four steps"
+    )
+    print_table(Table(caption, header, rows), Console())
     out = Path("runs/training-quick.json" if quick else "runs/training.json")
     out.parent.mkdir(exist_ok=True)
     out.write_text(

@@ -1,9 +1,24 @@
-"""What is proved of the detail kept between two ε, and below one."""
+"""What is proved of the detail that a stack keeps: at one ε, between two ε, and at every colder ε.
+
+σ₂(M_ε) is not monotone in ε (law 1.4, sigma2_falls). So its values at two ε say nothing by
+themselves about the ε between them. The path law (law 1.6, sigma2_path) does.
+
+Notes:
+    Let R be the M-weighted residual of S after row and column shifts. Then dM/d log ε = −M∘R/ε
+    and dH/d log ε = ΣMR²/ε² (theory.md 1.6). The top singular pair (u, v) of PMP has dσ₂ = uᵀdM v
+    = ΣdMᵢⱼ uᵢ(vⱼ − σ₂uᵢ), because the rows of dM sum to 0. And ΣM u²(v − σ₂u)² ≤ max u²
+    ΣM (v − σ₂u)² = max u² (1 − σ₂²) ≤ (1 − 1/n)(1 − σ₂²). Cauchy and Schwarz, twice, give
+
+        |arcsin σ₂(ε₁) − arcsin σ₂(ε₀)| ≤ √((1 − 1/n) D ℓ),
+        D = H(ε₁) − H(ε₀) ≥ 0,   ℓ = log(ε₁/ε₀) ≥ 0.
+
+    The angle arcsin σ₂ moves no farther than a path whose length two entropies bound.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,31 +26,41 @@ import jax.numpy as jnp
 from homojax import spectrum
 from homojax.birkhoff import detail, entropy
 from homojax.bounds import path_length_bound
+from homojax.calibration.margins import (
+    entropy_error,
+    entropy_range,
+    measure_misfit,
+    sigma2_error,
+)
 from homojax.depth import detail_composite, lyapunov_exponents
 from homojax.numerics import rounding
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum.singular_value import top_singular_pair
 
-# ---------------------------------------------------------------- one ε: what is kept, and the errors of that
+Kept = Literal["bound", "lyapunov", "composite"]
+_DECOMPOSED_TO = 32  # n: up to here a decomposition is the faster way, to compile and to run
 
 
-class _Point(NamedTuple):
-    """A stack projected at ε = eˣ."""
+class Point(NamedTuple):
+    """A stack of L layers, gone through ``power`` times, at one ε; and what is proved of it."""
 
-    x: jax.Array
-    kept: jax.Array
-    kept_error: jax.Array  # of a composite
+    log_epsilon: jax.Array  # scalar
+    kept: jax.Array  # scalar: the share of detail that the stack keeps
+    kept_error: jax.Array  # scalar: the error of ``kept`` as a composite
     sigma2: jax.Array  # [L]
     sigma2_error: jax.Array  # [L]
     entropy: jax.Array  # [L], in nats
-    entropy_error: jax.Array  # [L]
-    colder: jax.Array  # what is kept at every smaller ε, at least
-    potential: jax.Array  # [L, n]
-    converged: jax.Array
+    entropy_error: jax.Array  # [L], in nats
+    kept_colder: jax.Array  # scalar: the stack keeps at least this share at every smaller ε
+    potential: jax.Array  # [L, n]: column potentials, from which a neighbouring ε can start
+    converged: jax.Array  # bool
 
 
-def _share_kept(matrices: jax.Array, kept: str, power: int) -> jax.Array:
-    """[L, n, n], the layers in turn ``power`` times -> what is kept of the detail; differentiable."""
+def share_kept(matrices: jax.Array, kept: Kept, power: int) -> jax.Array:
+    """Return the share of detail that layers [L, n, n] keep, gone through ``power`` times.
+
+    ``kept`` says which share: see ``calibrate_depth``. Differentiable.
+    """
     if kept == "composite":
         product = detail(matrices[0]) if len(matrices) == 1 else detail_composite(matrices)[-1]
         with jax.default_matmul_precision("highest"):
@@ -47,121 +72,73 @@ def _share_kept(matrices: jax.Array, kept: str, power: int) -> jax.Array:
     return jnp.exp(power * len(matrices) * lyapunov_exponents(matrices)[0])
 
 
-def _project(logits: jax.Array, x: jax.Array, start: jax.Array, kept: str, power: int) -> _Point:
-    """Every layer at ε = eˣ, from column potentials [L, n], with what separates it from the exact projection M.
+def project_stack(
+    logits: jax.Array, log_epsilon: jax.Array, start: jax.Array, *, kept: Kept, power: int
+) -> Point:
+    """Return every layer's projection at one ε, with the errors of its σ₂ and its entropy.
 
-    Two bounds, the smaller of which counts. (1) An entry's relative error is that of e^(df + dg), where [[I, M], [Mᵀ, I]](df, dg)
-    = (missed sums) and the least singular value off the kernel is 1 − σ₂; as much again for what is not linear; logits
-    rounded by a relative eps change no potential by more than 2n times that, for potentials are means over trees of sums along
-    paths. In σ₂ and H the missed sums come in themselves, and else that relative error of what is not 0: 1 − σ₂, and H.
-    (2) Near a permutation that says nothing, but M has the least relative entropy to its scaling M̂ in the polytope: at most τ,
-    that of M̂ rounded to it, with the missed mass where M̂ is least. So their roots are within √τ of each other, and √(1 − σ₂)
-    changes by √(2τ) at most; for H see ``_cross_entropy``.
+    Args:
+        logits: [L, n, n], finite.
+        log_epsilon: scalar, the logarithm of the common ε.
+        start: column potentials [L, n] to start from.
+        kept: which share of detail counts, as in ``calibrate_depth``.
+        power: how often the L layers are gone through.
     """
     n, dtype = logits.shape[-1], logits.dtype
-    eps = float(jnp.finfo(dtype).eps)
-    results = jax.vmap(lambda s, g: sinkhorn(s, jnp.exp(x), init=g))(logits, start)
+    results = jax.vmap(lambda s, g: sinkhorn(s, jnp.exp(log_epsilon), init=g))(logits, start)
     matrices, log_matrices = cast(jax.Array, results.matrix), cast(jax.Array, results.log_matrix)
-    sigma2, u, v = jax.vmap(lambda m: top_singular_pair(detail(m)))(matrices)
+    sigma2, u, v = jax.vmap(_top_pair)(matrices)
     entropies = jax.vmap(entropy)(matrices)
 
-    gap = jnp.maximum(1 - sigma2, 0) + rounding(n, dtype)
-    missed = math.sqrt(n) * jnp.hypot(results.row_error, results.col_error) + rounding(n, dtype) / 4
-    logit_rounding = 8 * eps * (1 + abs(logits).max((1, 2)) / jnp.exp(x))
-    relative = 4 * missed / gap + 2 * n * logit_rounding
-    relative = jnp.where(relative < 0.5, relative, jnp.inf)
-    divergence = 2 * n * missed * (2 - log_matrices.min((1, 2))) + n * logit_rounding
-    sigma2_error = jnp.minimum(
-        2 * gap * relative, 2 * jnp.sqrt(2 * divergence * gap) + 2 * divergence
+    # The projections are right to a tolerance only: σ₂ and the entropy of the exact ones.
+    largest = abs(logits).max((1, 2)) / jnp.exp(log_epsilon)
+    misfits = jax.vmap(lambda *x: measure_misfit(*x[:3], sigma2=x[3], largest_logit=x[4]))(
+        log_matrices, results.row_error, results.col_error, sigma2, largest
     )
-    sigma2_error = jnp.minimum(2 * missed + sigma2_error + rounding(n, dtype), 1)
-    least, most = jax.vmap(_cross_entropy)(log_matrices, divergence)
-    most = most + divergence
-    apart = jnp.maximum(most - entropies, entropies - least + 2 * divergence)
-    entropy_error = jnp.minimum(2 * (relative * (entropies + eps) + n * missed), apart)
+    between = jax.vmap(entropy_range)(log_matrices, misfits.divergence)
+    sigma2_errors = sigma2_error(misfits, n)
 
     if kept == "bound":
         share = jnp.prod(sigma2) ** power
-        colder = jax.vmap(_least_sigma2_colder)(log_matrices, most, u, v)
+        colder = jax.vmap(_least_sigma2_colder)(log_matrices, between[1], u, v)
     else:
-        # Decompositions in a row: independent ones, batched, can wait for each other's threads for ever (jaxlib 0.10 on CPUs).
+        # One decomposition after the other: on CPUs, two that are batched and independent can wait
+        # for each other's threads for ever (jaxlib 0.10).
         matrices, sigma2 = jax.lax.optimization_barrier((matrices, sigma2))
-        share = _share_kept(matrices, kept, power)
-        colder = jax.vmap(_least_singular_value_colder)(log_matrices, most)
-    kept_error = power * (sigma2_error + rounding(n, dtype)).sum()
+        share = share_kept(matrices, kept, power)
+        colder = jax.vmap(_least_singular_value_colder)(log_matrices, between[1])
     colder = jnp.prod(colder) ** power
-    converged = results.converged.all() & jnp.isfinite(share)
-    return _Point(
-        x,
-        share,
-        kept_error,
-        sigma2,
-        sigma2_error,
-        entropies,
-        entropy_error,
-        jnp.where(jnp.isnan(colder), 0, colder),
-        results.col_potential,
-        converged,
+    return Point(
+        log_epsilon=log_epsilon,
+        kept=share,
+        kept_error=power * (sigma2_errors + rounding(n, dtype)).sum(),
+        sigma2=sigma2,
+        sigma2_error=sigma2_errors,
+        entropy=entropies,
+        entropy_error=entropy_error(misfits, entropies, between, n),
+        kept_colder=jnp.where(jnp.isnan(colder), 0, colder),
+        potential=results.col_potential,
+        converged=results.converged.all() & jnp.isfinite(share),
     )
 
 
-def _cross_entropy(log_matrix: jax.Array, divergence: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(least, most) of ⟨M, C⟩, C = −log M̂ ≥ 0, for any M whose relative entropy to M̂ is at most ``divergence`` τ.
+def _top_pair(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return (σ₂, u, v) of M [n, n], with the top singular vectors u and v of PMP."""
+    matrix = detail(matrix)
+    if len(matrix) > _DECOMPOSED_TO:
+        return top_singular_pair(matrix)
+    u, s, vt = jnp.linalg.svd(matrix)
+    return s[0], u[:, 0], vt[0]
 
-    By Donsker and Varadhan: ±λ⟨M, C⟩ ≤ τ + ΣM̂(e^{±λC} − 1), for any λ > 0. H(M) is
-    between that less 2τ and that and τ, where the sums of M̂ that are missed are in τ too.
+
+def range_between(a: Point, b: Point, *, kept: Kept, power: int) -> tuple[jax.Array, jax.Array]:
+    """Return (least, most) of what the stack can keep at any ε between those of ``a`` and ``b``.
+
+    By the path law (law 1.6, sigma2_path). Nothing is proved of Lyapunov exponents: (−∞, ∞).
     """
-    cost = jnp.maximum(-log_matrix, 0)
-    matrix = jnp.exp(-cost)
-    rates = 0.25 ** jnp.arange(1, 9, dtype=log_matrix.dtype)
-    scaled = rates[:, None, None] * cost
-    growth = jnp.where(
-        scaled > 1, jnp.exp(scaled - cost) - matrix, matrix * jnp.expm1(jnp.minimum(scaled, 1))
-    )
-    fall = -matrix * jnp.expm1(-scaled)
-    return ((fall.sum((1, 2)) - divergence) / rates).max(), (
-        (growth.sum((1, 2)) + divergence) / rates
-    ).min()
-
-
-def _least_sigma2_colder(
-    log_matrix: jax.Array, most_entropy: jax.Array, u: jax.Array, v: jax.Array
-) -> jax.Array:
-    """≤ σ₂(M_ε) for every ε below that of M, from ≥ H(M) and any unit u, v ⊥ 1 (best M's top pair).
-
-    For there ⟨S, M_ε⟩ ≥ ⟨S, M⟩ (theory.md 1.3), so that ⟨M_ε, −log M⟩ ≤ H(M); and 1 − σ₂(M_ε) ≤ ½⟨M_ε, W⟩, W = (uᵢ − vⱼ)².
-    Where M > ½ the cost −log M is next to nothing, and M_ε ≤ 1 does instead.
-    """
-    weights = (u[:, None] - v) ** 2
-    large = log_matrix > -math.log(2)
-    ratio = jnp.where(large, 0, weights / jnp.where(large, 1, -log_matrix)).max()
-    free = jnp.where(large, weights, 0).sum()
-    return jnp.maximum(1 - rounding(len(u), u.dtype) - (free + most_entropy * ratio) / 2, 0)
-
-
-def _least_singular_value_colder(log_matrix: jax.Array, most_entropy: jax.Array) -> jax.Array:
-    """≤ every singular value of M_ε, for every ε below that of M: M_ε is within H(M)/K of the permutation Π that M is near.
-
-    K is the least −log M off Π. ⟨M_ε, −log M⟩ ≤ H(M), as above, so that the mass off Π is at most H(M)/K; a row's and the
-    column's that Π gives it are in it both, so ‖M_ε − Π‖ ≤ H(M)/K. 0 where the largest entries are no permutation.
-    """
-    n = len(log_matrix)
-    column = log_matrix.argmax(1)
-    on = jnp.arange(n) == column[:, None]
-    least_cost = -jnp.where(on, -jnp.inf, log_matrix).max()
-    is_permutation = on.any(0).all()
-    return jnp.where(
-        is_permutation,
-        jnp.maximum(1 - rounding(n, log_matrix.dtype) - most_entropy / least_cost, 0),
-        0,
-    )
-
-
-def _between(a: _Point, b: _Point, kept: str, power: int) -> tuple[jax.Array, jax.Array]:
-    """(least, most) that can be kept at any ε between those of ``a`` and ``b``."""
     n = a.potential.shape[-1]
     rise = abs(b.entropy - a.entropy) + a.entropy_error + b.entropy_error
-    paths = path_length_bound(rise, b.x - a.x, n)
+    paths = path_length_bound(rise, log_ratio=b.log_epsilon - a.log_epsilon, n=n)
     if kept == "bound":
 
         def angles(sign):
@@ -171,6 +148,51 @@ def _between(a: _Point, b: _Point, kept: str, power: int) -> tuple[jax.Array, ja
         most = jnp.sin(jnp.minimum((angles(1) + paths) / 2, math.pi / 2))
         return jnp.prod(least) ** power, jnp.prod(most) ** power
     if kept == "composite":
-        way = power * paths.sum() + a.kept_error + b.kept_error
-        return (a.kept + b.kept - way) / 2, (a.kept + b.kept + way) / 2
+        path = power * paths.sum() + a.kept_error + b.kept_error
+        return (a.kept + b.kept - path) / 2, (a.kept + b.kept + path) / 2
     return jnp.full_like(a.kept, -jnp.inf), jnp.full_like(a.kept, jnp.inf)
+
+
+# ---------------------------------------------------------------- at every colder ε
+
+
+def _least_sigma2_colder(
+    log_matrix: jax.Array, most_entropy: jax.Array, u: jax.Array, v: jax.Array
+) -> jax.Array:
+    """Return a share that σ₂(M_ε) reaches at every ε colder than that of M = exp(log_matrix).
+
+    Args:
+        log_matrix: log M, [n, n].
+        most_entropy: at least H(M), in nats.
+        u: a unit vector [n] that sums to 0; best M's top left singular vector.
+        v: a unit vector [n] that sums to 0; best M's top right singular vector.
+
+    Notes:
+        A colder M_ε has ⟨S, M_ε⟩ ≥ ⟨S, M⟩ (law 1.3, entropy_rises), so ⟨M_ε, −log M⟩ ≤ H(M). And
+        1 − σ₂(M_ε) ≤ ½⟨M_ε, W⟩ with W = (uᵢ − vⱼ)². Where M > ½ the cost −log M is next to
+        nothing, and M_ε ≤ 1 is used instead.
+    """
+    weights = (u[:, None] - v) ** 2
+    large = log_matrix > -math.log(2)
+    ratio = jnp.where(large, 0, weights / jnp.where(large, 1, -log_matrix)).max()
+    free = jnp.where(large, weights, 0).sum()
+    return jnp.maximum(1 - rounding(len(u), u.dtype) - (free + most_entropy * ratio) / 2, 0)
+
+
+def _least_singular_value_colder(log_matrix: jax.Array, most_entropy: jax.Array) -> jax.Array:
+    """Return what every singular value of M_ε reaches, at every ε colder than M = exp(log_matrix).
+
+    0 where the largest entries of the rows of M do not form a permutation. ``most_entropy`` is at
+    least H(M), in nats.
+
+    Notes:
+        Let Π be that permutation and K the least −log M off it. ⟨M_ε, −log M⟩ ≤ H(M), as in
+        ``_least_sigma2_colder``, so the mass of M_ε off Π is at most H(M)/K. A row's part of that
+        mass and its column's are both counted in it, so ‖M_ε − Π‖ ≤ H(M)/K.
+    """
+    n = len(log_matrix)
+    column = log_matrix.argmax(1)
+    chosen = jnp.arange(n) == column[:, None]
+    least_cost = -jnp.where(chosen, -jnp.inf, log_matrix).max()
+    least = jnp.maximum(1 - rounding(n, log_matrix.dtype) - most_entropy / least_cost, 0)
+    return jnp.where(chosen.any(0).all(), least, 0)

@@ -1,232 +1,347 @@
-"""The way to the root: seek, march by certified intervals, close in."""
+"""The search for an ε: seek what is certain, march by certified intervals, close in on the root."""
 
 from __future__ import annotations
 
 import enum
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from homojax.calibration.certificate import _between, _Point, _project
+from homojax.calibration.certificate import Kept, Point, project_stack, range_between
 from homojax.numerics import marginal_tolerance
+
+Root = Literal["first", "last"]
+
+_CLOSING_STEPS = 40  # at most; Chandrupatla's method needs about 10
 
 
 class CalibrationStatus(enum.IntEnum):
-    """How a calibration ended. Only ``FOUND`` comes with an ε; with any other it is NaN.
+    """How a calibration ended. ε is NaN with every status but ``FOUND``.
 
     >>> CalibrationStatus(2).name
     'NO_DETAIL'
     """
 
     FOUND = 0
-    UNREACHABLE = (
-        1  # root="first": missed at the coldest ε that floats resolve; "last": at every ε looked at
-    )
-    NO_DETAIL = 2  # a layer's logits are row and column shifts, to rounding: σ₂ = 0 at every ε
-    BAD_TARGET = 3  # outside (0, 1), or NaN
-    NOT_FINITE = 4  # a logit is NaN or infinite, or two are further apart than the largest number
-    NOT_CONVERGED = (
-        5  # a projection on the way did not converge, or the last interval did not close
-    )
+    # root="first": the coldest ε that floats resolve misses the target. "last": every ε tried does.
+    UNREACHABLE = 1
+    # A layer's logits are row and column shifts, to rounding: σ₂ = 0 at every ε.
+    NO_DETAIL = 2
+    # The target is outside (0, 1), or NaN.
+    BAD_TARGET = 3
+    # A logit is NaN or infinite, or two logits differ by more than the largest number.
+    NOT_FINITE = 4
+    # A projection on the way did not converge, or the last interval did not close.
+    NOT_CONVERGED = 5
 
 
-# ---------------------------------------------------------------- the way to the root
+class Phase(enum.IntEnum):
+    """What a search does next."""
+
+    START = 0  # project at the ceiling: no hotter ε meets the target
+    SEEK = 1  # root="first": go colder, until every colder ε is proved to meet the target
+    MARCH = 2  # go on by certified intervals, until the far end of one crosses the target
+    CLOSE = 3  # find the root in that interval
+    DONE = 4
 
 
-_SEEK, _MARCH, _CLOSE, _DONE = range(4)
-_CLOSING_STEPS = 40
+class Settings(NamedTuple):
+    """What is asked of a search, beside its numbers. Each has a program of its own."""
+
+    root: Root  # as in ``calibrate_epsilon``
+    kept: Kept  # as in ``calibrate_depth``
+    power: int  # how often the layers are gone through
+    max_projections: int  # as in ``calibrate_epsilon``
 
 
-class _Search(NamedTuple):
-    phase: jax.Array
-    at: _Point  # all is certified up to here
-    beyond: _Point  # closing in: the other end of the bracket
-    step: jax.Array  # in log ε, > 0
-    left: (
-        jax.Array
-    )  # [2], log ε and kept − target where the bracket last ended; NaN before there was another
-    last_near: jax.Array  # bool: the last closing step moved ``at``
+class Outcome(NamedTuple):
+    """How a search ended."""
+
+    log_epsilon: jax.Array
+    kept: jax.Array
+    status: jax.Array  # a CalibrationStatus
+    certified: jax.Array  # bool
+    shortfall: jax.Array
+    num_projections: jax.Array
+
+
+class _Problem(NamedTuple):
+    """What is fixed in a search."""
+
+    logits: jax.Array  # [L, n, n], with detail in every layer
+    target: jax.Array  # scalar in (0, 1)
+    top: jax.Array  # scalar: log ε, the hottest
+    floor: jax.Array  # scalar: log ε, the coldest that floats resolve
+    sign: int  # 1 where the promised side meets the target ("first"), −1 where it misses it
+    slack: float  # radians in arcsin(kept) by which a certified interval may cross the target
+    accepted: float  # distance to the target at which the search ends
+    eps: float
+    settings: Settings
+
+
+class _End(NamedTuple):
+    """One end of a bracket."""
+
+    log_epsilon: jax.Array
+    kept: jax.Array
+
+
+class _State(NamedTuple):
+    """Where a search stands, beside its point ``near``: all that is behind it is certified."""
+
+    phase: jax.Array  # a Phase
+    moved: jax.Array  # bool: the last projection is now ``near``
+    far: _End  # the end of the bracket that is not ``near``, once there is a bracket
+    dropped: _End  # the end that the bracket lost last; NaN before
+    step: jax.Array  # of the march, in log ε, > 0
     shortfall: jax.Array
     status: jax.Array
     num_projections: jax.Array
     num_closing: jax.Array
 
 
-def _search(
-    logits: jax.Array,
-    target: jax.Array,
-    log_ceiling: jax.Array,
-    *,
-    root: str,
-    kept: str,
-    power: int,
-    max_projections: int,
-) -> tuple[jax.Array, ...]:
-    """(log ε, kept, status, certified, shortfall, num_projections) for logits [L, n, n] that have detail.
+def find_epsilon(
+    logits: jax.Array, target: jax.Array, log_ceiling: jax.Array, settings: Settings
+) -> Outcome:
+    """Return the ε at which a stack keeps ``target``. One loop, with one projection in it.
 
-    One loop with one projection in it. SEEK (root="first"): colder by halves until all that is colder still is known to meet the
-    target. MARCH: away from there (up, or for "last" down from the ceiling) by intervals of which it is known that all
-    in them is on the side of the target that ``at`` is on, until the far end of one is not. CLOSE: Chandrupatla's method
-    in that one.
+    Args:
+        logits: [L, n, n], finite, with detail in every layer.
+        target: scalar in (0, 1).
+        log_ceiling: log of an ε above which no ε meets the target.
+        settings: which ε, of which share of detail.
     """
     n, dtype = logits.shape[-1], logits.dtype
     eps = float(jnp.finfo(dtype).eps)
-    first = root == "first"
-    sign = 1 if first else -1
-    slack, accepted = eps**0.25, marginal_tolerance(n, dtype)
-    spare = max_projections // 4
-    top = log_ceiling + 0.01  # for a 2 x 2 matrix the ceiling is the root
-    floor = top + math.log(eps) / 2
-    project = partial(_project, logits, kept=kept, power=power)
-    angle_of_target = jnp.arcsin(target)
+    top = log_ceiling + 0.01  # for a 2 × 2 matrix the ceiling is the root
+    problem = _Problem(
+        logits=logits,
+        target=target,
+        top=top,
+        floor=top + math.log(eps) / 2,
+        sign=1 if settings.root == "first" else -1,
+        slack=eps**0.25,
+        accepted=marginal_tolerance(n, dtype),
+        eps=eps,
+        settings=settings,
+    )
+    near, state = jax.lax.while_loop(
+        lambda carry: carry[1].phase < Phase.DONE,
+        lambda carry: _advance(problem, *carry),
+        _begin(problem),
+    )
+    return _conclude(problem, near, state)
 
-    def angle(share):
-        return jnp.arcsin(jnp.clip(share, 0, 1))
 
-    def seek(s: _Search, p: _Point) -> _Search:
-        good = p.converged
-        proved = good & (p.colder >= target)
-        ended = ~good | (p.x <= floor)
-        base = jax.tree.map(lambda new, old: jnp.where(good, new, old), p, s.at)
-        meets = base.kept >= target
-        lost = jnp.where(good, CalibrationStatus.UNREACHABLE, CalibrationStatus.NOT_CONVERGED)
-        return s._replace(
-            at=base,
-            phase=jnp.where(
-                proved, _MARCH, jnp.where(ended, jnp.where(meets, _MARCH, _DONE), _SEEK)
-            ),
-            status=jnp.where(ended & ~proved & ~meets, lost, s.status),
-            shortfall=jnp.where(proved, 0, s.shortfall),
-        )
-
-    def march(s: _Search, p: _Point) -> _Search:
-        least, most = _between(s.at, p, kept, power)
-        bad = (
-            target - least if first else most - target
-        )  # how far on the wrong side it may go in between
-        loss = angle(s.at.kept) - angle(least) if first else angle(most) - angle(s.at.kept)
-        within = (
-            angle(least) >= angle_of_target - slack
-            if first
-            else angle(most) <= angle_of_target + slack
-        )
-        forced = (s.num_projections >= max_projections - spare) | (kept == "lyapunov")
-        taken = (within | forced) & p.converged
-        crossed = taken & (sign * (p.kept - target) < 0)
-        margin = sign * (angle(jnp.where(taken, p.kept, s.at.kept)) - angle_of_target) + slack
-        ratio = 0.85 * margin / jnp.maximum(loss, eps)
-        step = s.step * jnp.clip(ratio, 0.05, jnp.where(taken, 3, 0.5))
-        ended = taken & ~crossed & ((p.x >= top) if first else (p.x <= floor))
-        lost = ~p.converged | ended
-        why = CalibrationStatus.NOT_CONVERGED if first else CalibrationStatus.UNREACHABLE
-        at = jax.tree.map(lambda new, old: jnp.where(taken & ~crossed, new, old), p, s.at)
-        return s._replace(
-            phase=jnp.where(lost, _DONE, jnp.where(crossed, _CLOSE, _MARCH)),
-            at=at,
-            beyond=p,
-            step=step,
-            shortfall=jnp.where(taken, jnp.maximum(s.shortfall, bad), s.shortfall),
-            status=jnp.where(
-                ~p.converged, CalibrationStatus.NOT_CONVERGED, jnp.where(ended, why, s.status)
-            ),
-        )
-
-    def close(s: _Search, p: _Point) -> _Search:
-        value = p.kept - target
-        near = sign * value >= 0  # on the side of ``at``
-        replaced = jax.tree.map(lambda a, b: jnp.where(near, a, b), s.at, s.beyond)
-        at = jax.tree.map(lambda new, old: jnp.where(near, new, old), p, s.at)
-        beyond = jax.tree.map(lambda new, old: jnp.where(near, old, new), p, s.beyond)
-        closed = (abs(value) <= accepted) | (abs(beyond.x - at.x) <= 4 * eps * (1 + abs(at.x)))
-        ended = closed | (s.num_closing + 1 >= _CLOSING_STEPS) | ~p.converged
-        best = jnp.minimum(abs(at.kept - target), abs(beyond.kept - target))
-        found = (best <= 16 * accepted * power * len(logits)) & p.converged
-        return s._replace(
-            phase=jnp.where(ended, _DONE, _CLOSE),
-            at=at,
-            beyond=beyond,
-            left=jnp.stack([replaced.x, replaced.kept - target]),
-            last_near=near,
-            status=jnp.where(
-                ended,
-                jnp.where(found, CalibrationStatus.FOUND, CalibrationStatus.NOT_CONVERGED),
-                s.status,
-            ),
-            num_closing=s.num_closing + 1,
-        )
-
-    def advance(s: _Search) -> _Search:
-        way_left = jnp.where(first, top - s.at.x, s.at.x - floor)
-        steps_left = jnp.maximum(max_projections - s.num_projections, 1)
-        equal_share = (s.num_projections >= max_projections - spare) | (kept == "lyapunov")
-        step = jnp.where(equal_share, way_left / steps_left, s.step)
-        step = jnp.maximum(step, 64 * eps * (1 + abs(s.at.x)))
-        s = s._replace(step=step)
-        ahead = jnp.minimum(s.at.x + step, top) if first else jnp.maximum(s.at.x - step, floor)
-        ends = (
-            jnp.stack([s.at.x, s.at.kept - target]),
-            jnp.stack([s.beyond.x, s.beyond.kept - target]),
-        )
-        inside = _chandrupatla(*ends, s.left, s.last_near)
-        x = jnp.where(
-            s.phase == _SEEK, s.at.x - math.log(2), jnp.where(s.phase == _MARCH, ahead, inside)
-        )
-        p = project(x, s.at.potential * jnp.exp(s.at.x - x))
-        s = s._replace(num_projections=s.num_projections + 1)
-        after = [seek(s, p), march(s, p), close(s, p)]
-        return jax.tree.map(
-            lambda *states: jax.lax.select_n(jnp.clip(s.phase, 0, 2), *states), *after
-        )
-
-    start = project(top, jnp.zeros_like(logits[..., 0]))
-    zero = jnp.zeros_like(start.kept)
-    status = jnp.where(start.converged, CalibrationStatus.FOUND, CalibrationStatus.NOT_CONVERGED)
-    begin = _Search(
-        phase=jnp.where(start.converged, _SEEK if first else _MARCH, _DONE),
-        at=start,
-        beyond=start,
+def _begin(problem: _Problem) -> tuple[Point, _State]:
+    """Return ``near`` and the state before the first projection."""
+    layers, n, _ = problem.logits.shape
+    zero, zeros = jnp.zeros_like(problem.target), jnp.zeros_like(problem.logits[:, 0, 0])
+    near = Point(
+        log_epsilon=problem.top,
+        kept=zero,
+        kept_error=zero,
+        sigma2=zeros,
+        sigma2_error=zeros,
+        entropy=zeros,
+        entropy_error=zeros,
+        kept_colder=zero,
+        potential=jnp.zeros((layers, n), problem.logits.dtype),
+        converged=jnp.asarray(False),
+    )
+    return near, _State(
+        phase=jnp.asarray(Phase.START),
+        moved=jnp.asarray(False),
+        far=_End(problem.top, zero),
+        dropped=_End(zero + jnp.nan, zero + jnp.nan),
         step=zero + 0.5,
-        left=jnp.stack([zero, zero]) + jnp.nan,
-        last_near=jnp.asarray(False),
-        shortfall=zero + (jnp.inf if first else 0),
-        status=status,
-        num_projections=jnp.asarray(1),
+        shortfall=zero + (jnp.inf if problem.sign > 0 else 0),
+        status=jnp.asarray(CalibrationStatus.FOUND),
+        num_projections=jnp.asarray(0),
         num_closing=jnp.asarray(0),
     )
-    end = jax.lax.while_loop(lambda s: s.phase < _DONE, advance, begin)
-    nearer = abs(end.beyond.kept - target) < abs(end.at.kept - target)
-    x, share = (
-        jnp.where(nearer, b, a)
-        for a, b in ((end.at.x, end.beyond.x), (end.at.kept, end.beyond.kept))
+
+
+def _advance(problem: _Problem, near: Point, state: _State) -> tuple[Point, _State]:
+    """Return ``near`` and the state after one more projection."""
+    state = state._replace(step=_next_step(problem, near, state))
+    log_epsilon = _next_log_epsilon(problem, near, state)
+    point = project_stack(
+        problem.logits,
+        log_epsilon,
+        near.potential * jnp.exp(near.log_epsilon - log_epsilon),
+        kept=problem.settings.kept,
+        power=problem.settings.power,
     )
-    worst = (
-        angle_of_target - angle(target - end.shortfall)
-        if first
-        else angle(target + end.shortfall) - angle_of_target
+    state = state._replace(num_projections=state.num_projections + 1)
+    after = [act(problem, near, state, point) for act in (_start, _seek, _march, _close)]
+    state = jax.tree.map(partial(_by_phase, state.phase), *after)
+    return jax.tree.map(partial(jnp.where, state.moved), point, near), state
+
+
+def _by_phase(phase: jax.Array, *values: jax.Array) -> jax.Array:
+    """Return the value of this phase, from those of START, SEEK, MARCH and CLOSE."""
+    return jax.lax.select_n(jnp.clip(phase, Phase.START, Phase.CLOSE), *values)
+
+
+def _next_log_epsilon(problem: _Problem, near: Point, state: _State) -> jax.Array:
+    """Return log ε of the next projection."""
+    ahead, end = near.log_epsilon + problem.sign * state.step, _end_of_march(problem)
+    ahead = jnp.where(problem.sign * (ahead - end) > 0, end, ahead)
+    colder = near.log_epsilon - math.log(2)
+    return _by_phase(state.phase, problem.top, colder, ahead, _inside(problem, near, state))
+
+
+def _next_step(problem: _Problem, near: Point, state: _State) -> jax.Array:
+    """Return the length of the next marching step, in log ε."""
+    steps_left = jnp.maximum(problem.settings.max_projections - state.num_projections, 1)
+    equal = problem.sign * (_end_of_march(problem) - near.log_epsilon) / steps_left
+    step = jnp.where(_must_finish(problem, state), equal, state.step)
+    return jnp.maximum(step, 64 * problem.eps * (1 + abs(near.log_epsilon)))
+
+
+def _must_finish(problem: _Problem, state: _State) -> jax.Array:
+    """Return whether the march takes every interval, certified or not, in steps of equal ratio."""
+    budget = problem.settings.max_projections
+    late = state.num_projections >= budget - budget // 4
+    return late | (problem.settings.kept == "lyapunov")
+
+
+def _end_of_march(problem: _Problem) -> jax.Array:
+    """Return the last log ε of the march."""
+    return problem.top if problem.sign > 0 else problem.floor
+
+
+def _conclude(problem: _Problem, near: Point, state: _State) -> Outcome:
+    """Return the better end of the bracket, and what the march has proved."""
+    target, far = problem.target, state.far
+    far_is_better = abs(far.kept - target) < abs(near.kept - target)
+    wrong_by = problem.sign * (_angle(target) - _angle(target - problem.sign * state.shortfall))
+    return Outcome(
+        log_epsilon=jnp.where(far_is_better, far.log_epsilon, near.log_epsilon),
+        kept=jnp.where(far_is_better, far.kept, near.kept),
+        status=state.status,
+        certified=jnp.isfinite(state.shortfall) & (wrong_by <= 1.001 * problem.slack),
+        shortfall=state.shortfall,
+        num_projections=state.num_projections,
     )
-    certified = jnp.isfinite(end.shortfall) & (worst <= 1.001 * slack)
-    return x, share, end.status, certified, end.shortfall, end.num_projections
 
 
-def _chandrupatla(
-    at: jax.Array, beyond: jax.Array, left: jax.Array, last_near: jax.Array
-) -> jax.Array:
-    """Where to look for the root between two points (x, value), from the point that the bracket last ended in too.
+# ---------------------------------------------------------------- the phases: after a projection
 
-    By inverse quadratic interpolation where that is monotone in the bracket, else the middle; at first by the chord.
+
+def _start(problem: _Problem, near: Point, state: _State, point: Point) -> _State:
+    """Take the ceiling for the first certified point."""
+    go_on = Phase.SEEK if problem.sign > 0 else Phase.MARCH
+    lost = CalibrationStatus.NOT_CONVERGED
+    return state._replace(
+        phase=jnp.where(point.converged, go_on, Phase.DONE),
+        moved=jnp.asarray(True),
+        far=_End(point.log_epsilon, point.kept),
+        status=jnp.where(point.converged, state.status, lost),
+    )
+
+
+def _seek(problem: _Problem, near: Point, state: _State, point: Point) -> _State:
+    """March from here if every colder ε is proved to meet the target, or if floats end here."""
+    good = point.converged
+    proved = good & (point.kept_colder >= problem.target)
+    ended = ~good | (point.log_epsilon <= problem.floor)
+    march = proved | (ended & (jnp.where(good, point.kept, near.kept) >= problem.target))
+    lost = jnp.where(good, CalibrationStatus.UNREACHABLE, CalibrationStatus.NOT_CONVERGED)
+    return state._replace(
+        phase=jnp.where(march, Phase.MARCH, jnp.where(ended, Phase.DONE, Phase.SEEK)),
+        moved=good,
+        status=jnp.where(ended & ~march, lost, state.status),
+        shortfall=jnp.where(proved, 0, state.shortfall),
+    )
+
+
+def _march(problem: _Problem, near: Point, state: _State, point: Point) -> _State:
+    """Take the interval up to ``point`` if it is certified; close in on it if it crosses."""
+    sign, target, settings = problem.sign, problem.target, problem.settings
+    least, most = range_between(near, point, kept=settings.kept, power=settings.power)
+    worst = least if sign > 0 else most
+    within = sign * (_angle(worst) - _angle(target)) >= -problem.slack
+    taken = (within | _must_finish(problem, state)) & point.converged
+    crossed = taken & (sign * (point.kept - target) < 0)
+    ended = taken & ~crossed & (sign * (point.log_epsilon - _end_of_march(problem)) >= 0)
+
+    # The next interval may lose 0.85 of the margin that is left, if it loses as fast as this one.
+    loss = sign * (_angle(near.kept) - _angle(worst))
+    margin = sign * (_angle(jnp.where(taken, point.kept, near.kept)) - _angle(target))
+    ratio = 0.85 * (margin + problem.slack) / jnp.maximum(loss, problem.eps)
+
+    # At the ceiling "first" must have crossed; at the coldest ε "last" has tried every ε.
+    lost = CalibrationStatus.NOT_CONVERGED if sign > 0 else CalibrationStatus.UNREACHABLE
+    status = jnp.where(ended, lost, state.status)
+    shortfall = jnp.maximum(state.shortfall, sign * (target - worst))
+    going = jnp.where(crossed, Phase.CLOSE, Phase.MARCH)
+    return state._replace(
+        phase=jnp.where(ended | ~point.converged, Phase.DONE, going),
+        moved=taken & ~crossed,
+        far=_End(point.log_epsilon, point.kept),
+        step=state.step * jnp.clip(ratio, 0.05, jnp.where(taken, 3, 0.5)),
+        shortfall=jnp.where(taken, shortfall, state.shortfall),
+        status=jnp.where(point.converged, status, CalibrationStatus.NOT_CONVERGED),
+    )
+
+
+def _close(problem: _Problem, near: Point, state: _State, point: Point) -> _State:
+    """Let ``point`` replace the end of the bracket that is on its side of the target."""
+    target, far = problem.target, state.far
+    is_near = problem.sign * (point.kept - target) >= 0
+    ends = [_End(p.log_epsilon, p.kept) for p in (near, point)]
+    dropped, new_far, new_near = (
+        jax.tree.map(partial(jnp.where, is_near), a, b)
+        for a, b in ((ends[0], far), (far, ends[1]), (ends[1], ends[0]))
+    )
+
+    # The end is the tolerance, or the resolution of floats, or the last step.
+    width = abs(new_far.log_epsilon - new_near.log_epsilon)
+    closed = abs(point.kept - target) <= problem.accepted
+    closed = closed | (width <= 4 * problem.eps * (1 + abs(new_near.log_epsilon)))
+    ended = closed | (state.num_closing + 1 >= _CLOSING_STEPS) | ~point.converged
+    best = jnp.minimum(abs(new_near.kept - target), abs(new_far.kept - target))
+    tolerance = 16 * problem.accepted * problem.settings.power * len(problem.logits)
+    good = (best <= tolerance) & point.converged
+    status = jnp.where(good, CalibrationStatus.FOUND, CalibrationStatus.NOT_CONVERGED)
+    return state._replace(
+        phase=jnp.where(ended, Phase.DONE, Phase.CLOSE),
+        moved=is_near,
+        far=new_far,
+        dropped=dropped,
+        status=jnp.where(ended, status, state.status),
+        num_closing=state.num_closing + 1,
+    )
+
+
+# ---------------------------------------------------------------- arithmetic
+
+
+def _angle(share: jax.Array) -> jax.Array:
+    """Return arcsin of a share, in radians, the scale of the path law (law 1.6, sigma2_path)."""
+    return jnp.arcsin(jnp.clip(share, 0, 1))
+
+
+def _inside(problem: _Problem, near: Point, state: _State) -> jax.Array:
+    """Return log ε between the ends of the bracket, by Chandrupatla's method.
+
+    The chord at first; then inverse quadratic interpolation through the end dropped last, where
+    that is monotone in the bracket; else the middle.
     """
-    (x1, f1), (x2, f2), (x3, f3) = (
-        jnp.where(last_near, at, beyond),
-        jnp.where(last_near, beyond, at),
-        left,
+    ends = _End(near.log_epsilon, near.kept), state.far
+    (x1, y1), (x2, y2) = (
+        jax.tree.map(partial(jnp.where, state.moved), a, b) for a, b in (ends, ends[::-1])
     )
+    x3, f3 = state.dropped.log_epsilon, state.dropped.kept - problem.target
+    f1, f2 = y1 - problem.target, y2 - problem.target
     xi, phi = (x1 - x2) / (x3 - x2), (f1 - f2) / (f3 - f2)
     safe = (phi**2 < xi) & ((1 - phi) ** 2 < 1 - xi)
-    quadratic = f1 / (f2 - f1) * f3 / (f2 - f3) + (x3 - x1) / (x2 - x1) * f1 / (f3 - f1) * f2 / (
-        f3 - f2
-    )
+    quadratic = f1 / (f2 - f1) * f3 / (f2 - f3)
+    quadratic += (x3 - x1) / (x2 - x1) * f1 / (f3 - f1) * f2 / (f3 - f2)
     share = jnp.where(jnp.isnan(f3), f1 / (f1 - f2), jnp.where(safe, quadratic, 0.5))
     return x1 + jnp.where((share > 0) & (share < 1), share, 0.5) * (x2 - x1)

@@ -1,4 +1,4 @@
-"""How what a projection keeps depends on the logits and on ε."""
+"""How σ₂ of a projection, and the effective depth, depend on the logits and on ε."""
 
 from __future__ import annotations
 
@@ -23,105 +23,137 @@ class Sensitivity(NamedTuple):
     gradient_norm: jax.Array  # ‖∂σ₂/∂S‖_F
     gradient_bound: jax.Array  # √(max M (1 − 1/n)(1 − σ₂²))/ε ≥ gradient_norm
     epsilon_slope: jax.Array  # ∂σ₂/∂ε
-    depth: jax.Array  # effective depth, log ρ/log σ₂
+    depth: jax.Array  # effective depth, log ρ/log σ₂, in layers
     depth_slope: jax.Array  # ∂depth/∂ε
 
+    def __repr__(self) -> str:
+        """Return one line: σ₂, the size of its derivatives, the depth; of a batch, counts."""
+        try:
+            shape = list(self.gradient.shape)
+            if len(shape) > 2:
+                lost = int((self.sigma2.__array__() != self.sigma2.__array__()).sum())
+                return f"Sensitivity({shape[:-2]}: n = {shape[-1]}, {lost} NaN)"
+            return (
+                f"Sensitivity(n = {shape[-1]}: σ₂ = {self.sigma2:.6g}, "
+                f"‖∂σ₂/∂S‖ = {self.gradient_norm:.3g}, ∂σ₂/∂ε = {self.epsilon_slope:.3g}, "
+                f"depth = {self.depth:.4g})"
+            )
+        except (AttributeError, TypeError, ValueError):  # traced, or a tree of other things
+            return f"Sensitivity{tuple.__repr__(self)}"
 
-def sensitivity(logits: ArrayLike, epsilon: ArrayLike, retention: ArrayLike = 0.1) -> Sensitivity:
-    """σ₂ of M_ε(S), its derivatives and those of the effective depth, right to relative accuracy however near 1 σ₂ is.
 
-    By ``balance`` and ``log_contraction_gap``: a gradient of 1e-78 is given as such. What a model gets when it differentiates
-    its own projection is this with an absolute error of about eps/ε: of a gradient below that it sees nothing (theory.md 6.2).
+def sensitivity(
+    logits: ArrayLike, epsilon: ArrayLike, *, retention: ArrayLike = 0.1
+) -> Sensitivity:
+    """Return σ₂ of M_ε(S) and its derivatives, to relative accuracy however near 1 σ₂ is.
 
     Args:
         logits: S, [n, n], n ≥ 2, finite or −inf.
         epsilon: scalar > 0.
-        retention: ρ in (0, 1), for the depth.
+        retention: ρ, scalar in (0, 1), for the effective depth.
 
     Returns:
-        A Sensitivity. All NaN where the projection does not converge or ε is not positive, what is about the depth where ρ is
-        none; ``depth`` ∞ where it overflows. Derivatives at ties of σ₂ are a subgradient's.
+        A Sensitivity. All of it is NaN where the projection does not converge or ε is not
+        positive; the depth and its slope are NaN where ρ is not in (0, 1). ``depth`` is ∞ where
+        it overflows. Where σ₂ is tied, the derivatives are a subgradient's.
 
-    >>> found = sensitivity([[100.0, 0.0], [0.0, 100.0]], 0.5)  # 1 − σ₂ = 2/(1 + e²⁰⁰)
-    >>> round(float(found.log_gap), 3), bool(found.gradient_norm <= found.gradient_bound)
+    Raises:
+        ValueError: ``logits`` is not [n, n] with n ≥ 2.
+
+    Notes:
+        By ``balance`` and ``log_contraction_gap``, so a gradient of 1e-78 is right, too. A model
+        that differentiates its own projection gets the same with an absolute error of about
+        eps/ε, and does not see a gradient below that (law 6.2, gradient_trap).
+
+    Source: laws 1.6 (differential) and 6.2 (gradient_trap).
+
+    >>> result = sensitivity([[100.0, 0.0], [0.0, 100.0]], 0.5)  # 1 − σ₂ = 2/(1 + e²⁰⁰)
+    >>> round(float(result.log_gap), 3), bool(result.gradient_norm <= result.gradient_bound)
     (-199.307, True)
     """
     logits = as_square(logits, "logits")
-    n = logits.shape[0]
     epsilon = jnp.asarray(epsilon, logits.dtype)
     epsilon = jnp.where(epsilon > 0, epsilon, jnp.nan)
-
-    def log_gap_of(logits, epsilon):
-        allowed = logits > -jnp.inf
-        balanced = balance(jnp.where(allowed, jnp.where(allowed, logits, 0) / epsilon, -jnp.inf))
-        log_matrix = jnp.where(balanced.converged, balanced.log_matrix, jnp.nan)
-        return log_contraction_gap(log_matrix), log_matrix
-
-    (log_gap, log_matrix), (slopes, slope) = jax.value_and_grad(log_gap_of, (0, 1), has_aux=True)(
-        logits, epsilon
-    )
+    (log_gap, log_matrix), (slopes, slope) = jax.value_and_grad(
+        _log_gap_and_matrix, (0, 1), has_aux=True
+    )(logits, epsilon)
     gap, sigma2 = jnp.exp(log_gap), -jnp.expm1(log_gap)
-    gradient = -gap * slopes
+
+    # Divided by the largest entry first: squares of a tiny gradient would underflow.
     largest = abs(slopes).max()
-    norm = (
-        gap * largest * jnp.sqrt(((slopes / jnp.where(largest > 0, largest, 1)) ** 2).sum())
-    )  # no square underflows
-    bound = (
-        jnp.exp(log_gap / 2)
-        * sqrt(jnp.exp(log_matrix.max()) * (1 - 1 / n) * (1 + sigma2))
-        / epsilon
-    )
-    depth = effective_depth(sigma2, retention, gap=gap)
-    # L = log ρ/log(1 − g), so dL/d log g = L g/((1 − g) log(1 − g)), and the fraction tends to −1 as g → 0
-    small = gap < jnp.finfo(gap.dtype).eps / 4
-    safe = jnp.where(small, 0.5, jnp.minimum(gap, 1 - jnp.finfo(gap.dtype).epsneg))
-    per_log_gap = jnp.where(small, -1, safe / ((1 - safe) * jnp.log1p(-safe)))
+    norm = jnp.sqrt(((slopes / jnp.where(largest > 0, largest, 1)) ** 2).sum())
+    room = jnp.exp(log_matrix.max()) * (1 - 1 / logits.shape[0]) * (1 + sigma2)
+
+    depth = effective_depth(sigma2, retention=retention, gap=gap)
     return Sensitivity(
-        sigma2, log_gap, gradient, norm, bound, -gap * slope, depth, depth * per_log_gap * slope
+        sigma2=sigma2,
+        log_gap=log_gap,
+        gradient=-gap * slopes,
+        gradient_norm=gap * largest * norm,
+        gradient_bound=jnp.exp(log_gap / 2) * sqrt(room) / epsilon,
+        epsilon_slope=-gap * slope,
+        depth=depth,
+        depth_slope=depth * _log_depth_slope(gap) * slope,
     )
+
+
+def _log_gap_and_matrix(logits: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return log(1 − σ₂) and log M of the projection; NaN where it does not converge."""
+    allowed = logits > -jnp.inf
+    balanced = balance(jnp.where(allowed, jnp.where(allowed, logits, 0) / epsilon, -jnp.inf))
+    log_matrix = jnp.where(balanced.converged, balanced.log_matrix, jnp.nan)
+    return log_contraction_gap(log_matrix), log_matrix
+
+
+def _log_depth_slope(gap: jax.Array) -> jax.Array:
+    """Return d log L/d log g = g/((1 − g) log(1 − g)) of the depth L = log ρ/log(1 − g).
+
+    It tends to −1 as g → 0.
+    """
+    info = jnp.finfo(gap.dtype)
+    small = gap < info.eps / 4
+    safe = jnp.where(small, 0.5, jnp.minimum(gap, 1 - info.epsneg))
+    return jnp.where(small, -1, safe / ((1 - safe) * jnp.log1p(-safe)))
 
 
 def trainable_band(
-    epsilons: ArrayLike, gradient_norms: ArrayLike, share: ArrayLike = 0.1
+    epsilons: ArrayLike, *, gradient_norms: ArrayLike, share: ArrayLike = 0.1
 ) -> tuple[jax.Array, jax.Array]:
-    """(low, high): the ε round the largest gradient norm within which it stays at or above ``share`` of that. theory.md 6.2.
+    """Return (low, high): the ε around the best one that keep ``share`` of its gradient norm.
 
-    Too cold, and ∂σ₂/∂S underflows; too hot, and it falls as 1/(nε). ``epsilons`` [K] ascending and > 0, ``gradient_norms`` [K]
-    of ``sensitivity`` at each; log-linear between them. low = 0 and high = ∞ where the grid ends before the band does. NaN where
-    an input is NaN, no norm is positive, or the share is outside (0, 1].
+    Below the band ∂σ₂/∂S underflows, and above it falls as 1/(nε) (law 6.2, gradient_trap).
 
-    >>> low, high = trainable_band([0.01, 0.1, 1.0, 10.0], [1e-9, 1e-1, 1.0, 0.1])
+    Args:
+        epsilons: [K], ascending and > 0.
+        gradient_norms: [K], of ``sensitivity`` at each ε; log-linear between them.
+        share: scalar in (0, 1], of the largest gradient norm.
+
+    Returns:
+        Two scalars: low = 0 and high = ∞ where the grid ends before the band does. NaN where an
+        input is NaN, no norm is positive, or the share is outside (0, 1].
+
+    >>> low, high = trainable_band([0.01, 0.1, 1.0, 10.0], gradient_norms=[1e-9, 1e-1, 1.0, 0.1])
     >>> round(float(low), 6), float(high)
     (0.1, inf)
     """
     norms = as_float(gradient_norms)
     epsilons, share = jnp.asarray(epsilons, norms.dtype), jnp.asarray(share, norms.dtype)
-    top = norms.argmax()
-    k = jnp.arange(len(norms))
-    log_level = jnp.log(share * norms[top])
-    log_norms, x = jnp.log(norms), jnp.log(epsilons)
+    top, k = norms.argmax(), jnp.arange(len(norms))
+    log_level, log_norms, x = jnp.log(share * norms[top]), jnp.log(norms), jnp.log(epsilons)
     below = log_norms < log_level
 
     def crossing(outside, inside):
-        fall = jnp.where(jnp.isneginf(log_norms[outside]), 0, (log_norms[inside] - log_level))
-        way = log_norms[inside] - jnp.where(
-            jnp.isneginf(log_norms[outside]), -1, log_norms[outside]
-        )
-        return jnp.exp(x[inside] + (x[outside] - x[inside]) * fall / jnp.where(way > 0, way, 1))
+        underflows = jnp.isneginf(log_norms[outside])  # then the band ends where the norm is
+        fall = jnp.where(underflows, 0, log_norms[inside] - log_level)
+        full = log_norms[inside] - jnp.where(underflows, -1, log_norms[outside])
+        part = fall / jnp.where(full > 0, full, 1)
+        return jnp.exp(x[inside] + (x[outside] - x[inside]) * part)
 
-    last_before = jnp.where(below & (k < top), k, -1).max()
-    first_after = jnp.where(below & (k > top), k, len(k)).min()
-    low = jnp.where(last_before >= 0, crossing(last_before, last_before + 1), 0)
-    high = jnp.where(
-        first_after < len(k),
-        crossing(jnp.minimum(first_after, len(k) - 1), first_after - 1),
-        jnp.inf,
-    )
-    valid = (
-        (norms[top] > 0)
-        & (share > 0)
-        & (share <= 1)
-        & ~jnp.isnan(norms).any()
-        & (epsilons > 0).all()
-    )
+    last = jnp.where(below & (k < top), k, -1).max()
+    first = jnp.where(below & (k > top), k, len(k)).min()
+    low = jnp.where(last >= 0, crossing(last, last + 1), 0)
+    end = jnp.minimum(first, len(k) - 1)
+    high = jnp.where(first < len(k), crossing(end, first - 1), jnp.inf)
+    possible = (norms[top] > 0) & (share > 0) & (share <= 1)
+    valid = possible & ~jnp.isnan(norms).any() & (epsilons > 0).all()
     return jnp.where(valid, low, jnp.nan), jnp.where(valid, high, jnp.nan)

@@ -1,19 +1,11 @@
-"""What touches the world: sources of logits, runs, stores, figures, reports and the command line."""
+"""What touches the world: inputs, sources, runs on disk, pages, and a folder for each verb."""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        "cases",
-        "experiment",
-        "inputs",
-        "probe",
-        "referee",
-        "runs",
-        "sources",
-        "sweep",
-        "train",
-        "verify",
+        *("accessor", "cases", "datasets", "experiment", "inputs", "judging", "page", "probe"),
+        *("referee", "runs", "sources", "style", "sweep", "train", "verify"),
     ],
 )

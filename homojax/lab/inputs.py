@@ -235,8 +235,8 @@ def _typed_tuple(value: Any, kind: type, name: str) -> tuple:
 
 
 def _typed_one(value: Any, kind: Any, name: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, typing.cast(type, kind)):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if not isinstance(value, kind):
             raise InputError(f"{name} must be a {kind.__name__}, not {value!r}.")
         return value
     accepted = {float: (int, float), Path: (str, Path)}.get(kind, (kind,))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,44 +22,55 @@ from homojax.theory.claim import Claim, Comparison, tightness
 
 
 class Judged(NamedTuple):
-    """What a claim says of many cells; arrays [cells, …], one number for each comparison."""
+    """The judgement of a claim on many cells; arrays [cells, …], a number for each comparison."""
 
     comparison: Comparison
-    verdict: np.ndarray  # of ``Verdict``
-    tightness: np.ndarray
+    verdict: Any  # of ``Verdict``
+    tightness: Any
 
 
-def chosen_claims(names: Sequence[str]) -> list[Claim]:
-    """Return the claims of these names or numbers, in theory.md's order; all where none is named.
+def chosen_claims(wanted: Iterable[str | Claim] = ()) -> list[Claim]:
+    """Return the claims that are wanted, in the order of ``CLAIMS``; all where none is named.
+
+    Args:
+        wanted: names (hilbert), numbers (2.3, or 3 for all of §3), or claims. A claim that is in no
+            list comes last.
 
     Raises:
         InputError: there is no such claim; the nearest is named.
 
-    >>> [claim.name for claim in chosen_claims(("2.3", "hilbert"))]
+    >>> [claim.name for claim in chosen_claims(["2.3", "hilbert"])]
     ['hilbert', 'frontier']
     """
-    if not names:
-        return list(CLAIMS.values())
-    chosen = set()
-    for name in names:
-        fits = {
-            claim.name
-            for claim in CLAIMS.values()
-            if name in (claim.name, claim.number) or claim.number.startswith(f"{name}.")
-        }
-        if not fits:
-            known = [*CLAIMS, *{claim.number for claim in CLAIMS.values()}]
-            raise InputError(f'there is no claim "{name}": {nearest(name, known)}')
-        chosen |= fits
-    return [claim for claim in CLAIMS.values() if claim.name in chosen]
+    chosen = {}
+    for one in wanted:
+        claims = [one] if isinstance(one, Claim) else _named(one)
+        chosen |= {claim.name: claim for claim in claims}
+    order = {name: position for position, name in enumerate(CLAIMS)}
+    chosen = chosen or CLAIMS
+    return sorted(chosen.values(), key=lambda claim: order.get(claim.name, len(order)))
+
+
+def _named(name: str) -> list[Claim]:
+    """Return the claims of a name or number, or with a number that starts with it."""
+    claims = [
+        claim
+        for claim in CLAIMS.values()
+        if name in (claim.name, claim.number) or claim.number.startswith(f"{name}.")
+    ]
+    if not claims:
+        numbers = {claim.number for claim in CLAIMS.values()}
+        raise InputError(f'there is no claim "{name}": {nearest(name, [*CLAIMS, *numbers])}')
+    return claims
 
 
 def judge_cells(
     scope: str, claims: tuple[Claim, ...], cells: dict[str, np.ndarray], dtype: str, n: int = 0
 ) -> dict[str, Judged]:
-    """Return what each claim says of each cell.
+    """Return what each claim says of each cell, by the claim's name.
 
-    There is one chain of LAPACK calls to a program, as in a sweep: σ₂ and λ₂ are found before.
+    The claims are compiled together, once for each shape of the cells. There is one chain of LAPACK
+    calls to a program, as in a sweep: σ₂ and λ₂ are found before.
 
     Args:
         scope: of the claims.
@@ -68,6 +79,10 @@ def judge_cells(
             or matrices, alpha and probe; or key and snr.
         dtype: the precision to judge in.
         n: the number of units, of signals alone, which have no matrix.
+
+    >>> cells = {"logits": np.zeros((2, 3, 3)), "epsilon": np.ones(2)}
+    >>> judge_cells("matrix", (CLAIMS["doeblin"],), cells, "float32")["doeblin"].verdict.tolist()
+    [0, 0]
     """
     typed = {key: jnp.asarray(x, dtype) for key, x in cells.items() if key not in ("key", "n")}
     judge = _judges(scope, claims, n if scope == "noise" else 0)
@@ -91,7 +106,7 @@ def judge_cells(
 @jax.vmap
 def project(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
     """Return the projections of logits [cells, n, n] at ε [cells]."""
-    return sinkhorn(logits, epsilon).matrix
+    return cast(jax.Array, sinkhorn(logits, epsilon).matrix)  # no factors here
 
 
 _sigma2 = jax.jit(jax.vmap(spectrum.sigma2))

@@ -69,7 +69,7 @@ def draw(file: str, caption: str, make: Callable[..., Figure], *args: Any) -> Pi
     """Return the picture that ``make(*args)`` draws, in the house's style."""
     png = io.BytesIO()
     try:
-        with plt.rc_context(STYLE), plt.ioff():
+        with plt.rc_context(rc=STYLE), plt.ioff():
             make(*args).savefig(png, format="png")
     finally:
         plt.close("all")

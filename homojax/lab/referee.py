@@ -1,6 +1,7 @@
-"""Claims about one matrix, one projection or one stack, decided again in as many digits as it takes.
+"""Claims about a matrix, a projection or a stack, decided again in as many digits as it takes.
 
-Both sides are computed anew, in mpmath, sharing no code with ``homojax.theory``. A tenth of a second at n = 4, seconds at 16.
+Both sides are computed anew, in mpmath, and share no code with ``homojax.theory``. That takes a
+tenth of a second at n = 4, and seconds at n = 16.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ REFEREED_SIZE = 6  # n up to which a question of many digits is answered unless 
 
 
 def in_many_digits(case: Case, largest: int = REFEREED_SIZE) -> tuple[Any, Any] | None:
-    """(lesser, greater) of a case up to this n as the referee finds them; None of larger ones, and where it says nothing."""
+    """Return (lesser, greater) of a case, as the referee finds them.
+
+    Args:
+        case: a saved case.
+        largest: the largest n that is worth the time.
+
+    Returns:
+        None for a larger n, and where the referee says nothing.
+    """
     arrays = case.arrays
     if case.scope == "stack" and arrays["matrices"].shape[-1] <= largest:
         return referee_stack(
@@ -34,10 +43,16 @@ def in_many_digits(case: Case, largest: int = REFEREED_SIZE) -> tuple[Any, Any] 
     return None
 
 
-def decided(claim_name: str, lesser: mp.mpf, greater: mp.mpf) -> int:
-    """The verdict of 50 digits: a bound that is attained to 40 of them stays undecidable; = holds to within its resolution."""
+def decided(claim_name: str, lesser: mp.mpf, greater: mp.mpf) -> Verdict:
+    """Return the verdict of 50 digits on a claim of the list.
+
+    A bound that is attained to 40 digits stays undecidable. An equality holds to within its
+    resolution.
+    """
     claim = CLAIMS[claim_name]
-    slack = claim.resolution - abs(greater - lesser) if claim.direction == "=" else greater - lesser
+    slack = greater - lesser
+    if claim.is_equality:
+        slack = claim.resolution - abs(slack)
     if abs(slack) <= 1e-40 * (1 + abs(greater)):
         return Verdict.UNDECIDABLE
     return Verdict.HOLDS if slack > 0 else Verdict.VIOLATED
@@ -46,58 +61,82 @@ def decided(claim_name: str, lesser: mp.mpf, greater: mp.mpf) -> int:
 def referee(
     claim_name: str, logits: np.ndarray, epsilon: float, matrix: np.ndarray | None, digits: int = 50
 ) -> tuple[mp.mpf, mp.mpf] | None:
-    """(lesser, greater), each to ``digits`` places, and its distance from 1 to as many digits; None where nothing can be said.
+    """Return (lesser, greater) of a claim about a matrix or a projection, in many digits.
 
-    The float64 inputs are taken to be exact. Without a ``matrix`` [n, n] the matrix is the projection of ``logits`` [n, n] at
-    ``epsilon``. With one it is the doubly stochastic matrix that scaling its rows and columns leads to, zeros staying zeros, so
-    that equalities survive which are a matter of pattern; its logits are then its logarithms, and those given are not read.
-    ``truncated_norm``, which is about matrices that are not doubly stochastic, takes the ``matrix`` as it is.
+    The float64 inputs are taken to be exact. A given matrix stands for the doubly stochastic one
+    that scaling its rows and columns leads to. Zeros stay zeros, so that equalities survive that
+    are a matter of pattern. Its logits are then its logarithms, and those given are not read.
+    ``truncated_norm``, about matrices that are not doubly stochastic, takes the matrix as it is.
 
-    Nothing is said of a claim that has no sides here, of one about logits where there is a matrix with zeros or (about how the
-    projection changes) any matrix, of inputs that are not numbers or admit no scaling, or where Newton's method does not end.
+    Args:
+        claim_name: of the list.
+        logits: [n, n].
+        epsilon: the entropy weight.
+        matrix: [n, n]; None for the projection of the logits.
+        digits: places of each side, and of its distance from 1.
+
+    Returns:
+        None where nothing can be said: of a claim that has no sides here; of one about logits where
+        the matrix has zeros; of one about how the projection changes where there is a matrix; of
+        inputs that are not numbers or admit no scaling; where Newton's method does not end.
     """
     given = np.asarray(logits if matrix is None else matrix, float)
-    least = -np.inf if matrix is None else 0.0
-    moving = claim_name in _PROJECTION_SIDES
-    if (
-        not (claim_name in _SIDES or (moving and matrix is None))
-        or not ((given >= least) & (given < np.inf)).all()
-    ):
+    support = _usable_support(claim_name, given, is_matrix=matrix is not None)
+    if support is None:
         return None
-    as_it_is = claim_name == "truncated_norm" and matrix is not None
-    support = given > least if as_it_is else np.asarray(jax.jit(total_support)(given > least))
-    if not support.any() or (claim_name in ("hilbert", "logit_budget") and not support.all()):
-        return None
-    spread = np.ptp(
-        given[support] / epsilon if matrix is None else np.log(given[support])
-    )  # 1 − σ₂ ≥ e^−spread (hilbert)
-    places = digits + 20 + int(spread / np.log(10))
+    # By Hilbert's bound 1 − σ₂ ≥ e^−spread, and its digits are wanted.
+    values = given[support] / epsilon if matrix is None else np.log(given[support])
+    places = digits + 20 + int(np.ptp(values) / np.log(10))
     with mp.workdps(places):
         kernel = mp.matrix(np.where(support, given, 0 if matrix is None else 1).tolist())
         kernel = kernel / mp.mpf(float(epsilon)) if matrix is None else kernel.apply(mp.log)
         try:
-            exact = mp.matrix(given.tolist()) if as_it_is else _scaled(kernel, support, places - 10)
+            if claim_name == "truncated_norm" and matrix is not None:
+                exact = mp.matrix(given.tolist())
+            else:
+                exact = _scaled(kernel, support, places - 10)
+            if exact is None:
+                return None
             with mp.workdps(2 * places):  # squares of small differences keep their digits
-                if exact is None or not moving:
-                    return (
-                        None if exact is None else _SIDES[claim_name](exact, _detail(exact), kernel)
-                    )
-                at = partial(_at_ratio, kernel, support, places - 10)
-                return _PROJECTION_SIDES[claim_name](exact, at, kernel)
-        except (
-            ZeroDivisionError,
-            RuntimeError,
-        ):  # mpmath's for a singular system, and for iterations that do not end
+                if claim_name in _SIDES:
+                    return _SIDES[claim_name](exact, _detail(exact), kernel)
+                project = partial(_project, kernel, support, places - 10)
+                return _PROJECTION_SIDES[claim_name](exact, project, kernel)
+        except (ZeroDivisionError, RuntimeError):  # a singular system, iterations without an end
             return None
+
+
+def _usable_support(claim_name: str, given: np.ndarray, *, is_matrix: bool) -> np.ndarray | None:
+    """Return where a matrix or logits may be positive; None where nothing can be said."""
+    least = 0.0 if is_matrix else -np.inf
+    known = claim_name in _SIDES or (claim_name in _PROJECTION_SIDES and not is_matrix)
+    if not known or not ((given >= least) & (given < np.inf)).all():
+        return None
+    support = given > least
+    if not (claim_name == "truncated_norm" and is_matrix):
+        support = np.asarray(jax.jit(total_support)(support))
+    about_logits = claim_name in ("hilbert", "logit_budget")
+    if not support.any() or (about_logits and not support.all()):
+        return None
+    return support
 
 
 def referee_stack(
     claim_name: str, matrices: np.ndarray, alpha: float, probe: np.ndarray, digits: int = 50
 ) -> tuple[mp.mpf, mp.mpf] | None:
-    """(lesser, greater) of a claim about a stack [L, n, n] at its full depth L; None as ``referee`` says it.
+    """Return (lesser, greater) of a claim about a stack at its full depth L, in many digits.
 
-    None, too, of ``effective_depth`` where more than half is kept by the bound. Each matrix stands for the doubly stochastic one
-    that scaling its rows and columns leads to.
+    Each matrix stands for the doubly stochastic one that scaling its rows and columns leads to.
+
+    Args:
+        claim_name: of the list.
+        matrices: [L, n, n], layer 1 first.
+        alpha: the residual weight of all layers.
+        probe: [n].
+        digits: places of each side.
+
+    Returns:
+        None as ``referee`` does, and for ``effective_depth`` where the bound leaves more than half.
     """
     if claim_name not in _STACK_SIDES or not all(
         np.isfinite(x).all() for x in (matrices, alpha, probe)
@@ -123,14 +162,17 @@ def referee_stack(
 
 
 def _scaled(kernel: mp.matrix, support: np.ndarray, places: int) -> mp.matrix | None:
-    """diag(e^f) exp(kernel) diag(e^g) in 𝔅ₙ on a total support, by Newton's method on the semi-dual while the kernel cools."""
+    """Return diag(e^f) exp(kernel) diag(e^g) in 𝔅ₙ on a total support; None if there is no end.
+
+    By Newton's method on the semi-dual, while the kernel cools.
+    """
     n, entries = len(support), np.argwhere(support).tolist()
     linked = np.linalg.matrix_power(support.T @ support, n)  # columns of one block
     free = [j for j in range(n) if linked[j].argmax() < j]  # in each block one potential is held
     values = [kernel[i, j] for i, j in entries]
     heat, g = max(max(values) - min(values), mp.mpf(1)), mp.matrix(n, 1)
 
-    def at(g):
+    def scale(g):
         m = mp.matrix(n)
         for i, j in entries:
             m[i, j] = mp.exp(kernel[i, j] / heat + g[j])
@@ -138,14 +180,14 @@ def _scaled(kernel: mp.matrix, support: np.ndarray, places: int) -> mp.matrix | 
             m[i, :] /= mp.fsum(m[i, :])
         return m, mp.matrix([mp.fsum(m[:, j]) - 1 for j in range(n)])
 
-    m, missing = at(g)
+    m, missing = scale(g)
     for _ in range(500):
         worst = max(map(abs, missing))
         if heat == 1 and worst <= mp.mpf(10) ** -places:
             return m
         if heat > 1 and worst < 0.01:
             g, heat = g * min(2, heat), max(heat / 2, mp.mpf(1))
-            m, missing = at(g)
+            m, missing = scale(g)
             continue
         gram, step = m.T * m, mp.matrix(n, 1)
         curvature = mp.matrix(
@@ -156,18 +198,17 @@ def _scaled(kernel: mp.matrix, support: np.ndarray, places: int) -> mp.matrix | 
         ):
             step[j] = move
         slope, length = mp.fdot(step, missing), mp.mpf(1)
-        m, missing = at(g + step)
-        while (
-            mp.fdot(step, missing) > -slope / 10 and length > mp.eps
-        ):  # too far; values would not tell, for rounding
+        m, missing = scale(g + step)
+        # Halve a step that goes too far, by its slope: values would not tell, for rounding.
+        while mp.fdot(step, missing) > -slope / 10 and length > mp.eps:
             length /= 2
-            m, missing = at(g + length * step)
+            m, missing = scale(g + length * step)
         g += length * step
     return None
 
 
 def _singular_values(a: mp.matrix) -> list[mp.mpf]:
-    """Descending."""
+    """Return the singular values, descending."""
     return sorted(
         (mp.sqrt(max(x, mp.mpf(0))) for x in mp.eigsy(a.T * a, eigvals_only=True)), reverse=True
     )
@@ -191,13 +232,13 @@ def _schatten(a: mp.matrix, k: int) -> mp.mpf:
     return mp.root(mp.fsum(power[i, i] for i in range(a.rows)), 2 * k)
 
 
-def _apart(x: mp.matrix) -> list[list[mp.mpf]]:
-    """Every row less every other."""
+def _row_differences(x: mp.matrix) -> list[list[mp.mpf]]:
+    """Return every row less every other."""
     return [[p - q for p, q in zip(a, b, strict=True)] for a in x.tolist() for b in x.tolist()]
 
 
 def _dobrushin(m: mp.matrix) -> mp.mpf:
-    return max(sum(map(abs, rows), mp.mpf(0)) for rows in _apart(m)) / 2
+    return max(sum(map(abs, rows), mp.mpf(0)) for rows in _row_differences(m)) / 2
 
 
 def _excess(y: mp.mpf) -> mp.mpf:
@@ -227,12 +268,12 @@ def _truncated_norm(m: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
     return _norm(m), mp.mpf(mp.sqrt((1 + row) * (1 + col)))
 
 
-# Both sides for a doubly stochastic m, a = PMP and x, logits that m is the projection of at ε = 1.
+# Both sides, from a doubly stochastic m, a = PMP, and logits x whose projection at ε = 1 is m.
 _SIDES: dict[str, Callable[[mp.matrix, mp.matrix, mp.matrix], tuple[mp.mpf, mp.mpf]]] = {
     "truncated_norm": lambda m, a, x: _truncated_norm(m),
     "hilbert": lambda m, a, x: (
         _norm(a),
-        mp.tanh(max(max(rows) - min(rows) for rows in _apart(x)) / 4),
+        mp.tanh(max(max(rows) - min(rows) for rows in _row_differences(x)) / 4),
     ),
     "dobrushin": lambda m, a, x: (_norm(a), mp.sqrt(_dobrushin(m) * _dobrushin(m.T))),
     "doeblin": lambda m, a, x: (_norm(a), 1 - m.rows * min(m)),
@@ -254,20 +295,24 @@ _SIDES: dict[str, Callable[[mp.matrix, mp.matrix, mp.matrix], tuple[mp.mpf, mp.m
 }
 
 
-def _at_ratio(
+Projection = Callable[[mp.mpf | float], mp.matrix]  # at so many times ε
+
+
+def _project(
     kernel: mp.matrix, support: np.ndarray, places: int, ratio: mp.mpf | float
 ) -> mp.matrix:
-    """The projection at that many times ε."""
-    found = _scaled(kernel / ratio, support, places)
-    if found is None:
+    """Return the projection at ``ratio`` times ε."""
+    projection = _scaled(kernel / ratio, support, places)
+    if projection is None:
         raise RuntimeError("Newton's method does not end")
-    return found
+    return projection
 
 
-def _sigma2_slope(at: Callable[[mp.mpf], mp.matrix]) -> mp.mpf:
-    """dσ₂/d log ε by a central difference, to some forty digits."""
+def _sigma2_slope(project: Projection) -> mp.mpf:
+    """Return dσ₂/d log ε by a central difference, to some forty digits."""
     step = mp.mpf(10) ** -20
-    return (_sigma2(at(mp.exp(step))) - _sigma2(at(mp.exp(-step)))) / (2 * step)
+    rise = _sigma2(project(mp.exp(step))) - _sigma2(project(mp.exp(-step)))
+    return rise / (2 * step)
 
 
 def _entropy(m: mp.matrix) -> mp.mpf:
@@ -275,10 +320,9 @@ def _entropy(m: mp.matrix) -> mp.mpf:
 
 
 def _fall_short(m: mp.matrix, x: mp.matrix) -> mp.mpf:
-    """Of the heaviest assignment: max ⟨x, Π⟩ − ⟨x, M⟩."""
-    best = {
-        0: mp.mpf(0)
-    }  # set of columns, as bits -> the most that as many first rows can have there
+    """Return how far M falls short of the heaviest assignment: max ⟨x, Π⟩ − ⟨x, M⟩."""
+    # A set of columns, as bits -> the most that as many first rows can have there.
+    best = {0: mp.mpf(0)}
     for i in range(m.rows):
         heavier: dict[int, mp.mpf] = {}
         for taken, weight in best.items():
@@ -299,7 +343,7 @@ def _near_barycentre(m: mp.matrix, x: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
 
 
 def _top_pair(m: mp.matrix) -> tuple[mp.matrix, mp.mpf, mp.matrix]:
-    """u, σ₂, v."""
+    """Return (u, σ₂, v)."""
     a = _detail(m)
     squares, vectors = mp.eigsy(a.T * a)
     v = vectors[:, max(range(m.rows), key=lambda k: squares[k])]
@@ -307,11 +351,15 @@ def _top_pair(m: mp.matrix) -> tuple[mp.matrix, mp.mpf, mp.matrix]:
 
 
 def _alternation_rate(m: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
-    """The rate along v, from how one alternation shrinks a disturbance of 1e-30 to both sides; its error is of order 1e-60."""
+    """Return the rate along v, and σ₂².
+
+    The rate is how one alternation shrinks a disturbance of 1e-30 to both sides: its error is of
+    order 1e-60.
+    """
     _, sigma2, v = _top_pair(m)
     step = mp.mpf(10) ** -30
 
-    def after_one(size):
+    def alternate(size):
         f = [
             -mp.log(mp.fsum(m[i, j] * mp.exp(size * v[j]) for j in range(m.rows)))
             for i in range(m.rows)
@@ -320,12 +368,12 @@ def _alternation_rate(m: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
             -mp.log(mp.fsum(m[i, j] * mp.exp(f[i]) for i in range(m.rows))) for j in range(m.rows)
         ]
 
-    moved = mp.fdot(v, after_one(step)) - mp.fdot(v, after_one(-step))
+    moved = mp.fdot(v, alternate(step)) - mp.fdot(v, alternate(-step))
     return moved / (2 * step), sigma2**2
 
 
 def _rest(m: mp.matrix, change: mp.matrix) -> mp.matrix:
-    """R = change − df 1ᵀ − 1 dgᵀ, of which M∘R has rows and columns that sum to 0."""
+    """Return R = change − df 1ᵀ − 1 dgᵀ such that rows and columns of M∘R sum to 0."""
     n = m.rows
     system, sums = mp.matrix(2 * n), mp.matrix(2 * n, 1)
     for i in range(n):
@@ -334,16 +382,16 @@ def _rest(m: mp.matrix, change: mp.matrix) -> mp.matrix:
         sums[n + i] = mp.fsum(m[j, i] * change[j, i] for j in range(n))
         for j in range(n):
             system[i, n + j] = system[n + j, i] = m[i, j]
-    moves = mp.matrix(
-        [*mp.lu_solve(system[: 2 * n - 1, : 2 * n - 1], sums[: 2 * n - 1]), 0]
-    )  # the last dg is held
+    most = 2 * n - 1  # the last dg is held
+    moves = mp.matrix([*mp.lu_solve(system[:most, :most], sums[:most]), 0])
     return mp.matrix([[change[i, j] - moves[i] - moves[n + j] for j in range(n)] for i in range(n)])
 
 
-def _differential(
-    m: mp.matrix, at: Callable[[mp.mpf], mp.matrix], x: mp.matrix
-) -> tuple[mp.mpf, mp.mpf]:
-    """⟨W, dM/d log ε⟩ by a central difference and by the implicit function theorem, for the W of ``homojax.theory``."""
+def _differential(m: mp.matrix, project: Projection, x: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
+    """Return ⟨W, dM/d log ε⟩ by a central difference and by the implicit function theorem.
+
+    W is that of ``homojax.theory``.
+    """
     weights = _detail(
         mp.matrix(
             [[mp.cos(i + 2 * j + mp.mpf(j * j) / 2) for j in range(m.rows)] for i in range(m.rows)]
@@ -351,13 +399,14 @@ def _differential(
     )
     weights /= mp.norm(weights)
     step = mp.mpf(10) ** -20
-    difference = (at(mp.mpf(mp.exp(step))) - at(mp.mpf(mp.exp(-step)))) / (2 * step)
+    later, earlier = (project(mp.mpf(mp.exp(move))) for move in (step, -step))
+    difference = (later - earlier) / (2 * step)
     implicit = mp.fsum(w * p * -r for w, p, r in zip(weights, m, _rest(m, x), strict=True))
     return mp.mpf(mp.fdot(weights, difference)), mp.mpf(implicit)
 
 
 def _gradient_trap(m: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
-    """ε‖∂σ₂/∂S‖_F and its bound."""
+    """Return ε‖∂σ₂/∂S‖_F and its bound."""
     u, _, v = _top_pair(m)
     outer = u * v.T
     gradient = [p * r for p, r in zip(m, _rest(m, outer), strict=True)]
@@ -365,26 +414,30 @@ def _gradient_trap(m: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
     return mp.norm(gradient), mp.mpf(mp.sqrt(max(m) * weight))
 
 
-# Both sides for the projection m of x at ε = 1; ``at`` gives that at another ε.
-_PROJECTION_SIDES: dict[str, Callable[[mp.matrix, Callable, mp.matrix], tuple[mp.mpf, mp.mpf]]] = {
-    "barycentre_limit": lambda m, at, x: _near_barycentre(m, x),
-    "assignment_limit": lambda m, at, x: (_fall_short(m, x), _entropy(m)),
-    "entropy_rises": lambda m, at, x: (_entropy(m), _entropy(at(1.25))),
-    "sigma2_falls": lambda m, at, x: (_sigma2(at(1.25)), _sigma2(m)),
-    "sigma2_slope": lambda m, at, x: (_sigma2_slope(at), mp.mpf(0)),
-    "alternation_rate": lambda m, at, x: _alternation_rate(m),
+# Both sides, from the projection m of x at ε = 1, and a function that gives it at another ε.
+_PROJECTION_SIDES: dict[
+    str, Callable[[mp.matrix, Projection, mp.matrix], tuple[mp.mpf, mp.mpf]]
+] = {
+    "barycentre_limit": lambda m, project, x: _near_barycentre(m, x),
+    "assignment_limit": lambda m, project, x: (_fall_short(m, x), _entropy(m)),
+    "entropy_rises": lambda m, project, x: (_entropy(m), _entropy(project(1.25))),
+    "sigma2_falls": lambda m, project, x: (_sigma2(project(1.25)), _sigma2(m)),
+    "sigma2_slope": lambda m, project, x: (_sigma2_slope(project), mp.mpf(0)),
+    "alternation_rate": lambda m, project, x: _alternation_rate(m),
     "differential": _differential,
-    "sigma2_path": lambda m, at, x: (
-        abs(mp.asin(_sigma2(at(1.25))) - mp.asin(_sigma2(m))),
+    "sigma2_path": lambda m, project, x: (
+        abs(mp.asin(_sigma2(project(1.25))) - mp.asin(_sigma2(m))),
         mp.sqrt(
-            (1 - mp.mpf(1) / m.rows) * (_entropy(at(1.25)) - _entropy(m)) * mp.log(mp.mpf("1.25"))
+            (1 - mp.mpf(1) / m.rows)
+            * (_entropy(project(1.25)) - _entropy(m))
+            * mp.log(mp.mpf("1.25"))
         ),
     ),
-    "weight_decay": lambda m, at, x: (
-        _sigma2(at(1.25)),
-        mp.tanh(max(max(rows) - min(rows) for rows in _apart(x)) / 5),
+    "weight_decay": lambda m, project, x: (
+        _sigma2(project(1.25)),
+        mp.tanh(max(max(rows) - min(rows) for rows in _row_differences(x)) / 5),
     ),
-    "gradient_trap": lambda m, at, x: _gradient_trap(m),
+    "gradient_trap": lambda m, project, x: _gradient_trap(m),
 }
 
 
@@ -413,13 +466,13 @@ def _turned(
 def _most_turned(
     layers: list[mp.matrix], alpha: mp.mpf, sigma2: Callable[[mp.matrix], mp.mpf]
 ) -> mp.mpf:
-    """A layer whose branch outweighs the rest may turn by anything."""
+    """Return the sum of the bounds; a layer whose branch outweighs the rest may turn by π."""
     moved = [alpha * sigma2(m) for m in layers]
     return mp.mpf(mp.fsum(mp.asin(x / (1 - alpha)) if x < 1 - alpha else mp.pi for x in moved))
 
 
 def _half(layers: list[mp.matrix]) -> tuple[mp.mpf, mp.mpf] | None:
-    """Of the first layers whose Π σ₂ is at most ½."""
+    """Return what the first layers with Π σ₂ ≤ ½ keep, and ½; None if there are none."""
     kept = mp.mpf(1)
     for count, layer in enumerate(layers, 1):
         kept *= _sigma2(layer)
@@ -429,20 +482,20 @@ def _half(layers: list[mp.matrix]) -> tuple[mp.mpf, mp.mpf] | None:
 
 
 def _growth(layers: list[mp.matrix]) -> mp.mpf:
-    """exp of the top Lyapunov exponent: by Gram and Schmidt from Helmert's contrasts."""
+    """Return exp of the top Lyapunov exponent, by Gram and Schmidt from Helmert's contrasts."""
     n = layers[0].rows
     frame = [[1] * k + [-k] + [0] * (n - k - 1) for k in range(1, n)]
     frame = [mp.matrix(c) / mp.norm(c) for c in frame]
     growths = [mp.mpf(1)] * (n - 1)
     for layer in map(_detail, layers):
-        found: list[mp.matrix] = []
+        next_frame: list[mp.matrix] = []
         for k, column in enumerate(frame):
             x = layer * column
-            for q in found:
+            for q in next_frame:
                 x -= q * mp.fdot(q, x)
             growths[k] *= mp.norm(x)
-            found.append(x / (mp.norm(x) or 1))
-        frame = found
+            next_frame.append(x / (mp.norm(x) or 1))
+        frame = next_frame
     return mp.mpf(max(mp.root(growth, len(layers)) for growth in growths))
 
 
@@ -462,13 +515,13 @@ def _henrici(layers: list[mp.matrix]) -> mp.mpf:
 
 
 def _gain(product: mp.matrix) -> mp.mpf:
-    """The largest absolute row or column sum, whichever is farther from 1."""
+    """Return the largest absolute row or column sum, whichever is farther from 1."""
     sums = (max(mp.mpf(mp.fsum(map(abs, x))) for x in y.tolist()) for y in (product, product.T))
     return max(sums, key=lambda gain: abs(gain - 1))
 
 
 def _horn(layers: list[mp.matrix]) -> tuple[mp.mpf, mp.mpf]:
-    """Geometric means of the first k singular values on V⊥, for the k with the least slack."""
+    """Return geometric means of the first k singular values on V⊥, k with the least slack."""
     d = layers[0].rows - 1
     curves = [_singular_values(_detail(m))[:d] for m in (_product(layers), *layers)]
     means = [[mp.root(mp.fprod(curve[:k]), k) for k in range(1, d + 1)] for curve in curves]
@@ -484,7 +537,7 @@ def _branch(m: mp.matrix, x: mp.matrix) -> mp.matrix:
     return m * x * (mp.norm(x) / mp.norm(m * x))
 
 
-# Both sides for layers in 𝔅ₙ, a residual weight a and a vector x.
+# Both sides, from layers in 𝔅ₙ, a residual weight a and a vector x.
 _STACK_SIDES: dict[
     str, Callable[[list[mp.matrix], mp.mpf, mp.matrix], tuple[mp.mpf, mp.mpf] | None]
 ] = {

@@ -111,7 +111,7 @@ def read_dataset(path: str | Path) -> xr.Dataset:
 
 
 class Blocks:
-    """The finished parts of an unfinished run, on disk; nothing is kept where ``folder`` is None."""
+    """The finished parts of an unfinished run; nothing is kept where ``folder`` is None."""
 
     def __init__(self, folder: Path | None):
         self.folder = folder

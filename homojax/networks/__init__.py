@@ -3,5 +3,18 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submodules=["architecture", "layers", "mixing", "model", "tasks", "training"]
+    __name__,
+    submodules=[
+        "architecture",
+        "effects",
+        "fields",
+        "layers",
+        "mixing",
+        "model",
+        "optimiser",
+        "run",
+        "tasks",
+        "trainer",
+        "training",
+    ],
 )

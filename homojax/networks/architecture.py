@@ -3,70 +3,64 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
-from homojax.numerics import require_count, require_number
+from homojax.networks.fields import at_least, check_fields, not_negative
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What a network is made of. ε, α and the noise are values of a model, not here: they vary without compiling again."""
+    """What a network is made of.
+
+    ε, α and the size of the noise are values of a model. They can vary without compiling again.
+
+    Raises:
+        ValueError: a field is out of its range, or the width does not divide into the heads.
+
+    >>> Architecture("softmax", over="attention", depth=4).width
+    32
+    """
 
     mixer: str = "sinkhorn"
-    """What makes the mixing matrix: a parametrization of theory.md §6, or a preset of public code."""
+    """Makes the mixing matrix: a parametrization (theory.md §6), or a preset of public code."""
     over: Literal["tokens", "attention", "streams"] = "tokens"
-    """What is mixed: tokens by a matrix of parameters, tokens by attention, or the residual streams of hyper-connections."""
-    depth: int = 8
-    """Layers."""
-    width: int = 32
+    """What is mixed: tokens by a matrix of parameters or by attention, or residual streams."""
+    depth: Annotated[int, at_least(1)] = 8
+    """Number of layers."""
+    width: Annotated[int, at_least(1)] = 32
     """Features of a token."""
-    hidden: int = 0
-    """Hidden features of the feed-forward branch of every layer; 0: none."""
-    heads: int = 2
-    """Of attention."""
-    streams: int = 4
-    """Of hyper-connections."""
+    hidden: Annotated[int, at_least(0)] = 0
+    """Hidden features of each layer's feed-forward branch; 0: no branch."""
+    heads: Annotated[int, at_least(1)] = 2
+    """Heads of attention."""
+    streams: Annotated[int, at_least(2)] = 4
+    """Residual streams of hyper-connections."""
     dynamic: bool = False
-    """Hyper-connections whose matrix and maps depend on the token, too."""
+    """Let the matrix and the maps of hyper-connections depend on the token, too."""
     learned: bool = True
-    """Whether the parameters of mixing matrices are trained."""
+    """Train the parameters of the mixing matrices."""
     learned_alpha: bool = False
-    """Whether every layer's residual weight α is trained, too, from the one that is given."""
+    """Train every layer's residual weight α, too, starting from the given one."""
     norm: Literal["none", "layer", "rms"] = "layer"
-    """Over the features of every token."""
+    """Norm over the features of every token."""
     placement: Literal["pre", "post"] = "pre"
-    """The norm before a branch, or after its sum with the residual."""
-    logit_scale: float = 1.0
-    """Standard deviation of the mixing parameters at the start; presets start as their code does."""
-    num_iters: int = 20
+    """Put the norm before a branch, or after the branch's sum with the residual."""
+    logit_scale: Annotated[float, not_negative] = 1.0
+    """Standard deviation of the mixing parameters at the start; presets start as their codes do."""
+    num_iters: Annotated[int, at_least(1)] = 20
     """Alternations of the mixer truncated-sinkhorn."""
     mixing_dtype: Literal["bfloat16", "float16", "float32", "float64"] = "float32"
     """Precision of the mixing matrix and of the mixing."""
     noisy: bool = False
-    """Gaussian noise on every entry after every layer; its size is a value of the model."""
+    """Add Gaussian noise to every entry after every layer; its size is a value of the model."""
     remat: bool = False
-    """Compute layers again in the backward pass instead of keeping what they made."""
+    """Compute layers again in the backward pass instead of keeping their states."""
 
     def __post_init__(self):
-        for name, least in (
-            ("depth", 1),
-            ("width", 1),
-            ("hidden", 0),
-            ("heads", 1),
-            ("streams", 2),
-            ("num_iters", 1),
-        ):
-            object.__setattr__(self, name, require_count(name, getattr(self, name), least))
-        for name, values in (
-            ("over", ("tokens", "attention", "streams")),
-            ("norm", ("none", "layer", "rms")),
-            ("placement", ("pre", "post")),
-            ("mixing_dtype", ("bfloat16", "float16", "float32", "float64")),
-        ):
-            if getattr(self, name) not in values:
-                raise ValueError(
-                    f'{name} must be one of {", ".join(values)}, not "{getattr(self, name)}"'
-                )
+        check_fields(self)
         if self.over != "tokens" and self.width % self.heads:
-            raise ValueError(f"width = {self.width} does not divide into {self.heads} heads")
-        object.__setattr__(self, "logit_scale", require_number("logit_scale", self.logit_scale))
+            multiple = self.heads * (self.width // self.heads + 1)
+            raise ValueError(
+                f"width = {self.width} does not divide into {self.heads} heads: "
+                f"try width = {multiple}"
+            )

@@ -1,8 +1,9 @@
-"""What mixes: a named map from parameters to a matrix, as every layer uses it."""
+"""The map from parameters to a mixing matrix, by name, as every layer uses it."""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable
 from functools import partial
 
@@ -16,19 +17,18 @@ from homojax.presets import PRESETS
 
 @dataclasses.dataclass(frozen=True)
 class Mixer:
-    """A parametrization of theory.md §6 or a preset of public code, for layers with so many mixed units."""
+    """A parametrization (theory.md §6) or a preset of public code, for layers of n mixed units."""
 
-    matrix: Callable[
-        [jax.Array, ArrayLike], jax.Array
-    ]  # (parameters, ε) -> [n, n]; a preset keeps to its own ε
-    initial: Callable[
-        [jax.Array, float], jax.Array
-    ]  # (key, scale) -> parameters; a preset starts as its code does
-    of_logits: bool  # whether the parameters are logits [n, n], such as attention makes
+    matrix: Callable[[jax.Array, ArrayLike], jax.Array]
+    """(parameters, ε) -> [n, n]; a preset ignores ε and keeps its own."""
+    initial: Callable[[jax.Array, float], jax.Array]
+    """(key, scale) -> parameters; a preset ignores both and starts as its code does."""
+    of_logits: bool
+    """Whether the parameters are logits [n, n], such as attention makes."""
 
 
 def tempered(name: str) -> bool:
-    """Whether ε acts on the matrices of this mixer; a preset keeps to its own.
+    """Return whether ε acts on the matrices of this mixer; a preset keeps its own ε.
 
     >>> tempered("sinkhorn"), tempered("orthogonal"), tempered("mhc-paper")
     (True, False, False)
@@ -37,7 +37,12 @@ def tempered(name: str) -> bool:
 
 
 def mixer(name: str, n: int, num_iters: int = 20) -> Mixer:
-    """The mixer of this name for n units, with ``num_iters`` alternations if it is "truncated-sinkhorn".
+    """Return the mixer of this name for n units.
+
+    Args:
+        name: a parametrization or a preset.
+        n: number of mixed units.
+        num_iters: alternations of "truncated-sinkhorn".
 
     Raises:
         ValueError: there is no such parametrization or preset, or it has no matrix with that n.
@@ -46,16 +51,12 @@ def mixer(name: str, n: int, num_iters: int = 20) -> Mixer:
     (2, 2)
     """
     if name in PRESETS:
-        preset = PRESETS[name]
-        PARAMETRIZATIONS[preset.parametrization].shape(n)  # refuses an n that there is not
-        of_logits = preset.num_iters is not None
-        return Mixer(
-            lambda parameters, _: preset.matrix(parameters), lambda *_: preset.initial(n), of_logits
-        )
+        return _preset_mixer(name, n)
     if name not in PARAMETRIZATIONS:
-        raise ValueError(
-            f'there is no mixer "{name}"; there are {", ".join([*PARAMETRIZATIONS, *PRESETS])}'
-        )
+        known = [*PARAMETRIZATIONS, *PRESETS]
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        meant = f' (did you mean "{near[0]}"?)' if near else ""
+        raise ValueError(f'there is no mixer "{name}"{meant}; there are {", ".join(known)}')
     row = PARAMETRIZATIONS[name]
     shape = row.shape(n)
     matrix = (
@@ -63,8 +64,17 @@ def mixer(name: str, n: int, num_iters: int = 20) -> Mixer:
     )
 
     def initial(key: jax.Array, scale: float) -> jax.Array:
-        return scale * jax.random.normal(
-            key, shape, jnp.float32
-        )  # the same draws whatever JAX's precision is
+        # float32, so that the draws are the same whatever JAX's default precision is
+        return scale * jax.random.normal(key, shape, jnp.float32)
 
-    return Mixer(matrix, initial, row.tempered and shape == (n, n))
+    return Mixer(matrix, initial, of_logits=row.tempered and shape == (n, n))
+
+
+def _preset_mixer(name: str, n: int) -> Mixer:
+    preset = PRESETS[name]
+    PARAMETRIZATIONS[preset.parametrization].shape(n)  # raises where there is no matrix of this n
+    return Mixer(
+        matrix=lambda parameters, _: preset.matrix(parameters),
+        initial=lambda *_: preset.initial(n),
+        of_logits=preset.num_iters is not None,
+    )

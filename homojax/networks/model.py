@@ -1,7 +1,7 @@
-"""Networks whose layers each mix by a matrix: over tokens, by attention, or over the streams of hyper-connections.
+"""Networks whose layers each mix by a matrix: over tokens, by attention, or over residual streams.
 
-A model works on one example; batches, seeds and grids of ε are ``jax.vmap``'s. Depth is one scanned layer, so that 96 layers
-compile as fast as one.
+A model works on one example; ``jax.vmap`` makes batches, and grids of seeds and ε. Depth is one
+scanned layer, so that 96 layers compile as fast as one.
 """
 
 from __future__ import annotations
@@ -16,44 +16,51 @@ from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
 from homojax.networks.architecture import Architecture
-from homojax.networks.layers import Layer, normalisation
+from homojax.networks.layers.branch import normalisation
+from homojax.networks.layers.layer import Layer
 from homojax.networks.tasks import Task
 from homojax.residual import turn_angle
 
 
 class Trace(NamedTuple):
-    """What the mixing did to one example, for the laws of theory.md §3 to §5."""
+    """The effect of the mixing on one example, for the laws of theory.md §3 to §5."""
 
-    matrices: (
-        jax.Array
-    )  # [L, …, n, n]; attention has its heads between, dynamic hyper-connections the tokens
-    energy: jax.Array  # [L + 1], ‖P x‖_F² before layer 1 and after every layer
-    turned: jax.Array  # [L], radians by which each layer, but for its noise, turned the detail; NaN where there is none
-    finite: jax.Array  # [L + 1], whether the state was
-    states: (
-        jax.Array
-    )  # [L + 1, …], the state before layer 1 and after every layer, mixed axis first
+    matrices: jax.Array
+    """[L, …, n, n]; between stand the heads of attention, or the tokens of dynamic streams."""
+    energy: jax.Array
+    """[L + 1], ‖P x‖_F² before layer 1 and after every layer."""
+    turned: jax.Array
+    """[L], radians by which each layer, without its noise, turned the detail; NaN: no detail."""
+    finite: jax.Array
+    """[L + 1], whether the state was finite."""
+    states: jax.Array
+    """[L + 1, …], the state before layer 1 and after every layer, mixed axis first."""
 
 
 class Model(nnx.Module):
     """A network for a task: embedding, L layers, readout.
 
     >>> from homojax.networks.tasks import copying
-    >>> model = Model(Architecture(depth=3), copying(units=4, vocabulary=5), rngs=nnx.Rngs(0))
+    >>> model = Model(Architecture("kronecker", depth=3), copying(units=4), rngs=nnx.Rngs(0))
     >>> logits, trace = model.trace(jnp.array([0, 1, 2, 3]))
     >>> logits.shape, trace.matrices.shape
-    ((4, 5), (3, 4, 4))
+    ((4, 8), (3, 4, 4))
     """
 
     def __init__(self, architecture: Architecture, task: Task, *, rngs: nnx.Rngs):
-        """Raises ValueError where the mixer is unknown, has no matrix of that size, or cannot do what the task asks."""
+        """Draw the parameters.
+
+        Raises:
+            ValueError: the mixer is unknown, has no matrix of that size, or cannot do what the
+                task asks.
+        """
         self.architecture, self.pooled = architecture, task.pooled
         width, normal = architecture.width, nnx.initializers.normal(1.0, jnp.float32)
         if task.vocabulary is not None:
             self.embedding = nnx.Embed(task.vocabulary, width, embedding_init=normal, rngs=rngs)
         elif task.features is not None:
             self.embedding = nnx.Linear(task.features, width, rngs=rngs)
-        # A matrix over tokens knows their places; attention has to be told.
+        # A matrix over tokens tells their places apart; attention does not, and gets an embedding.
         self.places = (
             None
             if architecture.over == "tokens"
@@ -72,7 +79,10 @@ class Model(nnx.Module):
     def set(
         self, *, epsilon: ArrayLike = 1.0, alpha: ArrayLike = 0.5, noise: ArrayLike = 0.0
     ) -> None:
-        """Gives every layer its ε, residual weight α and standard deviation of the noise: scalars, or [L]."""
+        """Set every layer's ε, residual weight α and standard deviation of the noise.
+
+        Each is a scalar, or [L], one a layer.
+        """
         alpha = logit(jnp.asarray(alpha, jnp.float32)) if self.architecture.learned_alpha else alpha
         for name, value in (("epsilon", epsilon), ("alpha", alpha), ("noise", noise)):
             setting = getattr(self.layers, name)
@@ -81,43 +91,58 @@ class Model(nnx.Module):
             )
 
     def __call__(self, inputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Logits of one example, [n, classes], or [classes] if the task is pooled. ``key`` draws the noise; None is one key."""
+        """Return the logits of one example, [n, classes], or [classes] if the task is pooled.
+
+        ``key`` draws the noise; without one the noise is the same at every call.
+        """
         return self.trace(inputs, key)[0]
 
     def trace(self, inputs: jax.Array, key: jax.Array | None = None) -> tuple[jax.Array, Trace]:
-        """The logits of one example, and what the mixing did to it."""
-        x = self.embedding(inputs)
-        x = x if self.places is None else x + self.places[...]
-        if self.architecture.over == "streams":
-            x = jnp.broadcast_to(x, (self.architecture.streams, *x.shape))
+        """Return the logits of one example, and the effect of the mixing on it."""
+        x = self._embed(inputs)
         keys = jax.random.split(jax.random.key(0) if key is None else key, self.architecture.depth)
 
-        structure, states = nnx.split(
-            self.layers
-        )  # nnx.scan would refuse a model that jax.vmap closes over
+        # nnx.scan would refuse a model that jax.vmap closes over: scan over the layers' states.
+        structure, states = nnx.split(self.layers)
         fixed = jax.vmap(lambda state: nnx.merge(structure, state, copy=True).matrix())(states)
 
-        def step(before: jax.Array, of: tuple[nnx.State, jax.Array, jax.Array | None]):
-            state, key, matrix = of
+        def step(before: jax.Array, inputs: tuple[nnx.State, jax.Array, jax.Array | None]):
+            state, key, matrix = inputs
             layer = nnx.merge(structure, state, copy=True)
             after, matrices = layer(before, matrix)
-            turned = turn_angle(
-                *(center(x.reshape(len(x), -1)).reshape(-1) for x in (before, after))
-            )
+            turned = turn_angle(_detail(before), _detail(after))
             after = layer.disturb(after, key)
             return after, (matrices, turned, after)
 
         scanned = jax.checkpoint(step) if self.architecture.remat else step
         last, (matrices, turned, rest) = jax.lax.scan(scanned, x, (states, keys, fixed))
-        read = last.mean(0) if self.architecture.over == "streams" else last
-        logits = self.readout(read if self.norm is None else self.norm(read))
+        logits = self._read_out(last)
         passed = jnp.concatenate([x[None], rest])
-        energy, finite = jax.vmap(_about)(passed)
-        return (logits.mean(0) if self.pooled else logits), Trace(
-            matrices, energy, turned, finite, passed
+        energy, finite = jax.vmap(_energy_and_finite)(passed)
+        return logits, Trace(
+            matrices=matrices, energy=energy, turned=turned, finite=finite, states=passed
         )
 
+    def _embed(self, inputs: jax.Array) -> jax.Array:
+        """Return the state before layer 1: streams are copies of the embedding."""
+        x = self.embedding(inputs)
+        x = x if self.places is None else x + self.places[...]
+        if self.architecture.over == "streams":
+            x = jnp.broadcast_to(x, (self.architecture.streams, *x.shape))
+        return x
 
-def _about(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Energy of detail, and whether all is finite."""
+    def _read_out(self, last: jax.Array) -> jax.Array:
+        """Return the logits of the last state: streams are averaged, and tokens where pooled."""
+        read = last.mean(0) if self.architecture.over == "streams" else last
+        logits = self.readout(read if self.norm is None else self.norm(read))
+        return logits.mean(0) if self.pooled else logits
+
+
+def _detail(x: jax.Array) -> jax.Array:
+    """Return the detail of a state over its mixed axis, as one vector."""
+    return center(x.reshape(len(x), -1)).reshape(-1)
+
+
+def _energy_and_finite(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the energy of a state's detail, and whether the state is finite."""
     return (center(x.reshape(len(x), -1)) ** 2).sum(), jnp.isfinite(x).all()

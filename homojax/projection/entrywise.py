@@ -1,16 +1,17 @@
-"""The doubly stochastic scaling of a matrix with every entry to relative accuracy, however near to a permutation. theory.md §1.
+"""The doubly stochastic scaling of a matrix, every entry to relative accuracy. theory.md §1.
 
-Newton's step for the column potential solves (diag(column sums) − MᵀM) dg = 1 − column sums, rows normalised. The matrix is the
-Laplacian of a network between the columns, with weights wⱼₖ = (MᵀM)ⱼₖ. Near a permutation these are tiny, and the right side is
-lost in rounding. But a permutation Q has the same sums, and with it subtracted analytically the right side is a sum
-of currents Σᵢ (Mᵢₖ Qᵢⱼ − Mᵢⱼ Qᵢₖ) along the edges. A current over its weight is an electromotive force, of order 1; and a network
-with forces can be eliminated by positive weights and means of forces, where nothing cancels.
+However near to a permutation it is. Newton's step for the column potential solves
+(diag(column sums) − MᵀM) dg = 1 − column sums, rows normalised. That matrix is the Laplacian of a
+network between the columns, with weights wⱼₖ = (MᵀM)ⱼₖ. Near a permutation these are tiny, and the
+right side is lost in rounding. But a permutation Q has the same sums. With it subtracted
+analytically, the right side is a sum of currents Σᵢ (Mᵢₖ Qᵢⱼ − Mᵢⱼ Qᵢₖ) along the edges. A current
+over its weight is an electromotive force, of order 1. And a network with forces can be eliminated
+by positive weights and means of forces, where nothing cancels.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,64 +20,66 @@ from jax.typing import ArrayLike
 
 from homojax.birkhoff import marginal_errors
 from homojax.numerics import as_square, log_gram, marginal_tolerance, repeat_while
-from homojax.projection.masks import without_stand_ins
+from homojax.projection.masks import drop_stand_ins
 from homojax.projection.matching import heaviest_permutation
-
-
-class BalanceResult(NamedTuple):
-    """A scaling, and whether it is one."""
-
-    log_matrix: jax.Array  # [n, n]
-    num_steps: jax.Array  # Newton steps
-    converged: (
-        jax.Array
-    )  # bool: the last step moved no logarithm by more than √eps, so that the next would move none
+from homojax.projection.result import BalanceResult
 
 
 def balance(log_matrix: ArrayLike, *, max_steps: int = 200) -> BalanceResult:
-    """The logarithm of the doubly stochastic diag(e^f) M diag(e^g), M = exp(log_matrix), to eps times its size.
+    """Return the logarithm of the doubly stochastic diag(e^f) exp(log_matrix) diag(e^g).
 
-    ``balance(logits / epsilon)`` is the entropic projection. ``sinkhorn`` gets its row and column sums right, which near a
-    permutation says little of the small entries; here each is right, and so is ``contraction_gap`` of them, be it 1e-78.
-    Bounded Newton steps down a schedule of temperatures: 4 to 26 in all where this was measured, without line search.
-
-    Differentiable in both modes: the derivative is that of the limit (theory.md 1.6), with the same accuracy.
+    Each entry is right to eps times its size. ``balance(logits / epsilon)`` is the entropic
+    projection. ``sinkhorn`` gets its row and column sums right, which near a permutation says
+    little of the small entries. Here each entry is right, and so is ``contraction_gap`` of them, be
+    it 1e-78.
 
     Args:
-        log_matrix: log M, [n, n], n ≥ 2; −inf is an entry of 0, and stays one. −1e9 counts as −inf, as in ``sinkhorn``.
+        log_matrix: log M, [n, n], n ≥ 2; −inf is an entry of 0, and stays one. −1e9 counts as −inf,
+            as in ``sinkhorn``.
         max_steps: most Newton steps.
 
     Returns:
-        A BalanceResult. ``converged`` is False, and the matrix what the last step left, where ``max_steps`` do not do, where no
-        doubly stochastic matrix has this support, and where there is a NaN or +inf.
+        A BalanceResult. ``converged`` is False, and the matrix is what the last step left, where
+        ``max_steps`` do not do, where no doubly stochastic matrix has this support, and where there
+        is a NaN or +inf.
 
-    O(n³) a step, in logarithms: dearer than ``sinkhorn``. Source: theory.md 1.6; the reduction of a network with forces is the
-    star–mesh transform with Thévenin's sources.
+    Source: theory.md 1.6; the reduction of a network with forces is the star–mesh transform with
+    Thévenin's sources.
+
+    Notes:
+        Bounded Newton steps down a schedule of temperatures, without line search: 4 to 26 in all
+        where this was measured. O(n³) a step, in logarithms: dearer than ``sinkhorn``.
+        Differentiable in both modes. The derivative is that of the limit (theory.md 1.6), with the
+        same accuracy.
 
     >>> result = balance([[0.0, -80.0], [-100.0, 0.0]])
     >>> [round(x, 3) for x in result.log_matrix.ravel().tolist()]
     [0.0, -90.0, -90.0, 0.0]
     """
     log_matrix = as_square(log_matrix, "log_matrix")
-    result = _newton(without_stand_ins(jax.lax.stop_gradient(log_matrix), 1.0), max_steps)
-    return result._replace(log_matrix=_limit(log_matrix, result.log_matrix))
+    return _balance(log_matrix, max_steps)
 
 
 _LARGEST_STEP, _COOLING, _NEAR = 2.0, 0.35, 0.5
 
 
-@jax.jit
-def _newton(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
-    """Bounded Newton steps, from where entries differ by at most e⁴ down to ``log_matrix`` itself.
+@jax.jit  # one program: op by op, a first call would compile some thirty
+def _balance(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
+    result = _newton(drop_stand_ins(jax.lax.stop_gradient(log_matrix), 1.0), max_steps)
+    return result._replace(log_matrix=_limit(log_matrix, result.log_matrix))
 
-    A force is at most 1/M along the permutation, whose entries are of order 1 in the solution if the sum of their logarithms is
-    the largest (at least n⁻ⁿ, by van der Waerden's bound on the permanent).
+
+def _newton(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
+    """Return where bounded Newton steps end, from entries that differ by at most e⁴ downwards.
+
+    A force is at most 1/M along the permutation. Its entries are of order 1 in the solution if the
+    sum of their logarithms is the largest (at least n⁻ⁿ, by van der Waerden's bound on the
+    permanent).
     """
     tolerance = float(jnp.finfo(log_matrix.dtype).eps) ** 0.5
     finite = log_matrix > -jnp.inf
-    span = (
-        jnp.where(finite, log_matrix, -jnp.inf).max() - jnp.where(finite, log_matrix, jnp.inf).min()
-    )
+    largest = jnp.where(finite, log_matrix, -jnp.inf).max()
+    span = largest - jnp.where(finite, log_matrix, jnp.inf).min()
     row_of = jnp.argsort(heaviest_permutation(log_matrix))  # by column
 
     def unfinished(state):
@@ -94,7 +97,8 @@ def _newton(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
         next_stage = jnp.where(colder, jnp.minimum(1, stage / _COOLING), stage)
         size = jnp.where(colder, jnp.inf, size)
         g = (g + change) * (next_stage / stage)
-        # From ``log_matrix`` anew: what rounding took from an entry near 1 beside one of −1e9 would grow from stage to stage.
+        # From ``log_matrix`` anew: what rounding took from an entry near 1 beside one of −1e9 would
+        # grow from stage to stage.
         current = jnp.where(colder, log_matrix * next_stage + g, current + change)
         return _normalise_rows(current), g, next_stage, size, num_steps + 1
 
@@ -103,26 +107,27 @@ def _newton(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
     start = _normalise_rows(log_matrix * stage), unmoved, stage, never, jnp.asarray(0)
     solution, g, _, size, num_steps = repeat_while(unfinished, step, start)
     _, col_error = marginal_errors(jnp.exp(solution))
-    # As in ``sinkhorn``: a row is its logits, the columns' potentials and one number more, or the logits were lost.
+    within = (size <= tolerance) & (col_error <= marginal_tolerance(len(row_of), stage.dtype))
+    # As in ``sinkhorn``: a row is its logits, the columns' potentials and one number more, or the
+    # logits were lost.
     row, counts = solution - log_matrix - g, solution > math.log(tolerance)
-    apart = jnp.where(counts, row, -jnp.inf).max(1) - jnp.where(counts, row, jnp.inf).min(1)
-    of_form = apart.max() < float(jnp.finfo(log_matrix.dtype).eps) ** 0.125
-    return BalanceResult(
-        solution,
-        num_steps,
-        of_form & (size <= tolerance) & (col_error <= marginal_tolerance(len(row_of), stage.dtype)),
-    )
+    spread = jnp.where(counts, row, -jnp.inf).max(1) - jnp.where(counts, row, jnp.inf).min(1)
+    kept = spread.max() < float(jnp.finfo(log_matrix.dtype).eps) ** 0.125
+    return BalanceResult(solution, num_steps, within & kept)
 
 
 @jax.custom_jvp
 def _limit(log_matrix: jax.Array, solution: jax.Array) -> jax.Array:
-    """``solution``, with the derivative that the scaling of ``log_matrix`` has where it is ``solution``."""
+    """Return ``solution``, with the derivative that the scaling of ``log_matrix`` has there."""
     return solution
 
 
 @_limit.defjvp
 def _limit_jvp(primals, tangents):
-    """(I − MᵀM) dg = Mᵀa − b (theory.md 1.6) by forces: the one along jk is the mean of dSᵢⱼ − dSᵢₖ by the weight of i in wⱼₖ."""
+    """(I − MᵀM) dg = Mᵀa − b (theory.md 1.6), by forces.
+
+    The one along jk is the mean of dSᵢⱼ − dSᵢₖ by the weight of i in wⱼₖ.
+    """
     solution, dlog = _limit(*primals), tangents[0]
     log_weights = log_gram(solution)
 
@@ -141,22 +146,27 @@ def _normalise_rows(log_matrix: jax.Array) -> jax.Array:
 
 
 def _or_zero(x: jax.Array) -> jax.Array:
-    """A logarithm to subtract from others that are −inf where it is."""
+    """Return a logarithm to subtract from others that are −inf where it is."""
     return jnp.where(jnp.isneginf(x), 0, x)
 
 
 def _potentials(log_weights: jax.Array, forces: jax.Array) -> jax.Array:
-    """v with Σₖ wⱼₖ (vⱼ − vₖ + eⱼₖ) = 0 for all j, and v = 0 at the last unit. [n], to absolute accuracy; linear in the forces.
+    """Return v [n] with Σₖ wⱼₖ (vⱼ − vₖ + eⱼₖ) = 0 for all j, and v = 0 at the last unit.
 
-    ``log_weights`` [n, n] symmetric, ``forces`` e [n, n] antisymmetric. A unit p that goes leaves a detour j–p–k between any
-    two others, of weight wⱼₚwₚₖ/Σwₚ and of force eⱼₚ + eₚₖ; two edges in parallel have the sum of the weights, and the
-    mean of the forces by weight. Then every vₚ is the mean of vₖ − eₚₖ over its edges when it went.
+    To absolute accuracy, and linear in the forces. A unit p that goes leaves a detour j–p–k between
+    any two others, of weight wⱼₚwₚₖ/Σwₚ and of force eⱼₚ + eₚₖ. Two edges in parallel have the sum
+    of the weights, and the mean of the forces by weight. Then every vₚ is the mean of vₖ − eₚₖ over
+    the edges that p had when it went.
+
+    Args:
+        log_weights: log w, [n, n], symmetric.
+        forces: e, [n, n], antisymmetric.
     """
     n = forces.shape[0]
     unit = jnp.arange(n)
 
     def star(log_w, p):
-        """Logarithms of p's weights to units that are left, and of their shares in the sum."""
+        """Return logarithms of p's weights to the units left, and of their shares in the sum."""
         row = jnp.where(unit > p, log_w[p], -jnp.inf)
         return row, row - _or_zero(logsumexp(row))
 

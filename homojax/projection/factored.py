@@ -1,7 +1,8 @@
-"""The entropic projection of logits given by factors, in blocks of rows: nothing of size n² is ever held. theory.md §1.
+"""The entropic projection of logits given by factors, in blocks of rows. theory.md §1.
 
-Everything is a pass: one sweep over the blocks of S = Q Kᵀ, each formed, used and dropped. A pass costs n² (2d + a few)
-operations and memory O(n · block), its derivatives too (each block is formed again). What counts is how many there are.
+Nothing has size n². Everything is a pass: one sweep over the blocks of S = Q Kᵀ, each formed, used
+and dropped. A pass costs n² (2d + a few) operations and memory O(n · block), and so do its
+derivatives, which form each block again. Only the number of passes counts.
 """
 
 # pyright: reportCallIssue=false, reportAttributeAccessIssue=false
@@ -17,14 +18,17 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
-from homojax.numerics import marginal_tolerance, matmul, repeat_while
-from homojax.projection.factors import FactoredLogits, FactoredMatrix, _over_rows
+from homojax.numerics import marginal_tolerance, matmul, max_or_nan, repeat_while
+from homojax.projection.factors import FactoredLogits, FactoredMatrix, over_rows
 from homojax.projection.linear import conjugate_gradients
+from homojax.projection.newton import ABOVE, Rules, Turn, alternation_step, descend
 
 _MEMORY = 20  # passes that the accelerated alternation looks back on
 _PATIENCE = 10  # passes in which its error must halve
-_STEPS_IN_VAIN = 8  # Newton steps without a smaller error, before they are taken to have stalled
 _DERIVATIVE_PASSES = 2_000  # of one derivative, at most
+# A Newton step costs many passes. So a stage is left sooner than ``iterations`` leaves it, and so
+# is a descent that has stalled.
+_RULES = Rules(near=0.5, most_in_vain=8)
 
 
 class _Iterate(NamedTuple):
@@ -53,20 +57,22 @@ def project_factored(
     method: Literal["auto", "alternating", "newton"],
     max_steps: int,
 ) -> tuple[FactoredMatrix, jax.Array]:
-    """The projection of ``sinkhorn`` for factors, and the passes that it took. Nothing is raised on values.
+    """Return the projection of ``sinkhorn`` for factors, and the passes that it took.
 
-    Differentiable in both modes with respect to the factors and ε, by the implicit function theorem (theory.md 1.6).
+    Nothing is raised on values. Differentiable in both modes with respect to the factors and ε, by
+    the implicit function theorem (theory.md 1.6).
 
     Args:
         logits: S, by its factors.
         epsilon: scalar; not positive gives NaN.
         start: column potential [n] for S as given, or None.
         tol: the iteration stops at a column error of half of this.
-        method: "alternating", "newton" or "auto" (accelerated alternation while its error halves soon, then Newton).
+        method: "alternating", "newton" or "auto" (accelerated alternation while its error halves
+            soon, then Newton).
         max_steps: most passes.
 
-    Source: Walker and Ni (2011) for Anderson's acceleration as it is used here; Brauer, Clason, Lorenz and Wirth (arXiv
-    1710.06635) for Newton steps by conjugate gradients; theory.md 1.5, 1.6.
+    Source: Walker and Ni (2011) for Anderson's acceleration as it is used here; Brauer, Clason,
+    Lorenz and Wirth (arXiv 1710.06635) for Newton steps by conjugate gradients; theory.md 1.5, 1.6.
     """
     queries, keys = logits.queries / epsilon, logits.keys
     g = jnp.zeros_like(logits.col_shift) if start is None else start + logits.col_shift / epsilon
@@ -74,12 +80,10 @@ def project_factored(
     iterate = _solve(*fixed, method=method, max_steps=max_steps, warm=start is not None)
     matrix = iterate.matrix(queries, keys)
     row_correction, col_correction = _limit(matrix)
-    return matrix.replace(
-        row_correction=row_correction, col_correction=col_correction
-    ), iterate.num_steps
+    matrix = matrix.replace(row_correction=row_correction, col_correction=col_correction)
+    return matrix, iterate.num_steps
 
 
-@partial(jax.jit, static_argnames=("method", "max_steps", "warm"))
 def _solve(queries, keys, epsilon, g, tol, *, method, max_steps, warm) -> _Iterate:
     at = _start(queries / epsilon, keys, g, 0)
     if method == "alternating":
@@ -93,18 +97,26 @@ def _solve(queries, keys, epsilon, g, tol, *, method, max_steps, warm) -> _Itera
 
 
 def _start(queries: jax.Array, keys: jax.Array, g: jax.Array, num_steps: ArrayLike) -> _Iterate:
-    zero, infinite = jnp.zeros_like(g), jnp.full((), jnp.inf, g.dtype)
-    return _move(
-        queries, keys, _Iterate(zero, g, zero, zero, zero, infinite, jnp.asarray(num_steps)), zero
+    zero = jnp.zeros_like(g)
+    at = _Iterate(
+        row_reference=zero,
+        col_reference=g,
+        row_correction=zero,
+        col_correction=zero,
+        col_sums=zero,
+        error=jnp.full((), jnp.inf, g.dtype),
+        num_steps=jnp.asarray(num_steps),
     )
+    return _move(queries, keys, at, zero)
 
 
 def _move(
     queries, keys, at: _Iterate, step: jax.Array, ratio: ArrayLike = 1, passes: ArrayLike = 0
 ) -> _Iterate:
-    """The potentials times ``ratio``, the column potential plus ``step``, and then rows normalised. One pass.
+    """Scale the potentials by ``ratio``, add ``step`` to the column potential, normalise rows.
 
-    The references absorb the corrections when these are no longer small; in between, the rounding of large parts stays as it is.
+    One pass. The references absorb the corrections when these are no longer small. In between, the
+    rounding of large parts stays as it is.
     """
     f, g = at.row_correction, at.col_correction + step
     absorb = (ratio != 1) | (jnp.maximum(abs(f).max(), abs(g).max()) > 1)
@@ -122,27 +134,22 @@ def _move(
     matrix = FactoredMatrix(queries=queries, keys=keys, **potentials)
 
     def form(sums, rows):
-        log_block = matrix._log_block(*rows)
+        log_block = matrix.log_block(*rows)
         largest = jnp.maximum(log_block.max(1), jnp.finfo(g.dtype).min)  # of a row of zeros too
         block = jnp.exp(log_block - largest[:, None])
         row_sums = jnp.maximum(block.sum(1), 1)
         return sums + matmul(1 / row_sums, block), rows[2] - largest - jnp.log(row_sums)
 
-    col_sums, f = _over_rows(form, jnp.zeros_like(g), queries, row_reference, f)
+    col_sums, f = over_rows(form, jnp.zeros_like(g), queries, row_reference, f)
     return _Iterate(
-        row_reference,
-        col_reference,
-        f,
-        g,
-        col_sums,
-        abs(col_sums - 1).max(),
-        at.num_steps + passes + 1,
+        row_reference=row_reference,
+        col_reference=col_reference,
+        row_correction=f,
+        col_correction=g,
+        col_sums=col_sums,
+        error=max_or_nan(abs(col_sums - 1)),
+        num_steps=at.num_steps + passes + 1,
     )
-
-
-def _alternation(col_sums: jax.Array) -> jax.Array:
-    """What one alternation adds to g, in the complement of the constants."""
-    return center(-jnp.log(jnp.maximum(col_sums, jnp.finfo(col_sums.dtype).tiny)))
 
 
 def _alternate(
@@ -154,125 +161,99 @@ def _alternate(
     max_steps: int,
     memory: int,
 ) -> _Iterate:
-    """Alternation, one pass a step. With ``memory``, Anderson's acceleration, which gives up where its error no longer halves.
+    """Return where alternation ends, at one pass a step; with ``memory``, accelerated (Anderson).
 
-    The step is that combination of the last steps whose residuals, were alternation linear, would cancel best: near the limit,
-    where it is linear with eigenvalues σᵢ², that is the Krylov space of conjugate gradients at no more than a pass a dimension.
+    Accelerated, it gives up where its error no longer halves. The step is the combination of the
+    last steps whose residuals, were alternation linear, would cancel best. Near the limit it is
+    linear, with eigenvalues σᵢ². There this is the Krylov space of conjugate gradients, at no more
+    than a pass a dimension.
     """
     reg = 10 * float(jnp.finfo(queries.dtype).eps)
 
     def unfinished(state):
         at, _, _, _, age = state
-        return (
-            (at.error > tol / 2) & (at.num_steps < max_steps) & ((age < _PATIENCE) | (memory == 0))
-        )
+        left = (at.error > tol / 2) & (at.num_steps < max_steps)
+        return left & ((age < _PATIENCE) | (memory == 0))
 
     def advance(state):
         at, steps, changes, best, age = state
-        residual = step = _alternation(at.col_sums)
+        residual = step = alternation_step(at.col_sums)
         if memory:
             size = jnp.linalg.norm(changes, axis=1, keepdims=True)
-            unit = changes / jnp.where(size > 0, size, 1)
-            weights = jnp.linalg.solve(
-                matmul(unit, unit.T) + reg * jnp.eye(memory, dtype=queries.dtype),
-                matmul(unit, residual),
-            )
-            step = residual - matmul(weights / jnp.where(size > 0, size, 1)[:, 0], steps + changes)
+            size = jnp.where(size > 0, size, 1)
+            unit = changes / size
+            gram = matmul(unit, unit.T) + reg * jnp.eye(memory, dtype=queries.dtype)
+            weights = jnp.linalg.solve(gram, matmul(unit, residual))
+            step = residual - matmul(weights / size[:, 0], steps + changes)
         new = _move(queries, keys, at, step)
         if memory:
             slot = at.num_steps % memory
-            steps, changes = (
-                steps.at[slot].set(step),
-                changes.at[slot].set(_alternation(new.col_sums) - residual),
-            )
+            change = alternation_step(new.col_sums) - residual
+            steps, changes = steps.at[slot].set(step), changes.at[slot].set(change)
         halved = new.error < 0.5 * best
-        return (
-            new,
-            steps,
-            changes,
-            jnp.where(halved, new.error, best),
-            jnp.where(halved, 0, age + 1),
-        )
+        best, age = jnp.where(halved, new.error, best), jnp.where(halved, 0, age + 1)
+        return new, steps, changes, best, age
 
     history = jnp.zeros((memory, len(at.col_sums)), queries.dtype)
     return repeat_while(unfinished, advance, (at, history, history, at.error, jnp.asarray(0)))[0]
 
 
 def _newton(
-    queries, keys, epsilon, iterate: _Iterate, tol, *, warm: bool, max_steps: int
+    queries: jax.Array,
+    keys: jax.Array,
+    epsilon: jax.Array,
+    iterate: _Iterate,
+    tol: jax.Array,
+    *,
+    warm: bool,
+    max_steps: int,
 ) -> _Iterate:
-    """``solver.newton`` for factors: damped Newton steps on the semi-dual down a schedule of ε, each by conjugate gradients.
+    """Return where Newton steps end, each by conjugate gradients at a pass a step.
 
-    From an ε so high that every entry counts down to the one asked for; a ``warm`` iterate that is near is gone on from.
+    They go from an ε so high that every entry counts down to the one asked for; a ``warm`` iterate
+    that is near is gone on from.
     """
-    eps = float(jnp.finfo(queries.dtype).eps)
-
-    def unfinished(state):
-        at, stage, _, _, _, age = state
-        return (
-            ((at.error > tol / 2) | (stage > epsilon))
-            & (at.num_steps < max_steps)
-            & (age < _STEPS_IN_VAIN)
-        )
-
-    def advance(state):
-        """One Newton step, or the move to the next, colder stage."""
-        at, stage, damping, rejected, best, age = state
-        colder = (at.error < 0.5) & (stage > epsilon)
-        next_stage = jnp.where(colder, jnp.maximum(epsilon, 0.35 * stage), stage)
-        ratio = stage / next_stage
-
-        matrix = at.matrix(queries / stage, keys)
-        damped = jnp.maximum(damping * jnp.minimum(at.error, 1), 4 * eps)
-        diagonal = at.col_sums + damped * jnp.maximum(at.col_sums, eps**0.5)
-        newton_step, passes = conjugate_gradients(
-            lambda x: diagonal * x - matrix.gram(x),
-            center(1 - at.col_sums),
-            diagonal,
-            rtol=jnp.where(colder | rejected, jnp.inf, 0.1),
-            max_steps=max_steps - at.num_steps - 1,
-        )
-        step = jnp.where(
-            colder, 0, jnp.where(rejected, _alternation(at.col_sums), center(newton_step))
-        )
-        trial = _move(queries / next_stage, keys, at, step, ratio, passes)
-        lower = (
-            at.row_reference - trial.row_reference + at.row_correction - trial.row_correction
-        ).sum() < 0  # the semi-dual
-        keep = (colder | rejected | lower | (trial.error < at.error)) & jnp.isfinite(trial.error)
-
-        eased = damping * jnp.where(rejected, 1, jnp.where(trial.error < 0.5 * at.error, 0.05, 0.3))
-        next_damping = jnp.clip(jnp.where(keep, eased, jnp.maximum(8 * damping, 1e-3)), eps, 1e6)
-        at = jax.tree.map(lambda new, old: jnp.where(keep, new, old), trial, at)._replace(
-            num_steps=trial.num_steps
-        )
-        fruitful = colder | (at.error < 0.99 * best)
-        best, age = jnp.where(fruitful, at.error, best), jnp.where(fruitful, 0, age + 1)
-        return at, next_stage, jnp.where(colder, damping, next_damping), ~keep, best, age
-
-    near = warm & (iterate.error < 0.5)
-    widest = (
-        jnp.linalg.norm(queries, axis=1).max() * jnp.linalg.norm(keys, axis=1).max()
-    )  # a bound on the logits' modulus
-    stage = jnp.where(near, epsilon, jnp.maximum(epsilon, widest / 2))
-    hot = partial(
-        _start, queries / stage, keys, jnp.zeros_like(iterate.col_sums), iterate.num_steps
+    near = warm & (iterate.error < _RULES.near)
+    # A bound on the modulus of the logits, which are never formed.
+    widest = jnp.linalg.norm(queries, axis=1).max() * jnp.linalg.norm(keys, axis=1).max()
+    first_stage = jnp.where(near, epsilon, jnp.maximum(epsilon, widest / 2))
+    blank = jax.tree.map(jnp.zeros_like, iterate)._replace(
+        col_sums=jnp.ones_like(iterate.col_sums), num_steps=iterate.num_steps
     )
-    begin = jax.lax.cond(near, lambda: iterate, hot)
-    start = (
+    begin = jax.tree.map(lambda at, zero: jnp.where(near, at, zero), iterate, blank)
+
+    def solve(now: _Iterate, turn: Turn) -> tuple[jax.Array, jax.Array]:
+        matrix = now.matrix(queries / turn.stage, keys)
+        return conjugate_gradients(
+            lambda x: turn.diagonal * x - matrix.gram(x),
+            turn.gradient,
+            turn.diagonal,
+            rtol=jnp.where(turn.colder | turn.rejected, jnp.inf, 0.1),
+            max_steps=max_steps - now.num_steps - 1,
+        )
+
+    def move(now: _Iterate, turn: Turn, step: jax.Array, passes: jax.Array):
+        ratio = turn.stage / turn.next_stage
+        trial = _move(queries / turn.next_stage, keys, now, step, ratio, passes)
+        fall = now.row_reference - trial.row_reference + now.row_correction - trial.row_correction
+        return trial, fall.sum() < 0  # of the semi-dual
+
+    return descend(
         begin,
-        stage,
-        jnp.asarray(0.01, queries.dtype),
-        jnp.asarray(False),
-        begin.error,
-        jnp.asarray(0),
+        jnp.where(near, epsilon, ABOVE * first_stage),
+        first_stage,
+        epsilon,
+        tol,
+        solve=solve,
+        move=move,
+        rules=_RULES,
+        max_steps=max_steps,
     )
-    return repeat_while(unfinished, advance, start)[0]
 
 
 @jax.custom_jvp
 def _limit(matrix: FactoredMatrix) -> tuple[jax.Array, jax.Array]:
-    """Both corrections, with the derivative that the converged ones have with respect to Q and K. theory.md 1.6."""
+    """Return both corrections, with the derivative that the converged ones have in Q and K."""
     return matrix.row_correction, matrix.col_correction
 
 

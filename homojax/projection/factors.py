@@ -1,4 +1,4 @@
-"""Logits and matrices given by factors, used in blocks of rows: nothing of size n² is ever held."""
+"""Logits and matrices given by factors, used in blocks of rows: nothing has size n²."""
 
 # pyright: reportCallIssue=false, reportAttributeAccessIssue=false
 # chex.dataclass makes the constructor and `replace`, and pyright does not see them.
@@ -19,9 +19,10 @@ _BLOCK = 2**22  # entries formed at once
 
 
 class FactoredLogits(NamedTuple):
-    """Logits S = Q Kᵀ + r 1ᵀ + 1 cᵀ, never formed. Made by ``low_rank_logits`` and ``point_cloud_logits``, with centred Q and K.
+    """Logits S = Q Kᵀ + r 1ᵀ + 1 cᵀ, never formed, with centred Q and K.
 
-    The shifts r and c do not change the projection, only its potentials.
+    ``low_rank_logits`` and ``point_cloud_logits`` make them. The shifts r and c do not change the
+    projection, only its potentials.
     """
 
     queries: jax.Array  # [n, d], Q
@@ -38,14 +39,18 @@ class FactoredLogits(NamedTuple):
         return self.queries.dtype
 
     def dense(self) -> jax.Array:
-        """S, [n, n]."""
+        """Return S, [n, n]."""
         return matmul(self.queries, self.keys.T) + self.row_shift[:, None] + self.col_shift[None, :]
 
 
 def low_rank_logits(queries: ArrayLike, keys: ArrayLike) -> FactoredLogits:
-    """Logits Sᵢⱼ = qᵢ · kⱼ, as in attention, from queries [n, d] and keys [n, d].
+    """Return logits Sᵢⱼ = qᵢ · kⱼ, as in attention.
 
     Source: Vaswani et al. (arXiv 1706.03762), without its 1/√d: that is part of ε.
+
+    Args:
+        queries: q, [n, d].
+        keys: k, [n, d].
 
     Raises:
         ValueError: the shapes differ, or are not [n, d] with n ≥ 2 and d ≥ 1.
@@ -57,12 +62,21 @@ def low_rank_logits(queries: ArrayLike, keys: ArrayLike) -> FactoredLogits:
     query, key = queries.mean(0), keys.mean(0)
     queries, keys = queries - query, keys - key
     return FactoredLogits(
-        queries, keys, matmul(queries, key) + matmul(query, key), matmul(keys, query)
+        queries=queries,
+        keys=keys,
+        row_shift=matmul(queries, key) + matmul(query, key),
+        col_shift=matmul(keys, query),
     )
 
 
 def point_cloud_logits(x: ArrayLike, y: ArrayLike) -> FactoredLogits:
-    """Logits Sᵢⱼ = −|xᵢ − yⱼ|², of points x [n, d] and y [n, d]. Loses no digits where both clouds are far from the origin.
+    """Return logits Sᵢⱼ = −|xᵢ − yⱼ|² of two clouds of points.
+
+    No digits are lost where both clouds are far from the origin.
+
+    Args:
+        x: [n, d].
+        y: [n, d].
 
     Raises:
         ValueError: the shapes differ, or are not [n, d] with n ≥ 2 and d ≥ 1.
@@ -72,23 +86,22 @@ def point_cloud_logits(x: ArrayLike, y: ArrayLike) -> FactoredLogits:
     """
     x, y = _checked(x, y, "x", "y")
     middle_x, middle_y = x.mean(0), y.mean(0)
-    x, y, apart = x - middle_x, y - middle_y, middle_x - middle_y
+    x, y, offset = x - middle_x, y - middle_y, middle_x - middle_y
     return FactoredLogits(
-        2 * x, y, -((x + apart) ** 2).sum(1), -(y**2).sum(1) + 2 * matmul(y, apart)
+        queries=2 * x,
+        keys=y,
+        row_shift=-((x + offset) ** 2).sum(1),
+        col_shift=-(y**2).sum(1) + 2 * matmul(y, offset),
     )
 
 
 def _checked(queries: ArrayLike, keys: ArrayLike, *names: str) -> tuple[jax.Array, jax.Array]:
     queries, keys = as_float(queries), as_float(keys)
-    if (
-        queries.ndim != 2
-        or queries.shape != keys.shape
-        or queries.shape[0] < 2
-        or queries.shape[1] < 1
-    ):
-        shapes = f"got {list(queries.shape)} and {list(keys.shape)}"
+    shape = queries.shape
+    if len(shape) != 2 or shape != keys.shape or shape[0] < 2 or shape[1] < 1:
         raise ValueError(
-            f"{names[0]} and {names[1]} must have one shape [n, features] with n >= 2, {shapes}; batch with jax.vmap"
+            f"{names[0]} and {names[1]} must have one shape [n, features] with n >= 2, got "
+            f"{list(shape)} and {list(keys.shape)}; batch with jax.vmap"
         )
     dtype = jnp.result_type(queries, keys)
     return queries.astype(dtype), keys.astype(dtype)
@@ -96,10 +109,12 @@ def _checked(queries: ArrayLike, keys: ArrayLike, *names: str) -> tuple[jax.Arra
 
 @chex.dataclass(frozen=True, mappable_dataclass=False)
 class FactoredMatrix:
-    """The matrix M = exp(Q Kᵀ + f 1ᵀ + 1 gᵀ), [n, n], as an operator: ``m @ x``, ``m.T @ x``, with x [n] or [n, m].
+    """The matrix M = exp(Q Kᵀ + f 1ᵀ + 1 gᵀ), [n, n], as an operator.
 
-    Products are differentiable in both modes, in x and in the factors, with memory O(n · block). Each potential is a sum of
-    two: a reference, of the size of Q Kᵀ, and a correction of order 1, whose last digits count where the other's are rounded.
+    ``m @ x`` and ``m.T @ x`` take x [n] or [n, m]. Products are differentiable in both modes, in x
+    and in the factors, with memory O(n · block). Each potential is a sum of two: a reference, of
+    the size of Q Kᵀ, and a correction of order 1, whose last digits count where the other's are
+    rounded.
 
     >>> from homojax.projection.sinkhorn import sinkhorn
     >>> m = sinkhorn(point_cloud_logits([[0.0], [1.0]], [[0.0], [1.0]]), 1.0).matrix
@@ -150,14 +165,13 @@ class FactoredMatrix:
 
     def __matmul__(self, x: ArrayLike) -> jax.Array:
         x = as_float(x)
-        if x.ndim not in (1, 2) or x.shape[0] != self.shape[-1]:
-            raise ValueError(
-                f"x must have shape [{self.shape[-1]}] or [{self.shape[-1]}, m], got {list(x.shape)}"
-            )
+        n = self.shape[-1]
+        if x.ndim not in (1, 2) or x.shape[0] != n:
+            raise ValueError(f"x must have shape [{n}] or [{n}, m], got {list(x.shape)}")
         return self._over_blocks(lambda _, block: (None, matmul(block, x)), None)[1]
 
     def sums(self) -> tuple[jax.Array, jax.Array]:
-        """The row sums [n] and the column sums [n], in one pass."""
+        """Return the row sums [n] and the column sums [n], in one pass."""
         start = jnp.zeros_like(self.col_reference)
         cols, rows = self._over_blocks(
             lambda sums, block: (sums + block.sum(0), block.sum(1)), start
@@ -165,36 +179,41 @@ class FactoredMatrix:
         return rows, cols
 
     def gram(self, x: jax.Array) -> jax.Array:
-        """Mᵀ M x, [n], in one pass."""
+        """Return Mᵀ M x, [n], in one pass."""
         return self._over_blocks(
             lambda y, block: (y + matmul(matmul(block, x), block), None), jnp.zeros_like(x)
         )[0]
 
     def dense(self) -> jax.Array:
-        """M, [n, n]."""
-        return jnp.exp(self._log_block(self.queries, self.row_reference, self.row_correction))
+        """Return M, [n, n]."""
+        return jnp.exp(self.log_block(self.queries, self.row_reference, self.row_correction))
 
-    def _log_block(
+    def log_block(
         self, queries: jax.Array, row_reference: jax.Array, row_correction: jax.Array
     ) -> jax.Array:
+        """Return log M of the rows with these queries and potentials, [rows, n]."""
         large = matmul(queries, self.keys.T) + row_reference[:, None] + self.col_reference
         return large + (row_correction[:, None] + self.col_correction)
 
     def _over_blocks(self, use: Callable, carry):
         if self.ndim > 2:
             raise ValueError(
-                f"this is a batch of factored matrices, of shape {list(self.shape)}: use them under jax.vmap"
+                f"this is a batch of factored matrices, of shape {list(self.shape)}: use them "
+                "under jax.vmap"
             )
         rows = self.queries, self.row_reference, self.row_correction
-        return _over_rows(
-            lambda carry, rows: use(carry, jnp.exp(self._log_block(*rows))), carry, *rows
+        return over_rows(
+            lambda carry, rows: use(carry, jnp.exp(self.log_block(*rows))), carry, *rows
         )
 
 
-def _over_rows(
+def over_rows(
     use: Callable, carry, queries: jax.Array, row_reference: jax.Array, row_correction: jax.Array
 ):
-    """``jax.lax.scan`` of ``use``, (carry, block of rows) -> (carry, outputs). Rows of zeros fill up the last block."""
+    """Return ``jax.lax.scan`` of ``use``, (carry, block of rows) -> (carry, outputs).
+
+    Rows of zeros fill up the last block.
+    """
     n = len(queries)
     count = -(-n // max(64, _BLOCK // n))
     size = -(-n // count)
@@ -205,7 +224,6 @@ def _over_rows(
         jnp.pad(row_correction, fill),
     )
     blocks = jax.tree.map(lambda a: a.reshape(count, size, *a.shape[1:]), rows)
-    carry, out = jax.lax.scan(
-        jax.checkpoint(use), carry, blocks
-    )  # without it a derivative would keep every block
+    # Without the checkpoint a derivative would keep every block.
+    carry, out = jax.lax.scan(jax.checkpoint(use), carry, blocks)
     return carry, jax.tree.map(lambda a: a.reshape(count * size, *a.shape[2:])[:n], out)

@@ -1,4 +1,4 @@
-"""The linear systems of Newton steps and derivatives: Laplacians, by conjugate gradients or a factorisation."""
+"""The linear systems of Newton steps and derivatives: Laplacians, iterated or factorised."""
 
 from __future__ import annotations
 
@@ -15,9 +15,20 @@ from homojax.numerics import matmul, repeat_while
 def solve_laplacian(
     matrix: jax.Array, extra: ArrayLike, b: jax.Array, mean: float = 0.0
 ) -> jax.Array:
-    """x [n] with (diag(column sums + ``extra``) − MᵀM + ``mean``·J) x = b, by Cholesky's factors, for M ≥ 0 whose rows sum to 1.
+    """Return x [n] with (diag(column sums + ``extra``) − MᵀM + ``mean``·J) x = b, by Cholesky.
 
-    The diagonal is summed from what it balances, without cancellation: links that hardly carry anything keep their digits.
+    The diagonal is summed from what it balances, without cancellation, so links that hardly carry
+    anything keep their digits.
+
+    Args:
+        matrix: M ≥ 0, [n, n], whose rows sum to 1.
+        extra: [n] or a scalar ≥ 0 on the diagonal.
+        b: [n].
+        mean: weight ≥ 0 of J, which makes the system regular on the constants.
+
+    >>> x = solve_laplacian(jnp.full((2, 2), 0.5), 0.5, jnp.array([1.0, -1.0]))
+    >>> [round(entry, 4) for entry in x.tolist()]
+    [0.6667, -0.6667]
     """
     gram = matmul(matrix.T, matrix)
     links = gram - jnp.diag(jnp.diagonal(gram))
@@ -33,11 +44,21 @@ def conjugate_gradients(
     rtol: ArrayLike,
     max_steps: ArrayLike,
 ) -> tuple[jax.Array, jax.Array]:
-    """x [n] with ``apply(x) = b`` to a residual of ``rtol`` times b's, in the 2-norm and the preconditioner's; the steps taken.
+    """Return x [n] with ``apply(x) = b``, by preconditioned conjugate gradients, and the steps.
 
-    The latter alone is all about parts whose ``diagonal`` is next to nothing, the former all about the others.
+    The residual is reduced in the 2-norm and in the preconditioner's: the latter alone is all about
+    parts whose ``diagonal`` is next to nothing, the former all about the others.
 
-    ``apply`` is symmetric and positive semidefinite, with b in its range; ``diagonal`` > 0 preconditions.
+    Args:
+        apply: [n] -> [n], symmetric and positive semidefinite, with b in its range.
+        b: [n].
+        diagonal: the preconditioner, [n], > 0.
+        rtol: the residual to reach, over b's; ∞ for no step.
+        max_steps: most applications.
+
+    >>> b = jnp.ones(2)
+    >>> conjugate_gradients(lambda x: 2 * x, b, b, rtol=1e-6, max_steps=9)[0].tolist()
+    [0.5, 0.5]
     """
 
     def unfinished(state):
@@ -54,17 +75,11 @@ def conjugate_gradients(
         x, residual = x + length * direction, residual - length * image
         scaled = residual / diagonal
         new_size = residual @ scaled
-        return (
-            x,
-            residual,
-            scaled + new_size / size * direction,
-            jnp.where(regular, new_size, 0),
-            k + 1,
-        )
+        direction = scaled + new_size / size * direction
+        return x, residual, direction, jnp.where(regular, new_size, 0), k + 1
 
     scaled = b / diagonal
     start = b @ scaled
-    x, *_, k = repeat_while(
-        unfinished, advance, (jnp.zeros_like(b), b, scaled, start, jnp.asarray(0))
-    )
+    begin = jnp.zeros_like(b), b, scaled, start, jnp.asarray(0)
+    x, *_, k = repeat_while(unfinished, advance, begin)
     return x, k

@@ -6,63 +6,70 @@ import jax
 import jax.numpy as jnp
 
 
-def _perfect_matching(mask: jax.Array) -> jax.Array:
-    """The row matched to each column, [n]; −1 somewhere if not all can be."""
-    n = mask.shape[0]
+def perfect_matching(mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the row matched to each column and the column matched to each row, both [n].
 
-    def search(row_of):
-        """Breadth first from the free rows: (parent row of each column reached, the free column that ends a path or −1)."""
+    −1 stands somewhere in both if there is no perfect matching. Source: Kuhn (1955).
+
+    Args:
+        mask: [n, n] bool, True where a row may be matched to a column.
+
+    >>> row_of, column_of = perfect_matching(jnp.array([[True, True], [True, False]]))
+    >>> row_of.tolist(), column_of.tolist()
+    ([1, 0], [1, 0])
+    """
+    unit = jnp.arange(mask.shape[0], dtype=jnp.int32)
+    nobody = jnp.full_like(unit, -1)
+
+    def search(row_of, column_of):
+        """Breadth first from the free rows: the row from which each column is reached, or −1."""
+        free = column_of < 0
 
         def widen(state):
-            frontier, visited, parent, _ = state
-            edges = mask & frontier[:, None] & ~visited[None, :]
-            found = edges.any(0)
-            parent = jnp.where(found, edges.argmax(0), parent)
-            free = found & (row_of < 0)
-            frontier = (
-                jnp.zeros(n, bool).at[jnp.where(found & ~free, row_of, n)].set(True, mode="drop")
-            )
-            return frontier, visited | found, parent, jnp.where(free.any(), free.argmax(), -1)
+            parent, reached, _ = state
+            from_row = jnp.where(mask & reached[:, None], unit[:, None], -1).max(0)
+            new = (parent < 0) & (from_row >= 0)
+            parent = jnp.where(new, from_row, parent)
+            reached = free | (parent[column_of] >= 0)
+            return parent, reached, new.any() & ~(new & (row_of < 0)).any()
 
-        free_rows = jnp.ones(n, bool).at[jnp.where(row_of < 0, n, row_of)].set(False, mode="drop")
-        start = free_rows, jnp.zeros(n, bool), jnp.full(n, -1), jnp.asarray(-1)
-        *_, parent, end = jax.lax.while_loop(lambda s: s[0].any() & (s[3] < 0), widen, start)
-        return parent, end
+        start = nobody, free, jnp.asarray(True)
+        return jax.lax.while_loop(lambda state: state[-1], widen, start)[0]
 
     def augment(state):
-        row_of, _ = state
-        parent, end = search(row_of)
+        row_of, column_of, _ = state
+        parent = search(row_of, column_of)
+        end = jnp.where((parent >= 0) & (row_of < 0), unit, -1).max()
 
         def flip(state):
-            row_of, column = state
+            row_of, column_of, column = state
             row = parent[column]
-            previous = jnp.where((row_of == row).any(), (row_of == row).argmax(), -1)
-            return row_of.at[column].set(row), previous
+            row_of = jnp.where(unit == column, row, row_of)
+            return row_of, jnp.where(unit == row, column, column_of), column_of[row]
 
-        row_of, _ = jax.lax.while_loop(lambda s: s[1] >= 0, flip, (row_of, end))
-        return row_of, end
+        path = row_of, column_of, end
+        row_of, column_of, _ = jax.lax.while_loop(lambda state: state[-1] >= 0, flip, path)
+        return row_of, column_of, end
 
-    return jax.lax.while_loop(
-        lambda s: (s[0] < 0).any() & (s[1] >= 0), augment, (jnp.full(n, -1), jnp.asarray(0))
-    )[0]
+    start = nobody, nobody, jnp.zeros_like(unit[0])
+    return jax.lax.while_loop(lambda state: state[-1] >= 0, augment, start)[:2]
 
 
 def heaviest_permutation(log_matrix: jax.Array) -> jax.Array:
-    """The permutation with the largest sum of entries: [n] columns, one a row. −inf is taken where there is no other.
+    """Return the permutation with the largest sum of entries, [n] columns, one a row.
 
-    Row after row finds the shortest augmenting path. Source: Kuhn (1955); Jonker and Volgenant (Computing 38, 1987).
+    −inf is taken where there is no other. Row after row finds the shortest augmenting path.
+
+    Source: Kuhn (1955); Jonker and Volgenant (Computing 38, 1987).
+
+    Args:
+        log_matrix: [n, n]. With a NaN or +inf any permutation is returned.
 
     >>> heaviest_permutation(jnp.array([[1.0, 3.0], [0.0, 1.0]])).tolist()
     [1, 0]
     """
     n = log_matrix.shape[0]
-    finite = log_matrix > -jnp.inf
-    beyond = 4 * n * (jnp.where(finite, abs(log_matrix), 0).max() + 1)
-    cost = jnp.where(finite, -log_matrix, beyond)
-    cost = jnp.where(
-        jnp.isfinite(beyond) & ~jnp.isnan(log_matrix).any(), cost, 0
-    )  # of no numbers any permutation: the search must end
-    cost = jnp.pad(cost, ((0, 1), (0, 1)))  # column n is where a new row waits, row n is nobody
+    cost = _costs(log_matrix)
     column = jnp.arange(n + 1)
 
     def add_row(i, state):
@@ -75,26 +82,19 @@ def heaviest_permutation(log_matrix: jax.Array) -> jax.Array:
             i = owner[j]
             reduced = cost[i] - row_price[i] - column_price
             closer = ~reached & (reduced < distance)
-            distance, previous = (
-                jnp.where(closer, reduced, distance),
-                jnp.where(closer, j, previous),
-            )
+            distance = jnp.where(closer, reduced, distance)
+            previous = jnp.where(closer, j, previous)
             nearest = jnp.where(reached, jnp.inf, distance).argmin()
             rise = jnp.where(reached, distance[nearest], 0)
             distance = distance - jnp.where(reached, 0, distance[nearest])
-            return (
-                row_price.at[owner].add(rise),
-                column_price - rise,
-                distance,
-                previous,
-                reached,
-                nearest,
-            )
+            row_price = row_price.at[owner].add(rise)
+            return row_price, column_price - rise, distance, previous, reached, nearest
 
         def hand_over(state):
             owner, j = state
             return owner.at[j].set(owner[previous[j]]), previous[j]
 
+        # The shortest path from the new row to a column that nobody has; then owners change.
         far, none = jnp.full(n + 1, jnp.inf, cost.dtype), jnp.zeros(n + 1, bool)
         start = row_price, column_price, far, jnp.full(n + 1, n), none, jnp.asarray(n)
         state = jax.lax.while_loop(lambda state: owner[state[-1]] < n, reach, start)
@@ -105,3 +105,14 @@ def heaviest_permutation(log_matrix: jax.Array) -> jax.Array:
     prices = jnp.zeros(n + 1, cost.dtype)
     owner = jax.lax.fori_loop(0, n, add_row, (prices, prices, jnp.full(n + 1, n)))[2]
     return jnp.argsort(owner[:n])
+
+
+def _costs(log_matrix: jax.Array) -> jax.Array:
+    """Return finite costs, [n + 1, n + 1]: a new row waits in column n, and row n is nobody."""
+    n = log_matrix.shape[0]
+    finite = log_matrix > -jnp.inf
+    beyond = 4 * n * (jnp.where(finite, abs(log_matrix), 0).max() + 1)
+    cost = jnp.where(finite, -log_matrix, beyond)
+    # Of no numbers any permutation will do: the search must end.
+    cost = jnp.where(jnp.isfinite(beyond) & ~jnp.isnan(log_matrix).any(), cost, 0)
+    return jnp.pad(cost, ((0, 1), (0, 1)))

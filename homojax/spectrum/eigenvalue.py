@@ -1,9 +1,10 @@
-"""The spectral radius by repeated squaring: the power 2ᵏ shows the dominant eigenvalues alone, and proves that none is larger.
+"""The spectral radius by repeated squaring: A^p, p = 2ᵏ, shows the dominant eigenvalues alone.
 
-Once A^p has the range of one dominant real eigenvector, or of one pair, that range Q is invariant for A to rounding, and the
-eigenvalues of H = QᵀAQ are eigenvalues of A. All others are those of the rest of A; their powers are eigenvalues of the rest
-of A^p, whose norm bounds them. Where more eigenvalues share the largest modulus, A may be an isometry but for its scale; if it
-is not, LAPACK takes over.
+It also proves that no eigenvalue is larger. Once A^p has the range of one dominant real
+eigenvector, or of one pair, that range Q is invariant for A to rounding, and the eigenvalues of
+H = QᵀAQ are eigenvalues of A. All others are those of the rest of A. Their powers are eigenvalues
+of the rest of A^p, whose norm bounds them. Where more eigenvalues share the largest modulus, A may
+be an isometry but for its scale; if it is not, LAPACK takes over.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from homojax.batching import in_buckets
+from homojax.batching import each_lane, in_buckets
 from homojax.numerics import matmul, repeat_while, rounding
 
 _MOST_SQUARINGS = 16
@@ -19,20 +20,21 @@ _MOST_SQUARINGS = 16
 
 @jax.custom_jvp
 def spectral_radius(matrix: jax.Array) -> jax.Array:
-    """The largest eigenvalue modulus of a square matrix, [n, n] -> scalar; NaN where it has a NaN or an infinity.
+    """Return the largest eigenvalue modulus of a square matrix, [n, n] -> scalar.
 
-    That of a matrix within ``rounding(n, dtype)`` of A, in norm. First derivatives exist where that eigenvalue is simple.
+    It is that of a matrix within ``rounding(n, dtype)`` of A, in norm. NaN where the matrix has a
+    NaN or an infinity. First derivatives exist where that eigenvalue is simple.
 
-    Source: Gelfand (1941) for the limit of powers; Stewart and Sun, Matrix Perturbation Theory (1990), IV.1 for the residual.
+    Source: Gelfand (1941) for the limit of powers; Stewart and Sun, Matrix Perturbation Theory
+    (1990), IV.1 for the residual.
 
     >>> round(float(spectral_radius(jnp.array([[0.0, -4.0], [1.0, 0.0]]))), 6)
     2.0
     """
     matrix = jax.lax.stop_gradient(matrix)
-    found = in_buckets(jax.vmap(_square_and_prove), lambda matrices: abs(matrices).max((1, 2)))(
-        matrix
-    )
-    return in_buckets(_decompose_unproved, lambda _, found: jnp.isnan(found))(matrix, found)
+    prove = in_buckets(each_lane(_square_and_prove), lambda matrices: abs(matrices).max((1, 2)))
+    decompose = in_buckets(_decompose_unproved, lambda _, radii: jnp.isnan(radii))
+    return decompose(matrix, prove(matrix))
 
 
 @spectral_radius.defjvp
@@ -41,7 +43,9 @@ def _spectral_radius_jvp(primals, tangents):
 
 
 def decomposed_radius(matrix: jax.Array) -> jax.Array:
-    """The same from all eigenvalues, with a finite derivative where they vanish. CPU, and GPU by way of the host.
+    """Return the same from all eigenvalues, with a finite derivative where they vanish.
+
+    On a CPU, and on a GPU by way of the host.
 
     >>> float(decomposed_radius(jnp.zeros((2, 2))))
     0.0
@@ -52,21 +56,23 @@ def decomposed_radius(matrix: jax.Array) -> jax.Array:
     return jnp.where(largest > 0, jnp.sqrt(jnp.where(largest > 0, largest, 1)), largest)
 
 
-def _decompose_unproved(matrices: jax.Array, found: jax.Array) -> jax.Array:
+def _decompose_unproved(matrices: jax.Array, radii: jax.Array) -> jax.Array:
+    """Return ``radii`` [B], where they are NaN those of isometries, or LAPACK's."""
     for radius in (_radius_of_isometry, decomposed_radius):
 
-        def fill(matrices, found, radius=radius):
-            return jnp.where(jnp.isnan(found), jax.vmap(radius)(matrices), found)
+        def fill(matrices, radii, radius=radius):
+            return jnp.where(jnp.isnan(radii), jax.vmap(radius)(matrices), radii)
 
-        found = jax.lax.cond(jnp.isnan(found).any(), fill, lambda _, found: found, matrices, found)
-    return found
+        radii = jax.lax.cond(jnp.isnan(radii).any(), fill, lambda _, radii: radii, matrices, radii)
+    return radii
 
 
 def _radius_of_isometry(matrix: jax.Array) -> jax.Array:
-    """θ if A is θ times an isometry of some subspace onto itself, and 0 off it, to rounding; else NaN.
+    """Return θ if A is θ times an isometry of a subspace onto itself, and 0 off it; else NaN.
 
-    ‖AAᵀA − θ²A‖ ≤ aθ³ puts each singular value within aθ of 0 or of θ; then ‖AᵀA − AAᵀ‖ ≤ bθ² leaves an angle of 2a + b at most
-    from the range to the row space. So A is within (3a + b)θ of a normal matrix whose eigenvalues are 0 or of modulus θ.
+    All to rounding. ‖AAᵀA − θ²A‖ ≤ aθ³ puts each singular value within aθ of 0 or of θ. Then
+    ‖AᵀA − AAᵀ‖ ≤ bθ² leaves an angle of 2a + b at most from the range to the row space. So A is
+    within (3a + b)θ of a normal matrix whose eigenvalues are 0 or of modulus θ.
     """
     gram = matmul(matrix.T, matrix)
     square = (gram * gram).sum() / jnp.trace(gram)
@@ -76,39 +82,9 @@ def _radius_of_isometry(matrix: jax.Array) -> jax.Array:
 
 
 def _square_and_prove(matrix: jax.Array) -> jax.Array:
-    """The spectral radius; NaN where that is not proved."""
+    """Return the spectral radius; NaN where that is not proved."""
     n, accepted = len(matrix), rounding(len(matrix), matrix.dtype) / 2
-    x, y = jax.random.normal(jax.random.key(0), (2, n), matrix.dtype)
-
-    def unit(x):
-        size = jnp.sqrt((x * x).sum())
-        return x / jnp.where(size > 0, size, 1)
-
-    def dominant(power):
-        """(the radius seen in the range of ``power``, a line or a plane, NaN where neither is proved; what is off the plane)."""
-        p = unit(matmul(power, x))
-        q = matmul(power, y)
-        q = unit(q - (p @ q) * p)
-        q = unit(q - (p @ q) * p)
-        image_p, image_q, row_p, row_q = (
-            matmul(matrix, p),
-            matmul(matrix, q),
-            matmul(p, power),
-            matmul(q, power),
-        )
-        a, b, c, d = p @ image_p, p @ image_q, q @ image_p, q @ image_q
-        line, plane = abs(a), _radius_of_two(a, b, c, d)
-        missed_line = image_p - a * p
-        missed_plane = missed_line - c * q, image_q - b * p - d * q
-        rest_line = 1 - row_p @ row_p
-        rest_plane = rest_line - row_q @ row_q
-        power_plane = _radius_of_two(row_p @ p, row_p @ q, row_q @ p, row_q @ q)
-        line_holds = (missed_line @ missed_line <= (accepted * line) ** 2) & (
-            rest_line <= (row_p @ p) ** 2
-        )
-        missed = missed_plane[0] @ missed_plane[0] + missed_plane[1] @ missed_plane[1]
-        plane_holds = (missed <= (accepted * plane) ** 2) & (rest_plane <= power_plane**2)
-        return jnp.where(line_holds, line, jnp.where(plane_holds, plane, jnp.nan)), rest_plane
+    starts = jax.random.normal(jax.random.key(0), (2, n), matrix.dtype)
 
     def unfinished(state):
         _, radius, _, hopeful, k = state
@@ -116,23 +92,64 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
 
     def square(state):
         power, _, last_rest, _, k = state
-        power = unit(matmul(power, power))
-        power = unit(matmul(power, power))
-        radius, rest = dominant(power)
+        power = _unit(matmul(power, power))
+        power = _unit(matmul(power, power))
+        radius, rest = _dominant(matrix, power, starts, accepted)
         k = k + 2
-        # What is off the plane falls as r^(2p), p = 2^k. After some squarings r says if it will be gone by the last one.
+        # What is off the plane falls as r^(2p), p = 2^k. After some squarings r says if it will be
+        # gone by the last one.
         hopeless = (k >= _MOST_SQUARINGS // 2) & (
             rest > last_rest * accepted ** (1.5 * 2.0 ** (k - _MOST_SQUARINGS))
         )
         return power, radius, rest, ~hopeless, k
 
     zero, one = jnp.zeros((), matrix.dtype), jnp.ones((), matrix.dtype)
-    begin = unit(matrix), jnp.where((matrix == 0).all(), zero, jnp.nan), one, jnp.asarray(True), 0
+    radius = jnp.where((matrix == 0).all(), zero, jnp.nan)
+    begin = _unit(matrix), radius, one, jnp.asarray(True), 0
     return repeat_while(unfinished, square, begin)[1]
 
 
+def _dominant(
+    matrix: jax.Array, power: jax.Array, starts: jax.Array, accepted: float
+) -> tuple[jax.Array, jax.Array]:
+    """Return the radius seen in the range of ``power``, and how much of ``power`` is off a plane.
+
+    The range is a line or a plane, spanned by what ``power`` makes of the two ``starts``. The
+    radius is NaN where neither is proved.
+    """
+    x, y = starts
+    p = _unit(matmul(power, x))
+    q = matmul(power, y)
+    q = _unit(q - (p @ q) * p)
+    q = _unit(q - (p @ q) * p)  # twice is enough to be orthogonal
+    image_p, image_q = matmul(matrix, p), matmul(matrix, q)
+    row_p, row_q = matmul(p, power), matmul(q, power)
+    a, b, c, d = p @ image_p, p @ image_q, q @ image_p, q @ image_q
+    line, plane = abs(a), _radius_of_two(a, b, c, d)
+
+    # The line is invariant to rounding, and no power of another eigenvalue is larger.
+    missed = image_p - a * p
+    rest_line = 1 - row_p @ row_p
+    line_holds = (missed @ missed <= (accepted * line) ** 2) & (rest_line <= (row_p @ p) ** 2)
+
+    # The same of the plane.
+    missed_p, missed_q = missed - c * q, image_q - b * p - d * q
+    missed_plane = missed_p @ missed_p + missed_q @ missed_q
+    rest_plane = rest_line - row_q @ row_q
+    power_plane = _radius_of_two(row_p @ p, row_p @ q, row_q @ p, row_q @ q)
+    invariant = missed_plane <= (accepted * plane) ** 2
+    plane_holds = invariant & (rest_plane <= power_plane**2)
+    return jnp.where(line_holds, line, jnp.where(plane_holds, plane, jnp.nan)), rest_plane
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    """Return ``x`` over its 2-norm (a matrix's Frobenius norm), 0 if it is 0."""
+    size = jnp.sqrt((x * x).sum())
+    return x / jnp.where(size > 0, size, 1)
+
+
 def _radius_of_two(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> jax.Array:
-    """The larger eigenvalue modulus of [[a, b], [c, d]]."""
+    """Return the larger eigenvalue modulus of [[a, b], [c, d]]."""
     half, det = (a + d) / 2, a * d - b * c
     square = ((a - d) / 2) ** 2 + b * c  # half² − det
     return jnp.where(square < 0, jnp.sqrt(abs(det)), abs(half) + jnp.sqrt(jnp.maximum(square, 0)))

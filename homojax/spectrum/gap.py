@@ -1,7 +1,8 @@
-"""The contraction gap 1 − σ₂ to relative accuracy: what a layer that keeps nearly all detail still loses. theory.md 3.2.
+"""The contraction gap 1 − σ₂ to relative accuracy, however near 1 σ₂ is. theory.md 3.2.
 
-On V⊥ the matrix I − MᵀM is the Laplacian of a graph on the n units, with weights (MᵀM)ⱼₖ ≥ 0. Its least eigenvalue there,
-1 − σ₂², is found by sums, products and quotients of non-negative numbers: there is nothing to cancel.
+It is what a layer that keeps nearly all detail still loses. On V⊥ the matrix I − MᵀM is the
+Laplacian of a graph on the n units, with weights (MᵀM)ⱼₖ ≥ 0. Its least eigenvalue there, 1 − σ₂²,
+is found by sums, products and quotients of non-negative numbers: there is nothing to cancel.
 """
 
 from __future__ import annotations
@@ -12,15 +13,23 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax import spectrum
 from homojax.birkhoff import detail
 from homojax.numerics import as_square, log_gram
+from homojax.spectrum.singular_value import dense_sigma2
 
 
 def contraction_gap(log_matrix: ArrayLike) -> jax.Array:
-    """1 − σ₂ of M = exp(log_matrix), to relative accuracy at any size: exp of ``log_contraction_gap``, which see.
+    """Return 1 − σ₂ of M = exp(log_matrix), to relative accuracy at any size.
 
-    Of log M [n, n], n ≥ 2 (else ValueError); 0 where it is below the smallest normal number. Source: ``log_contraction_gap``'s.
+    It is exp of ``log_contraction_gap``, which says more.
+
+    Args:
+        log_matrix: log M, [n, n], n ≥ 2; −inf is an entry of 0.
+
+    Returns:
+        A scalar; 0 where it is below the smallest normal number.
+
+    Source: as for ``log_contraction_gap``.
 
     >>> bool(abs(contraction_gap([[0.0, -69.0], [-69.0, 0.0]]) / (2 * jnp.exp(-69.0)) - 1) < 1e-4)
     True
@@ -29,55 +38,64 @@ def contraction_gap(log_matrix: ArrayLike) -> jax.Array:
 
 
 def log_contraction_gap(log_matrix: ArrayLike) -> jax.Array:
-    """log(1 − σ₂) of M = exp(log_matrix), to absolute accuracy, also where 1 − σ₂ would underflow.
-
-    Where it is below 0.29 it is taken from the weights (MᵀM)ⱼₖ, j ≠ k, alone: the diagonal of MᵀM counts as what they leave of
-    the column sums' 1. So it is the gap of the doubly stochastic matrix whose small entries these are, and an entry that is
-    1 − 1e-30 and is stored as 1 does no harm. Where the entries are right to a relative δ, so is the gap, up to a small factor;
-    δ is at least eps times the size of their logarithms. (Near a permutation, marginal errors of δ do not say that they are.)
-
-    First derivatives are finite everywhere, in both modes: at ties a subgradient's, at gap 0 zero, for no change of logarithms
-    joins what is apart. Along changes of M that keep its sums they are those of −σ₂. Second derivatives exist where σ₂ is simple
-    and every entry positive.
+    """Return log(1 − σ₂) of M = exp(log_matrix), also where 1 − σ₂ would underflow.
 
     Args:
         log_matrix: log M, [n, n], n ≥ 2; −inf is an entry of 0.
 
     Returns:
-        A scalar: −inf where M is reducible (the units fall into sets that do not mix), 0 at J up to rounding, NaN where there is
-        a NaN, a +inf, or a σ₂ far above 1, as no doubly stochastic matrix has.
+        A scalar, to absolute accuracy: −inf where M is reducible (the units fall into sets that do
+        not mix), and 0 at J up to rounding. NaN where there is a NaN, a +inf, or a σ₂ far above 1,
+        as no doubly stochastic matrix has.
 
-    O(n³) time, O(n²) memory. Source: Grassmann, Taksar and Heyman (Operations Research 33, 1985), elimination without
+    Raises:
+        ValueError: the shape is not [n, n], or the dtype has no decompositions.
+
+    Source: Grassmann, Taksar and Heyman (Operations Research 33, 1985), elimination without
     subtraction; O'Cinneide (Numer. Math. 65, 1993), its entrywise accuracy; theory.md 3.2.
+
+    Notes:
+        A gap below 0.29 is taken from the weights (MᵀM)ⱼₖ, j ≠ k, alone: the diagonal of MᵀM counts
+        as what they leave of the column sums' 1. So it is the gap of the doubly stochastic matrix
+        whose small entries these are, and an entry that is 1 − 1e-30 and is stored as 1 does no
+        harm. Where the entries are right to a relative δ, so is the gap, up to a small factor. δ is
+        at least eps times the size of their logarithms. (Near a permutation, marginal errors of δ
+        do not say that the entries are right to δ.)
+
+        First derivatives are finite everywhere, in both modes. At ties they are a subgradient's. At
+        gap 0 they are zero, for no change of logarithms joins what is apart. Along changes of M
+        that keep its sums they are those of −σ₂. Second derivatives exist where σ₂ is simple and
+        every entry is positive. O(n³) time, O(n²) memory.
 
     >>> round(float(log_contraction_gap([[0.0, -1000.0], [-1000.0, 0.0]])), 3)  # log 2 − 1000
     -999.307
     """
     log_matrix = as_square(log_matrix, "log_matrix")
-    sigma2 = spectrum.sigma2(jnp.exp(log_matrix))
+    sigma2 = dense_sigma2(jnp.exp(log_matrix))
     log_least = _log_least_eigenvalue(log_gram(log_matrix))
     small = log_least < -math.log(2)
-    from_weights = log_least - jnp.log1p(
-        jnp.sqrt(-jnp.expm1(jnp.where(small, log_least, -1)))
-    )  # λ = (1 − σ₂)(1 + σ₂)
-    from_sigma2 = jnp.log1p(
-        -jnp.where(small, 0, sigma2)
-    )  # the root of 1 − λ has no digits where λ is near 1
+    least = -jnp.expm1(jnp.where(small, log_least, -1))  # 1 − λ, and λ = (1 − σ₂)(1 + σ₂)
+    from_weights = log_least - jnp.log1p(jnp.sqrt(least))
+    # The root of 1 − λ has no digits where λ is near 1.
+    from_sigma2 = jnp.log1p(-jnp.where(small, 0, sigma2))
     return jnp.where(small, from_weights, from_sigma2)
 
 
 @jax.custom_jvp
 def _log_least_eigenvalue(log_weights: jax.Array) -> jax.Array:
-    """log of the least eigenvalue on V⊥ of the Laplacian with these weights, [n, n], whose diagonal does not count."""
+    """Return log of the least eigenvalue on V⊥ of the Laplacian with these weights, [n, n].
+
+    Their diagonal does not count.
+    """
     return _softest_mode(log_weights)[0]
 
 
 @_log_least_eigenvalue.defjvp
 def _log_least_eigenvalue_jvp(primals, tangents):
-    """λ = Σ w (xⱼ − xₖ)² over edges: d log λ is the mean of d log w by each edge's share of that energy.
+    """λ = Σ w (xⱼ − xₖ)² over edges, so d log λ is the mean of d log w by shares of that energy.
 
-    The current λx between the units is at most ½λ√n in any edge, so its share is at most nλ/(4w). That stands in where
-    w ≫ λ leaves a difference xⱼ − xₖ below the rounding of x.
+    The current λx between the units is at most ½λ√n in any edge, so an edge's share is at most
+    nλ/(4w). That stands in where w ≫ λ leaves a difference xⱼ − xₖ below the rounding of x.
     """
     (log_weights,), (dlog_weights,) = primals, tangents
     log_least, mode = _softest_mode(log_weights)
@@ -90,13 +108,15 @@ def _log_least_eigenvalue_jvp(primals, tangents):
 
 
 def _softest_mode(log_weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(log λ, x): the least eigenvalue of the Laplacian on V⊥, −inf where that falls apart, and the unit eigenvector x, [n].
+    """Return (log λ, x): the Laplacian's least eigenvalue on V⊥ and its unit eigenvector, [n].
 
-    In units of its bottleneck, where λ is between about 1/n² and n, and weights below and above all that matters may underflow
-    and be cut: an edge's share of the energy is at most nλ/(4w), and so is what cutting it at w changes log λ by.
+    log λ is −inf where the graph falls apart. All is in units of the graph's bottleneck, where λ is
+    between about 1/n² and n. Weights far below that may underflow, and weights far above are cut:
+    an edge's share of the energy is at most nλ/(4w), and cutting it at w changes log λ by no more.
 
-    The Laplacian's pseudoinverse is PAP, with A the inverse of the Laplacian grounded at some unit, bordered by 0. Whichever
-    unit that is, max A is a resistance and at most 2‖PAP‖: what P takes off does not cost the largest eigenvalue its digits.
+    The Laplacian's pseudoinverse is PAP, with A the inverse of the Laplacian grounded at some unit,
+    bordered by 0. Whichever unit that is, max A is a resistance and at most 2‖PAP‖, so what P takes
+    off does not cost the largest eigenvalue its digits.
     """
     n = log_weights.shape[0]
     level = jax.lax.stop_gradient(_log_bottleneck(log_weights))
@@ -107,7 +127,7 @@ def _softest_mode(log_weights: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _log_bottleneck(log_weights: jax.Array) -> jax.Array:
-    """The least weight in the heaviest spanning tree (Prim's): −inf where the graph is not connected."""
+    """Return the least weight in the heaviest spanning tree (Prim's), −inf if there is none."""
     unit = jnp.arange(log_weights.shape[0])
 
     def join(_, state):
@@ -125,11 +145,13 @@ def _log_bottleneck(log_weights: jax.Array) -> jax.Array:
 
 
 def _grounded_inverse(weights: jax.Array) -> jax.Array:
-    """Inverse of the Laplacian grounded at the last unit, [n, n] with 0 for that unit, to relative accuracy in every entry.
+    """Return the inverse of the Laplacian grounded at the last unit, with 0 for that unit, [n, n].
 
-    Unit after unit is eliminated. Between two that are left stand the weights of the network that remains; between one left and
-    one gone the share of the latter's walks that end in the former; between two gone the inverse of their block. One
-    rank-one update serves all three, and subtracts nothing, for the pivot is the sum of the weights that the unit has left.
+    Every entry is right to relative accuracy. Unit after unit is eliminated. Between two units that
+    are left stand the weights of the network that remains. Between one left and one gone stands the
+    share of the latter's walks that end in the former. Between two gone stands the inverse of their
+    block. One rank-one update serves all three, and subtracts nothing, for the pivot is the sum of
+    the weights that the unit has left.
     """
     unit = jnp.arange(weights.shape[0])
 

@@ -23,9 +23,9 @@ CRITICAL_RATE = 1.812
 def _finite_bound(case: NoiseCase, bound: Callable[..., jax.Array]) -> Comparison:
     """Return, of several u, the comparison with the least slack."""
     u = jnp.asarray([1.0, 2.0, 4.0], case.snr.dtype)
-    limits = bound(case.snr, case.dimension, u)
+    limits = bound(case.snr, d=case.dimension, u=u)
     applies = limits < 1
-    below = jax.vmap(lambda t: cosine_cdf(t, case.snr, case.dimension))(
+    below = jax.vmap(lambda t: cosine_cdf(t, snr=case.snr, d=case.dimension))(
         jnp.where(applies, limits, 0)
     )
     promised = 1 - 2 * jnp.exp(-u)
@@ -35,7 +35,7 @@ def _finite_bound(case: NoiseCase, bound: Callable[..., jax.Array]) -> Compariso
 
 
 def _without_noise_along(snr: jax.Array, d: int, u: jax.Array) -> jax.Array:
-    return cosine_bound(snr, d, u) * jnp.sqrt(d * snr) / (jnp.sqrt(d * snr) + jnp.sqrt(2 * u))
+    return cosine_bound(snr, d=d, u=u) * jnp.sqrt(d * snr) / (jnp.sqrt(d * snr) + jnp.sqrt(2 * u))
 
 
 @claim(
@@ -51,7 +51,7 @@ def _without_noise_along(snr: jax.Array, d: int, u: jax.Array) -> jax.Array:
     assumptions=(DETAIL, NOISE),
     mutants={
         "half the bound": lambda _, case: _finite_bound(
-            case, lambda snr, d, u: cosine_bound(snr, d, u) / 2
+            case, lambda snr, d, u: cosine_bound(snr, d=d, u=u) / 2
         ),
         "√(2u) left out": lambda _, case: _finite_bound(case, _without_noise_along),
     },

@@ -303,8 +303,8 @@ def frontier(case: MatrixCase) -> Comparison:
     """Return law 2.3 (frontier)."""
     n, deficit = case.matrix.shape[0], entropy_deficit(case.matrix)
     off = entropy_error(n, case.distance)
-    bound = bounds.isolated_unit_frontier(deficit, n)
-    most = bounds.isolated_unit_frontier(deficit + off, n)
-    least = bounds.isolated_unit_frontier(jnp.maximum(deficit - off, 0), n)
+    bound = bounds.isolated_unit_frontier(deficit, n=n)
+    most = bounds.isolated_unit_frontier(deficit + off, n=n)
+    least = bounds.isolated_unit_frontier(jnp.maximum(deficit - off, 0), n=n)
     widest = jnp.maximum(most - bound, bound - least)
     return Comparison(case.sigma2, bound, case.distance + widest + 2 * case.rounding)

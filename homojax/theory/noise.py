@@ -61,9 +61,7 @@ def limit_comparison(
 # ---------------------------------------------------------------- 4.1, 4.2
 
 
-def _cosine_law(
-    case: NoiseCase, cdf: Callable[[jax.Array, jax.Array, int], jax.Array]
-) -> Comparison:
+def _cosine_law(case: NoiseCase, cdf: Callable[..., jax.Array]) -> Comparison:
     """Return the distance of the sample of cosines from a law, against 0.
 
     The distance at some points is at most the supremum, wherever they are: quantiles of a part of
@@ -77,7 +75,7 @@ def _cosine_law(
     eps = jnp.finfo(t.dtype).eps
     off = case.rounding * sqrt((1 - t) * (1 + t)) + 2 * eps
     ends = jnp.clip(jnp.stack([t - off, t + off]), -1, 1)
-    low, high = jax.vmap(jax.vmap(lambda t: cdf(t, case.snr, d)))(ends)
+    low, high = jax.vmap(jax.vmap(lambda t: cdf(t, snr=case.snr, d=d)))(ends)
     distance = abs(shares - (low + high) / 2).max()
     off = ((high - low) / 2).max() + 8 * eps * (1 + jnp.sqrt(d * case.snr))
     return Comparison(distance, jnp.zeros_like(distance), distribution_margin(count) + off)
@@ -98,10 +96,10 @@ def _cosine_law(
     resolution=WITHIN,
     mutants={
         "d for d − 1 degrees of freedom": lambda _, case: _cosine_law(
-            case, lambda t, snr, d: cosine_cdf(t, snr * d / (d + 1), d + 1)
+            case, lambda t, snr, d: cosine_cdf(t, snr=snr * d / (d + 1), d=d + 1)
         ),
         "d·SNR for √(d·SNR)": lambda _, case: _cosine_law(
-            case, lambda t, snr, d: cosine_cdf(t, d * snr**2, d)
+            case, lambda t, snr, d: cosine_cdf(t, snr=d * snr**2, d=d)
         ),
     },
 )
@@ -124,19 +122,14 @@ def cosine_law(case: NoiseCase) -> Comparison:
     resolution=WITHIN,
     mutants={
         "SNR for d·SNR": predicting(
-            lambda case, _: expected_cosine(case.snr / case.dimension, case.dimension)
+            lambda case, _: expected_cosine(case.snr / case.dimension, d=case.dimension)
         ),
-        "SNR² for SNR": predicting(lambda case, _: expected_cosine(case.snr**2, case.dimension)),
+        "SNR² for SNR": predicting(lambda case, _: expected_cosine(case.snr**2, d=case.dimension)),
     },
 )
 def mean_cosine(case: NoiseCase) -> Comparison:
     """Return law 4.2 (expected cosine)."""
-    return mean_comparison(case.cosines, _exact(case), case)
-
-
-def _exact(case: NoiseCase) -> jax.Array:
-    """Return E cos θ at the case's SNR."""
-    return expected_cosine(case.snr, case.dimension)
+    return mean_comparison(case.cosines, case.expected[0], case)
 
 
 # ---------------------------------------------------------------- 4.3
@@ -159,8 +152,8 @@ def _exact(case: NoiseCase) -> jax.Array:
 )
 def cosine_floor(case: NoiseCase) -> Comparison:
     """Return law 4.3 (floor of the cosine)."""
-    floor, _ = cosine_range(case.snr, case.dimension)
-    return Comparison(floor, _exact(case), 2 * case.rounding)
+    floor, _ = cosine_range(case.snr, d=case.dimension)
+    return Comparison(floor, case.expected[0], 2 * case.rounding)
 
 
 @claim(
@@ -176,8 +169,8 @@ def cosine_floor(case: NoiseCase) -> Comparison:
 )
 def cosine_ceiling(case: NoiseCase) -> Comparison:
     """Return law 4.3 (ceiling of the cosine)."""
-    _, ceiling = cosine_range(case.snr, case.dimension)
-    return Comparison(_exact(case), ceiling, 2 * case.rounding)
+    _, ceiling = cosine_range(case.snr, d=case.dimension)
+    return Comparison(case.expected[0], ceiling, 2 * case.rounding)
 
 
 ONE_DIMENSION_MORE = {"1/d² for 1/d": scaled(lambda case: 1 / case.dimension)}
@@ -198,7 +191,7 @@ ONE_DIMENSION_MORE = {"1/d² for 1/d": scaled(lambda case: 1 / case.dimension)}
 def cosine_limit(case: NoiseCase) -> Comparison:
     """Return law 4.3 (limit of the cosine)."""
     limit = asymptotic_cosine(case.snr)
-    return limit_comparison(_exact(case), limit, COSINE_RATE / case.dimension, case)
+    return limit_comparison(case.expected[0], limit, COSINE_RATE / case.dimension, case)
 
 
 @claim(
@@ -224,7 +217,7 @@ def overlap(case: NoiseCase) -> Comparison:
     Reflections that fix the signal fix E u: it is (E cos θ) times the unit signal, and
     E⟨u₁, u₂⟩ = ⟨E u₁, E u₂⟩.
     """
-    return mean_comparison(case.overlaps, case.input_overlap * _exact(case) ** 2, case)
+    return mean_comparison(case.overlaps, case.input_overlap * case.expected[0] ** 2, case)
 
 
 @claim(
@@ -241,8 +234,8 @@ def overlap(case: NoiseCase) -> Comparison:
 )
 def overlap_limit(case: NoiseCase) -> Comparison:
     """Return law 4.3 (orthogonal collapse)."""
-    exact = case.input_overlap * _exact(case) ** 2
-    limit = asymptotic_overlap(case.input_overlap, case.snr)
+    exact = case.input_overlap * case.expected[0] ** 2
+    limit = asymptotic_overlap(case.input_overlap, snr=case.snr)
     return limit_comparison(
         exact, limit, OVERLAP_RATE * abs(case.input_overlap) / case.dimension, case
     )

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from homojax.birkhoff import center
-from homojax.layernorm import expected_cosine, normalise, retained_cosine, token_detail_bound
+from homojax.layernorm import normalise, retained_cosine, token_detail_bound
 from homojax.numerics import rounding, sqrt
 from homojax.theory.cases.noise import FEATURES, NoiseCase, mix
 from homojax.theory.claim import Compare, Comparison, claim, predicting, scaled
@@ -33,12 +33,6 @@ Kind = Literal["layer", "rms"]
 # ---------------------------------------------------------------- 4.6
 
 
-def _layer_factors(case: NoiseCase) -> jax.Array:
-    """Return E cos θ of each layer, [L]."""
-    snrs = case.snr * (case.kept / case.kept[0]) ** 2
-    return jax.vmap(lambda snr: expected_cosine(snr, case.dimension))(snrs)
-
-
 @claim(
     "4.6",
     name="layers",
@@ -51,9 +45,7 @@ def _layer_factors(case: NoiseCase) -> jax.Array:
     assumptions=(DETAIL, NOISE, MIXING),
     resolution=WITHIN,
     mutants={
-        "direction restored: the last layer counts": predicting(
-            lambda case, _: _layer_factors(case)[-1]
-        )
+        "direction restored: the last layer counts": predicting(lambda case, _: case.expected[-1])
     },
 )
 def layers(case: NoiseCase) -> Comparison:
@@ -62,7 +54,7 @@ def layers(case: NoiseCase) -> Comparison:
     Given x, all of E[normalised (Mx + noise)] is (E cos θ) times unit Mx, by the same symmetry.
     M = σ₂Π + (1 − σ₂)J keeps σ₂ of every x, and so the factors multiply.
     """
-    return mean_comparison(case.layer_cosines, _layer_factors(case).prod(), case)
+    return mean_comparison(case.layer_cosines, case.expected.prod(), case)
 
 
 @claim(
@@ -81,8 +73,8 @@ def layers_limit(case: NoiseCase) -> Comparison:
     """Return law 4.6 (limit of layers)."""
     d = case.dimension
     noise_std = case.kept[0] / jnp.sqrt(d * case.snr)
-    limit = retained_cosine(case.kept, noise_std, d, 1).prod()
-    return limit_comparison(_layer_factors(case).prod(), limit, OVERLAP_RATE / d, case)
+    limit = retained_cosine(case.kept, noise_std=noise_std, d=d, depth=1).prod()
+    return limit_comparison(case.expected.prod(), limit, OVERLAP_RATE / d, case)
 
 
 # ---------------------------------------------------------------- 4.7, over features

@@ -201,7 +201,8 @@ def sigma2_path(case: ProjectionCase) -> Comparison:
     n = case.matrix.shape[0]
     rise = entropy(case.hotter) - entropy(case.matrix)
     bound, most = (
-        path_length_bound(x, math.log(HOTTER), n) for x in (rise, rise + _entropy_errors(case))
+        path_length_bound(x, log_ratio=math.log(HOTTER), n=n)
+        for x in (rise, rise + _entropy_errors(case))
     )
     low, angle, high = _angles(case.sigma2, case.distance)
     hot_low, hot, hot_high = _angles(case.hotter_sigma2, case.hotter_distance)

@@ -22,7 +22,7 @@ def _has_branch(case: StackCase) -> jax.Array:
 
 
 def _exchanged(case: StackCase, _) -> jax.Array:
-    factors = residual_bound(case.sigma2, 1 - case.require("alpha"))
+    factors = residual_bound(case.sigma2, alpha=1 - case.require("alpha"))
     return jnp.cumprod(factors)[case.last]
 
 
@@ -41,7 +41,7 @@ def _exchanged(case: StackCase, _) -> jax.Array:
 )
 def residual(case: StackCase) -> Comparison:
     """Return law 5.1 (residual bound) at every depth, [D]."""
-    factors = residual_bound(case.sigma2, case.require("alpha"))
+    factors = residual_bound(case.sigma2, alpha=case.require("alpha"))
     return Comparison(
         lesser=case.require("residual_sigma2"),
         greater=jnp.cumprod(factors)[case.last],
@@ -59,10 +59,10 @@ def _turn(case: StackCase, turned: jax.Array) -> Comparison:
     It applies while every layer has ασ₂ < 1 − α and the sum is below π.
     """
     alpha, sigma2, error = case.require("alpha"), case.sigma2, case.rounding
-    per_layer = turn_bound(sigma2, alpha)
+    per_layer = turn_bound(sigma2, alpha=alpha)
     # A layer may shrink the vector to this share, and not its rounding.
     shrunk = jnp.maximum(1 - alpha - alpha * sigma2, error)
-    margin = jnp.cumsum(turn_bound(sigma2 + error, alpha) - per_layer + error / shrunk)
+    margin = jnp.cumsum(turn_bound(sigma2 + error, alpha=alpha) - per_layer + error / shrunk)
     bound = jnp.cumsum(per_layer)[case.last]
     return Comparison(turned, bound, margin[case.last], _has_branch(case) & (bound < jnp.pi))
 
@@ -73,7 +73,7 @@ def _undivided(case: StackCase, _) -> jax.Array:
 
 
 def _one_layer_fewer(case: StackCase, _) -> jax.Array:
-    sums = jnp.cumsum(turn_bound(case.sigma2, case.require("alpha")))
+    sums = jnp.cumsum(turn_bound(case.sigma2, alpha=case.require("alpha")))
     return jnp.concatenate([jnp.zeros_like(sums[:1]), sums])[case.last]
 
 

@@ -1,4 +1,6 @@
-"""What a person meets at the terminal: the run that succeeds, and one sentence for each that cannot."""
+"""What a person meets at the terminal: the run that succeeds, and one sentence for each that
+cannot.
+"""
 
 import resource
 import signal

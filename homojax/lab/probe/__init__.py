@@ -3,5 +3,21 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submodules=["calibrate", "frontier", "plots", "report", "run"]
+    __name__,
+    submodules=[
+        "calibrate",
+        "cells",
+        "climb",
+        "config",
+        "dataset_report",
+        "equal_entropy",
+        "finding",
+        "finding_report",
+        "frontier",
+        "plots",
+        "reduction",
+        "report",
+        "search",
+        "sensitivity",
+    ],
 )

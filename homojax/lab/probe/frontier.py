@@ -1,291 +1,175 @@
-"""The frontier of theory.md 2.3: the largest and the smallest σ₂ at each entropy deficit, by constrained optimisation."""
+"""Probe the frontier (law 2.3): the largest and the smallest σ₂ at each entropy deficit."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
-from homojax.birkhoff import detail, detail_basis, entropy_deficit, isolated_unit, marginal_errors
-from homojax.bounds import isolated_unit_frontier, schatten_bounds
-from homojax.lab.inputs import InputError, require_precision
-from homojax.lab.runs import versions
+from homojax.birkhoff import detail, entropy_deficit, isolated_unit, marginal_errors
+from homojax.bounds import isolated_unit_frontier
+from homojax.lab.inputs import as_config, require_precision
+from homojax.lab.probe.config import FrontierSearch
+from homojax.lab.probe.equal_entropy import CHUNK, Side, search_lanes
+from homojax.lab.runs import Progress, provenance, silent
 from homojax.projection.errors import entropy_error, projection_distance
-from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum.singular_value import top_singular_pair
 
-CHUNK = 50  # steps between two reports of progress
-SMOOTH_POWER = 16  # of the Schatten bound that stands in for σ₂ where it is made small: there all singular values tie
+SIDES: tuple[Side, ...] = ("largest", "smallest")
 MISSED_DEFICIT = 1e-9  # nats; a lane farther from its deficit counts for nothing
-
-
-@dataclasses.dataclass(frozen=True)
-class FrontierSearch:
-    """At which n and deficits to look, and how long."""
-
-    n: tuple[int, ...] = (3, 4, 8, 16)
-    """Mixed units, at least 2."""
-    deficits: int = 20
-    """Per n: evenly spread up to that of the isolated unit, at which σ₂ = 1 is reached."""
-    starts: int = 32
-    """Random starts at each deficit."""
-    steps: int = 400
-    """Of each of the two searches."""
-    seed: int = 0
-    """Of the starts."""
-
-    def __post_init__(self):
-        object.__setattr__(self, "n", tuple(self.n))
-        for name, least in (("deficits", 1), ("starts", 1), ("steps", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise InputError(
-                    f"{name} = {getattr(self, name)} is not possible: it must be at least {least}."
-                )
-        if not self.n or min(self.n) < 2:
-            raise InputError(
-                "n needs at least one value, each at least 2: one unit has no detail to mix."
-            )
-
-
-class _Lane(NamedTuple):
-    """A search under way, at one deficit from one start."""
-
-    logits: Any  # (u, v) of logits βuvᵀ, or (S,) of logits βS
-    log_beta: Any
-    state: optax.OptState
-    sigma2: (
-        Any  # where the last step started; of the search for the smallest its smooth upper bound
-    )
+SHARE_TOLERANCE = 1e-6  # a start this near the largest σ₂ counts as having come there
+VARIABLES = {  # name -> (dimensions beside n and deficit, units, what it is)
+    "entropy_deficit": ((), "nat", "entropy deficit n log n − H"),
+    "sigma2_largest": ((), "1", "largest σ₂ found"),
+    "sigma2_smallest": ((), "1", "smallest σ₂ found"),
+    "isolated_unit": ((), "1", "σ₂ of (1 − t)J + t(1 ⊕ J) at this deficit"),
+    "excess": ((), "1", "largest σ₂ found less the isolated unit's"),
+    "excess_error": ((), "1", "what rounding and the projection can leave in that"),
+    "share": ((), "1", "share of the starts that came within 1e-6 of the largest"),
+    "history_largest": (("chunk",), "1", f"largest σ₂ on the way, every {CHUNK} steps"),
+    "history_smallest": (("chunk",), "1", f"smallest σ₂ on the way, every {CHUNK} steps"),
+    "largest": (("row", "column"), "1", "the matrix of the largest σ₂ found"),
+    "smallest": (("row", "column"), "1", "the matrix of the smallest σ₂ found"),
+}
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def frontier(
-    search: FrontierSearch | None = None, *, progress: Callable[[int, int, str], None] | None = None
+    config: FrontierSearch | None = None, *, progress: Progress = silent, **fields: Any
 ) -> xr.Dataset:
-    """The largest and the smallest σ₂ found at each entropy deficit, beside the isolated unit's and the bounds.
+    """Find the largest and the smallest σ₂ at each entropy deficit, by constrained optimisation.
 
-    The largest: at fixed unit u, v ⊥ 1 the least deficit with uᵀMv = s is that of the projection of βuvᵀ (theory.md 2.3). So
-    putting for u, v the top singular pair of that projection, at the β that has the deficit, never lowers σ₂; from random
-    starts this climbs to a stationary point. The smallest: Adam on a Schatten norm of the projection of βS, along the surface
-    of equal deficit. β follows the deficit by Newton steps; σ₂ at the end is that of the matrix, whose own deficit it is held
-    against.
+    The largest stands beside σ₂ of the isolated unit, which law 2.3 (frontier) conjectures to be
+    the largest of all. How both are found: ``equal_entropy``.
 
-    Dimensions n, deficit (its number). Variables: ``entropy_deficit`` (nat), ``sigma2_largest``, ``sigma2_smallest``,
-    ``isolated_unit`` (σ₂ of that matrix at the deficit of the largest), ``excess`` (largest − isolated_unit), ``excess_error``,
-    ``share`` (of the starts that came within 1e-6 of the largest), ``history_largest`` and ``history_smallest`` (the best so
-    far), and the matrices found, ``largest`` and ``smallest`` [row, column], padded with NaN. NaN where no start met the deficit.
-    ``ds.homojax.plot()`` draws it.
+    Args:
+        config: where to look; or give its fields as keywords, such as ``n=(3, 4), deficits=4``.
+        progress: called with (chunks of steps done, chunks in all, what is being done).
+        fields: fields of ``FrontierSearch``.
+
+    Returns:
+        A Dataset of dimensions n and deficit (its number); ``VARIABLES`` says what is in it. A
+        value is NaN where no start met the deficit, and matrices are padded with NaN.
 
     Raises:
-        InputError: JAX's x64 is switched off.
+        InputError: a field is unknown or refused, or JAX's x64 is switched off.
 
-    >>> ds = frontier(FrontierSearch(n=(3,), deficits=4, starts=6, steps=150))
+    >>> ds = frontier(n=3, deficits=4, starts=6, steps=100)
     >>> bool((ds.excess <= ds.excess_error).all())
     True
     """
-    search = search or FrontierSearch()
+    search = as_config(FrontierSearch, config, fields)
     require_precision("float64")
-    shape, most, chunks = (len(search.n), search.deficits), max(search.n), -(-search.steps // CHUNK)
-    data = {name: np.full(shape, np.nan) for name in _VARIABLES}
-    found = {name: np.full((*shape, most, most), np.nan) for name in ("largest", "smallest")}
-    history = {name: np.full((*shape, chunks), np.nan) for name in found}
-    total = 2 * chunks * len(search.n)
+    chunks = -(-search.steps // CHUNK)
+    total = len(search.n) * len(SIDES) * chunks
+
+    def report_from(before: int, doing: str) -> Callable[[int], None]:
+        return lambda done: progress(before + done, total, doing)
+
+    results = []
     for i, n in enumerate(search.n):
-        deficits = np.linspace(0, float(entropy_deficit(isolated_unit(n))), search.deficits + 2)[
-            1:-1
-        ]
-        curve_at = jax.vmap(partial(isolated_unit_frontier, n=n))
-        for side, goal in enumerate(found):
-            climb = _climb(goal, n, deficits, search)
-            for chunk in range(chunks):
-                if progress:
-                    progress(chunks * (2 * i + side) + chunk, total, f"{goal} σ₂, n = {n}")
-                history[goal][i, :, chunk] = next(climb)
-            matrices = next(climb)
-            deficit, sigma2, error, distance = (np.asarray(x) for x in _measure(matrices))
-            met = np.isfinite(sigma2) & (abs(deficit - deficits[:, None]) <= MISSED_DEFICIT)
-            ranked = np.where(met, sigma2 if goal == "largest" else -sigma2, -np.inf)
-            at = np.arange(search.deficits), ranked.argmax(1)
-            sound = np.where(met[at], 1.0, np.nan)  # NaN where no start met the deficit
-            found[goal][i, :, :n, :n] = np.asarray(matrices)[at] * sound[:, None, None]
-            data[f"sigma2_{goal}"][i] = sigma2[at] * sound
-            if goal == "largest":
-                curve, ahead = (
-                    np.asarray(curve_at(deficit[at])),
-                    np.asarray(curve_at(deficit[at] + error[at])),
-                )
-                data["entropy_deficit"][i], data["isolated_unit"][i] = deficits, curve * sound
-                data["excess"][i], data["excess_error"][i] = (
-                    (sigma2[at] - curve) * sound,
-                    (ahead - curve + distance[at]) * sound,
-                )
-                data["share"][i] = (ranked >= ranked[at][:, None] - 1e-6).mean(1) * sound
-    if progress:
-        progress(total, total, "done")
-    coords = {
-        "n": ("n", list(search.n), {"long_name": "mixed units", "units": "1"}),
-        "deficit": np.arange(search.deficits),
-    }
-    variables = {
-        name: (("n", "deficit"), values, _VARIABLES[name]) for name, values in data.items()
-    }
-    matrices = {
-        name: (
-            ("n", "deficit", "row", "column"),
-            values,
-            {"long_name": f"the matrix of the {name} σ₂ found", "units": "1"},
-        )
-        for name, values in found.items()
-    }
-    variables |= {
-        f"history_{name}": (
-            ("n", "deficit", "chunk"),
-            values,
-            {"long_name": f"{name} σ₂ on the way, every {CHUNK} steps"},
-        )
-        for name, values in history.items()
-    }
-    config = json.dumps(dataclasses.asdict(search))
-    attrs = {
-        "title": "homojax probe frontier",
-        "config": config,
-        "versions": json.dumps(versions()),
-        "dtype": "float64",
-    }
-    return xr.Dataset(variables | matrices, coords, attrs)
+        reports: dict[Side, Callable[[int], None]] = {
+            side: report_from((len(SIDES) * i + k) * chunks, f"{side} σ₂, n = {n}")
+            for k, side in enumerate(SIDES)
+        }
+        results.append(_search_size(search, n, reports))
+    progress(total, total, "done")
+    return _assemble(search, results)
 
 
-_VARIABLES = {
-    "entropy_deficit": {"long_name": "entropy deficit n log n − H", "units": "nat"},
-    "sigma2_largest": {"long_name": "largest σ₂ found", "units": "1"},
-    "sigma2_smallest": {"long_name": "smallest σ₂ found", "units": "1"},
-    "isolated_unit": {"long_name": "σ₂ of (1 − t)J + t(1 ⊕ J) at this deficit", "units": "1"},
-    "excess": {"long_name": "largest σ₂ found less the isolated unit's", "units": "1"},
-    "excess_error": {
-        "long_name": "what rounding and the projection can leave in that",
-        "units": "1",
-    },
-    "share": {
-        "long_name": "share of the starts that came within 1e-6 of the largest",
-        "units": "1",
-    },
-}
+def _search_size(
+    search: FrontierSearch, n: int, reports: dict[Side, Callable[[int], None]]
+) -> dict[str, np.ndarray]:
+    """Return the variables of one n, [deficits, …]."""
+    highest = float(entropy_deficit(isolated_unit(n)))
+    deficits = np.linspace(0, highest, search.deficits + 2)[1:-1]
+    found: dict[str, np.ndarray] = {"entropy_deficit": deficits}
+    for side, report in reports.items():
+        history, matrices = search_lanes(side, n, deficits, search, report)
+        best = _choose_best(side, matrices, deficits)
+        found |= {f"history_{side}": history, f"sigma2_{side}": best.sigma2, side: best.matrix}
+        if side == "largest":
+            found |= {"share": best.share, **_hold_against_isolated_unit(best, n)}
+    return found
 
 
-def _climb(
-    goal: str, n: int, deficits: np.ndarray, search: FrontierSearch
-) -> Iterator[np.ndarray | jax.Array]:
-    """The best σ₂ so far [deficits] after every chunk of steps; then the matrices that all end at, [deficits, starts, n, n]."""
-    rng = np.random.default_rng([search.seed, n, goal == "largest"])
-    lanes = (len(deficits), search.starts)
-    if goal == "largest":
-        pairs = rng.standard_normal((2, *lanes, n)) ** rng.choice(
-            [1, 3], (2, *lanes, 1)
-        )  # plain and skewed directions
-        pairs -= pairs.mean(-1, keepdims=True)
-        logits = tuple(pairs / np.linalg.norm(pairs, axis=-1, keepdims=True))
-    else:
-        basis = np.asarray(detail_basis(n))
-        logits = (basis @ rng.standard_normal((*lanes, n - 1, n - 1)) @ basis.T,)
-    adam = optax.adam(optax.cosine_decay_schedule(0.1, search.steps))
-    deficits = np.broadcast_to(deficits[:, None], lanes)
-    log_beta = np.log(n * np.sqrt(deficits) + 0.1) * (goal == "largest")
-    start = _Lane(logits, log_beta, jax.vmap(jax.vmap(adam.init))(logits), np.zeros(lanes))
-    step = _step_up if goal == "largest" else partial(_step_down, adam)
+class Best(NamedTuple):
+    """The best lane at each deficit, [deficits, …]; NaN where no lane met the deficit."""
 
-    @partial(jax.jit, static_argnums=2)
-    @partial(jax.vmap, in_axes=(0, 0, None))
-    @partial(jax.vmap, in_axes=(0, 0, None))
-    def advance(lane, deficit, steps):
-        return jax.lax.fori_loop(0, steps, lambda _, lane: step(lane, deficit), lane)
-
-    lane = jax.tree.map(jnp.asarray, start)
-    for done in range(0, search.steps, CHUNK):
-        lane = advance(lane, deficits, min(CHUNK, search.steps - done))
-        sigma2 = np.asarray(lane.sigma2)
-        yield sigma2.max(1) if goal == "largest" else sigma2.min(1)
-    yield jax.jit(jax.vmap(jax.vmap(_settled)))(lane, deficits)
+    matrix: np.ndarray  # [deficits, n, n]
+    deficit: np.ndarray  # its own, which differs from the one that was asked by rounding
+    deficit_error: np.ndarray
+    sigma2: np.ndarray
+    sigma2_error: np.ndarray
+    share: np.ndarray  # of the lanes that came as far
 
 
-def _logits(parts: tuple[jax.Array, ...]) -> jax.Array:
-    return jnp.outer(*parts) if len(parts) == 2 else parts[0]
-
-
-def _deficit_of(logits: jax.Array, log_beta: jax.Array) -> tuple[jax.Array, jax.Array]:
-    matrix = cast(jax.Array, sinkhorn(jnp.exp(log_beta) * logits, 1.0).matrix)
-    return entropy_deficit(matrix), matrix
-
-
-def _newton(
-    log_beta: jax.Array, found: jax.Array, slope: jax.Array, deficit: jax.Array
-) -> jax.Array:
-    """One bounded step towards the β with the deficit, which rises with β (theory.md 1.3)."""
-    return log_beta + jnp.clip(
-        (deficit - found) / jnp.maximum(slope, jnp.finfo(slope.dtype).tiny), -1, 1
+def _choose_best(side: Side, matrices: jax.Array, deficits: np.ndarray) -> Best:
+    deficit, sigma2, deficit_error, sigma2_error = (np.asarray(x) for x in _measure(matrices))
+    met = np.isfinite(sigma2) & (abs(deficit - deficits[:, None]) <= MISSED_DEFICIT)
+    ranked = np.where(met, sigma2 if side == "largest" else -sigma2, -np.inf)
+    best = np.arange(len(deficits)), ranked.argmax(1)
+    sound = np.where(met[best], 1.0, np.nan)
+    near = ranked >= ranked[best][:, None] - SHARE_TOLERANCE
+    return Best(
+        matrix=np.asarray(matrices)[best] * sound[:, None, None],
+        deficit=deficit[best] * sound,
+        deficit_error=deficit_error[best],
+        sigma2=sigma2[best] * sound,
+        sigma2_error=sigma2_error[best],
+        share=near.mean(1) * sound,
     )
 
 
-def _step_up(lane: _Lane, deficit: jax.Array) -> _Lane:
-    along = partial(_deficit_of, _logits(lane.logits))
-    found, slope, matrix = jax.jvp(
-        along, (lane.log_beta,), (jnp.ones_like(lane.log_beta),), has_aux=True
-    )
-    sigma2, u, v = top_singular_pair(detail(matrix))
-    return lane._replace(
-        logits=(u, v), log_beta=_newton(lane.log_beta, found, slope, deficit), sigma2=sigma2
-    )
+def _hold_against_isolated_unit(best: Best, n: int) -> dict[str, np.ndarray]:
+    """Return by how much the largest σ₂ exceeds the isolated unit's, and the error of that."""
+    curve = np.asarray(_isolated_unit_at(best.deficit, n))
+    ahead = np.asarray(_isolated_unit_at(best.deficit + best.deficit_error, n))
+    return {
+        "isolated_unit": curve,
+        "excess": best.sigma2 - curve,
+        "excess_error": ahead - curve + best.sigma2_error,
+    }
 
 
-def _step_down(adam: optax.GradientTransformation, lane: _Lane, deficit: jax.Array) -> _Lane:
-    """Adam on σ₂'s smooth upper bound at equal deficit: its gradient less the part that β makes up for."""
-
-    def both(logits, log_beta):
-        found, matrix = _deficit_of(logits, log_beta)
-        return schatten_bounds(matrix, SMOOTH_POWER)[1], found
-
-    (sigma2, found), pull_back = jax.vjp(both, lane.logits[0], lane.log_beta)
-    one, zero = jnp.ones_like(found), jnp.zeros_like(found)
-    (sigma_slope, sigma_beta), (deficit_slope, deficit_beta) = (
-        pull_back((one, zero)),
-        pull_back((zero, one)),
-    )
-    rate = sigma_beta / jnp.maximum(deficit_beta, jnp.finfo(found.dtype).tiny)
-    slope = sigma_slope - rate * deficit_slope
-    slope = jnp.where(jnp.isfinite(slope).all(), slope, 0)
-    updates, state = adam.update((slope,), lane.state)
-    return _Lane(
-        optax.apply_updates(lane.logits, updates),
-        _newton(lane.log_beta, found, deficit_beta, deficit),
-        state,
-        sigma2,
-    )
-
-
-def _settled(lane: _Lane, deficit: jax.Array) -> jax.Array:
-    """The matrix at the β that has the deficit."""
-    along = partial(_deficit_of, _logits(lane.logits))
-
-    def step(_, log_beta):
-        found, slope, _ = jax.jvp(along, (log_beta,), (jnp.ones_like(log_beta),), has_aux=True)
-        return _newton(log_beta, found, slope, deficit)
-
-    return along(jax.lax.fori_loop(0, 20, step, lane.log_beta))[1]
+@partial(jax.jit, static_argnums=1)
+@partial(jax.vmap, in_axes=(0, None))
+def _isolated_unit_at(deficit: jax.Array, n: int) -> jax.Array:
+    return isolated_unit_frontier(deficit, n=n)
 
 
 @jax.jit
 @jax.vmap
 @jax.vmap
 def _measure(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """(ΔH, σ₂, errors of the two) of a matrix that is nearly in 𝔅ₙ."""
+    """Return (ΔH, σ₂, the error of each) of a matrix that is nearly doubly stochastic."""
     sigma2 = top_singular_pair(detail(matrix))[0]
     distance = projection_distance(matrix, *marginal_errors(matrix), sigma2)
     return entropy_deficit(matrix), sigma2, entropy_error(len(matrix), distance), distance
+
+
+def _assemble(search: FrontierSearch, results: list[dict[str, np.ndarray]]) -> xr.Dataset:
+    """Return the Dataset of results, one for each n."""
+    most = max(search.n)
+    for n, result in zip(search.n, results, strict=True):
+        for name in SIDES:
+            room = ((0, 0), (0, most - n), (0, most - n))
+            result[name] = np.pad(result[name], room, constant_values=np.nan)
+    variables = {
+        name: (
+            ("n", "deficit", *dims),
+            np.stack([result[name] for result in results]),
+            {"long_name": text, "units": units},
+        )
+        for name, (dims, units, text) in VARIABLES.items()
+    }
+    coords = {
+        "n": ("n", list(search.n), {"long_name": "mixed units", "units": "1"}),
+        "deficit": np.arange(search.deficits),
+    }
+    return xr.Dataset(variables, coords, provenance("probe frontier", search, dtype="float64"))

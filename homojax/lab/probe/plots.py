@@ -1,4 +1,4 @@
-"""The figures of probes."""
+"""The figures of the probes."""
 
 from __future__ import annotations
 
@@ -6,180 +6,161 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from homojax.birkhoff import entropy_deficit, isolated_unit
+from homojax.lab.probe.config import Goal
 from homojax.lab.runs import config_of
-from homojax.lab.style import BOUND, FAINT, MEASURED, TYPICAL, WARNING, panels
+from homojax.lab.style import BOUND, FAINT, HALO, MEASURED, TYPICAL, WARNING, panels, shades
+
+EPSILON = "entropy weight ε (logit units)"
+DEFICIT = "entropy deficit ΔH (nat)"
+SIDES = {  # goal -> (the score, the score at which it is reached, what that means)
+    "refute": ("lesser − greater side", 0.0, "above: violated"),
+    "tighten": ("lesser / greater side", 1.0, "attained"),
+}
+LEAST_DRAWN = 1e-24  # a gradient's norm below it is drawn there
+LEAST_POSITIVE = 1e-300  # stands for a norm of 0 where its logarithm is read
+DASHES = "-", (0, (4, 2))  # in turn, so that curves that coincide are both seen
+PRECISIONS = {"float32": 2.0**-23, "float64": 2.0**-52}  # name -> eps
 
 
-def search_history(finding: Finding) -> Figure:
-    """A probe's search: the best of every start so far, and where the first-order steps end."""
+def search_history(
+    history: np.ndarray, *, goal: Goal, title: str, first_order_steps: int
+) -> Figure:
+    """Draw a search: the best score of every start so far, and where the first-order steps end."""
+    label, reached, meaning = SIDES[goal]
     fig, ax = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
-    steps = np.arange(1, len(finding.history) + 1)
-    ax.plot(steps, finding.history, color=BOUND, lw=0.7, alpha=0.35)
-    ax.plot(
-        steps, np.nanmax(finding.history, axis=1), color=MEASURED, lw=2, label="best of all starts"
-    )
-    ax.axvline(finding.search.steps, color=FAINT, lw=0.8, ls=":", label="first-order steps end")
-    ax.axhline(
-        0 if finding.goal == "refute" else 1,
-        color=WARNING,
-        ls="--",
-        lw=1.2,
-        label=_GOALS[finding.goal][1],
-    )
-    ax.set(xlabel="steps", ylabel=_GOALS[finding.goal][0])
-    low, high = np.nanquantile(finding.history[-1], 0.02), np.nanmax(finding.history)
-    ax.set_ylim(
-        *sorted((min(low, 0 if finding.goal == "refute" else low) - 0.05, max(high, 0) + 0.05))
-    )
-    ax.legend(loc="lower right")
-    ax.set_title(
-        f"{finding.goal} {finding.claim.number} {finding.claim.name}: {finding.claim.statement}",
-        fontsize=10,
-    )
+    steps = np.arange(1, len(history) + 1)
+    ax.plot(steps, history, color=BOUND, lw=0.7, alpha=0.35)
+    best = np.nanmax(history, axis=1)
+    ax.plot(steps, best, color=MEASURED, lw=2, label="best of all starts")
+    ax.axvline(first_order_steps, color=FAINT, lw=0.8, ls=":", label="end of the smooth score")
+    ax.axhline(reached, color=WARNING, ls="--", lw=1.2, label=meaning)
+    # Starts that are far behind at the end would flatten the rest.
+    low, high = np.nanquantile(history[-1], 0.02), np.nanmax(history)
+    low, high = min(low, reached), max(high, reached)
+    room = 0.05 * max(high - low, 1e-3)
+    ax.set(xlabel="steps", ylabel=label, ylim=(low - room, high + room))
+    fig.legend(loc="outside lower center", ncols=3)
+    fig.suptitle(title, fontsize=10, wrap=True)
     return fig
 
 
-_GOALS = {
-    "refute": ("lesser − greater side", "above: violated"),
-    "tighten": ("lesser / greater side", "attained"),
-}
+# ---------------------------------------------------------------- frontier
 
 
 def frontier(ds: xr.Dataset) -> Figure:
-    """Per n: the largest and smallest σ₂ found at each entropy deficit, the isolated unit's curve and Pinsker's bound."""
-    fig, axes = panels(ds, height=4.2)
+    """Draw the largest and smallest σ₂ at each entropy deficit, with the isolated unit's curve."""
+    fig, axes = panels(ds)
     for ax, n in zip(axes, ds.n.values, strict=True):
-        cells = ds.sel(n=n)
-        t = np.linspace(0, 1, 200)
-        curve = np.asarray(
-            jax.lax.map(lambda weight, n=int(n): entropy_deficit(isolated_unit(n, weight)), t)
-        )
-        ax.plot(curve, t, color=TYPICAL, lw=2, label="isolated unit (1 − t)J + t(1 ⊕ J)")
-        ax.plot(
-            cells.entropy_deficit,
-            cells.sigma2_largest,
-            "o",
-            color=MEASURED,
-            ms=4,
-            label="largest σ₂ found",
-        )
-        ax.plot(
-            cells.entropy_deficit,
-            cells.sigma2_smallest,
-            "v",
-            color=BOUND,
-            ms=4,
-            label="smallest σ₂ found",
-        )
-        ax.plot(
-            curve,
-            np.minimum(np.sqrt(2 * curve), 1),
-            color=FAINT,
-            ls="--",
-            lw=1.2,
-            label="Pinsker bound √(2ΔH)",
-        )
-        worst = float(cells.excess.max())
-        ax.set(xlabel="entropy deficit ΔH (nat)", ylabel="σ₂", ylim=(0, 1.05))
-        ax.set_title(
-            f"n = {n}: largest excess {worst:+.0e} ± {float(cells.excess_error.max()):.0e}",
-            fontsize=10,
-        )
+        _frontier_panel(ax, ds.sel(n=n), int(n))
     handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=2)
-    fig.suptitle("The entropy–σ₂ frontier (2.3): what optimisation from random starts reaches")
+    fig.legend(handles, labels, loc="outside lower center", ncols=2 if len(axes) > 1 else 1)
+    fig.suptitle("Frontier (law 2.3): σ₂ that is reached from random starts", fontsize=10)
     return fig
+
+
+def _frontier_panel(ax: Axes, cells: xr.Dataset, n: int) -> None:
+    t = np.linspace(0, 1, 200)
+    deficit = np.asarray(jax.lax.map(lambda weight: entropy_deficit(isolated_unit(n, weight)), t))
+    bound = np.minimum(np.sqrt(2 * deficit), 1)
+    ax.plot(deficit, t, color=TYPICAL, lw=2, label="isolated unit (1 − t)J + t(1 ⊕ J)")
+    ax.plot(deficit, bound, color=FAINT, ls="--", lw=1.2, label="Pinsker bound √(2ΔH)")
+    for name, marker, colour in (("largest", "o", MEASURED), ("smallest", "v", BOUND)):
+        found = cells[f"sigma2_{name}"]
+        ax.plot(cells.entropy_deficit, found, marker, color=colour, ms=4, label=f"{name} σ₂ found")
+    excess, error = float(cells.excess.max()), float(cells.excess_error.max())
+    ax.set(xlabel=DEFICIT, ylabel="σ₂", ylim=(0, 1.05))
+    ax.set_title(f"n = {n}: largest excess {excess:+.0e} ± {error:.0e}", fontsize=10)
+
+
+# ---------------------------------------------------------------- calibrate
 
 
 def calibration(ds: xr.Dataset) -> Figure:
-    """Per n: what is kept along ε, the target, the calibrated ε and the worst-case rule."""
+    """Draw what is kept along ε, with the target, the calibrated ε and the worst-case rule."""
     asked = config_of(ds)
-    fig, axes = panels(ds, height=4.2)
+    fig, axes = panels(ds)
     target = asked["sigma2"] or asked["retention"]
     if asked["schedule"]:
         target = target ** (1 / ds.sizes["layer"])
+    single = asked["retention"] is None or asked["schedule"]
     for ax, n in zip(axes, ds.n.values, strict=True):
-        cells = ds.sel(n=n)
-        for k in range(ds.sizes["shown_layer"]):
-            colour = plt.get_cmap("viridis")(0.85 * k / max(1, ds.sizes["shown_layer"] - 1))
-            ax.plot(cells.grid_epsilon, cells.curve.isel(shown_layer=k), color=colour, lw=1.4)
-            found = cells.isel(seed=0, layer=k)
-            if np.isfinite(found.epsilon):
-                style = {"mfc": colour if found.certified else "white", "color": colour}
-                ax.plot(found.epsilon, found.kept, "o", ms=7, zorder=4, **style)
+        _calibration_panel(ax, ds.sel(n=n))
         ax.axhline(target, color=WARNING, ls="--", lw=1.2)
-        ceiling = float(cells.ceiling.isel(seed=0).max())
-        if np.isfinite(ceiling):
-            ax.axvline(ceiling, color=BOUND, ls=":", lw=1.5)
-        ax.set(
-            xscale="log",
-            ylim=(-0.03, 1.05),
-            xlim=(cells.grid_epsilon.min(), cells.grid_epsilon.max()),
-            title=f"n = {n}",
-        )
-        ax.set(
-            xlabel="entropy weight ε (logit units)",
-            ylabel="σ₂" if asked["retention"] is None or asked["schedule"] else "kept",
-        )
+        ax.set(title=f"n = {n}", xlabel=EPSILON, ylabel="σ₂" if single else "share kept")
     handles = [
-        Line2D(
-            [], [], color=MEASURED, marker="o", lw=1.4, label="calibrated ε (hollow: not certified)"
-        ),
-        Line2D([], [], color=WARNING, ls="--", label=f"target {target:.4g}"),
-        Line2D([], [], color=BOUND, ls=":", label="above: no logits of this diameter can (2.1)"),
+        _line("calibrated ε (hollow: not certified)", color=MEASURED, marker="o", lw=1.4),
+        _line(f"target {target:.4g}", color=WARNING, ls="--"),
+        _line("above: no logits of this diameter meet it (law 2.1)", color=BOUND, ls=":"),
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=3 if ds.sizes["n"] > 1 else 1)
-    fig.suptitle(
-        f"Calibrated ε, {asked['root']} root\n{ds.attrs['source']}", fontsize=10, wrap=True
-    )
+    fig.legend(handles=handles, loc="outside lower center", ncols=3 if len(axes) > 1 else 1)
+    title = f"Calibrated ε, {asked['root']} root\n{ds.attrs['source']}"
+    fig.suptitle(title, fontsize=10, wrap=True)
     return fig
+
+
+def _calibration_panel(ax: Axes, cells: xr.Dataset) -> None:
+    """Draw the curves of the first seed, each with its answer."""
+    colours = shades(cells.sizes["shown_layer"])
+    for k, colour in enumerate(colours):
+        ax.plot(cells.grid_epsilon, cells.curve.isel(shown_layer=k), color=colour, lw=1.4)
+        answer = cells.isel(seed=0, layer=k)
+        if np.isfinite(answer.epsilon):
+            face = colour if answer.certified else "white"
+            ax.plot(answer.epsilon, answer.kept, "o", ms=7, zorder=4, mfc=face, color=colour)
+    ceiling = float(cells.ceiling.isel(seed=0).max())
+    if np.isfinite(ceiling):
+        ax.axvline(ceiling, color=BOUND, ls=":", lw=1.5)
+    ends = float(cells.grid_epsilon.min()), float(cells.grid_epsilon.max())
+    ax.set(xscale="log", ylim=(-0.03, 1.05), xlim=ends)
+
+
+# ---------------------------------------------------------------- sensitivity
 
 
 def sensitivity(ds: xr.Dataset) -> Figure:
-    """‖∂σ₂/∂S‖ along ε, with the ε that each case is used at, and where rounding drowns a gradient."""
+    """Draw ‖∂σ₂/∂S‖ along ε, with the ε that each case is used at, and where rounding drowns it."""
     fig, ax = plt.subplots(figsize=(8.4, 6), layout="constrained")
-    for k, case in enumerate(ds.case.values):
-        cells = ds.sel(case=case)
-        colour = plt.get_cmap("viridis")(0.95 * k / max(1, ds.sizes["case"] - 1))
-        ax.plot(ds.epsilon, cells.gradient_norm, color=colour, lw=1.6, label=str(case))
-        at = np.interp(
-            np.log(cells.started),
-            np.log(ds.epsilon),
-            np.log(np.maximum(cells.gradient_norm, 1e-300)),
-        )
-        ax.plot(
-            cells.started,
-            np.maximum(np.exp(at), 1e-24),
-            "o",
-            color=colour,
-            ms=7,
-            mec="black",
-            zorder=4,
-        )
-    for eps, name in ((2.0**-23, "float32"), (2.0**-52, "float64")):
+    for k, colour in enumerate(shades(ds.sizes["case"], end=0.95)):
+        cells, dashes = ds.isel(case=k), DASHES[k % 2]
+        label = str(cells.case.item())
+        ax.plot(ds.epsilon, cells.gradient_norm, color=colour, lw=1.8, ls=dashes, label=label)
+        drawn = max(gradient_norm_at_start(cells), LEAST_DRAWN)
+        ax.plot(cells.started, drawn, "o", color=colour, ms=7, mec="black", zorder=4)
+    for name, eps in PRECISIONS.items():
         ax.plot(ds.epsilon, eps / ds.epsilon, color=FAINT, ls="--", lw=1)
         ax.annotate(
             f"lost to rounding in {name}",
-            (ds.epsilon[0], eps / ds.epsilon[0]),
-            (4, -10),
+            (float(ds.epsilon[-1]), eps / float(ds.epsilon[-1])),
+            (0, -14),
             textcoords="offset points",
-            fontsize=8,
+            ha="right",
+            fontsize=8.5,
             color="#555555",
+            bbox=HALO,
         )
-    ax.set(xscale="log", yscale="log", ylim=(3e-25, 30))
-    ax.set(xlabel="entropy weight ε (logit units)", ylabel="‖∂σ₂/∂S‖_F (per logit unit)")
+    ax.set(xscale="log", yscale="log", ylim=(LEAST_DRAWN / 3, 30))
+    ax.set(xlabel=EPSILON, ylabel="‖∂σ₂/∂S‖_F (per logit unit)")
     fig.legend(
         loc="outside lower center",
         ncols=3,
-        title="dots: the ε that it is used at (1e-24 stands for less)",
+        title=f"dots: the ε that it is used at ({LEAST_DRAWN:g} stands for less)",
         title_fontsize=8.5,
     )
-    ax.set_title(
-        "Where a gradient reaches the logits (6.2): underflow when cold, 1/(nε) when hot",
-        fontsize=11,
-    )
+    title = "Gradient trap (law 6.2): underflow at small ε, 1/(nε) at large ε"
+    ax.set_title(title, fontsize=11)
     return fig
+
+
+def gradient_norm_at_start(cells: xr.Dataset) -> float:
+    """Return ‖∂σ₂/∂S‖ of a case at the ε that it is used at, log-linear between those scanned."""
+    norms = np.log(np.maximum(cells.gradient_norm, LEAST_POSITIVE))
+    return float(np.exp(np.interp(np.log(cells.started), np.log(cells.epsilon), norms)))
+
+
+def _line(label: str, **style) -> Line2D:
+    return Line2D([], [], label=label, **style)

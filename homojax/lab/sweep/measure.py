@@ -24,7 +24,9 @@ from homojax.lab.sources import Source
 from homojax.lab.sweep.config import Sweep
 from homojax.lab.sweep.dataset import BOUNDS, MATRIX_CLAIMS, NUM_PROBES, STATUS
 from homojax.numerics import matmul
-from homojax.projection.sinkhorn import SinkhornResult, Status, sinkhorn, truncated_sinkhorn
+from homojax.projection.result import SinkhornResult, Status
+from homojax.projection.sinkhorn import sinkhorn
+from homojax.projection.truncated import truncated_sinkhorn
 from homojax.theory import CLAIMS
 from homojax.theory.cases.matrix import matrix_case
 from homojax.theory.cases.stack import stack_case
@@ -146,7 +148,9 @@ def _stored_status(sweep: Sweep) -> jax.Array:
 
 def _measure_depth(sweep: Sweep, matrices: jax.Array, spectra: Spectra) -> Measured:
     depths = tuple(range(1, max(sweep.depth) + 1))
-    case = stack_case(matrices, sigma2=spectra.sigma2, depths=depths, measured=("curve",))
+    case = stack_case(
+        matrices, sigma2=spectra.sigma2, depths=depths, measured=("composite_sigma2",)
+    )
     product, verdict = CLAIMS["product"].judge(case)
     last = np.asarray(sweep.depth) - 1
     geometric_mean = jnp.exp(jnp.log(spectra.sigma2).mean())
@@ -185,13 +189,13 @@ def _measure_layernorm(sweep: Sweep, matrices: jax.Array, key: jax.Array) -> Mea
     def measure(snr_and_key) -> Measured:
         snr, key = snr_and_key
         noise_std = 1 / jnp.sqrt((n - 1) * snr)  # SNR = ‖x‖²/(dν²) with ‖x‖ = 1
-        draws = layernorm.sample_cosine(key, signal, noise_std, sweep.samples)
+        draws = layernorm.sample_cosine(key, signal, noise_std=noise_std, num_samples=sweep.samples)
         output_snr = layernorm.signal_to_noise(signal, noise_std)
         return {
             "output_snr": output_snr,
             "cosine_mean": draws.mean(),
             "cosine_stderr": draws.std(ddof=1) / jnp.sqrt(sweep.samples),
-            "cosine_exact": layernorm.expected_cosine(output_snr, n - 1),
+            "cosine_exact": layernorm.expected_cosine(output_snr, d=n - 1),
             "cosine_ks": _ks_distance(draws, output_snr, n - 1),
         }
 
@@ -205,10 +209,10 @@ def _ks_distance(draws: jax.Array, snr: jax.Array, d: int) -> jax.Array:
     """
     draws = jnp.sort(draws)
     count = draws.shape[0]
-    exact = jax.vmap(lambda t: layernorm.cosine_cdf(jnp.clip(t, -1, 1), snr, d))(draws)
+    exact = jax.vmap(lambda t: layernorm.cosine_cdf(jnp.clip(t, -1, 1), snr=snr, d=d))(draws)
     ranks = jnp.arange(count, dtype=draws.dtype)
     continuous = jnp.maximum(exact - ranks / count, (ranks + 1) / count - exact).max()
-    below = layernorm.cosine_cdf(jnp.zeros((), draws.dtype), snr, d)
+    below = layernorm.cosine_cdf(jnp.zeros((), draws.dtype), snr=snr, d=d)
     return jnp.where(d == 1, abs((draws < 0).mean() - below), continuous)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
@@ -61,7 +63,7 @@ def _phase_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm, retention: float) -
     ax.pcolormesh(epsilon, depth, kept, norm=norm, cmap="viridis", shading="nearest")
     wide = depth.max() >= 16 * depth.min()
     ax.set(xscale="log", yscale="log" if wide else "linear", title=f"n = {int(cells.n)}")
-    edge = [withStroke(linewidth=3.6, foreground="black", alpha=0.5)]
+    edge: list[Any] = [withStroke(linewidth=3.6, foreground="black", alpha=0.5)]
     for name, (colour, style, _) in CONTOURS.items():
         share = np.clip(cells[name].median("seed").T, 1e-30, 1)
         if float(share.min()) < retention < float(share.max()):
@@ -75,7 +77,9 @@ def _phase_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm, retention: float) -
     ax.set(xlabel=EPSILON, ylabel="depth (layers)")
     spread = float((epsilon / cells.relative_epsilon).median())
     if 0 < spread < np.inf:  # logits that are all alike have none
-        top = ax.secondary_xaxis("top", functions=(lambda e: e / spread, lambda r: r * spread))
+        top = ax.secondary_xaxis(
+            "top", functions=(lambda e: np.divide(e, spread), lambda r: np.multiply(r, spread))
+        )
         top.set_xlabel("ε / spread of the logits", fontsize=8.5)
         top.tick_params(labelsize=8)
 
@@ -134,7 +138,9 @@ def cosine_against_snr(ds: xr.Dataset) -> Figure:
     seen = snr[(snr > 1e-7) & np.isfinite(snr)]
     grid = np.geomspace(seen.min(initial=1e-2), seen.max(initial=1e-2) * 1.5, 120)
     dimensions = ds.n.values - 1.0
-    exact = jax.jit(jax.vmap(jax.vmap(expected_cosine, (0, None)), (None, 0)))(grid, dimensions)
+    exact = jax.jit(jax.vmap(lambda d: jax.vmap(lambda snr: expected_cosine(snr, d=d))(grid)))(
+        dimensions
+    )
     critical = jax.jit(jax.vmap(critical_snr))(dimensions)
     for k, (n, colour) in enumerate(zip(ds.n.values, shades(len(ds.n)), strict=True)):
         cells = ds.sel(n=n)

@@ -14,13 +14,8 @@ from homojax.depth import detail_composite, effective_depth, lyapunov_exponents
 from homojax.lab.train.judgements import judgements_of
 from homojax.lab.train.stacks import Stacks, stacks_of
 from homojax.layernorm import expected_cosine
-from homojax.networks.training import (
-    Run,
-    Trainer,
-    first_not_finite,
-    last_not_finite,
-    side_by_side,
-)
+from homojax.networks.run import Run, first_not_finite, last_not_finite
+from homojax.networks.trainer import Trainer, side_by_side
 from homojax.residual import residual_bound, residual_matrix, turn_bound
 from homojax.spectrum.singular_value import spectral_norm
 
@@ -83,7 +78,7 @@ def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
     layers = jax.vmap(residual_matrix)(matrices, alpha)
     row, col = jax.vmap(marginal_errors)(matrices)
     kept = jax.vmap(spectral_norm)(detail_composite(layers))
-    bounds = residual_bound(sigma2, alpha)
+    bounds = residual_bound(sigma2, alpha=alpha)
     return {
         "alpha": alpha,
         "sigma2": sigma2,
@@ -92,9 +87,11 @@ def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
         "kept": kept[-1],
         "kept_after": kept,
         "kept_predicted": jnp.cumprod(bounds, axis=-1),
-        "turned_predicted": turn_bound(sigma2, alpha),
-        "depth_bound": effective_depth(jnp.exp(jnp.log(bounds).mean()), RETENTION),
-        "depth_typical": effective_depth(jnp.exp(lyapunov_exponents(layers)[0]), RETENTION),
+        "turned_predicted": turn_bound(sigma2, alpha=alpha),
+        "depth_bound": effective_depth(jnp.exp(jnp.log(bounds).mean()), retention=RETENTION),
+        "depth_typical": effective_depth(
+            jnp.exp(lyapunov_exponents(layers)[0]), retention=RETENTION
+        ),
     }
 
 
@@ -136,7 +133,7 @@ def _details(states: jax.Array) -> jax.Array:
 @partial(jnp.vectorize, excluded=(1,))
 def expected_cosines(snr: jax.Array, d: int) -> jax.Array:
     """Return the expected cosine (law 4.2) at each SNR of an array, for details of d directions."""
-    return expected_cosine(snr, d)
+    return expected_cosine(snr, d=d)
 
 
 # ---------------------------------------------------------------- numbers that are not finite

@@ -24,7 +24,9 @@ from homojax.lab.train.measures import measure
 from homojax.lab.train.tasks import load_task
 from homojax.networks.architecture import Architecture
 from homojax.networks.mixing import tempered
-from homojax.networks.training import Run, Trainer, Training, side_by_side, trainer
+from homojax.networks.run import Run
+from homojax.networks.trainer import Trainer, side_by_side, trainer
+from homojax.networks.training import Training
 
 
 class Trained(NamedTuple):

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from homojax.networks.model import Trace
-from homojax.networks.training import Run, Trainer, residual_weights, side_by_side
+from homojax.networks.run import Run, residual_weights
+from homojax.networks.trainer import Trainer, side_by_side
 
 EXAMPLES = 2  # held out, whose matrices are measured where these differ by example
 

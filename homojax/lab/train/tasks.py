@@ -8,7 +8,10 @@ from typing import Any
 
 from homojax.lab.datasets import digits, documentation
 from homojax.lab.inputs import InputError, nearest
-from homojax.networks.tasks import Task, classification, copying, language, recall
+from homojax.networks.tasks.images import classification
+from homojax.networks.tasks.made import copying, recall
+from homojax.networks.tasks.task import Task
+from homojax.networks.tasks.text import language
 
 
 def load_task(name: str, **options: Any) -> Task:

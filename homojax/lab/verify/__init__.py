@@ -4,5 +4,18 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["config", "dataset", "families", "outcome", "plan", "plots", "report", "run"],
+    submodules=[
+        "config",
+        "dataset",
+        "draws",
+        "families",
+        "family",
+        "logit_families",
+        "matrix_families",
+        "outcome",
+        "plan",
+        "plots",
+        "report",
+        "run",
+    ],
 )

@@ -65,7 +65,11 @@ def worst_cases(config: Verification, ds: xr.Dataset) -> Iterator[tuple[str, int
             block, cell = int(rows.block.values[worst]), int(rows.cell.values[worst])
             cells = draw(config, group, block)
             arrays = {key: np.asarray(values[cell]) for key, values in cells.items()}
-            yield str(name), int(n), Case(str(name), scope, family, arrays, about)
+            yield (
+                str(name),
+                int(n),
+                Case(claim=str(name), scope=scope, family=family, arrays=arrays, about=about),
+            )
 
 
 def replay(case: Case) -> dict[str, tuple[str, str, str, str]]:
@@ -84,11 +88,11 @@ def replay(case: Case) -> dict[str, tuple[str, str, str, str]]:
         verdicts = np.ravel(judged.verdict)
         worst = int(np.argmin(verdicts))
         sides = (f"{float(np.ravel(side)[worst]):.9g}" for side in judged.comparison[:3])
-        rows[dtype] = (*sides, Verdict(int(verdicts[worst])).name.lower())
+        rows[dtype] = (*sides, Verdict(int(verdicts[worst])).label)
         case = up_to_comparison(case, judged.comparison.lesser.shape[1:], worst)
     exact = in_many_digits(case)
     if exact is not None:
-        verdict = Verdict(decided(case.claim, *exact)).name.lower()
+        verdict = Verdict(decided(case.claim, *exact)).label
         rows["50 digits"] = (*(str(side)[:24] for side in exact), "0", verdict)
     return rows
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -42,17 +41,11 @@ class Group(NamedTuple):
 
 def claims_of(config: Verification, scope: str) -> tuple[Claim, ...]:
     """Return the claims of this scope that a verification is about, or their mutants."""
-    return _claims_of(config.claims, scope, config.mutants)
-
-
-@cache  # mutants are made anew at every call, and what is compiled goes by their identity
-def _claims_of(names: tuple[str, ...], scope: str, mutants: bool) -> tuple[Claim, ...]:
-    claims = [claim for claim in chosen_claims(names) if claim.scope == scope]
-    if not mutants:
+    claims = [claim for claim in chosen_claims(config.claims) if claim.scope == scope]
+    if not config.mutants:
         return tuple(claims)
-    return tuple(
-        mutant for claim in claims if claim.status != "refuted" for mutant in mutants_of(claim)
-    )
+    true = [claim for claim in claims if claim.status != "refuted"]
+    return tuple(mutant for claim in true for mutant in mutants_of(claim))
 
 
 # ---------------------------------------------------------------- groups

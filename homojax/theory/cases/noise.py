@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.layernorm import critical_cosine, critical_snr, normalise
+from homojax.layernorm import critical_cosine, critical_snr, expected_cosine, normalise
 from homojax.numerics import as_float, rounding
 
 LEVEL, POWER = 0.05, 0.95  # of the test of law 4.5 (critical SNR)
@@ -32,6 +33,7 @@ class NoiseCase:
     critical_cosines: jax.Array  # [N], cos θ at the critical SNR
     kept: jax.Array  # [L], σ₂ of each layer; the first has SNR ``snr``, and the noise stays
     layer_cosines: jax.Array  # [N], after L layers that mix, add noise and normalise
+    expected: jax.Array  # [L], E cos θ at each layer's SNR by law 4.2; several claims need it
     tokens: jax.Array  # [n, F], a mean token, detail that all but cancels it in token 0, and noise
     gain: jax.Array  # [F]
     shift: jax.Array  # [F]
@@ -111,6 +113,7 @@ def noise_case(key: jax.Array, n: int, snr: ArrayLike, *, num_samples: int = 409
         critical_cosines=_cosine(_unit(jnp.sqrt(d * least) * first + draws.noise[0]), first),
         kept=kept,
         layer_cosines=_cosine(state, target),
+        expected=jax.vmap(partial(expected_cosine, d=d))(snr * (kept / kept[0]) ** 2),
         tokens=mean + detail / kept[0],
         gain=draws.gain.at[0].set(1.5),
         shift=draws.shift,

@@ -274,7 +274,7 @@ def _margins(case: StackCase, measured: Sequence[str]) -> dict[str, jax.Array]:
         fields["margin"] = _product_margin(case, case.sigma2, jnp.ones((), case.matrices.dtype))
     if "residual_sigma2" in measured:
         alpha = case.require("alpha")
-        factors = residual_bound(case.sigma2, alpha)
+        factors = residual_bound(case.sigma2, alpha=alpha)
         fields["residual_margin"] = _product_margin(case, factors, alpha)
     return fields
 

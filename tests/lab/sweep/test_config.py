@@ -74,7 +74,8 @@ def test_a_missing_or_binary_config_is_refused(tmp_path):
 def test_tables_share_what_stands_above_them(tmp_path):
     path = tmp_path / "two.toml"
     path.write_text(
-        'seeds = 3\nepsilon = ["0.1:10:3"]\n[[sweep]]\nn = 4\n[[sweep]]\nname = "cold"\nepsilon = 1\n'
+        'seeds = 3\nepsilon = ["0.1:10:3"]\n[[sweep]]\nn = 4\n'
+        '[[sweep]]\nname = "cold"\nepsilon = 1\n'
     )
     first, second = load_sweeps(path)
     assert (first.seeds, first.n, first.epsilon) == (3, (4,), (0.1, 1.0, 10.0))

@@ -13,7 +13,8 @@ from homojax.lab.train.report import theorems_judged
 from homojax.lab.train.run import trainer_of
 from homojax.lab.train.stacks import Stacks, stacks_of
 from homojax.networks.architecture import Architecture
-from homojax.networks.training import Training, side_by_side
+from homojax.networks.trainer import side_by_side
+from homojax.networks.training import Training
 from homojax.parametrizations import PARAMETRIZATIONS
 from homojax.theory.claim import VERDICTS
 

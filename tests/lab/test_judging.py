@@ -1,0 +1,132 @@
+"""There is one judge: a sweep and a verification say the same of the same cells."""
+
+import dataclasses
+from functools import partial
+
+import numpy as np
+import pytest
+
+import homojax as hj
+import oracles
+from homojax.lab.inputs import InputError
+from homojax.lab.judging import chosen_claims, judge_cells, project
+from homojax.lab.sweep.config import Sweep
+from homojax.lab.sweep.dataset import LAWS
+from homojax.lab.verify.families import FAMILIES
+from homojax.theory.cases.stack import claim_depths
+from homojax.theory.claim import Claim, Comparison, Verdict
+
+MATRIX = tuple(claim for claim in hj.CLAIMS.values() if claim.scope == "matrix")
+STACK = tuple(hj.CLAIMS[name] for name in ("product", "residual", "turn"))
+
+
+# ---------------------------------------------------------------- which claims
+
+
+def test_claims_are_chosen_by_name_by_number_and_by_section_in_their_order():
+    names = [claim.name for claim in chosen_claims(["frontier", "1.4", "hilbert", "2.3"])]
+    assert names == ["sigma2_falls", "sigma2_slope", "hilbert", "frontier"]
+    assert {claim.number for claim in chosen_claims(["5"])} == {"5.1", "5.2", "5.3"}
+    assert chosen_claims() == list(hj.CLAIMS.values())
+
+
+def test_a_claim_of_ones_own_is_chosen_as_it_is_and_judged_like_any_other():
+    words = dict.fromkeys(("statement", "latex", "source"), "")
+    own = Claim(
+        number="2",
+        name="trace",
+        scope="matrix",
+        direction="≥",
+        compare=lambda case: Comparison(case.matrix.trace() - 1, 3 * case.sigma2, case.distance),
+        **words,
+    )
+    assert chosen_claims([own, "doeblin"]) == [hj.CLAIMS["doeblin"], own]
+    cells = {"logits": np.zeros((1, 4, 4)), "epsilon": np.ones(1), "matrix": np.eye(4)[None]}
+    assert judge_cells("matrix", (own,), cells, "float64")["trace"].verdict == Verdict.UNDECIDABLE
+
+
+@pytest.mark.parametrize(
+    ("name", "offered"), [("hilbrt", 'did you mean "hilbert"'), ("9.9", "there is no claim")]
+)
+def test_an_unknown_claim_is_refused_with_the_nearest(name, offered):
+    with pytest.raises(InputError, match=offered):
+        chosen_claims(["doeblin", name])
+
+
+# ---------------------------------------------------------------- many cells
+
+
+def test_many_cells_are_judged_as_each_of_them_is(dtype):
+    """And a matrix that is not given is the projection of its logits."""
+    logits, epsilon, _ = FAMILIES["gaussian"].draw(np.random.default_rng(0), 4, 40)
+    given = {"logits": logits, "epsilon": epsilon}
+    matrix = np.asarray(project(logits.astype(dtype), epsilon.astype(dtype)))
+    judged = judge_cells("matrix", MATRIX, given, dtype.name)
+    again = judge_cells("matrix", MATRIX, {**given, "matrix": matrix}, dtype.name)
+    for name, (comparison, verdict, tightness) in judged.items():
+        assert verdict.shape == tightness.shape == comparison.lesser.shape == (40,)
+        assert comparison.greater.dtype == dtype and verdict.dtype == np.int8
+        np.testing.assert_array_equal(verdict, again[name].verdict)
+
+
+# ---------------------------------------------------------------- one judge
+
+ASKED = Sweep(
+    source="file",
+    path="logits.npy",
+    epsilon=(0.2, 1.0),
+    depth=claim_depths(5),
+    snr=(1.0,),
+    alpha=(0.0, 0.4, 1.0),
+    samples=2,
+)
+
+
+def project_all(logits, epsilon, iterations):
+    """The matrices of logits [ε, …, n, n] at each ε, as a model truncates them or converged."""
+    flat = logits.reshape(-1, *logits.shape[-2:])
+    each = np.repeat(epsilon, len(flat) // len(epsilon))
+    if iterations is None:
+        return np.asarray(project(flat, each)).reshape(logits.shape)
+    alternate = partial(oracles.alternate, num_iters=iterations)
+    return np.array([alternate(*cell) for cell in zip(flat, each, strict=True)]).reshape(
+        logits.shape
+    )
+
+
+@pytest.mark.parametrize("iterations", [2, None])
+def test_a_sweep_and_a_verification_give_the_same_verdicts_on_the_same_cells(
+    iterations, tmp_path, monkeypatch
+):
+    """Normal logits of scale 1 and 6, 5 layers, truncated after 2 alternations or converged."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(4)
+    logits = rng.normal(size=(4, 5, 4, 4)) * np.array([1, 6, 1, 6])[:, None, None, None]
+    np.save("logits.npy", logits)
+    ds = hj.sweep(dataclasses.replace(ASKED, iterations=iterations)).squeeze("n")
+    logits = np.stack([logits] * len(ASKED.epsilon))
+    matrices = project_all(logits, ASKED.epsilon, iterations)
+    cells = logits.shape[:3]  # ε, seed, layer
+
+    single = {"logits": logits, "matrix": matrices}
+    single = {name: x.reshape(-1, 4, 4) for name, x in single.items()}
+    single["epsilon"] = np.repeat(ASKED.epsilon, cells[1] * cells[2])
+    judged = judge_cells("matrix", MATRIX, single, "float64")
+    compared = [name for name in LAWS if name in judged]
+    for name in compared:
+        verdicts = judged[name].verdict.reshape(cells)
+        np.testing.assert_array_equal(ds[f"verdict_{name}"], verdicts, err_msg=name)
+    silent = (ds.verdict_hilbert == Verdict.NOT_APPLICABLE).values
+    assert len(compared) == 9 and silent.any() == (iterations == 2) and not silent.all()
+
+    stacks = matrices.reshape(-1, *matrices.shape[2:])
+    for alpha in ASKED.alpha:
+        given = {"matrices": stacks, "alpha": np.full(len(stacks), alpha)}
+        given["probe"] = rng.normal(size=(len(stacks), 4))
+        for name, (_, verdict, _) in judge_cells("stack", STACK, given, "float64").items():
+            swept = ds[f"verdict_{name}"]
+            swept = swept.sel(alpha=alpha) if "alpha" in swept.dims else swept
+            verdict = verdict.reshape(*cells[:2], -1)
+            np.testing.assert_array_equal(swept, verdict, err_msg=f"{name}, α = {alpha}")
+    silent = (ds.verdict_product == Verdict.NOT_APPLICABLE).isel(depth=slice(1, None)).values
+    assert silent.any() == (iterations == 2) and not silent.all()

@@ -1,0 +1,142 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import homojax as hj
+from homojax.batching import in_buckets
+
+slow = pytest.mark.slow
+batched = jax.vmap(
+    hj.sinkhorn
+)  # its solver is jitted within: one compilation for each number of lanes
+
+
+def wide(n, lanes):
+    """More lanes than go into one bucket, from the trivial to the hard, in no order."""
+    rng = np.random.default_rng(n)
+    return rng.normal(size=(lanes, n, n)), rng.permutation(np.geomspace(0.02, 20, lanes))
+
+
+@pytest.mark.parametrize(
+    ("n", "lanes", "dtype"),
+    [
+        (4, 1100, np.float64),
+        pytest.param(4, 1100, np.float32, marks=slow),
+        *(
+            pytest.param(n, lanes, dtype, marks=slow)
+            for n, lanes in ((16, 150), (64, 9))
+            for dtype in (np.float64, np.float32)
+        ),
+    ],
+)
+def test_what_a_lane_gets_does_not_depend_on_its_neighbours(n, lanes, dtype):
+    logits, epsilon = (x.astype(dtype) for x in wide(n, lanes))
+    together, order = batched(logits, epsilon), np.random.default_rng(0).permutation(lanes)
+    shuffled, part = (
+        batched(logits[order], epsilon[order]),
+        batched(logits[: lanes // 3], epsilon[: lanes // 3]),
+    )
+    assert together.converged.all()
+    eps = np.finfo(dtype).eps
+    for field in ("matrix", "num_steps", "status"):
+        np.testing.assert_allclose(
+            getattr(shuffled, field), getattr(together, field)[order], atol=8 * eps
+        )
+    np.testing.assert_allclose(
+        part.matrix,
+        together.matrix[: lanes // 3],
+        atol=2 * n * hj.numerics.marginal_tolerance(n, dtype),
+    )
+    for i in (0, lanes // 2, lanes - 1):
+        alone = hj.sinkhorn(logits[i], epsilon[i])
+        np.testing.assert_allclose(
+            alone.matrix, together.matrix[i], atol=2 * n * hj.numerics.marginal_tolerance(n, dtype)
+        )
+
+
+def test_nested_batches_are_one_batch_and_keep_their_axes():
+    logits, epsilon = wide(4, 25)[0], np.geomspace(0.05, 5, 44)
+    grid = jax.vmap(jax.vmap(hj.sinkhorn, (None, 0)), (0, None))(logits, epsilon)
+    across = jax.vmap(jax.vmap(hj.sinkhorn, (0, None)), (None, 0))(logits, epsilon)
+    flat = batched(np.repeat(logits, 44, 0), np.tile(epsilon, 25))
+    assert grid.matrix.shape == (25, 44, 4, 4) and across.matrix.shape == (44, 25, 4, 4)
+    np.testing.assert_allclose(grid.matrix.reshape(-1, 4, 4), flat.matrix, atol=1e-11)
+    np.testing.assert_allclose(across.matrix.swapaxes(0, 1), grid.matrix, atol=1e-11)
+
+
+def test_lanes_of_like_work_share_a_bucket_and_come_back_in_their_places():
+    work = np.random.default_rng(3).permutation(5000).astype(float)
+
+    def solve(matrices, work):
+        return jnp.full_like(work, work.max()), work
+
+    def one(matrix, work):
+        return in_buckets(solve, lambda _, work: work)(matrix, work)
+
+    of_bucket, own = jax.jit(jax.vmap(one))(np.zeros((5000, 4, 4)), work)
+    np.testing.assert_array_equal(own, work)
+    assert len(np.unique(of_bucket)) == -(-5000 // 512)
+    assert ((of_bucket >= work) & (of_bucket - work < 512)).all()
+
+
+def test_batches_differentiate_like_their_lanes():
+    logits, epsilon = wide(4, 600)
+    weights = np.random.default_rng(5).normal(size=(4, 4))
+    slope = jax.grad(lambda s, e: (weights * hj.sinkhorn(s, e, tol=1e-13).matrix).sum(), (0, 1))
+    by_logits, by_epsilon = jax.jit(jax.vmap(slope))(logits, epsilon)
+    for i in (0, 299, 599):
+        alone = slope(logits[i], epsilon[i])
+        np.testing.assert_allclose(by_logits[i], alone[0], rtol=1e-6, atol=1e-10)
+        np.testing.assert_allclose(by_epsilon[i], alone[1], rtol=1e-6, atol=1e-10)
+
+
+def conditions_of_loops(jaxpr):
+    """The jaxprs of the conditions of every while loop in there, however deep."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "while":
+            yield equation.params["cond_jaxpr"].jaxpr
+        for inner in jax.tree.leaves(
+            list(equation.params.values()),
+            is_leaf=lambda x: hasattr(x, "jaxpr") or hasattr(x, "eqns"),
+        ):
+            if hasattr(inner, "jaxpr") or hasattr(inner, "eqns"):
+                yield from conditions_of_loops(getattr(inner, "jaxpr", inner))
+
+
+def slope_of_the_projection(logits):
+    return jax.vjp(lambda s: hj.sinkhorn(s, 0.5).matrix, logits)[1](logits)
+
+
+def factored(queries):
+    return hj.sinkhorn(hj.low_rank_logits(queries, queries), 0.5)[2]
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (slope_of_the_projection, (3, 4, 4)),
+        (slope_of_the_projection, (3, 128, 128)),
+        (hj.sigma2, (3, 40, 40)),
+        (hj.lambda2, (3, 16, 16)),
+        (hj.balance, (3, 4, 4)),
+        (factored, (3, 20, 2)),
+        (lambda s: hj.calibrate_epsilon(s, 0.5), (3, 4, 4)),
+    ],
+)
+def test_no_loop_of_lanes_ends_by_a_comparison_of_floats_that_is_made_twice(function, shape):
+    """vmap evaluates a loop's condition once to go on and once to say for which lanes. Compiled
+    apart, floats that were computed for both can differ in their last bit, and a lane that only
+    one of them calls finished goes round for ever.
+    """
+    conditions = list(
+        conditions_of_loops(jax.make_jaxpr(jax.vmap(function))(jnp.ones(shape)).jaxpr)
+    )
+    assert conditions
+    for condition in conditions:
+        computed = [
+            e
+            for e in condition.eqns
+            if any(np.issubdtype(v.aval.dtype, np.floating) for v in e.outvars)
+        ]
+        assert not computed, condition
