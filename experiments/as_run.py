@@ -29,8 +29,8 @@ from homojax.spectrum import distance_to_uniform
 
 EPSILON = {"smoke": (0.1,), "quick": (0.05, 1.0), "full": (0.02, 0.05, 0.1, 0.3, 1.0, 5.0)}
 STEPS = {"smoke": 10, "quick": 200, "full": 1500}
-SEEDS = {"smoke": 1, "quick": 2, "full": 5}
-DEPTH = {"smoke": 2, "quick": 8, "full": 16}
+SEEDS = {"smoke": 2, "quick": 2, "full": 5}
+DEPTH = {"smoke": 4, "quick": 8, "full": 16}
 AS_TRAINED, LIMIT = "20 (trained)", "converged"
 ALTERNATIONS = {
     "10": {"num_iters": 10},

@@ -42,8 +42,8 @@ CHOSEN = {
     "full": tuple(ARMS),
 }
 STEPS = {"smoke": REPORTS, "quick": 400, "full": 3000}
-SEEDS = {"smoke": 1, "quick": 2, "full": 5}
-DEPTH = {"smoke": 2, "quick": 4, "full": 8}
+SEEDS = {"smoke": 2, "quick": 2, "full": 5}
+DEPTH = {"smoke": 4, "quick": 4, "full": 8}
 ALPHA, ENTROPY_WEIGHT = 0.5, 1.0
 HEADER = ["decay", "logits left", "σ₂ start", "predicted", "measured", "off", "accuracy", "±"]
 CAPTION = (

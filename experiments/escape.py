@@ -33,11 +33,11 @@ WAYS = {  # what is trained, and the residual weight at the start
     "logits at α = 0.1": (("logits",), 0.1),
     "logits at α = 1": (("logits",), 1.0),
 }
-CHOSEN = {"smoke": ("all three",), "quick": ("logits", "all three"), "full": tuple(WAYS)}
-EPSILON = {"smoke": (1.0,), "quick": (0.1, 1.0), "full": (0.07, 0.36, 1.9, 10.0)}
+CHOSEN = {"smoke": ("logits",), "quick": ("logits", "all three"), "full": tuple(WAYS)}
+EPSILON = {"smoke": (0.1, 1.0), "quick": (0.1, 1.0), "full": (0.07, 0.36, 1.9, 10.0)}
 STEPS = {"smoke": 10, "quick": 300, "full": 2000}
 SEEDS = {"smoke": 1, "quick": 1, "full": 3}
-DEPTH = {"smoke": 2, "quick": 8, "full": 16}
+DEPTH = {"smoke": 4, "quick": 8, "full": 16}
 HEADER = ["trained", "ε", "accuracy", "±", "α", "σ₂", "bound", "composite"]
 CAPTION = (
     "After training. ±: standard deviation over seeds; α and σ₂: means of layers; composite: its "

@@ -33,8 +33,8 @@ EPSILON = {
     "full": (0.02, 0.05, 0.1, 0.3, 1.0, 2.0, 5.0, 20.0),
 }
 STEPS = {"smoke": 10, "quick": 200, "full": 1000}
-SEEDS = {"smoke": 1, "quick": 2, "full": 5}
-DEPTH = {"smoke": 2, "quick": 8, "full": 16}
+SEEDS = {"smoke": 2, "quick": 2, "full": 5}
+DEPTH = {"smoke": 4, "quick": 8, "full": 16}
 LEAST = 1e-12  # error that is drawn
 HEADER = ["precision", "ε", "σ₂", "sums off", "error of σ₂", "gap error"]
 HEADER += ["accuracy", "±", "stopped"]

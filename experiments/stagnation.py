@@ -33,11 +33,11 @@ ALPHA = {
 EPSILON = {"smoke": (1.0,), "quick": (0.2, 5.0), "full": (0.1, 0.5, 1.0, 5.0)}
 STEPS = {"smoke": 10, "quick": 200, "full": 800}
 SEEDS = {"smoke": 1, "quick": 2, "full": 3}
-DEPTH = {"smoke": 2, "quick": 8, "full": 16}
+DEPTH = {"smoke": 4, "quick": 8, "full": 16}
 FAINT = 1e-6  # of the energy that the detail began with
 RESOLVED = 1e-3  # rad a layer, to which float32 has the direction of detail that is not faint
 NETWORKS = {"linear": {"norm": "none"}, "pre-norm": {}, "branch": {"hidden": 32}}
-CHOSEN = {"smoke": ("branch",), "quick": tuple(NETWORKS), "full": tuple(NETWORKS)}
+CHOSEN = {"smoke": ("pre-norm",), "quick": tuple(NETWORKS), "full": tuple(NETWORKS)}
 HEADER = ["network", "ε", "α", "kept", "turn", "bound", "accuracy", "±", "beyond"]
 CAPTION = (
     "Medians over seeds, after training. Turn, and bound by law 5.2: rad; –: no bound; beyond: "

@@ -70,8 +70,8 @@ CHOSEN = {
     "full": tuple(WAYS),
 }
 STEPS = {"smoke": REPORTS, "quick": 100, "full": 1500}
-SEEDS = {"smoke": 1, "quick": 2, "full": 5}
-DEPTH = {"smoke": 2, "quick": 6, "full": 16}
+SEEDS = {"smoke": 2, "quick": 2, "full": 5}
+DEPTH = {"smoke": 4, "quick": 6, "full": 16}
 HEADER = ["way", "ε", "acc.", "±", "kept", "± ", "turn", "𝔅ₙ", "least", "cost"]
 CAPTION = (
     "{} seeds. ±: their standard deviation; turn: sum over layers, rad; 𝔅ₙ: sums within 1e-4 of 1, "

@@ -1,61 +1,55 @@
 """What is measured of trained networks is right, and so is what the claims say of it."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import oracles
+from homojax.lab.train.config import Train
 from homojax.lab.train.judgements import JUDGED, judgements_of, theorems_of
-from homojax.lab.train.measures import measures_of
-from homojax.lab.train.report import headline, theorems_judged
-from homojax.lab.train.run import train, trainer_of
+from homojax.lab.train.measures import failures_of, measures_of
+from homojax.lab.train.report import theorems_judged
+from homojax.lab.train.run import trainer_of
 from homojax.lab.train.stacks import Stacks, stacks_of
 from homojax.networks.architecture import Architecture
-from homojax.networks.training import Training, side_by_side
+from homojax.networks.trainer import side_by_side
+from homojax.networks.training import Training
 from homojax.parametrizations import PARAMETRIZATIONS
 from homojax.theory.claim import VERDICTS
 
 NAMES = [claim.name for claim in JUDGED]
 
 
-@pytest.fixture(scope="module")
-def stacks(kept):
-    """Of four networks, one stack of two layers each."""
-    return stacks_of(kept.trained.trainer, kept.trained.end)
-
-
 # ---------------------------------------------------------------- matrices
 
 
-def test_what_is_measured_is_that_of_the_matrices_in_numpy(kept, stacks):
-    for index, matrices in enumerate(stacks.matrices[:, 0]):
-        run = kept.ds.isel(depth=0, epsilon=index // 2, alpha=0, noise=0, seed=index % 2)
-        np.testing.assert_allclose(run.sigma2_end, [oracles.sigma2(m) for m in matrices], atol=1e-5)
-        layers = [0.5 * np.eye(8) + 0.5 * m for m in matrices]
+def test_what_is_measured_is_that_of_the_matrices_in_numpy(kept):
+    alpha = 0.2
+    runs = kept.ds.isel(depth=0, alpha=0).stack(run=("epsilon", "noise", "seed"))
+    for index, matrices in enumerate(kept.stacks.matrices[:, 0]):
+        run = runs.isel(run=index)
+        sigma2 = np.array([oracles.sigma2(m) for m in matrices])
+        np.testing.assert_allclose(run.sigma2_end, sigma2, atol=1e-5)
+        layers = [(1 - alpha) * np.eye(8) + alpha * m for m in matrices]
         composites = [oracles.sigma2(layers[0]), oracles.sigma2(layers[1] @ layers[0])]
         np.testing.assert_allclose(run.kept_after_end, composites, atol=1e-5)
-        kept_by = [0.5 + 0.5 * oracles.sigma2(m) for m in matrices]
-        bounds = [kept_by[0], kept_by[0] * kept_by[1]]
+        bounds = np.cumprod(1 - alpha + alpha * sigma2)
         np.testing.assert_allclose(run.kept_predicted_end, bounds, atol=1e-5)
         assert float(run.kept_end) == float(run.kept_after_end[-1])
         assert float(run.row_error_end) == pytest.approx(abs(matrices.sum(-1) - 1).max(), abs=1e-6)
 
 
-def test_errors_of_sums_are_the_largest_of_any_stack():
-    matrices = np.stack([np.eye(3), np.eye(3) + np.diag([0, 0, 0.25])])
-    one_run = Stacks(matrices[None, :, None], None, np.ones((1, 1)))  # two stacks of one layer
-    measures = measures_of(one_run)
+def test_errors_of_sums_are_the_largest_of_any_stack(kept):
+    matrices = np.broadcast_to(np.eye(8), (1, 2, 2, 8, 8)).copy()
+    matrices[0, 1, 1, 2, 2] = 1.25
+    measures = measures_of(Stacks(matrices, None, np.ones((1, 2))))
     assert measures["row_error"] == [0.25] == measures["col_error"]
 
 
-def test_a_stack_of_attention_is_one_head_of_one_example_through_all_layers(small):
-    architecture = Architecture("softmax", over="attention", depth=2, width=8, heads=2)
-    trainer = trainer_of(
-        dataclasses.replace(small, task="recall", architecture=architecture, epsilon=(1.0,)), 2
-    )
+def test_a_stack_of_attention_is_one_head_of_one_example_through_all_layers():
+    architecture = Architecture("softmax", over="attention", depth=2, width=4, heads=2)
+    trainer = trainer_of(Train(task="recall", architecture=architecture), 2)
     runs = side_by_side(trainer.begin, jax.random.split(jax.random.key(0), 1))
     stacks = stacks_of(trainer, runs)
     matrices = np.asarray(stacks.trace.matrices)  # [runs, examples, L, heads, n, n]
@@ -66,21 +60,13 @@ def test_a_stack_of_attention_is_one_head_of_one_example_through_all_layers(smal
         )
 
 
-def test_a_noisy_network_is_told_its_law_layer_by_layer(small):
+def test_a_noisy_network_is_told_its_law_layer_by_layer(kept):
     """Linear layers under isotropic noise, where law 4.2 is exact but for the fluctuation of so
     many features. Laws 5.1 and 5.2 hold.
     """
-    ds = train(
-        dataclasses.replace(
-            small,
-            architecture=Architecture(depth=2, width=64, norm="none"),
-            noise=(0.0, 0.3, 1.0),
-            alpha=(0.2,),
-            claims=False,
-        )
-    )
+    ds = kept.ds
     assert ds.cosine_end.dims == ("depth", "epsilon", "alpha", "noise", "seed", "layer")
-    noisy, silent = ds.sel(noise=[0.3, 1.0]), ds.sel(noise=0.0)
+    noisy, silent = ds.sel(noise=1.0), ds.sel(noise=0.0)
     np.testing.assert_allclose(noisy.cosine_end, noisy.cosine_predicted_end, atol=0.02)
     assert float(noisy.cosine_end.min()) < 0.8 and (noisy.cosine_end.diff("layer") < 0).all()
     np.testing.assert_allclose(silent.cosine_end, 1, atol=1e-5)
@@ -93,39 +79,41 @@ def test_a_noisy_network_is_told_its_law_layer_by_layer(small):
 # ---------------------------------------------------------------- claims
 
 
-def test_no_theorem_is_violated_by_what_was_trained_and_some_are_decided(kept, stacks):
+def test_no_theorem_is_violated_by_what_was_trained_and_some_are_decided(kept):
     holds, violated, undecidable = theorems_judged(kept.ds)
     assert violated == 0 and holds > 20
-    assert theorems_of(stacks).tolist() == [holds, violated, undecidable]
+    assert theorems_of(kept.stacks).tolist() == [holds, violated, undecidable]
 
 
-def test_verdicts_are_told_layer_by_layer(kept, stacks):
+def test_verdicts_are_told_layer_by_layer(kept):
     """Of each layer's matrix one verdict by Hilbert's bound, of stacks one for so many layers."""
     counts = sum(kept.ds[name].isel(depth=0) for name in VERDICTS)
-    assert counts.sel(claim="hilbert").values.tolist() == [4, 4]
-    assert counts.sel(claim="product").values.tolist() == [4, 4]
+    assert counts.sel(claim="hilbert").values.tolist() == [8, 8]
+    assert counts.sel(claim="product").values.tolist() == [8, 8]
     silent = kept.ds.not_applicable.isel(depth=0).sel(claim="product")
-    assert silent.values.tolist() == [4, 0]  # of one layer it says nothing
-    assert counts.sel(claim="lyapunov").values.tolist() == [0, 4]  # asked of the whole stack
-    spoilt = stacks.matrices.copy()
+    assert silent.values.tolist() == [8, 0]  # of one layer it says nothing
+    assert counts.sel(claim="lyapunov").values.tolist() == [0, 8]  # asked of the whole stack
+    spoilt = kept.stacks.matrices.copy()
     spoilt[0, 0, 1] = np.nan
-    before, after = judgements_of(stacks), judgements_of(stacks._replace(matrices=spoilt))
+    before, after = (
+        judgements_of(stacks) for stacks in (kept.stacks, kept.stacks._replace(matrices=spoilt))
+    )
     hilbert = NAMES.index("hilbert")
     changed = [(after[name] != before[name])[hilbert].tolist() for name in VERDICTS]
     assert not any(first for first, _ in changed) and any(second for _, second in changed)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_matrices_outside_the_polytope_violate_no_law_about_it(stacks, dtype):
+def test_matrices_outside_the_polytope_violate_no_law_about_it(kept, dtype):
     """Sums of 1, and negative entries: no bound for 𝔅ₙ is about this."""
     signed = (1.5 * np.eye(8) - 0.5 * np.full((8, 8), 1 / 8)).astype(dtype)
     assert np.linalg.norm(signed, 2) > 1.4
-    many = np.broadcast_to(signed, stacks.matrices.shape)
-    counts = judgements_of(Stacks(many, None, np.ones(stacks.alpha.shape, dtype)))
+    many = np.broadcast_to(signed, kept.stacks.matrices.shape)
+    counts = judgements_of(Stacks(many, None, np.ones(kept.stacks.alpha.shape, dtype)))
     theorem = np.array([claim.status == "theorem" for claim in JUDGED])
     assert counts["violated"][theorem].sum() == 0
     for name in ("truncated_norm", "dobrushin", "doeblin"):
-        assert (counts["not_applicable"][NAMES.index(name)] == 4).all()
+        assert (counts["not_applicable"][NAMES.index(name)] == 8).all()
 
 
 # ---------------------------------------------------------------- numbers that are not finite
@@ -137,28 +125,36 @@ def test_a_network_that_gives_no_numbers_is_right_in_none(kept):
     assert np.isnan(side_by_side(kept.trained.trainer.evaluate, broken)).all()
 
 
-def test_a_gradient_that_is_not_finite_is_told_with_its_layer_though_all_was_finite_forward(
-    small, monkeypatch
-):
+@pytest.fixture
+def cliff(monkeypatch):
+    """Runs of a network that mixes nothing, and whose gradient is not finite; after one step."""
+
     @jax.custom_jvp
-    def cliff(s, epsilon):
+    def matrix(s, epsilon):
         return jnp.eye(len(s), dtype=s.dtype)
 
-    @cliff.defjvp
+    @matrix.defjvp
     def _(primals, tangents):
-        return cliff(*primals), jnp.nan * tangents[0]  # finite forward, not backward
+        return matrix(*primals), jnp.nan * tangents[0]
 
-    rows = PARAMETRIZATIONS | {"sinkhorn": PARAMETRIZATIONS["sinkhorn"]._replace(matrix=cliff)}
+    rows = PARAMETRIZATIONS | {"sinkhorn": PARAMETRIZATIONS["sinkhorn"]._replace(matrix=matrix)}
     monkeypatch.setattr("homojax.networks.mixing.PARAMETRIZATIONS", rows)
-    ds = train(
-        dataclasses.replace(
-            small,
-            architecture=Architecture(depth=2, width=4),
-            training=Training(steps=7, batch=2),
-            epsilon=(1.0,),
-            seeds=1,
-            claims=False,
-        )
-    )
-    assert ds.failed_step.item() == 0 and ds.failed_layer.item() == 2 and ds.failed_backward.item()
-    assert "in the gradient of layer 2" in headline(ds)
+    architecture = Architecture(depth=3, width=4)
+    trainer = trainer_of(Train(architecture=architecture, training=Training(batch=2)), 3)
+    return trainer, side_by_side(trainer.begin, jax.random.split(jax.random.key(0), 2))
+
+
+def test_what_is_not_finite_is_told_with_its_layer_and_whether_all_was_finite_forward(cliff):
+    trainer, runs = cliff
+    embedding = runs.parameters["embedding"]
+    spoilt = jax.tree.map(lambda x: x.at[1].multiply(jnp.nan), embedding)
+    runs.parameters["embedding"] = spoilt  # of the second run
+    runs, _ = side_by_side(trainer.advance, runs, steps=1)
+    failures = failures_of(trainer, runs)
+    assert failures["failed_step"].tolist() == [0, 0]
+    assert failures["failed_layer"].tolist() == [3, 0]  # a backward pass meets the last one first
+    assert failures["failed_backward"].tolist() == [True, False]
+
+
+def test_runs_that_did_not_break_have_no_layer_where_they_did(kept):
+    assert (kept.ds.failed_layer == -1).all() and not kept.ds.failed_backward.any()

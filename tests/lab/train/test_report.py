@@ -1,11 +1,9 @@
 """What a person sees of a training: a page, a figure and sentences that fit what was trained."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
+import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -13,14 +11,14 @@ import xarray as xr
 
 from homojax.lab.inputs import InputError
 from homojax.lab.runs import read_dataset
-from homojax.lab.train import checkpoints
+from homojax.lab.train import run as trainings
 from homojax.lab.train.plots import training as training_figure
 from homojax.lab.train.report import describe, headline, training_as_expected
 
 FLAGS = (
-    *("train", "--task", "copying", "--depth", "2", "--width", "8"),
-    *("--steps", "40", "--batch", "8", "--warmup", "5"),
-    *("--epsilon", "0.1", "5", "--seeds", "2", "--no-claims"),
+    *("train", "--depth", "2", "--width", "64", "--norm", "none", "--alpha", "0.2"),
+    *("--steps", "40", "--batch", "8", "--learning-rate", "0.01", "--warmup", "5"),
+    *("--epsilon", "0.1", "5", "--noise", "0", "1", "--seeds", "2"),
 )
 
 
@@ -35,12 +33,15 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 def test_a_training_is_described_by_its_best_network_and_its_verdicts(kept):
     section = describe(kept.ds)
     best = f"{float(kept.ds.accuracy.max()):.1%}"
-    assert section.text.startswith("4 networks were trained: tell each of 8 tokens")
+    assert section.text.startswith("8 networks were trained: tell each of 8 tokens")
     assert f"The best is right in {best} (blind: 12.5%)." in section.text
     assert "Theorems violated on the trained matrices: 0 of" in section.text
     assert section.as_expected and section.text == kept.ds.homojax.summary()
     networks, claims = section.tables
-    assert [row[0] for row in networks.rows] == ["2", "2"] and len(networks.header) == 11
+    assert [row[:3] for row in networks.rows] == [
+        ["2", epsilon, noise] for epsilon in ("0.1", "5") for noise in ("0", "1")
+    ]
+    assert all(len(row) == len(networks.header) for row in networks.rows)
     assert len(claims.rows) == kept.ds.sizes["claim"] and not any(claims.wrong)
 
 
@@ -48,21 +49,24 @@ def test_a_violated_theorem_is_marked_and_not_as_expected(kept):
     broken = kept.ds.copy(deep=True)
     broken.violated.loc[{"claim": "hilbert"}] = 1
     section = describe(broken)
-    wrong = [row[0] for row, bad in zip(*section.tables[1][2:], strict=True) if bad]
+    _, claims = section.tables
+    wrong = [row[0] for row, is_wrong in zip(claims.rows, claims.wrong, strict=True) if is_wrong]
     assert wrong == ["hilbert"] and not section.as_expected
 
 
 def test_a_number_that_is_not_finite_is_told_with_its_layer(kept):
     broken = kept.ds.copy(deep=True)
     place = {"depth": 0, "epsilon": 1, "alpha": 0, "noise": 0, "seed": 1}
-    broken.failed_step[place], broken.failed_layer[place] = 7, 2
-    where = "depth 2, epsilon 5, alpha 0.5, noise 0, seed 1"
-    stopped = f"{where} STOPPED at step 7: a number was not finite, first after layer 2."
-    assert stopped in headline(broken) and "1 stopped in all: try a smaller" in headline(broken)
-    broken.failed_layer[place] = 0
-    assert "first in the embedding" in headline(broken)
-    broken.failed_layer[place] = 3
-    assert "first beyond the layers" in headline(broken)
+    broken.failed_step[place] = 7
+    words = {2: "after layer 2", 0: "in the embedding", 3: "beyond the layers"}
+    where = "depth 2, epsilon 5, alpha 0.2, noise 0, seed 1"
+    for layer, text in words.items():
+        broken.failed_layer[place] = layer
+        stopped = f"{where} STOPPED at step 7: a number was not finite, first {text}."
+        assert stopped in headline(broken)
+    assert "1 stopped in all: try a smaller learning rate" in headline(broken)
+    broken.failed_layer[place], broken.failed_backward[place] = 2, True
+    assert "first in the gradient of layer 2" in headline(broken)
     assert not training_as_expected(broken) and training_as_expected(kept.ds)
 
 
@@ -77,7 +81,7 @@ def test_what_has_no_epsilon_of_ours_is_not_said_to_have_one_and_learned_weights
         config = json.loads(kept.ds.attrs["config"])
         config["architecture"] |= architecture
         attrs = {"config": json.dumps(config), "tempered": tempered}
-        told = kept.ds.isel(epsilon=[0]).assign_attrs(attrs)
+        told = kept.ds.isel(epsilon=[0], noise=[0]).assign_attrs(attrs)
         table, *_ = describe(told).tables
         legend = [text.get_text() for text in training_figure(told).legends[0].get_texts()]
         plt.close("all")
@@ -92,10 +96,11 @@ def test_what_has_no_epsilon_of_ours_is_not_said_to_have_one_and_learned_weights
 
 def test_layers_in_the_figure_are_those_of_the_deepest_networks(kept):
     """A median over depths would be of layers that have nothing to do with each other."""
-    deeper = kept.ds.assign_coords(depth=[9])
+    ds = kept.ds.isel(noise=[0])
+    deeper = ds.assign_coords(depth=[9])
     deeper["sigma2_end"] = 0 * deeper.sigma2_end + 0.25
     deeper["kept_after_end"] = 0 * deeper.kept_after_end + 0.125
-    figure = training_figure(xr.concat([kept.ds, deeper], "depth"))
+    figure = training_figure(xr.concat([ds, deeper], "depth"))
     *_, layers, composite = figure.axes
 
     def curves(ax):
@@ -115,45 +120,56 @@ def test_a_store_that_lacks_a_variable_is_told_so(kept, tmp_path):
 # ---------------------------------------------------------------- homojax train
 
 
-def test_the_command_leaves_data_checkpoints_and_a_page_and_says_what_came_out(said, tmp_path):
-    code, out, _ = said(*FLAGS, "--out", "runs/a")
-    assert code == 0 and "4 networks were trained: tell each of 8 tokens" in out
-    assert "runs/a/report.html" in out
-    written = {path.name for path in (tmp_path / "runs" / "a").iterdir()}
+def test_the_command_leaves_data_checkpoints_and_a_page_and_says_what_came_out(kept):
+    assert kept.as_expected and "8 networks were trained: tell each of 8 tokens" in kept.said
+    assert f"{kept.folder}/report.html" in kept.said.replace("\n", "")
+    written = {path.name for path in kept.folder.iterdir()}
     assert written == {"checkpoints", "figure.png", "report.html", "run.json", "train.zarr"}
-    ds = read_dataset("runs/a/train.zarr")
-    assert ds.accuracy.shape == (1, 2, 1, 1, 2) and ds.homojax.plot() is not None
-    assert "data:image/png;base64" in (tmp_path / "runs" / "a" / "report.html").read_text()
+    assert kept.ds.accuracy.shape == (1, 2, 1, 2, 2) and kept.ds.homojax.plot() is not None
+    plt.close("all")
+    assert "data:image/png;base64" in (kept.folder / "report.html").read_text()
+
+
+def test_flags_are_the_config_and_a_folder_that_is_there_is_refused(kept, said, monkeypatch):
+    asked = []
+
+    def fake(config, folder, progress):
+        asked.append(config)
+        return kept.ds
+
+    monkeypatch.setattr(trainings, "train", fake)
+    code, out, _ = said(*FLAGS, "--out", "runs/a")
+    assert code == 0 and asked == [kept.config] and "runs/a/report.html" in out
     code, _, err = said(*FLAGS, "--out", "runs/a")
     assert code == 2 and "runs/a exists already" in err
 
 
 def test_the_command_refuses_a_folder_where_another_training_is_under_way(said, monkeypatch):
-    save = checkpoints.Checkpoints.save
-
     def stop(*_):
         raise KeyboardInterrupt
 
-    def save_and_stop(*arguments):
-        save(*arguments)
-        stop()
+    def keep_and_stop(config, depth, folder, progress):
+        (folder / "checkpoints").mkdir()
+        raise KeyboardInterrupt
 
-    other = (*FLAGS, "--learning-rate", "0.5", "--out", "a")
-    monkeypatch.setattr(checkpoints.Checkpoints, "save", stop)
+    other = (*FLAGS, "--seed", "1", "--out", "a")
+    monkeypatch.setattr(trainings, "train_depth", lambda *_, **__: stop())
     assert said(*FLAGS, "--out", "a")[0] == 130
     assert said(*other)[0] == 130  # where nothing is kept, nothing is lost
-    monkeypatch.setattr(checkpoints.Checkpoints, "save", save_and_stop)
+    monkeypatch.setattr(trainings, "train_depth", keep_and_stop)
     assert said(*FLAGS, "--out", "a")[0] == 130
     code, _, err = said(*other)
-    assert code == 2 and "learning_rate was 0.003 and is asked to be 0.5" in err
+    assert code == 2 and "seed was 0 and is asked to be 1" in err
 
 
-def test_networks_that_all_break_at_once_are_told_and_shown(said, tmp_path):
-    flags = [*("--mixer", "unconstrained", "--logit-scale", "1e30"), *("--norm", "none")]
-    flags += ["--alpha", "1", "--depth", "2", "--width", "8", "--steps", "2", "--batch", "2"]
-    code, out, _ = said("train", *flags, "--seeds", "1", "--no-claims", "--out", "a")
+def test_networks_that_all_break_at_once_are_told_and_shown(kept, said, monkeypatch, tmp_path):
+    broken = kept.ds.map(lambda x: x.where(False) if x.dtype.kind == "f" else x, keep_attrs=True)
+    broken["failed_step"] = 0 * kept.ds.failed_step
+    broken["failed_layer"] = 0 * kept.ds.failed_layer
+    monkeypatch.setattr(trainings, "train", lambda *_, **__: broken)
+    code, out, _ = said(*FLAGS, "--out", "a")
     assert code == 1 and "None gives numbers" in out and "STOPPED at step 0" in out
-    assert (tmp_path / "a" / "report.html").exists()
+    assert (tmp_path / "a" / "report.html").exists() and (tmp_path / "a" / "figure.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -171,16 +187,11 @@ def test_the_command_says_in_one_sentence_what_cannot_be(said, tmp_path, flags, 
     assert code == 2 and text in err and "Traceback" not in err and not list(tmp_path.iterdir())
 
 
-def test_the_command_mixes_in_float64_without_being_told_how():
-    flags = ("--mixing-dtype", "float64", "--mixer", "identity", "--depth", "1", "--width", "4")
-    flags += ("--steps", "1", "--batch", "2", "--seeds", "1", "--no-claims", "--out", "out")
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_ENABLE_X64"}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)  # the working directory is another
-    done = subprocess.run(
-        [sys.executable, "-m", "homojax", "train", *flags],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_command_mixes_in_float64_without_being_told_how(kept, said, monkeypatch):
+    monkeypatch.setattr(trainings, "train", lambda *_, **__: kept.ds)
+    jax.config.update("jax_enable_x64", False)
+    try:
+        code, _, err = said(*FLAGS, "--mixing-dtype", "float64", "--out", "a")
+        assert code == 0 and jax.config.read("jax_enable_x64"), err
+    finally:
+        jax.config.update("jax_enable_x64", True)

@@ -11,37 +11,106 @@ from homojax.lab.runs import read_dataset
 from homojax.lab.train import run as trainings
 from homojax.lab.train.config import REPORTS, Train
 from homojax.lab.train.dataset import COUNTS, VARIABLES
-from homojax.lab.train.run import train, train_depth, trainer_of
+from homojax.lab.train.run import Trained, train, train_depth, trainer_of
 from homojax.networks.architecture import Architecture
 from homojax.networks.training import Training
 
-STILL = Train(  # networks that mix nothing
-    architecture=Architecture("identity", width=4),
-    training=Training(steps=3, batch=2),
-    depths=(1, 2),
-    seeds=2,
-    claims=False,
-)
+
+def stop(*_, **__):
+    raise KeyboardInterrupt
+
+
+# ---------------------------------------------------------------- a training
 
 
 def test_every_run_of_the_grid_is_measured_before_and_after(kept):
     ds = kept.ds
-    assert dict(ds.accuracy.sizes) == {"depth": 1, "epsilon": 2, "alpha": 1, "noise": 1, "seed": 2}
+    assert dict(ds.accuracy.sizes) == {"depth": 1, "epsilon": 2, "alpha": 1, "noise": 2, "seed": 2}
     assert ds.loss.sizes["report"] == REPORTS and np.isfinite(ds.loss).all()
-    assert (ds.failed_step == -1).all()
+    assert (ds.failed_step == -1).all() and (ds.accuracy > ds.attrs["chance"]).all()
     assert (ds.loss.isel(report=-1) < ds.loss.isel(report=0)).all()
     assert (ds.sigma2_end.sel(epsilon=0.1) > ds.sigma2_end.sel(epsilon=5.0)).all()
     assert (ds.kept_end <= 1 + 1e-6).all() and (ds.depth_bound_start > 0).all()
 
 
 def test_every_variable_has_its_dimensions_unit_and_meaning(kept):
-    silent = {name for name in VARIABLES if not name.startswith("cosine")}  # without noise
-    assert set(kept.ds.data_vars) == silent | set(COUNTS)
-    for name in silent:
-        dims, unit, meaning = VARIABLES[name]
+    assert set(kept.ds.data_vars) == set(VARIABLES) | set(COUNTS)
+    for name, (dims, unit, meaning) in VARIABLES.items():
         assert kept.ds[name].dims == ("depth", "epsilon", "alpha", "noise", "seed", *dims)
         assert kept.ds[name].attrs == {"units": unit, "long_name": meaning}
     assert {"verb", "config", "config_hash", "versions", "dtype", "device"} <= set(kept.ds.attrs)
+
+
+def test_an_interrupted_training_goes_on_bit_for_bit(kept, tmp_path):
+    def stop_half_way(done, total, doing):
+        if done >= 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_depth(kept.config, 2, tmp_path, progress=stop_half_way)
+    assert any((tmp_path / "checkpoints" / "depth-2").iterdir())
+    other = dataclasses.replace(kept.config, seed=1)  # the same network
+    with pytest.raises(InputError, match="of another training"):
+        train_depth(other, 2, tmp_path)
+    resumed = train_depth(kept.config, 2, tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, resumed.end, kept.trained.end)
+    np.testing.assert_array_equal(resumed.losses, kept.trained.losses)
+
+
+def test_a_run_whose_loss_does_not_fall_stops_and_reports_no_more(small):
+    """A mean over two small batches rises sometimes, and with a patience of 1 that is the end."""
+    trained = train_depth(dataclasses.replace(small, patience=1), 2)
+    stopped = np.asarray(trained.end.stopped)
+    assert stopped.any() and np.isfinite(trained.losses[:, 0]).all()
+    for losses in trained.losses[stopped]:
+        reported = losses[np.isfinite(losses)]
+        assert (np.diff(reported[:-1]) < 0).all() and reported[-1] >= reported[-2]
+        assert np.isnan(losses[len(reported) :]).all()
+
+
+def test_depths_are_kept_as_they_are_measured_and_filled_up_where_no_layer_is(
+    small, tmp_path, monkeypatch
+):
+    config = dataclasses.replace(small, depths=(1, 3), training=Training(steps=3))
+    measured = []
+
+    def fake_networks(config, depth, folder, progress):
+        return Trained(None, depth, None, np.full((8, 3), float(depth)))
+
+    def fake_measures(trainer, depth, end, **options):
+        measured.append(depth)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        by_layer = np.arange(8 * depth, dtype=np.float32).reshape(8, depth)
+        counts = {name: np.ones((2, depth), int) for name in COUNTS}
+        return {"sigma2_end": by_layer, "energy_end": np.ones((8, depth + 1)), **counts}
+
+    monkeypatch.setattr(trainings, "train_depth", fake_networks)
+    monkeypatch.setattr(trainings, "measure", fake_measures)
+    monkeypatch.setattr("homojax.lab.train.dataset.JUDGED", tuple(_two_claims()))
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path)
+    ds = train(config, tmp_path)
+    assert measured == [1, 3, 3]  # the first depth once
+    assert ds.equals(read_dataset(tmp_path / "train.zarr"))
+    assert not list(tmp_path.glob("*.blocks-*"))
+
+    assert ds.loss.report.values.tolist() == [1, 2, 3]
+    shallow, deep = (ds.isel(depth=i, epsilon=1, alpha=0, noise=0, seed=1) for i in (0, 1))
+    assert (shallow.loss == 1).all() and (deep.loss == 3).all()
+    np.testing.assert_array_equal(shallow.sigma2_end, [5, np.nan, np.nan])  # the sixth run
+    np.testing.assert_array_equal(deep.sigma2_end, [15, 16, 17])
+    np.testing.assert_array_equal(shallow.energy_end, [1, 1, np.nan, np.nan])
+    assert shallow.holds.values.tolist() == [[1, 0, 0]] * 2 and (deep.holds == 1).all()
+
+
+def _two_claims():
+    from homojax.theory import CLAIMS
+
+    return [CLAIMS["hilbert"], CLAIMS["product"]]
+
+
+# ---------------------------------------------------------------- a folder
 
 
 def test_a_finished_training_is_read_and_not_trained_again(kept, monkeypatch):
@@ -49,57 +118,21 @@ def test_a_finished_training_is_read_and_not_trained_again(kept, monkeypatch):
     assert train(kept.config, kept.folder).equals(kept.ds)
 
 
-def test_depths_are_kept_as_they_are_measured_and_filled_up_with_nan(tmp_path, monkeypatch):
-    """The identity has no parameters: orbax keeps no array of size 0, and they come back."""
-    measured = []
-
-    def measure(trainer, start, end, **options):
-        depth = start.parameters["layers"]["mixing"]["parameters"]["values"][...].shape[1]
-        if depth == 2 and not measured[1:]:
-            measured.append(depth)
-            raise KeyboardInterrupt
-        measured.append(depth)
-        return made(trainer, start, end, **options)
-
-    made = trainings.measure
-    monkeypatch.setattr(trainings, "measure", measure)
-    with pytest.raises(KeyboardInterrupt):
-        train(STILL, tmp_path)
-    ds = train(STILL, tmp_path)
-    assert measured == [1, 2, 2]  # the first depth once
-    assert ds.equals(read_dataset(tmp_path / "train.zarr"))
-    assert not list(tmp_path.glob("*.blocks-*"))
-
-    assert ds.loss.report.values.tolist() == [1, 2, 3] and np.isfinite(ds.loss).all()
-    shallow, deep = (ds.isel(depth=i).squeeze(drop=True) for i in (0, 1))
-    assert np.isnan(shallow.sigma2_end.sel(layer=2)).all() and np.allclose(
-        shallow.sigma2_end[:, 0], 1
-    )
-    assert np.isnan(shallow.energy_end.sel(after=2)).all() and np.allclose(deep.sigma2_end, 1)
-    again = train_depth(STILL, 1, tmp_path)
-    np.testing.assert_array_equal(again.losses, shallow.loss)
-    values = again.end.parameters["layers"]["mixing"]["parameters"]["values"][...]
-    assert values.shape == (2, 1, 8, 0)
-
-
-def test_a_run_that_has_stopped_reports_no_loss(small):
-    """At a learning rate of next to nothing the loss does not fall, but for chance."""
-    slow = Training(steps=40, batch=8, warmup=0, learning_rate=1e-12)
-    trained = train_depth(dataclasses.replace(small, training=slow, patience=1), 2)
-    assert np.asarray(trained.end.stopped).all()
-    assert np.isnan(trained.losses[:, -1]).all() and np.isfinite(trained.losses[:, 0]).all()
-    for losses in trained.losses:  # a run stops after the first report without a lower loss
-        reported = losses[np.isfinite(losses)]
-        assert (np.diff(reported[:-1]) < 0).all() and reported[-1] >= reported[-2]
-
-
 def test_a_folder_of_another_run_is_refused_with_the_difference(kept, tmp_path):
     fast = dataclasses.replace(kept.config.training, learning_rate=0.5)
-    with pytest.raises(InputError, match=r"learning_rate was 0.003 and is asked to be 0.5"):
+    with pytest.raises(InputError, match=r"learning_rate was 0.01 and is asked to be 0.5"):
         train(dataclasses.replace(kept.config, training=fast), kept.folder)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"no run\.json"):
         train(kept.config, tmp_path)
+
+
+def test_where_nothing_was_kept_nothing_is_lost(small, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(small, tmp_path, progress=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    with pytest.raises(KeyboardInterrupt):  # another training may have the folder
+        train(dataclasses.replace(small, seed=1), tmp_path, progress=stop)
 
 
 # ---------------------------------------------------------------- what cannot be trained
@@ -146,6 +179,8 @@ def test_what_cannot_be_trained_is_told_in_one_sentence_before_anything_is_kept(
         train(architecture=Architecture(over="streams"), depths=(4, 2), folder=folder)
     with pytest.raises(InputError, match='no option "depth": did you mean "depths"'):
         train(depth=3, folder=folder)
+    with pytest.raises(InputError, match="not both"):
+        train(Train(), seeds=3, folder=folder)
     assert not folder.exists()
 
 
@@ -157,7 +192,7 @@ def test_what_does_not_fit_in_memory_is_told_in_one_sentence(small, monkeypatch,
         raise error
 
     monkeypatch.setattr(trainings, "train_depth", fail)
-    text = "4 networks of 2 layers with batches of 8 do not fit in memory: try fewer"
+    text = "8 networks of 2 layers with batches of 8 do not fit in memory: try fewer"
     with pytest.raises(InputError, match=text):
         train(small)
 

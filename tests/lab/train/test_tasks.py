@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from homojax.lab.datasets import digits, documentation
 from homojax.lab.inputs import InputError
-from homojax.lab.sources import TASKS, digits, documentation, load_task
+from homojax.lab.train.tasks import TASKS, load_task
 
 
 @pytest.fixture(scope="module")
