@@ -49,7 +49,8 @@ def test_gradients_match_differences_where_sigma2_is_simple(rng):
 @pytest.mark.parametrize("n", [33, 64])
 def test_sigma2_of_larger_matrices_is_certified_to_the_declared_rounding(n, rng, dtype):
     family = oracles.birkhoff_family(rng, n, 6).astype(dtype)
-    exact = oracles.sigma2(family.astype(float))
+    constant = np.ptp(family, axis=(1, 2)) == 0  # J, of which NumPy's PMP is its own rounding
+    exact = np.where(constant, 0, oracles.sigma2(family.astype(float)))
     noise = 4 * np.finfo(dtype).eps / n  # of PMP near J
     within = hj.numerics.rounding(n, dtype) * exact + noise
     assert (abs(sigma2_of_each(family) - exact) <= within).all()
