@@ -1,7 +1,10 @@
-"""One table of the public core functions: each keeps its dtype and means the same in transforms."""
+"""One table of every public core function, and what each must do: keep its dtype, and mean the same
+under every transform.
+"""
 
 import importlib
 import itertools
+from dataclasses import replace
 
 import chex
 import jax
@@ -34,7 +37,24 @@ def share(rng):
 
 
 KEY = jax.random.key(0)
-DEPTHS = np.array([1, 3])
+BOUNDS = [name for name, claim in hj.CLAIMS.items() if claim.number == "2"]
+
+
+def sides_of(names, case):
+    """Lesser and greater sides of claims, as they are judged."""
+    return [hj.CLAIMS[name].judge(case)[0][:2] for name in names]
+
+
+def case_of_stack(matrices, alpha, probe):
+    return hj.theory.cases.stack.stack_case(
+        matrices,
+        sigma2=jax.vmap(hj.sigma2)(matrices),
+        alpha=alpha / 4,
+        probe=probe,
+        depths=(1, 3),
+        measured=("composite_sigma2", "residual_sigma2", "turned"),
+    )
+
 
 # name -> (function of arrays alone, one maker for each of them). Every argument is differentiated.
 TABLE = {
@@ -55,72 +75,61 @@ TABLE = {
     "doeblin_bound": (hj.bounds.doeblin_bound, matrix),
     "frobenius_bounds": (hj.bounds.frobenius_bounds, matrix),
     "hilbert_bound": (hj.bounds.hilbert_bound, logits, share),
-    "isolated_unit_frontier": (lambda x: hj.bounds.isolated_unit_frontier(x, 4), share),
-    "logit_budget": (lambda r, depth: hj.bounds.logit_budget(r, 9 * depth), share, share),
+    "isolated_unit_frontier": (lambda x: hj.bounds.isolated_unit_frontier(x, n=4), share),
+    "logit_budget": (
+        lambda r, depth: hj.bounds.logit_budget(retention=r, depth=9 * depth),
+        share,
+        share,
+    ),
     "pinsker_bound": (hj.bounds.pinsker_bound, matrix),
     "schatten_bounds": (lambda m: hj.bounds.schatten_bounds(m, 3), matrix),
-    "matrix_case": (hj.theory.matrix.matrix_case, logits, share, matrix),
-    "MATRIX_LAWS": (
-        lambda s, e, m: [
-            law(hj.theory.matrix.matrix_case(s, e, m))[:2]
-            for _, law in hj.theory.matrix.MATRIX_LAWS.values()
-        ],
+    "matrix_case": (hj.theory.cases.matrix.matrix_case, logits, share, matrix),
+    "CLAIMS of §2": (
+        lambda s, e, m: sides_of(BOUNDS, hj.theory.cases.matrix.matrix_case(s, e, m)),
         logits,
         share,
         matrix,
     ),
-    "stack_case": (hj.theory.stack.stack_case, stack),
-    "product_comparison": (
-        lambda m: hj.theory.stack.product_comparison(hj.theory.stack.stack_case(m), DEPTHS)[:3],
-        stack,
-    ),
-    "residual_comparison": (
-        lambda m, a: hj.theory.stack.residual_comparison(hj.theory.stack.stack_case(m), a, DEPTHS)[
-            :3
-        ],
-        stack,
-        share,
-    ),
-    "turn_comparison": (
-        lambda m, a, x: hj.theory.stack.turn_comparison(
-            hj.theory.stack.stack_case(m), a / 4, x, DEPTHS
-        )[:3],
+    "stack_case": (  # its margins are of the precision
+        lambda m, a, x: replace(case_of_stack(m, a, x), margin=None, residual_margin=None),
         stack,
         share,
         vector,
     ),
-    "verdict": (
-        lambda *x: hj.theory.claim.verdict(hj.theory.claim.Comparison(*x)),
+    "CLAIMS of §3 and §5": (
+        lambda m, a, x: sides_of(("product", "residual", "turn"), case_of_stack(m, a, x)),
+        stack,
         share,
-        share,
-        share,
+        vector,
     ),
     "amax_gain": (hj.depth.amax_gain, matrix),
     "composite": (hj.composite, stack),
     "composite_doeblin_bound": (hj.depth.composite_doeblin_bound, stack),
     "detail_composite": (hj.depth.detail_composite, stack),
-    "effective_depth": (hj.effective_depth, share, share),
+    "effective_depth": (lambda s, r: hj.effective_depth(s, retention=r), share, share),
     "lyapunov_exponents": (hj.lyapunov_exponents, stack),
     "lyapunov_spectrum": (lambda m: hj.depth.lyapunov_spectrum(m, num_blocks=2), stack),
     "transient_gain": (lambda m: hj.depth.transient_gain(m, 3), matrix),
     "measured_depth": (
-        lambda x, r: hj.depth.measured_depth(jnp.array([0.9, 0.3, 0.01], x.dtype) * x, r),
+        lambda x, r: hj.depth.measured_depth(jnp.array([0.9, 0.3, 0.01], x.dtype) * x, retention=r),
         share,
         share,
     ),
     "suppression_ratios": (hj.depth.suppression_ratios, matrix),
     "asymptotic_cosine": (hj.layernorm.asymptotic_cosine, share),
     "cosine_bound": (
-        lambda snr, d, u: hj.layernorm.cosine_bound(snr, 50 * d, u),
+        lambda snr, d, u: hj.layernorm.cosine_bound(snr, d=50 * d, u=u),
         share,
         share,
         share,
     ),
-    "cosine_cdf": (lambda t, snr: hj.layernorm.cosine_cdf(t, snr, 9), share, share),
-    "cosine_range": (lambda snr, d: hj.layernorm.cosine_range(snr, 9 * d), share, share),
+    "cosine_cdf": (lambda t, snr: hj.layernorm.cosine_cdf(t, snr=snr, d=9), share, share),
+    "cosine_range": (lambda snr, d: hj.layernorm.cosine_range(snr, d=9 * d), share, share),
     "critical_cosine": (lambda level: hj.layernorm.critical_cosine(9, level=level / 3), share),
     "critical_depth": (
-        lambda snr, s, p: hj.layernorm.critical_depth(100 * snr, s, 50, level=0.1, power=p),
+        lambda snr, s, p: hj.layernorm.critical_depth(
+            100 * snr, sigma2=s, d=50, level=0.1, power=p
+        ),
         share,
         share,
         share,
@@ -130,17 +139,21 @@ TABLE = {
         share,
         share,
     ),
-    "expected_cosine": (lambda snr, d: hj.layernorm.expected_cosine(snr, 9 * d), share, share),
+    "expected_cosine": (lambda snr, d: hj.layernorm.expected_cosine(snr, d=9 * d), share, share),
     "normalise": (hj.layernorm.normalise, matrix),
     "token_detail_bound": (hj.layernorm.token_detail_bound, logits, share),
-    "overlap": (hj.layernorm.overlap, share, share),
+    "overlap": (lambda rho, snr: hj.layernorm.overlap(rho, snr=snr), share, share),
     "retained_cosine": (
-        lambda *x: hj.layernorm.retained_cosine(*x[:2], 9, x[2]),
+        lambda s, nu, depth: hj.layernorm.retained_cosine(s, noise_std=nu, d=9, depth=depth),
         share,
         share,
         share,
     ),
-    "sample_cosine": (lambda x, nu: hj.layernorm.sample_cosine(KEY, x, nu, 5), vector, share),
+    "sample_cosine": (
+        lambda x, nu: hj.layernorm.sample_cosine(KEY, x, noise_std=nu, num_samples=5),
+        vector,
+        share,
+    ),
     "signal_to_noise": (hj.layernorm.signal_to_noise, vector, share),
     "PARAMETRIZATIONS": (
         lambda epsilon, *parameters: [
@@ -157,14 +170,14 @@ TABLE = {
         *(lambda rng, p=p: rng.normal(size=p.initial(4).shape) for p in hj.PRESETS.values()),
     ),
     "path_length_bound": (
-        lambda rise, ratio: hj.bounds.path_length_bound(rise, ratio, 4),
+        lambda rise, ratio: hj.bounds.path_length_bound(rise, log_ratio=ratio, n=4),
         share,
         share,
     ),
-    "residual_bound": (hj.residual.residual_bound, share, share),
+    "residual_bound": (lambda s, a: hj.residual.residual_bound(s, alpha=a), share, share),
     "residual_matrix": (hj.residual.residual_matrix, matrix, share),
     "turn_angle": (hj.residual.turn_angle, vector, vector),
-    "turn_bound": (lambda s, a: hj.residual.turn_bound(s, a / 2), share, share),
+    "turn_bound": (lambda s, a: hj.residual.turn_bound(s, alpha=a / 2), share, share),
     "sinkhorn": (hj.sinkhorn, logits, share),
     "sinkhorn alternating": (
         lambda s, e: hj.sinkhorn(s, 1 + e, method="alternating"),
@@ -199,13 +212,14 @@ WITHOUT_ARRAYS = {
     "rounding": lambda: jnp.asarray(hj.numerics.rounding(4, "float32")),
 }
 
-
 # The rooms all of whose functions are public.
 ROOMS = (
     "birkhoff",
     "bounds",
     "depth",
-    "layernorm",
+    "layernorm.cosine",
+    "layernorm.detection",
+    "layernorm.normalisation",
     "residual",
     "calibration",
     "calibration.sensitivity",
