@@ -57,8 +57,8 @@ def masked_logits():
 
     def make(n, count, dtype="float64"):
         rng = np.random.default_rng(n)
-        permutations = [np.eye(n, dtype=bool)[rng.permutation(n)] for _ in range(count)]
-        allowed = (rng.random((count, n, n)) < 1 / 3) | np.array(permutations)
+        allowed = rng.random((count, n, n)) < 1 / 3
+        allowed |= np.array([np.eye(n, dtype=bool)[rng.permutation(n)] for _ in range(count)])
         return np.where(allowed, rng.normal(size=(count, n, n)), -np.inf).astype(dtype)
 
     return make
