@@ -61,12 +61,6 @@ def test_a_state_of_another_training_is_refused(folder):
         pytest.raises(InputError, match="of another training"),
     ):
         checkpoints.latest(empty(STATE))
-    other = {**STATE, "losses": np.zeros((3, 2))}
-    with (
-        Checkpoints(folder, 2, OURS) as checkpoints,
-        pytest.raises(InputError, match=r"another training|damaged"),
-    ):
-        checkpoints.latest(other)
 
 
 def test_a_damaged_checkpoint_is_named(folder):
