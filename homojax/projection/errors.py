@@ -20,7 +20,7 @@ def missed_sums(row_error: jax.Array, col_error: jax.Array, n: int, dtype: DType
         n: size.
         dtype: of the matrix, whose sums are known to a quarter of ``rounding``.
 
-    >>> float(missed_sums(jnp.asarray(3.0), jnp.asarray(4.0), 4, "float64"))
+    >>> round(float(missed_sums(jnp.asarray(3.0), jnp.asarray(4.0), 4, "float64")), 6)
     10.0
     """
     return math.sqrt(n) * jnp.hypot(row_error, col_error) + rounding(n, dtype) / 4

@@ -137,7 +137,7 @@ def _doeblin_of_more(case: StackCase, _) -> jax.Array:
     mutants={"n + 1 for n": predicting(_doeblin_of_more)},
 )
 def doeblin_composed(case: StackCase) -> Comparison:
-    """Return law 3.6 (Doeblin, composed) at every depth, [D]."""
+    """Return law 3.6 (Doeblin composed) at every depth, [D]."""
     return Comparison(case.require("distance"), *_doeblin_bound(case))
 
 

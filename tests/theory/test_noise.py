@@ -187,7 +187,7 @@ def test_margins_keep_the_false_alarm_rate_that_they_state(rate):
 def test_the_distance_at_a_few_points_is_below_the_supremum_and_near_it():
     case, results = null()
     found = results["cosine_law"][0].lesser
-    law = jax.jit(jax.vmap(cosine_cdf, (0, None, None)))
+    law = jax.jit(jax.vmap(lambda t, snr, d: cosine_cdf(t, snr=snr, d=d), (0, None, None)))
     for i in range(8):
         exact = stats.kstest(
             case.cosines[i], lambda t, i=i: np.asarray(law(jnp.asarray(t), case.snr[i], 2))
@@ -250,7 +250,7 @@ def test_far_from_the_dense_grid_products_of_two_are_within_their_constant_too()
     for d in (2, 3, 4, 16, 63):
         everywhere = np.concatenate([outside, DENSE[::20]])
         cosine, limit = (
-            jax.vmap(expected_cosine, (0, None))(everywhere, d),
+            jax.vmap(lambda snr, d=d: expected_cosine(snr, d=d))(everywhere),
             np.sqrt(everywhere / (1 + everywhere)),
         )
         assert d * abs(np.outer(cosine, cosine) - np.outer(limit, limit)).max() <= OVERLAP_RATE

@@ -84,7 +84,7 @@ def _accuracy_panel(ax: Axes, ds: xr.Dataset, across: str, coloured: str) -> Non
         ax.errorbar(x, mean, [mean - least, most - mean], color=colour, **look)
     ax.axhline(ds.attrs["chance"], color=WARNING, ls="--", lw=1.2, label="blind")
     if across != "seed" and x.min() > 0 and x.max() / x.min() > WIDE:
-        ax.set_xscale("log")
+        ax.set(xscale="log", xlim=(0.9 * float(x.min()), 1.1 * float(x.max())))
     if across == "depth":
         ax.set_xticks(x, [str(depth) for depth in x])
         ax.minorticks_off()
@@ -116,8 +116,11 @@ def _kept_panel(ax: Axes, ds: xr.Dataset, coloured: str, deepest: str) -> None:
         )
         ax.plot(ds.layer, bound, color=colour, ls=":")
         ax.plot(ds.layer, left, color=colour, marker=".")
-    ax.set(xlabel="layers passed", ylabel="share of the best-kept detail left", yscale="log")
-    faint = min(np.min(line.get_ydata()) for line in ax.lines) == LEAST
+    ax.set(xlabel="layers passed", ylabel="share of the best-kept detail left")
+    drawn = np.concatenate([np.asarray(line.get_ydata()) for line in ax.lines])
+    if np.isfinite(drawn).any():
+        ax.set_yscale("log")
+    faint = np.nanmin(drawn, initial=np.inf) == LEAST
     least = f"\n({LEAST:g}: or less)" if faint else ""
     title = f"{deepest}trained; dotted: bound (law 5.1){least}"
     ax.set(ylim=(None, max(1.5, ax.get_ylim()[1])), title=title)

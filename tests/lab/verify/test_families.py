@@ -206,7 +206,7 @@ def test_digits_are_scaled_dot_products_of_distinct_images():
 
 
 def test_trained_logits_are_the_twelve_that_ship():
-    from homojax.lab.sources import trained_mhc
+    from homojax.lab.datasets import trained_mhc
 
     shipped = {str(np.array(layer["logits"], float)) for layer in trained_mhc()["layers"]}
     cells = drawn("trained-mhc", 4, 400)

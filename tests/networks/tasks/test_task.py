@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from homojax.lab.sources import load_task
+from homojax.lab.train.tasks import load_task
 from homojax.networks.tasks.images import classification
 from homojax.networks.tasks.made import copying, recall
 from homojax.networks.tasks.text import language
