@@ -46,7 +46,7 @@ MIXING = (
 def mean_comparison(
     samples: jax.Array, predicted: ArrayLike, case: NoiseCase, width: float = 2
 ) -> Comparison:
-    """Return the mean of samples in an interval of this width against what is predicted of it."""
+    """Return the mean of samples, which lie in an interval of this width, against a prediction."""
     margin = mean_margin(samples, width) + case.rounding
     return Comparison(samples.mean(), jnp.asarray(predicted), margin)
 
