@@ -241,3 +241,8 @@ def test_first_order_steps_see_all_directions_of_a_tie_alike(name):
         assert abs(found).max() > 1e-2
         renumbered = [found[order][:, order] for order in orders]
         assert all(np.allclose(each, found, atol=1e-9) for each in renumbered) == alike
+
+
+def test_a_theorem_is_not_refuted(short):
+    finding = refute("doeblin", short)
+    assert not finding.refuted and finding.reduced is None and finding.score < 0
