@@ -1,5 +1,6 @@
 """Float64 for every test, hypothesis examples that never change, and a compilation cache."""
 
+import builtins
 import os
 import tempfile
 from pathlib import Path
@@ -45,3 +46,10 @@ def compiled_programs_are_let_go():
     """A process that has compiled some thousand of them can crash in the compiler."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def last_shown_value_is_let_go():
+    """A docstring's example leaves one in ``builtins``; tyro hashes all that it finds there."""
+    yield
+    vars(builtins).pop("_", None)

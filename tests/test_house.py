@@ -85,10 +85,7 @@ def test_the_rule_sees_what_breaks_it():
     )
     broken = [name for name in imports_of(ast.parse(source)) if not is_allowed(name, "below")]
     expected = ["os", "homojax.lab.runs", "numpy.eye", "..birkhoff", "homojax.lab"]
-    assert broken == [*expected[:4], "homojax.lab", "a dynamic import"] or set(broken) == {
-        *expected,
-        "a dynamic import",
-    }
+    assert set(broken) == {*expected, "a dynamic import"}
 
 
 def test_a_verb_imports_no_other_verb():
@@ -151,6 +148,18 @@ def test_importing_homojax_loads_nothing_and_the_core_no_verb():
     assert done.returncode == 0, done.stderr
 
 
+def test_every_verb_is_there_after_an_array_was_shown_at_the_prompt():
+    """Python keeps it in ``builtins``, where tyro, which reads flags, hashes all that it finds."""
+    code = (
+        "import builtins, jax.numpy as jnp, homojax as hj\nbuiltins._ = jnp.eye(2)\n"
+        "[getattr(hj, name) for name in hj.__all__]\n"
+        "from homojax.lab import sweep, verify, probe, train\n"
+        "[getattr(verb, 'config') for verb in (sweep, verify, probe, train)]"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_dir_help_completion_and_the_table_of_names_agree():
     stub = ast.parse((ROOT / "__init__.pyi").read_text("utf-8"))
     names = [
@@ -185,8 +194,7 @@ def test_every_module_is_reached_by_attributes():
 
 def test_files_and_functions_are_short():
     lines = {name: path.read_text("utf-8").count("\n") for name, path in MODULES.items()}
-    long = {name for name, count in lines.items() if count > LONGEST_FILE}
-    assert long <= {"homojax.lab.referee"}
+    assert not {name for name, count in lines.items() if count > LONGEST_FILE}
     assert statistics.median(count for count in lines.values() if count > 20) <= 150
     functions = [
         node

@@ -22,7 +22,8 @@ import numpy as np
 from rich.console import Console
 
 from homojax.lab.page import Table, print_table
-from homojax.lab.train.run import Train, trainer_of
+from homojax.lab.train.config import Train
+from homojax.lab.train.run import trainer_of
 from homojax.networks.architecture import Architecture
 from homojax.networks.training import Training
 

@@ -126,8 +126,7 @@ def _parse(verb: Verb, prog: str, args: list[str]) -> Any:
     """Return the command of these arguments."""
     import tyro
 
-    config = importlib.import_module(f"homojax.lab.{verb.room}.config")
-    kind = getattr(config, verb.command)
+    kind = getattr(importlib.import_module(f"homojax.lab.{verb.room}.command"), verb.command)
     registry = _grids()
 
     def parse(args: list[str], default: Any = None) -> Any:

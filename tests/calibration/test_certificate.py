@@ -45,8 +45,11 @@ def test_the_errors_of_unfinished_projections_are_within_their_margins(epsilon, 
     assert informative >= 2
 
 
-@pytest.mark.parametrize("kept", ["bound", pytest.param("composite", marks=pytest.mark.slow)])
-def test_what_is_kept_between_two_epsilons_and_below_them_is_as_certified(kept, rng):
+@pytest.mark.parametrize(
+    ("kept", "spacing"), [("bound", 10), pytest.param("composite", 2, marks=pytest.mark.slow)]
+)
+def test_what_is_kept_between_two_epsilons_and_below_them_is_as_certified(kept, spacing, rng):
+    """Between two that are as near as half of the ranges need be to say something."""
     stack, power = rng.normal(size=(2, 3, 3)), 2
     project = jax.jit(partial(project_stack, kept=kept, power=power))
     between = jax.jit(partial(range_between, kept=kept, power=power))
@@ -57,15 +60,16 @@ def test_what_is_kept_between_two_epsilons_and_below_them_is_as_certified(kept, 
     else:
         product = layers[:, 1] @ layers[:, 0]
         share = oracles.sigma2(product @ product)
-    points = {k: project(stack, np.log(epsilons[k]), np.zeros((2, 3))) for k in range(0, 121, 10)}
+    points_at = range(0, 121, spacing)
+    points = {k: project(stack, np.log(epsilons[k]), np.zeros((2, 3))) for k in points_at}
     tight = 0
     for k, point in points.items():
         assert point.converged and point.kept == pytest.approx(share[k], abs=1e-9)
         np.testing.assert_allclose(point.entropy, entropy(layers[k]), atol=1e-8)
         assert point.kept_colder <= share[k:].min() + 1e-12
-        if k + 10 in points:
-            least, most = between(point, points[k + 10])
-            inside = share[k : k + 11]
+        if k + spacing in points:
+            least, most = between(point, points[k + spacing])
+            inside = share[k : k + spacing + 1]
             assert least - 1e-12 <= inside.min() and inside.max() <= most + 1e-12
             tight += most - least < 0.3
-    assert tight >= 6 and points[120].kept_colder > 0.9
+    assert 2 * tight >= len(points) - 1 and points[120].kept_colder > 0.9

@@ -139,7 +139,7 @@ def test_first_and_last_root_are_those_of_a_dense_grid_at_three_units(counterexa
         return jax.tree.map(np.asarray, program(root)(logits, targets))
 
     path = counterexamples / "sigma2_falls-3.npz"
-    first_and_last_roots(path, np.geomspace(2, 0.004, 1500), solve_three)
+    assert first_and_last_roots(path, np.geomspace(2, 0.004, 1500), solve_three) == 3
 
 
 def test_batch_gives_what_a_single_call_gives(rng):

@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "calibrate",
         "cells",
         "climb",
+        "command",
         "config",
         "dataset_report",
         "equal_entropy",

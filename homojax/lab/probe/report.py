@@ -20,7 +20,7 @@ from homojax.lab.inputs import Output
 from homojax.lab.page import Section
 from homojax.lab.probe import plots
 from homojax.lab.probe.calibrate import calibrate
-from homojax.lab.probe.config import (
+from homojax.lab.probe.command import (
     CalibrateCommand,
     FrontierCommand,
     RefuteCommand,

@@ -11,7 +11,7 @@ from homojax.lab.page import Picture, Section, Table
 from homojax.lab.runs import RunFolder, config_of
 from homojax.lab.sources import load_source
 from homojax.lab.sweep import plots
-from homojax.lab.sweep.config import SweepCommand
+from homojax.lab.sweep.command import SweepCommand
 from homojax.lab.sweep.dataset import LAWS, STATUS
 from homojax.lab.sweep.run import sweep as run_sweep
 from homojax.theory.claim import VERDICTS

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import tyro
 
 from homojax.lab.inputs import (
     NOT_NEGATIVE,
@@ -17,7 +15,6 @@ from homojax.lab.inputs import (
     SHARE,
     Config,
     InputError,
-    Output,
     Range,
     at_least,
 )
@@ -101,17 +98,3 @@ class Train(Config):
         """
         steps = self.training.steps
         return tuple(sorted({-(-steps * i // REPORTS) for i in range(1, REPORTS + 1)}))
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainCommand(Output):
-    """Train networks over a grid, side by side, and compare them with the laws.
-
-    Writes zarr, checkpoints and report.html. To continue an interrupted training, give the same
-    command again. Exits 1 if a number was not finite in a training, or if a theorem was violated on
-    trained matrices.
-    """
-
-    config: tyro.conf.OmitArgPrefixes[Train] = Train()
-    out: Path = Path("runs/train")
-    """Folder to write; it must not exist."""

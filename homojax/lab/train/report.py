@@ -10,7 +10,7 @@ from homojax.lab import page
 from homojax.lab.page import Section, Table
 from homojax.lab.runs import RunFolder, config_of
 from homojax.lab.train import plots
-from homojax.lab.train.config import TrainCommand
+from homojax.lab.train.command import TrainCommand
 
 TITLE = "Trained networks against the laws"
 CAPTION = (

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
-from homojax.lab.inputs import SEED, UNITS, Config, InputError, Output, Range, at_least
+from homojax.lab.inputs import SEED, UNITS, Config, InputError, Range, at_least
 
 ANY = Range(lambda name: True, "a name", may_be_empty=True)
 NOISE = "noise"  # the family of the claims about signals, which have no matrix
@@ -59,18 +56,3 @@ class Verification(Config):
                 raise InputError(
                     f"family {family.name} has no matrix at n = {sizes}: it needs {family.needs}."
                 )
-
-
-@dataclasses.dataclass(frozen=True)
-class VerifyCommand(Output):
-    """Test the theory: every claim on many matrices.
-
-    Writes zarr, a report, and the worst case of every violation. Exits 0 if every theorem holds and
-    every refuted claim was refuted again (with --mutants: if each was caught), else 1.
-    """
-
-    verification: tyro.conf.OmitArgPrefixes[Verification] = Verification()
-    replay: Path | None = None
-    """Judge one saved case (.npz) again, in every precision, and do nothing else."""
-    out: Path = Path("runs/verify")
-    """Folder to write; it must not exist."""

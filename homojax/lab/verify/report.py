@@ -14,7 +14,8 @@ from homojax.lab.cases import Case, load_case, save_case
 from homojax.lab.page import Section, Table
 from homojax.lab.runs import RunFolder
 from homojax.lab.verify import plots
-from homojax.lab.verify.config import Verification, VerifyCommand
+from homojax.lab.verify.command import VerifyCommand
+from homojax.lab.verify.config import Verification
 from homojax.lab.verify.outcome import isolated_units, outcome, replay, worst_cases
 from homojax.lab.verify.run import verify
 from homojax.theory import CLAIMS

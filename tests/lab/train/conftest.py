@@ -10,7 +10,8 @@ from rich.console import Console
 
 from homojax.lab.cli import main
 from homojax.lab.runs import read_dataset
-from homojax.lab.train.config import Train, TrainCommand
+from homojax.lab.train.command import TrainCommand
+from homojax.lab.train.config import Train
 from homojax.lab.train.report import run_command
 from homojax.lab.train.run import Trained, train_depth
 from homojax.lab.train.stacks import Stacks, stacks_of

@@ -1,0 +1,80 @@
+"""What the probes take on the command line: a search or a scan, and where to write."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+
+from homojax.lab.inputs import Output
+from homojax.lab.probe.config import Calibrate, FrontierSearch, Search, SensitivityScan
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TightenCommand(Output):
+    """Bring a bound as close to equality as it comes, by gradient from many random starts.
+
+    Writes the case with its replay, the history and report.html.
+    """
+
+    claim: tyro.conf.Positional[str]
+    """Name (hilbert) or number in docs/claims.md (1.4)."""
+    config: tyro.conf.OmitArgPrefixes[Search] = dataclasses.field(default_factory=Search)
+    out: Path = Path("runs/tighten")
+    """Folder to write; it must not exist."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RefuteCommand(Output):
+    """Hunt a violation of a claim, by gradient from many random starts.
+
+    Writes the case with its replay, the history and report.html. Exits 1 if a theorem or a
+    conjecture was violated, or a claim that is known to be false was not.
+    """
+
+    claim: tyro.conf.Positional[str]
+    """Name (sigma2_falls) or number in docs/claims.md (1.4)."""
+    config: tyro.conf.OmitArgPrefixes[Search] = dataclasses.field(default_factory=Search)
+    out: Path = Path("runs/refute")
+    """Folder to write; it must not exist."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FrontierCommand(Output):
+    """Find the largest and the smallest σ₂ at each entropy deficit (law 2.3, frontier).
+
+    Writes zarr, a figure and report.html. Exits 1 if a σ₂ lies above the frontier.
+    """
+
+    config: tyro.conf.OmitArgPrefixes[FrontierSearch] = dataclasses.field(
+        default_factory=FrontierSearch
+    )
+    out: Path = Path("runs/frontier")
+    """Folder to write; it must not exist."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CalibrateCommand(Output):
+    """Find the ε that meets a target, for every matrix or stack of a source.
+
+    Writes zarr, a figure and report.html.
+    """
+
+    config: tyro.conf.OmitArgPrefixes[Calibrate]
+    out: Path = Path("runs/calibrate")
+    """Folder to write; it must not exist."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SensitivityCommand(Output):
+    """Find where a gradient reaches the logits: ‖∂σ₂/∂S‖ along ε (law 6.2, gradient trap).
+
+    Writes zarr, a figure and report.html.
+    """
+
+    config: tyro.conf.OmitArgPrefixes[SensitivityScan] = dataclasses.field(
+        default_factory=SensitivityScan
+    )
+    out: Path = Path("runs/sensitivity")
+    """Folder to write; it must not exist."""

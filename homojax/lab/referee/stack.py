@@ -1,0 +1,141 @@
+"""Both sides of the claims about a stack of layers, in many digits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import mpmath as mp
+
+from homojax.lab.referee.algebra import detail, lambda2, schatten, sigma2, singular_values
+
+
+def _product(layers: list[mp.matrix]) -> mp.matrix:
+    product = mp.eye(layers[0].rows)
+    for layer in layers:
+        product = layer * product
+    return product
+
+
+def _least_shared(layers: list[mp.matrix]) -> mp.mpf:
+    return mp.fprod(1 - m.rows * min(m) for m in layers)
+
+
+def _turned(
+    layers: list[mp.matrix], x: mp.matrix, layer: Callable[[mp.matrix, mp.matrix], mp.matrix]
+) -> mp.mpf:
+    x = x - mp.ones(x.rows, 1) * mp.fsum(x) / x.rows
+    start = x / mp.norm(x)
+    for m in layers:
+        x = layer(m, x)
+    x = x / mp.norm(x)
+    return 2 * mp.atan2(mp.norm(start - x), mp.norm(start + x))
+
+
+def _most_turned(
+    layers: list[mp.matrix], alpha: mp.mpf, sigma2: Callable[[mp.matrix], mp.mpf]
+) -> mp.mpf:
+    """Return the sum of the bounds; a layer whose branch outweighs the rest may turn by π."""
+    moved = [alpha * sigma2(m) for m in layers]
+    return mp.mpf(mp.fsum(mp.asin(x / (1 - alpha)) if x < 1 - alpha else mp.pi for x in moved))
+
+
+def _half(layers: list[mp.matrix]) -> tuple[mp.mpf, mp.mpf] | None:
+    """Return what the first layers with Π σ₂ ≤ ½ keep, and ½; None if there are none."""
+    kept = mp.mpf(1)
+    for count, layer in enumerate(layers, 1):
+        kept *= sigma2(layer)
+        if kept <= 0.5:
+            return sigma2(_product(layers[:count])), mp.mpf("0.5")
+    return None
+
+
+def _growth(layers: list[mp.matrix]) -> mp.mpf:
+    """Return exp of the top Lyapunov exponent, by Gram and Schmidt from Helmert's contrasts."""
+    n = layers[0].rows
+    frame = [[1] * k + [-k] + [0] * (n - k - 1) for k in range(1, n)]
+    frame = [mp.matrix(c) / mp.norm(c) for c in frame]
+    growths = [mp.mpf(1)] * (n - 1)
+    for layer in map(detail, layers):
+        next_frame: list[mp.matrix] = []
+        for k, column in enumerate(frame):
+            x = layer * column
+            for q in next_frame:
+                x -= q * mp.fdot(q, x)
+            growths[k] *= mp.norm(x)
+            next_frame.append(x / (mp.norm(x) or 1))
+        frame = next_frame
+    return mp.mpf(max(mp.root(growth, len(layers)) for growth in growths))
+
+
+def _shared_rate(layers: list[mp.matrix]) -> mp.mpf:
+    return mp.root(sigma2(_product([layers[0]] * len(layers))), len(layers))
+
+
+def _henrici(layers: list[mp.matrix]) -> mp.mpf:
+    a, depth, radius = detail(layers[0]), len(layers), lambda2(layers[0])
+    d = a.rows - 1
+    departure = mp.root(mp.mpf(d**3 - d) / 12, 4) * mp.sqrt(mp.norm(a.T * a - a * a.T))
+    words = (
+        math.comb(depth, k) * radius ** (depth - k) * departure**k
+        for k in range(min(depth, d - 1) + 1)
+    )
+    return mp.root(mp.fsum(words), depth)
+
+
+def _gain(product: mp.matrix) -> mp.mpf:
+    """Return the largest absolute row or column sum, whichever is farther from 1."""
+    sums = (max(mp.mpf(mp.fsum(map(abs, x))) for x in y.tolist()) for y in (product, product.T))
+    return max(sums, key=lambda gain: abs(gain - 1))
+
+
+def _horn(layers: list[mp.matrix]) -> tuple[mp.mpf, mp.mpf]:
+    """Return geometric means of the first k singular values on V⊥, k with the least slack."""
+    d = layers[0].rows - 1
+    curves = [singular_values(detail(m))[:d] for m in (_product(layers), *layers)]
+    means = [[mp.root(mp.fprod(curve[:k]), k) for k in range(1, d + 1)] for curve in curves]
+    pairs = ((kept, mp.fprod(bounds)) for kept, *bounds in zip(*means, strict=True))
+    return min(pairs, key=lambda pair: pair[1] - pair[0])
+
+
+def _branch(m: mp.matrix, x: mp.matrix) -> mp.matrix:
+    return m * x * (mp.norm(x) / mp.norm(m * x))
+
+
+# Both sides, from layers in 𝔅ₙ, a residual weight a and a vector x.
+STACK_SIDES: dict[
+    str, Callable[[list[mp.matrix], mp.mpf, mp.matrix], tuple[mp.mpf, mp.mpf] | None]
+] = {
+    "product": lambda ms, a, x: (sigma2(_product(ms)), mp.fprod(map(sigma2, ms))),
+    "effective_depth": lambda ms, a, x: _half(ms),
+    "lyapunov": lambda ms, a, x: (_growth(ms), mp.root(mp.fprod(map(sigma2, ms)), len(ms))),
+    "shared": lambda ms, a, x: (lambda2(ms[0]), _shared_rate(ms)),
+    "shared_limit": lambda ms, a, x: (
+        _shared_rate(ms) - lambda2(ms[0]),
+        _henrici(ms) - lambda2(ms[0]),
+    ),
+    "amax_gain": lambda ms, a, x: (_gain(_product(ms)), mp.mpf(1)),
+    "horn": lambda ms, a, x: _horn(ms),
+    "gain_retention": lambda ms, a, x: (mp.mpf(1), sigma2(_product(ms))),
+    "doeblin_composed": lambda ms, a, x: (sigma2(_product(ms)), _least_shared(ms)),
+    "doeblin_frobenius": lambda ms, a, x: (
+        schatten(detail(_product(ms)), 1),
+        mp.sqrt(x.rows - 1) * _least_shared(ms),
+    ),
+    "residual": lambda ms, a, x: (
+        sigma2(_product([(1 - a) * mp.eye(x.rows) + a * m for m in ms])),
+        mp.fprod(1 - a + a * sigma2(m) for m in ms),
+    ),
+    "turn": lambda ms, a, x: (
+        _turned(ms, x, lambda m, y: (1 - a) * y + a * (m * y)),
+        _most_turned(ms, a, sigma2),
+    ),
+    "turn_prenorm": lambda ms, a, x: (
+        _turned(ms, x, lambda m, y: (1 - a) * y + a * _branch(m, y)),
+        _most_turned(ms, a, sigma2),
+    ),
+    "turn_prenorm_bound": lambda ms, a, x: (
+        _turned(ms, x, lambda m, y: (1 - a) * y + a * _branch(m, y)),
+        _most_turned(ms, a, lambda m: mp.mpf(1)),
+    ),
+}

@@ -1,0 +1,25 @@
+"""What ``homojax train`` takes: a training, and where to write."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+
+from homojax.lab.inputs import Output
+from homojax.lab.train.config import Train
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainCommand(Output):
+    """Train networks over a grid, side by side, and compare them with the laws.
+
+    Writes zarr, checkpoints and report.html. To continue an interrupted training, give the same
+    command again. Exits 1 if a number was not finite in a training, or if a theorem was violated on
+    trained matrices.
+    """
+
+    config: tyro.conf.OmitArgPrefixes[Train] = dataclasses.field(default_factory=Train)
+    out: Path = Path("runs/train")
+    """Folder to write; it must not exist."""
