@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from homojax.numerics import as_float, as_square, max_or_nan, sqrt
+from homojax.arguments import as_float, as_square
+from homojax.numerics import max_or_nan, sqrt
 from homojax.row_pairs import max_over_row_pairs
 
 

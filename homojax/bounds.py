@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from homojax.arguments import as_float, as_scalar, as_square
 from homojax.birkhoff import detail, entropy_deficit, excess, projective_diameter
-from homojax.numerics import as_float, as_scalar, as_square, matmul, sqrt
+from homojax.numerics import matmul, min_or_nan, sqrt
 from homojax.row_pairs import max_over_row_pairs
 
 
@@ -73,7 +74,7 @@ def doeblin_bound(matrix: ArrayLike) -> jax.Array:
     0.5
     """
     matrix = as_square(matrix)
-    return 1 - matrix.shape[0] * matrix.min()
+    return 1 - matrix.shape[0] * min_or_nan(matrix)
 
 
 def frobenius_bounds(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:

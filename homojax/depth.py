@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax import spectrum
+from homojax.arguments import as_float, as_square, as_stack
 from homojax.birkhoff import center, detail, detail_basis
-from homojax.numerics import as_float, as_square, as_stack, matmul
+from homojax.numerics import matmul, max_or_nan, min_or_nan
 from homojax.spectrum import detail_singular_values
 
 
@@ -289,7 +290,7 @@ def amax_gain(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
     (2.0, 1.0)
     """
     matrix = abs(as_square(matrix))
-    return matrix.sum(1).max(), matrix.sum(0).max()
+    return max_or_nan(matrix.sum(1)), max_or_nan(matrix.sum(0))
 
 
 def suppression_ratios(matrix: ArrayLike) -> jax.Array:
@@ -316,4 +317,4 @@ def composite_doeblin_bound(matrices: ArrayLike) -> jax.Array:
     [0.5, 0.25]
     """
     matrices = as_stack(matrices)
-    return jnp.cumprod(1 - matrices.shape[1] * matrices.min((1, 2)))
+    return jnp.cumprod(1 - matrices.shape[1] * min_or_nan(matrices, (1, 2)))

@@ -18,8 +18,9 @@ from jax.nn import logsumexp, softmax
 from jax.scipy.linalg import block_diag
 from jax.typing import ArrayLike
 
+from homojax.arguments import as_epsilon, as_float, as_square
 from homojax.birkhoff import center, circulant, detail, uniform
-from homojax.numerics import as_epsilon, as_float, as_square, matmul, scaled_logits
+from homojax.numerics import matmul, scaled_logits
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.projection.truncated import truncated_sinkhorn
 

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax.nn import softmax
 from jax.typing import ArrayLike
 
-from homojax.numerics import as_epsilon, as_square, scaled_logits
+from homojax.arguments import as_epsilon, as_square
+from homojax.numerics import scaled_logits
 from homojax.parametrizations import PARAMETRIZATIONS
 
 

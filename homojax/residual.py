@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from homojax.arguments import as_float, as_scalar, as_square
 from homojax.birkhoff import center
-from homojax.numerics import as_float, as_scalar, as_square, power_of_two, sqrt
+from homojax.numerics import power_of_two, sqrt
 
 
 def residual_matrix(matrix: ArrayLike, alpha: ArrayLike) -> jax.Array:

@@ -49,5 +49,6 @@ def max_over_row_pairs(
     i, j = search(jax.lax.stop_gradient(matrix))
     difference = matrix[i] - matrix[j]
     largest = merge.reduce(term(difference)) + merge.reduce(term(-difference))
-    # A maximum can lose a NaN (``numerics.max_or_nan``).
-    return jnp.where(jnp.isnan(difference).any(), jnp.nan, largest)
+    # Both maxima can lose a NaN (``numerics.max_or_nan``).
+    lost = jnp.isnan(matrix).any() | jnp.isnan(difference).any()
+    return jnp.where(lost, jnp.nan, largest)

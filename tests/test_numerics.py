@@ -9,24 +9,6 @@ from homojax import numerics
 from oracles import permutation_mixture
 
 
-@pytest.mark.parametrize("coerce", [numerics.as_float, numerics.as_square])
-def test_floats_keep_their_dtype_and_the_rest_gets_the_default(coerce, dtype):
-    assert coerce(np.eye(2, dtype=dtype)).dtype == dtype
-    assert coerce(np.eye(2, dtype=int)).dtype == coerce(np.eye(2, dtype=bool)).dtype == np.float64
-
-
-@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 2, 2), (1, 1), (0, 0)])
-def test_what_is_not_square_or_has_no_detail_is_refused_by_name_and_shape(shape):
-    with pytest.raises(ValueError, match="logits must .*" + repr(list(shape)).replace("[", r"\[")):
-        numerics.as_square(np.zeros(shape), "logits")
-
-
-@pytest.mark.parametrize("shape", [(2, 2), (0, 2, 2), (3, 1, 2), (3, 1, 1)])
-def test_what_is_not_a_stack_of_layers_is_refused_by_name(shape):
-    with pytest.raises(ValueError, match="layers must "):
-        numerics.as_stack(np.zeros(shape), "layers")
-
-
 def test_marginal_tolerance_is_three_quarters_of_the_digits_and_grows_where_sums_are_long():
     assert numerics.marginal_tolerance(4, "float64") == pytest.approx(1.8e-12, rel=0.02)
     assert numerics.marginal_tolerance(4, "float32") == pytest.approx(6.4e-6, rel=0.01)
@@ -64,8 +46,3 @@ def test_a_nan_is_never_lost_in_a_maximum_whatever_is_compiled_with_it(n, lanes,
 
 def test_matrix_products_ask_for_full_precision_on_accelerators():
     assert "HIGHEST" in str(jax.make_jaxpr(numerics.matmul)(jnp.eye(2), jnp.eye(2)))
-
-
-def test_complex_numbers_are_refused():
-    with pytest.raises(TypeError, match="real, got complex"):
-        numerics.as_float([[1 + 2j, 0], [0, 1]])

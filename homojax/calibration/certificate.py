@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from homojax import spectrum
 from homojax.birkhoff import detail, entropy
 from homojax.bounds import path_length_bound
-from homojax.calibration.margins import (
+from homojax.calibration.misfit import (
     entropy_error,
     entropy_range,
     measure_misfit,

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from homojax.arguments import as_float, as_square
 from homojax.depth import effective_depth
-from homojax.numerics import as_float, as_square, sqrt
+from homojax.numerics import sqrt
 from homojax.projection.entrywise import balance
 from homojax.projection.summary import has_numbers, shapes_of
 from homojax.spectrum.gap import log_contraction_gap

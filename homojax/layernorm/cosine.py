@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from homojax.arguments import as_float, as_scalar
 from homojax.birkhoff import center
 from homojax.layernorm.noncentral_t import gauss_legendre, ratio_cdf
-from homojax.numerics import as_float, as_scalar, matmul, sqrt
+from homojax.numerics import matmul, sqrt
 
 
 def signal_to_noise(signal: ArrayLike, noise_std: ArrayLike) -> jax.Array:

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from homojax.arguments import as_float, as_scalar
 from homojax.layernorm.noncentral_t import bisect, critical_ratio, ratio_cdf
-from homojax.numerics import as_float, as_scalar
 
 
 def critical_cosine(d: ArrayLike, *, level: ArrayLike = 0.05) -> jax.Array:

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from homojax.arguments import as_float
 from homojax.birkhoff import center
-from homojax.numerics import as_float, power_of_two, sqrt
+from homojax.numerics import max_or_nan, power_of_two, sqrt
 
 Kind = Literal["layer", "rms"]
 
@@ -104,6 +105,6 @@ def token_detail_bound(
     tokens = center(tokens.T).T if kind == "layer" else tokens
     mean = sqrt((tokens.mean(0) ** 2).sum())
     spread = sqrt((center(tokens) ** 2).mean(0).sum())
-    largest = 1 if gain is None else abs(jnp.asarray(gain, tokens.dtype)).max()
+    largest = 1 if gain is None else max_or_nan(abs(jnp.asarray(gain, tokens.dtype)))
     share = 2 * jnp.asarray(sigma2, tokens.dtype) * spread * largest / jnp.where(mean > 0, mean, 1)
     return jnp.where(mean == 0, jnp.inf, share)

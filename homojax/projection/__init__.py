@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=[
         "entrywise",
         "errors",
-        "factored",
+        "factored_solver",
         "factors",
         "iterations",
         "limit",

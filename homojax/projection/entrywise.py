@@ -18,8 +18,9 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 from jax.typing import ArrayLike
 
+from homojax.arguments import as_square
 from homojax.birkhoff import marginal_errors
-from homojax.numerics import as_square, log_gram, marginal_tolerance, repeat_while
+from homojax.numerics import log_gram, marginal_tolerance, repeat_while
 from homojax.projection.masks import drop_stand_ins
 from homojax.projection.matching import heaviest_permutation
 from homojax.projection.result import BalanceResult

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from homojax.numerics import as_float, matmul
+from homojax.arguments import as_float
+from homojax.numerics import matmul
 
 _BLOCK = 2**22  # entries formed at once
 

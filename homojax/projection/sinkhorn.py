@@ -13,18 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from homojax.arguments import as_epsilon, as_float, as_scalar, as_square
 from homojax.batching import each_lane, in_buckets
 from homojax.birkhoff import detail
-from homojax.numerics import (
-    as_epsilon,
-    as_float,
-    as_scalar,
-    as_square,
-    marginal_tolerance,
-    max_or_nan,
-    scaled_logits,
-)
-from homojax.projection.factored import project_factored
+from homojax.numerics import marginal_tolerance, max_or_nan, scaled_logits
+from homojax.projection.factored_solver import project_factored
 from homojax.projection.factors import FactoredLogits
 from homojax.projection.iterations import (
     STEPS_WORTH_TAKING,

@@ -10,14 +10,8 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 from jax.typing import ArrayLike
 
-from homojax.numerics import (
-    as_epsilon,
-    as_scalar,
-    as_square,
-    marginal_tolerance,
-    require_count,
-    scaled_logits,
-)
+from homojax.arguments import as_epsilon, as_scalar, as_square, require_count
+from homojax.numerics import marginal_tolerance, scaled_logits
 from homojax.projection.result import SinkhornResult, dense_result
 
 

@@ -1,21 +1,47 @@
-"""The spectral radius by repeated squaring: A^p, p = 2ᵏ, shows the dominant eigenvalues alone.
+"""λ₂, the spectral radius of P M P, by repeated squaring.
 
-It also proves that no eigenvalue is larger. Once A^p has the range of one dominant real
-eigenvector, or of one pair, that range Q is invariant for A to rounding, and the eigenvalues of
-H = QᵀAQ are eigenvalues of A. All others are those of the rest of A. Their powers are eigenvalues
-of the rest of A^p, whose norm bounds them. Where more eigenvalues share the largest modulus, A may
-be an isometry but for its scale; if it is not, LAPACK takes over.
+A^p, p = 2ᵏ, shows the dominant eigenvalues alone. It also proves that no eigenvalue is larger. Once
+A^p has the range of one dominant real eigenvector, or of one pair, that range Q is invariant for A
+to rounding, and the eigenvalues of H = QᵀAQ are eigenvalues of A. All others are those of the rest
+of A. Their powers are eigenvalues of the rest of A^p, whose norm bounds them. Where more
+eigenvalues share the largest modulus, A may be an isometry but for its scale; if it is not, LAPACK
+takes over.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from homojax.batching import each_lane, in_buckets
 from homojax.numerics import matmul, repeat_while, rounding
+from homojax.spectrum.singular_value import decomposable_detail
 
+_DENSE_EIGENVALUES = 12  # up to this n LAPACK's decomposition is the faster way
 _MOST_SQUARINGS = 16
+
+
+def lambda2(matrix: ArrayLike) -> jax.Array:
+    """Return λ₂(M) ≤ σ₂, the largest eigenvalue modulus of P M P. theory.md 3.3.
+
+    It is the asymptotic rate when one M is shared by all layers. Wherever the rows or the columns
+    of M sum to 1, it is the second largest eigenvalue modulus of M itself.
+
+    Args:
+        matrix: M, [n, n], n ≥ 2.
+
+    Returns:
+        A scalar, right to a backward error of ``rounding(n, dtype)``, with a proof that no
+        eigenvalue is larger. NaN where the matrix has a NaN or an infinity. Differentiable where
+        that eigenvalue is simple.
+
+    >>> round(float(lambda2([[0.0, 1.0], [1.0, 0.0]])), 6)
+    1.0
+    """
+    matrix = decomposable_detail(matrix)
+    small = len(matrix) <= _DENSE_EIGENVALUES
+    return decomposed_radius(matrix) if small else spectral_radius(matrix)
 
 
 @jax.custom_jvp

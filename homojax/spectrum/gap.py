@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from homojax.arguments import as_square
 from homojax.birkhoff import detail
-from homojax.numerics import as_square, log_gram
-from homojax.spectrum.singular_value import dense_sigma2
+from homojax.numerics import log_gram
+from homojax.spectrum.singular_value import sigma2
 
 
 def contraction_gap(log_matrix: ArrayLike) -> jax.Array:
@@ -71,13 +72,13 @@ def log_contraction_gap(log_matrix: ArrayLike) -> jax.Array:
     -999.307
     """
     log_matrix = as_square(log_matrix, "log_matrix")
-    sigma2 = dense_sigma2(jnp.exp(log_matrix))
+    kept = sigma2(jnp.exp(log_matrix))
     log_least = _log_least_eigenvalue(log_gram(log_matrix))
     small = log_least < -math.log(2)
     least = -jnp.expm1(jnp.where(small, log_least, -1))  # 1 − λ, and λ = (1 − σ₂)(1 + σ₂)
     from_weights = log_least - jnp.log1p(jnp.sqrt(least))
     # The root of 1 − λ has no digits where λ is near 1.
-    from_sigma2 = jnp.log1p(-jnp.where(small, 0, sigma2))
+    from_sigma2 = jnp.log1p(-jnp.where(small, 0, kept))
     return jnp.where(small, from_weights, from_sigma2)
 
 

@@ -1,4 +1,4 @@
-"""The top singular pair of a matrix or an operator, and σ₂ of an array.
+"""σ₂: the singular values of P M P, and the top singular pair of any matrix.
 
 Conjugate gradients on the Rayleigh quotient of AᵀA find the pair in some tens of products. They
 could have settled on a lower pair. So for a matrix a Cholesky factorisation of θ²(1 + δ)I − AᵀA
@@ -9,20 +9,97 @@ gives the pair all its digits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax.batching import each_lane, in_buckets
-from homojax.birkhoff import detail
-from homojax.numerics import matmul, repeat_while, rounding
+from homojax.birkhoff import center, detail
+from homojax.numerics import matmul, rounding
+from homojax.projection.factors import FactoredMatrix
+from homojax.spectrum.rayleigh import largest_rayleigh_quotient
 
 _MAX_STEPS = 200
 # Up to this n a decomposition is the faster way: LAPACK's, and on a GPU the batched one.
 _DENSE = 32
+
+
+def detail_singular_values(matrix: ArrayLike) -> jax.Array:
+    """Return the singular values of M on the detail subspace, [n − 1], descending. theory.md 3.5.
+
+    They are the filter's whole curve. NaN where the matrix has a NaN or an infinity.
+
+    >>> [round(s, 6) for s in detail_singular_values([[0.75, 0.25], [0.25, 0.75]]).tolist()]
+    [0.5]
+    """
+    # The last one belongs to the mean, and is 0.
+    return jnp.linalg.svd(decomposable_detail(matrix), compute_uv=False)[:-1]
+
+
+def sigma2(matrix: ArrayLike | FactoredMatrix) -> jax.Array:
+    """Return σ₂(M) = ‖P M P‖₂, the largest share of a detail vector's norm that M keeps.
+
+    On 𝔅ₙ it is ‖M − J‖₂ too; away from it ``distance_to_uniform`` is the larger of the two.
+    theory.md §0.
+
+    Args:
+        matrix: M, [n, n], n ≥ 2; or a FactoredMatrix.
+
+    Returns:
+        A scalar, certified to within ``rounding(n, dtype)`` of its size at any n. NaN where the
+        matrix has a NaN or an infinity. Of a FactoredMatrix it is found by products alone, some
+        tens of passes. It is then never above σ₂, and within 1e-8 (float64) or 3e-4 (float32) of
+        its size of a singular value. That this is the top one, only the random start vouches for.
+        NaN where 200 passes do not get there.
+
+    Raises:
+        TypeError: a result instead of its matrix, or logits given by factors.
+        ValueError: another shape, or a dtype without decompositions.
+
+    Notes:
+        First derivatives are finite everywhere. At a tie (J, permutations, symmetric designs) the
+        one returned is the subgradient u vᵀ of one top singular pair (u, v) of P M P, of norm at
+        most 1. Second derivatives exist only where σ₂ is simple; ``schatten_bounds`` is smooth.
+
+    >>> round(float(sigma2([[0.9, 0.1], [0.1, 0.9]])), 6)
+    0.8
+    """
+    if isinstance(matrix, FactoredMatrix):
+        return _sigma2_of_operator(matrix)
+    matrix = decomposable_detail(matrix)
+    if len(matrix) > _DENSE:
+        return spectral_norm(matrix)
+    return jnp.linalg.svd(matrix, compute_uv=False)[0]
+
+
+def _sigma2_of_operator(matrix: FactoredMatrix) -> jax.Array:
+    fixed = jax.lax.stop_gradient(matrix)
+    n, rtol = fixed.shape[0], float(jnp.finfo(fixed.dtype).eps) ** 0.55
+    _, col_sums = fixed.sums()
+
+    def gram(x):
+        """(PMP)ᵀ PMP x, in one pass."""
+        x = center(x)
+        return center(fixed.gram(x) - col_sums * ((col_sums @ x) / n))
+
+    start = center(jax.random.normal(jax.random.key(0), (n,), fixed.dtype))
+    v, missed = largest_rayleigh_quotient(gram, start, rtol, _MAX_STEPS)
+    u = center(fixed @ v)
+    norm = jnp.linalg.norm(u)
+    return jnp.where(missed <= 2 * rtol, (u / jnp.where(norm > 0, norm, 1)) @ (matrix @ v), jnp.nan)
+
+
+def distance_to_uniform(matrix: ArrayLike) -> jax.Array:
+    """Return ‖M − J‖₂: at least σ₂, and above it by what a missed row or column sum adds.
+
+    It sees both kinds of sums. NaN where the matrix has a NaN or an infinity. theory.md 1.7.
+
+    >>> round(float(distance_to_uniform([[1.0, 1.0], [0.0, 0.0]])), 6)
+    1.0
+    """
+    detail_part = decomposable_detail(matrix)  # checks the shape
+    matrix = jnp.asarray(matrix, detail_part.dtype)
+    return jnp.linalg.svd(matrix - 1 / matrix.shape[0], compute_uv=False)[0]
 
 
 def decomposable_detail(matrix: ArrayLike) -> jax.Array:
@@ -41,18 +118,6 @@ def decomposable_detail(matrix: ArrayLike) -> jax.Array:
             "all of its digits"
         )
     return matrix
-
-
-def dense_sigma2(matrix: ArrayLike) -> jax.Array:
-    """Return σ₂ of an array [n, n]: ``spectrum.sigma2``, which says more.
-
-    >>> round(float(dense_sigma2([[0.9, 0.1], [0.1, 0.9]])), 6)
-    0.8
-    """
-    matrix = decomposable_detail(matrix)
-    if len(matrix) > _DENSE:
-        return spectral_norm(matrix)
-    return jnp.linalg.svd(matrix, compute_uv=False)[0]
 
 
 @jax.custom_jvp
@@ -106,105 +171,6 @@ def _top_singular_pair_jvp(primals, tangents):
     dv = jnp.linalg.solve(operator, matmul(image, matrix) + norm * (back - 2 * dnorm * v))
     du = (image + matmul(matrix, dv) - dnorm * u) / norm
     return (norm, u, v), (dnorm, du, dv)
-
-
-class _Climb(NamedTuple):
-    """The state of a climb: a unit vector, the last direction, and their images."""
-
-    x: jax.Array  # [n], of norm 1
-    image: jax.Array  # [n], ``apply(x)``
-    last: jax.Array  # [n], the direction of the last step
-    last_image: jax.Array  # [n]
-    quotient: jax.Array  # ρ = x·image
-    rest: jax.Array  # [n], image − ρx
-    missed: jax.Array  # ‖rest‖
-    num_steps: jax.Array | int
-
-
-def largest_rayleigh_quotient(
-    apply: Callable[[jax.Array], jax.Array], start: jax.Array, rtol: float, max_steps: int
-) -> tuple[jax.Array, jax.Array]:
-    """Return (x, r): a unit vector that ``apply`` maps to ρx but for a residual of norm r·ρ.
-
-    Conjugate gradients up the quotient ρ = x·apply(x)/x·x, until r ≤ rtol. Each step takes the best
-    vector of the plane of x and the direction, which is conjugate to the last one.
-
-    Args:
-        apply: [n] -> [n], symmetric and positive semidefinite.
-        start: [n], from where.
-        rtol: the relative residual to reach.
-        max_steps: most applications but the first.
-    """
-
-    def unfinished(state: _Climb) -> jax.Array:
-        return (state.missed > rtol * state.quotient) & (state.num_steps < max_steps)
-
-    def climb(state: _Climb) -> _Climb:
-        x = state.x
-        direction = _conjugate_direction(state)
-        direction_image = apply(direction)
-        b, half = x @ direction_image, (state.quotient - direction @ direction_image) / 2
-        c, s = _top_eigenvector(half, b)
-        x, last = c * x + s * direction, c * direction - s * x
-        image = c * state.image + s * direction_image
-        last_image = c * direction_image - s * state.image
-        length = jnp.linalg.norm(x)
-        return _arrive(x / length, image / length, last, last_image, state.num_steps + 1)
-
-    x = start / jnp.linalg.norm(start)
-    zero = jnp.zeros_like(x)
-    end = repeat_while(unfinished, climb, _arrive(x, apply(x), zero, zero, 0))
-    return end.x, end.missed / jnp.where(end.quotient > 0, end.quotient, 1)
-
-
-def _arrive(
-    x: jax.Array,
-    image: jax.Array,
-    last: jax.Array,
-    last_image: jax.Array,
-    num_steps: jax.Array | int,
-) -> _Climb:
-    """Return the state at x, with its quotient and residual."""
-    quotient = x @ image
-    rest = image - quotient * x
-    return _Climb(
-        x=x,
-        image=image,
-        last=last,
-        last_image=last_image,
-        quotient=quotient,
-        rest=rest,
-        missed=jnp.linalg.norm(rest),
-        num_steps=num_steps,
-    )
-
-
-def _conjugate_direction(state: _Climb) -> jax.Array:
-    """Return the unit vector from x up the quotient, conjugate to the last direction."""
-    x, last, last_image, quotient, rest = (
-        state.x,
-        state.last,
-        state.last_image,
-        state.quotient,
-        state.rest,
-    )
-    curvature = last @ last_image - quotient * (last @ last)
-    along = rest @ last_image - quotient * (rest @ last)
-    share = jnp.where(curvature < 0, along / jnp.where(curvature < 0, curvature, -1), 0)
-    direction = rest - share * last
-    direction = direction - (x @ direction) * x
-    size = jnp.linalg.norm(direction)
-    return direction / jnp.where(size > 0, size, 1)
-
-
-def _top_eigenvector(half: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return (c, s), of norm 1, for [[ρ, b], [b, d]] with ``half`` = (ρ − d)/2."""
-    root = jnp.hypot(half, b)
-    c = jnp.where(half >= 0, half + root, abs(b))
-    s = jnp.where(half >= 0, b, jnp.where(b < 0, half - root, root - half))
-    norm = jnp.hypot(c, s)
-    moves, norm = norm > 0, jnp.where(norm > 0, norm, 1)
-    return jnp.where(moves, c / norm, 1), jnp.where(moves, s / norm, 0)
 
 
 def _climb_and_prove(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

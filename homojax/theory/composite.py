@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from homojax.depth import amax_gain as largest_sums
 from homojax.depth import composite_doeblin_bound
-from homojax.numerics import sqrt
+from homojax.numerics import min_or_nan, sqrt
 from homojax.theory.cases.stack import StackCase
 from homojax.theory.claim import Comparison, claim, predicting
 from homojax.theory.depth import IN_POLYTOPE, NON_NEGATIVE, in_polytope
@@ -121,7 +121,7 @@ def horn(case: StackCase) -> Comparison:
 
 def _doeblin_of_more(case: StackCase, _) -> jax.Array:
     n = case.matrices.shape[1]
-    return jnp.cumprod(1 - (n + 1) * case.matrices.min((1, 2)))[case.last]
+    return jnp.cumprod(1 - (n + 1) * min_or_nan(case.matrices, (1, 2)))[case.last]
 
 
 @claim(
@@ -149,7 +149,7 @@ def _doeblin_bound(case: StackCase) -> tuple[jax.Array, jax.Array]:
     """
     n, distances, last = case.matrices.shape[1], case.distances, case.last
     bound = composite_doeblin_bound(case.matrices)
-    factors = abs(1 - n * case.matrices.min((1, 2))) + n * distances
+    factors = abs(1 - n * min_or_nan(case.matrices, (1, 2))) + n * distances
     margin = jnp.cumprod(factors) - bound + jnp.cumprod(1 + distances) - 1
     return bound[last], margin[last]
 

@@ -8,7 +8,7 @@ import pytest
 
 import oracles
 from homojax.calibration.certificate import project_stack, range_between
-from homojax.calibration.margins import entropy_error, entropy_range, measure_misfit, sigma2_error
+from homojax.calibration.misfit import entropy_error, entropy_range, measure_misfit, sigma2_error
 
 
 def entropy(matrix):

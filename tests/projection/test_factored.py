@@ -7,7 +7,7 @@ import pytest
 
 import homojax as hj
 import oracles
-from homojax.projection import factored, factors
+from homojax.projection import factored_solver, factors
 from homojax.projection.factors import FactoredLogits, low_rank_logits, point_cloud_logits
 
 METHODS = ("auto", "alternating", "newton")
@@ -206,7 +206,7 @@ def test_a_derivative_that_is_not_reached_is_nan(monkeypatch):
         return jax.grad(lambda epsilon: (hj.sinkhorn(logits, epsilon).matrix @ x) @ x)(1.0)
 
     assert jnp.isfinite(slope(50))
-    monkeypatch.setattr(factored, "_DERIVATIVE_PASSES", 3)
+    monkeypatch.setattr(factored_solver, "_DERIVATIVE_PASSES", 3)
     assert jnp.isnan(slope(51))
 
 

@@ -6,7 +6,8 @@ import pytest
 
 import homojax as hj
 import oracles
-from homojax.spectrum.singular_value import largest_rayleigh_quotient, top_singular_pair
+from homojax.spectrum.rayleigh import largest_rayleigh_quotient
+from homojax.spectrum.singular_value import top_singular_pair
 
 TIES = {
     "uniform": np.full((6, 6), 1 / 6),

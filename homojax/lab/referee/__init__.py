@@ -17,7 +17,7 @@ from homojax.lab.cases import Case
 from homojax.lab.referee.algebra import detail, scaled
 from homojax.lab.referee.matrix import MATRIX_SIDES
 from homojax.lab.referee.projection import PROJECTION_SIDES, projection_at
-from homojax.lab.referee.stack import STACK_SIDES
+from homojax.lab.referee.stack import referee_stack
 from homojax.projection.masks import total_support
 from homojax.theory import CLAIMS
 from homojax.theory.claim import Verdict
@@ -121,43 +121,3 @@ def _usable_support(claim_name: str, given: np.ndarray, *, is_matrix: bool) -> n
     if not support.any() or (about_logits and not support.all()):
         return None
     return support
-
-
-def referee_stack(
-    claim_name: str, matrices: np.ndarray, alpha: float, probe: np.ndarray, digits: int = 50
-) -> tuple[mp.mpf, mp.mpf] | None:
-    """Return (lesser, greater) of a claim about a stack at its full depth L, in many digits.
-
-    Each matrix stands for the doubly stochastic one that scaling its rows and columns leads to.
-
-    Args:
-        claim_name: of the list.
-        matrices: [L, n, n], layer 1 first.
-        alpha: the residual weight of all layers.
-        probe: [n].
-        digits: places of each side.
-
-    Returns:
-        None as ``referee`` does, and for ``effective_depth`` where the bound leaves more than half.
-    """
-    if claim_name not in STACK_SIDES or not all(
-        np.isfinite(x).all() for x in (matrices, alpha, probe)
-    ):
-        return None
-    with mp.workdps(digits + 40):
-        layers = []
-        for matrix in np.asarray(matrices, float):
-            support = np.asarray(jax.jit(total_support)(matrix > 0))
-            if matrix.min() < 0 or not support.any():
-                return None
-            kernel = mp.matrix(np.where(support, matrix, 1).tolist()).apply(mp.log)
-            layers.append(scaled(kernel, support, digits + 20))
-        if any(layer is None for layer in layers):
-            return None
-        with mp.workdps(2 * digits + 40):
-            try:
-                return STACK_SIDES[claim_name](
-                    layers, mp.mpf(float(alpha)), mp.matrix(np.asarray(probe, float).tolist())
-                )
-            except (ZeroDivisionError, RuntimeError):
-                return None

@@ -5,9 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import jax
 import mpmath as mp
+import numpy as np
 
-from homojax.lab.referee.algebra import detail, lambda2, schatten, sigma2, singular_values
+from homojax.lab.referee.algebra import (
+    detail,
+    lambda2,
+    scaled,
+    schatten,
+    sigma2,
+    singular_values,
+)
+from homojax.projection.masks import total_support
 
 
 def _product(layers: list[mp.matrix]) -> mp.matrix:
@@ -103,9 +113,7 @@ def _branch(m: mp.matrix, x: mp.matrix) -> mp.matrix:
 
 
 # Both sides, from layers in 𝔅ₙ, a residual weight a and a vector x.
-STACK_SIDES: dict[
-    str, Callable[[list[mp.matrix], mp.mpf, mp.matrix], tuple[mp.mpf, mp.mpf] | None]
-] = {
+_SIDES: dict[str, Callable[[list[mp.matrix], mp.mpf, mp.matrix], tuple[mp.mpf, mp.mpf] | None]] = {
     "product": lambda ms, a, x: (sigma2(_product(ms)), mp.fprod(map(sigma2, ms))),
     "effective_depth": lambda ms, a, x: _half(ms),
     "lyapunov": lambda ms, a, x: (_growth(ms), mp.root(mp.fprod(map(sigma2, ms)), len(ms))),
@@ -139,3 +147,41 @@ STACK_SIDES: dict[
         _most_turned(ms, a, lambda m: mp.mpf(1)),
     ),
 }
+
+
+def referee_stack(
+    claim_name: str, matrices: np.ndarray, alpha: float, probe: np.ndarray, digits: int = 50
+) -> tuple[mp.mpf, mp.mpf] | None:
+    """Return (lesser, greater) of a claim about a stack at its full depth L, in many digits.
+
+    Each matrix stands for the doubly stochastic one that scaling its rows and columns leads to.
+
+    Args:
+        claim_name: of the list.
+        matrices: [L, n, n], layer 1 first.
+        alpha: the residual weight of all layers.
+        probe: [n].
+        digits: places of each side.
+
+    Returns:
+        None as ``referee`` does, and for ``effective_depth`` where the bound leaves more than half.
+    """
+    if claim_name not in _SIDES or not all(np.isfinite(x).all() for x in (matrices, alpha, probe)):
+        return None
+    with mp.workdps(digits + 40):
+        layers = []
+        for matrix in np.asarray(matrices, float):
+            support = np.asarray(jax.jit(total_support)(matrix > 0))
+            if matrix.min() < 0 or not support.any():
+                return None
+            kernel = mp.matrix(np.where(support, matrix, 1).tolist()).apply(mp.log)
+            layers.append(scaled(kernel, support, digits + 20))
+        if any(layer is None for layer in layers):
+            return None
+        with mp.workdps(2 * digits + 40):
+            try:
+                return _SIDES[claim_name](
+                    layers, mp.mpf(float(alpha)), mp.matrix(np.asarray(probe, float).tolist())
+                )
+            except (ZeroDivisionError, RuntimeError):
+                return None

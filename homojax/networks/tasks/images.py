@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from homojax.arguments import as_float, require_count
 from homojax.networks.tasks.task import Batch, Task, largest_share, require_share
-from homojax.numerics import as_float, require_count
 
 
 def classification(

@@ -13,8 +13,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from homojax.arguments import require_count
 from homojax.networks.tasks.task import Batch, Task
-from homojax.numerics import require_count
 
 TEST_STREAM = 0x7E57  # keeps the test's key apart from the plain keys with which people train
 

@@ -9,8 +9,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from homojax.arguments import require_count
 from homojax.networks.tasks.task import Batch, Task, largest_share, require_share
-from homojax.numerics import require_count
 
 
 def language(

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax import spectrum
+from homojax.arguments import as_square
 from homojax.birkhoff import birkhoff_distance, marginal_errors
-from homojax.numerics import as_square, rounding
+from homojax.numerics import rounding
 
 
 @jax.tree_util.register_dataclass

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from homojax.arguments import as_float
 from homojax.layernorm import critical_cosine, critical_snr, expected_cosine, normalise
-from homojax.numerics import as_float, rounding
+from homojax.numerics import rounding
 
 LEVEL, POWER = 0.05, 0.95  # of the test of law 4.5 (critical SNR)
 FEATURES = 16  # of the tokens

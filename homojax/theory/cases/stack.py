@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax import spectrum
+from homojax.arguments import as_stack
 from homojax.birkhoff import birkhoff_distance, detail, marginal_errors
 from homojax.depth import composite, detail_composite, lyapunov_exponents
-from homojax.numerics import as_stack, matmul, rounding
+from homojax.numerics import matmul, rounding
 from homojax.residual import residual_bound, residual_matrix
 from homojax.theory.cases.turns import prenorm_layer, residual_layer, turned_angles
 
