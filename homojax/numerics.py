@@ -18,7 +18,7 @@ matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 def scaled_logits(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
     """Return S/ε, whose derivative with respect to ε is 0, not infinite, where S is −inf.
 
-    >>> scaled_logits(as_float([1, -jnp.inf]), as_float(2)).tolist()
+    >>> scaled_logits(jnp.array([1, -jnp.inf]), jnp.array(2.0)).tolist()
     [0.5, -inf]
     """
     allowed = logits != -jnp.inf

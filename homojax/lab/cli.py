@@ -19,8 +19,8 @@ class Verb(NamedTuple):
     """A command of the command line."""
 
     text: str  # what it answers, in a line
-    room: str  # the package that has it: its config.py parses, its report.py runs
-    command: str  # the dataclass of its options, in config.py
+    room: str  # the package that has it: its command.py parses, its report.py runs
+    command: str  # the dataclass of its options, in command.py
 
 
 VERBS = {
