@@ -2,14 +2,115 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsIndex
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, SupportsIndex, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-def as_float(x: ArrayLike) -> jax.Array:
+
+# ---------------------------------------------------------------- programs
+
+
+def compiled(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator that makes one program of a function, and keeps it for later calls.
+
+    Operation by operation, a first call would compile dozens of programs, and a function with a
+    loop would compile the loop again at every call. Within another program it changes nothing.
+
+    Args:
+        static: the arguments that are no arrays: whole numbers, names, dtypes.
+
+    >>> @compiled("times")
+    ... def doubled(x, times):
+    ...     return x * 2**times
+    >>> doubled([1.0], times=3).tolist()
+    [8.0]
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        program = jax.jit(function, static_argnames=static, inline=True)
+        names = tuple(inspect.signature(function).parameters)
+
+        def plain(name: str, value: Any) -> Any:
+            fit = _as_setting if name in static else _as_operand
+            return fit(value, name)
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            known, unknown = args[: len(names)], args[len(names) :]
+            return program(
+                *map(plain, names, known),
+                *unknown,  # for Python's own sentence
+                **{name: plain(name, value) for name, value in kwargs.items()},
+            )
+
+        return call
+
+    return decorate
+
+
+def _as_setting(x: Any, name: str) -> Any:
+    """Return a value that a program is compiled for."""
+    try:
+        if isinstance(x, SupportsIndex) and not isinstance(x, bool):
+            return int(x)
+        x = tuple(x) if isinstance(x, list) else x
+        hash(x)
+        return x
+    except TypeError:  # of an array, or of a number that is traced
+        what = type(x).__name__
+        raise TypeError(f"{name} must be a plain Python value, got a {what}") from None
+
+
+def _as_operand(x: Any, name: str) -> Any:
+    """Return a value that a program computes with: a number as it is, all else as an array."""
+    ours = hasattr(x, "_fields") or hasattr(x, "dense")  # results and factors
+    if x is None or ours or isinstance(x, jax.Array | bool | int | float) or _is_plain(x):
+        return x
+    return as_array(x, name)
+
+
+def _is_plain(x: Any) -> bool:
+    """Return whether ``x`` is a NumPy array of numbers in the machine's own bytes."""
+    known = type(x).__name__ == "ndarray" and hasattr(x, "dtype")
+    return known and x.dtype.kind in "fiub" and x.dtype.byteorder in "=|"
+
+
+# ---------------------------------------------------------------- arrays
+
+
+def as_array(x: ArrayLike, name: str) -> jax.Array:
+    """Return ``x`` as a JAX array, whatever library or byte order it comes in.
+
+    Raises:
+        TypeError: it is not an array of numbers.
+
+    >>> as_array([1.0, 2.0], "x").tolist()
+    [1.0, 2.0]
+    """
+    if isinstance(x, jax.Array):
+        return x
+    given: Any = x
+    if hasattr(given, "filled") and hasattr(given, "mask"):
+        raise TypeError(f"{name} must be plain numbers, got a masked array: fill it first")
+    order = getattr(getattr(given, "dtype", None), "byteorder", "=")
+    if order in "<>":  # not the machine's own
+        given = given.astype(given.dtype.newbyteorder("="))
+    try:
+        return jnp.asarray(given)
+    except (TypeError, ValueError, OverflowError):
+        what = f"an array of {given.dtype}" if hasattr(given, "dtype") else type(given).__name__
+        raise TypeError(f"{name} must be an array of numbers, got {what}") from None
+
+
+def as_float(x: ArrayLike, name: str = "an argument") -> jax.Array:
     """Return ``x`` as a floating-point array; what is no float gets JAX's default dtype.
 
     Raises:
@@ -18,7 +119,7 @@ def as_float(x: ArrayLike) -> jax.Array:
     >>> as_float([1, 2]).dtype == as_float(1.0).dtype
     True
     """
-    x = jnp.asarray(x)
+    x = as_array(x, name)
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise TypeError(f"all quantities here are real, got {x.dtype}")
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
@@ -35,7 +136,7 @@ def as_square(matrix: ArrayLike, name: str = "matrix") -> jax.Array:
     (2, 2)
     """
     _refuse_results(matrix, name)
-    matrix = as_float(matrix)
+    matrix = as_float(matrix, name)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
             f"{name} must have shape [n, n], got {list(matrix.shape)}; batch with jax.vmap"
@@ -56,7 +157,7 @@ def as_stack(matrices: ArrayLike, name: str = "matrices") -> jax.Array:
     (1, 2, 2)
     """
     _refuse_results(matrices, name)
-    matrices = as_float(matrices)
+    matrices = as_float(matrices, name)
     if matrices.ndim != 3 or matrices.shape[0] < 1:
         shape = list(matrices.shape)
         raise ValueError(f"{name} must have shape [layers, n, n], layers >= 1, got {shape}")
@@ -73,10 +174,10 @@ def as_scalar(x: ArrayLike, name: str, dtype: DTypeLike | None = None) -> jax.Ar
     >>> float(as_scalar(2, "d"))
     2.0
     """
-    x = as_float(x) if dtype is None else jnp.asarray(x, dtype)
+    x = as_float(x, name)
     if x.ndim:
         raise ValueError(f"{name} must be a scalar, got shape {list(x.shape)}; batch with jax.vmap")
-    return x
+    return x if dtype is None else x.astype(dtype)
 
 
 def as_epsilon(epsilon: ArrayLike, dtype: DTypeLike) -> jax.Array:
@@ -89,7 +190,7 @@ def as_epsilon(epsilon: ArrayLike, dtype: DTypeLike) -> jax.Array:
     2.0
     """
     epsilon = as_scalar(epsilon, "epsilon", dtype)
-    return jnp.where(epsilon > 0, epsilon, jnp.nan)
+    return epsilon * jnp.where(epsilon > 0, 1, jnp.nan)  # its derivative is NaN there, too
 
 
 def require_count(name: str, value: SupportsIndex, least: int) -> int:
@@ -101,6 +202,36 @@ def require_count(name: str, value: SupportsIndex, least: int) -> int:
     if not isinstance(value, SupportsIndex) or int(value) < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
     return int(value)
+
+
+def as_key(key: jax.Array) -> jax.Array:
+    """Return a JAX random key.
+
+    Raises:
+        TypeError: it is none.
+    """
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32):
+        what = type(key).__name__ if dtype is None else f"an array of {dtype}"
+        raise TypeError(f"key must be a JAX random key, as of jax.random.key(0), got {what}")
+    return key
+
+
+def as_decomposable(matrix: jax.Array) -> jax.Array:
+    """Return a matrix in a precision that has decompositions.
+
+    Raises:
+        ValueError: it is in half precision.
+
+    >>> as_decomposable(jnp.eye(2)).shape
+    (2, 2)
+    """
+    if jnp.finfo(matrix.dtype).bits < 32:
+        raise ValueError(
+            f"there are no spectra in {matrix.dtype}: give the matrix as float32, which holds "
+            "all of its digits"
+        )
+    return matrix
 
 
 def _refuse_results(x: Any, name: str) -> None:

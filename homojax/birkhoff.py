@@ -10,20 +10,23 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from homojax.arguments import as_float, as_square
-from homojax.numerics import max_or_nan, sqrt
+from homojax.arguments import as_float, as_key, as_square, compiled, require_count
+from homojax.numerics import max_or_nan, norm
 from homojax.row_pairs import max_over_row_pairs
 
 
+@compiled("n", "dtype")
 def uniform(n: int, dtype: DTypeLike | None = None) -> jax.Array:
     """Return the barycentre J = 11ᵀ/n, [n, n], which forgets everything but the mean. theory.md §0.
 
     >>> uniform(2).tolist()
     [[0.5, 0.5], [0.5, 0.5]]
     """
+    n = require_count("n", n, 1)
     return jnp.full((n, n), 1 / n, dtype)
 
 
+@compiled()
 def center(x: ArrayLike) -> jax.Array:
     """Return P x = x − mean(x), the detail of a vector [n] or of the columns of a matrix [n, m].
 
@@ -36,6 +39,7 @@ def center(x: ArrayLike) -> jax.Array:
     return x - x.mean(axis=0, keepdims=True)
 
 
+@compiled()
 def detail(matrix: ArrayLike) -> jax.Array:
     """Return P M P, [n, n], which is what M does to detail. theory.md §0.
 
@@ -47,6 +51,7 @@ def detail(matrix: ArrayLike) -> jax.Array:
     return center(center(as_square(matrix)).T).T
 
 
+@compiled("n", "dtype")
 def detail_basis(n: int, dtype: DTypeLike | None = None) -> jax.Array:
     """Return orthonormal columns [n, n − 1] that span V⊥ (Helmert's contrasts).
 
@@ -54,12 +59,14 @@ def detail_basis(n: int, dtype: DTypeLike | None = None) -> jax.Array:
     >>> bool(jnp.allclose(basis.T @ basis, jnp.eye(2), atol=1e-6))
     True
     """
-    k = jnp.arange(1, n)
-    row = jnp.arange(n)[:, None]
+    n = require_count("n", n, 1)
+    k = jnp.arange(1.0, n)[None, :]
+    row = jnp.arange(float(n))[:, None]
     contrasts = jnp.where(row < k, 1, jnp.where(row == k, -k, 0))
-    return (contrasts / jnp.sqrt(k * (k + 1.0))).astype(dtype or jnp.result_type(float))
+    return (contrasts / jnp.sqrt(k * (k + 1))).astype(dtype or jnp.result_type(float))
 
 
+@compiled()
 def entropy(matrix: ArrayLike) -> jax.Array:
     """Return H(M) = −Σ Mᵢⱼ log Mᵢⱼ in nats: 0 for a permutation, n log n for J. theory.md §0.
 
@@ -74,6 +81,7 @@ def entropy(matrix: ArrayLike) -> jax.Array:
     return jnp.where((matrix >= 0).all(), terms.sum(), jnp.nan)  # of a NaN, too
 
 
+@compiled()
 def entropy_deficit(matrix: ArrayLike) -> jax.Array:
     """Return ΔH = n log n − H(M) ≥ 0 in nats, the relative entropy of M to J. theory.md §0.
 
@@ -89,6 +97,7 @@ def entropy_deficit(matrix: ArrayLike) -> jax.Array:
     return jnp.where((matrix >= 0).all(), excess(n * matrix - 1).sum() / n, jnp.nan)
 
 
+@compiled()
 def excess(y: ArrayLike) -> jax.Array:
     """Return (1 + y) log(1 + y) − y ≥ 0, elementwise for y ≥ −1, to relative accuracy.
 
@@ -108,18 +117,23 @@ def excess(y: ArrayLike) -> jax.Array:
     return jnp.where(small, y * y * series, direct)
 
 
+@compiled()
 def projective_diameter(logits: ArrayLike) -> jax.Array:
     """Return Δ(S) = max Sᵢₖ + Sⱼₗ − Sᵢₗ − Sⱼₖ ≥ 0, the logits' diameter in Hilbert's metric.
 
     In the logits' units. Constants added to rows or columns do not change it, nor the projection.
-    O(n³) time, O(n²) memory. theory.md §0; Birkhoff (1957).
+    ∞ where a logit is −inf. O(n³) time, O(n²) memory. theory.md §0; Birkhoff (1957).
 
     >>> float(projective_diameter([[1.0, 0.0], [0.0, 1.0]]))
     2.0
     """
-    return max_over_row_pairs(jnp.maximum, lambda x: x, as_square(logits, "logits"))
+    logits = as_square(logits, "logits")
+    forbidden = logits == -jnp.inf
+    diameter = max_over_row_pairs(jnp.maximum, lambda x: x, jnp.where(forbidden, 0, logits))
+    return jnp.where(forbidden.any() & ~jnp.isnan(diameter), jnp.inf, diameter)
 
 
+@compiled()
 def logit_spread(logits: ArrayLike) -> jax.Array:
     """Return ‖PSP‖_F/(n − 1), the root-mean-square logit without row and column shifts.
 
@@ -130,9 +144,10 @@ def logit_spread(logits: ArrayLike) -> jax.Array:
     1.0
     """
     logits = as_square(logits, "logits")
-    return sqrt((detail(logits) ** 2).sum()) / (logits.shape[0] - 1)
+    return norm(detail(logits)) / (logits.shape[0] - 1)
 
 
+@compiled()
 def marginal_errors(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Return (max |row sum − 1|, max |column sum − 1|) of M, [n, n]. theory.md 1.7.
 
@@ -144,6 +159,7 @@ def marginal_errors(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
     return max_or_nan(abs(matrix.sum(1) - 1)), max_or_nan(abs(matrix.sum(0) - 1))
 
 
+@compiled()
 def birkhoff_distance(row_error: ArrayLike, col_error: ArrayLike) -> jax.Array:
     """Return a bound on ‖M − M'‖ for the nearest M' ∈ 𝔅ₙ, from M's marginal errors alone.
 
@@ -160,20 +176,23 @@ def birkhoff_distance(row_error: ArrayLike, col_error: ArrayLike) -> jax.Array:
     return 2 * (r + c) + r * c
 
 
+@compiled("n")
 def isolated_unit(n: int, weight: ArrayLike = 1.0) -> jax.Array:
     """Return (1 − t)J + t(1 ⊕ J_{n−1}), [n, n], with σ₂ = t at nearly maximal entropy.
 
-    t = ``weight`` is in [0, 1]. theory.md 2.2.
+    t = ``weight`` is in [0, 1]; NaN for any other. n ≥ 2. theory.md 2.2.
 
     >>> isolated_unit(3).tolist()
     [[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.5, 0.5]]
     """
-    weight = as_float(weight)
+    n, weight = require_count("n", n, 2), as_float(weight)
+    weight = jnp.where((weight >= 0) & (weight <= 1), weight, jnp.nan)
     rest = jnp.full((n, n), 1 / (n - 1), weight.dtype)
     block = rest.at[0, :].set(0).at[:, 0].set(0).at[0, 0].set(1)
     return (1 - weight) * uniform(n, weight.dtype) + weight * block
 
 
+@compiled()
 def circulant(weights: ArrayLike) -> jax.Array:
     """Return Σ c_k Cᵏ, [n, n], with C the cyclic shift (C x)ᵢ = x_{i−1}. theory.md §6.
 
@@ -184,8 +203,10 @@ def circulant(weights: ArrayLike) -> jax.Array:
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
     weights = as_float(weights)
+    if weights.ndim != 1:
+        raise ValueError(f"weights must have shape [n], got {list(weights.shape)}")
     n = weights.shape[0]
-    return weights[(jnp.arange(n)[:, None] - jnp.arange(n)) % n]
+    return weights[(jnp.arange(n)[:, None] - jnp.arange(n)[None, :]) % n]
 
 
 def lazy_cycle(n: int, stay: float = 0.5) -> jax.Array:
@@ -195,15 +216,20 @@ def lazy_cycle(n: int, stay: float = 0.5) -> jax.Array:
     and Mixing Times, 12.3.1).
 
     Raises:
-        ValueError: n < 3.
+        ValueError: n < 3, or ``stay`` is not between 0 and 1.
 
     >>> lazy_cycle(3, 0.5).tolist()
     [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.25, 0.5]]
     """
-    if n < 3:
-        raise ValueError(f"a cycle needs n >= 3, got {n}")
+    n, stay = require_count("n", n, 3), _share("stay", stay)
     step = (1 - stay) / 2
     return circulant(jnp.zeros(n).at[0].set(stay).at[1].add(step).at[-1].add(step))
+
+
+def _share(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value}")
+    return value
 
 
 def lazy_hypercube(dimension: int, stay: float = 0.5) -> jax.Array:
@@ -212,14 +238,19 @@ def lazy_hypercube(dimension: int, stay: float = 0.5) -> jax.Array:
     [n, n], n = 2^dimension. Its eigenvalues are 1 − 2(1 − stay) j/dimension with multiplicity
     C(dimension, j) (Levin and Peres, 12.4).
 
+    Raises:
+        ValueError: ``dimension`` < 1, or ``stay`` is not between 0 and 1.
+
     >>> lazy_hypercube(1, 0.75).tolist()
     [[0.75, 0.25], [0.25, 0.75]]
     """
+    dimension, stay = require_count("dimension", dimension, 1), _share("stay", stay)
     states = jnp.arange(2**dimension)
     distance = jax.lax.population_count(states[:, None] ^ states)  # bits that differ
     return jnp.where(distance == 0, stay, jnp.where(distance == 1, (1 - stay) / dimension, 0.0))
 
 
+@compiled("bits")
 def de_bruijn(bits: int) -> jax.Array:
     """Return the walk that shifts a fair random bit into a word of ``bits`` bits, [n, n].
 
@@ -229,11 +260,12 @@ def de_bruijn(bits: int) -> jax.Array:
     >>> (de_bruijn(2) @ de_bruijn(2) == uniform(4)).all().item()
     True
     """
-    n = 2**bits
+    n = 2 ** require_count("bits", bits, 1)
     moves = jnp.arange(n) // 2 == jnp.arange(n)[:, None] % (n // 2)
     return 0.5 * moves.astype(jnp.result_type(float))
 
 
+@compiled("n", "num_permutations")
 def random_birkhoff(key: jax.Array, n: int, num_permutations: int = 4) -> jax.Array:
     """Return a random convex combination of ``num_permutations`` random permutations, [n, n].
 
@@ -244,7 +276,9 @@ def random_birkhoff(key: jax.Array, n: int, num_permutations: int = 4) -> jax.Ar
     >>> bool(row < 1e-6) and bool(col < 1e-6)
     True
     """
-    weight_key, order_key = jax.random.split(key)
+    n = require_count("n", n, 1)
+    num_permutations = require_count("num_permutations", num_permutations, 1)
+    weight_key, order_key = jax.random.split(as_key(key))
     weights = jax.random.dirichlet(weight_key, jnp.ones(num_permutations))
     keys = jax.random.split(order_key, num_permutations)
     orders = jax.vmap(lambda k: jax.random.permutation(k, n))(keys)

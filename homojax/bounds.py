@@ -10,19 +10,27 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_float, as_scalar, as_square
+from homojax.arguments import (
+    as_epsilon,
+    as_float,
+    as_scalar,
+    as_square,
+    compiled,
+    require_count,
+)
 from homojax.birkhoff import detail, entropy_deficit, excess, projective_diameter
-from homojax.numerics import matmul, min_or_nan, sqrt
+from homojax.numerics import matmul, min_or_nan, norm, sqrt
 from homojax.row_pairs import max_over_row_pairs
 
 
+@compiled()
 def hilbert_bound(logits: ArrayLike, epsilon: ArrayLike) -> jax.Array:
     """Return tanh(Δ(S)/4ε) ≥ σ₂(M_ε(S)), from the logits and ε alone.
 
     Equality for every 2 × 2 matrix.
 
     Args:
-        logits: S, [n, n].
+        logits: S, [n, n], finite or −inf, which makes Δ infinite and the bound 1.
         epsilon: scalar > 0; NaN is returned for any other.
 
     Raises:
@@ -34,10 +42,10 @@ def hilbert_bound(logits: ArrayLike, epsilon: ArrayLike) -> jax.Array:
     0.761594
     """
     diameter = projective_diameter(logits)
-    epsilon = jnp.asarray(epsilon, diameter.dtype)
-    return jnp.tanh(diameter / (4 * jnp.where(epsilon > 0, epsilon, jnp.nan)))
+    return jnp.tanh(diameter / (4 * as_epsilon(epsilon, diameter.dtype)))
 
 
+@compiled()
 def dobrushin_coefficient(matrix: ArrayLike) -> jax.Array:
     """Return δ(M) = ½ max ‖Mᵢ − Mⱼ‖₁ over rows i and j of M [n, n].
 
@@ -51,6 +59,7 @@ def dobrushin_coefficient(matrix: ArrayLike) -> jax.Array:
     return max_over_row_pairs(jnp.add, lambda x: jnp.maximum(x, 0), as_square(matrix)) / 2
 
 
+@compiled()
 def dobrushin_bound(matrix: ArrayLike) -> jax.Array:
     """Return √(δ(M) δ(Mᵀ)) ≥ σ₂(M), M [n, n]. Equality for permutations and for J.
 
@@ -63,6 +72,7 @@ def dobrushin_bound(matrix: ArrayLike) -> jax.Array:
     return sqrt(dobrushin_coefficient(matrix) * dobrushin_coefficient(matrix.T))
 
 
+@compiled()
 def doeblin_bound(matrix: ArrayLike) -> jax.Array:
     """Return 1 − n min M ≥ σ₂(M), M [n, n]: the part that all rows share is forgotten.
 
@@ -77,6 +87,7 @@ def doeblin_bound(matrix: ArrayLike) -> jax.Array:
     return 1 - matrix.shape[0] * min_or_nan(matrix)
 
 
+@compiled()
 def frobenius_bounds(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Return (√(q/(n − 1)), √q), which enclose σ₂(M), with q = ‖PMP‖_F².
 
@@ -92,6 +103,7 @@ def frobenius_bounds(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
     return schatten_bounds(matrix, 1)
 
 
+@compiled("k")
 def schatten_bounds(matrix: ArrayLike, k: int) -> tuple[jax.Array, jax.Array]:
     """Return ((t/(n − 1))^{1/2k}, t^{1/2k}), which enclose σ₂(M), with t = tr (AᵀA)ᵏ, A = PMP.
 
@@ -111,10 +123,9 @@ def schatten_bounds(matrix: ArrayLike, k: int) -> tuple[jax.Array, jax.Array]:
     >>> round(float(lower), 6), round(float(upper), 6)
     (0.5, 0.5)
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    k = require_count("k", k, 1)
     a = detail(matrix)
-    size = sqrt((a**2).sum())  # scaled out, so that a 2k-th power of a small σ₂ does not underflow
+    size = norm(a)  # scaled out, so that a 2k-th power of a small σ₂ does not underflow
     a = a / jnp.where(size > 0, size, 1)
     upper = size * (1 if k == 1 else jnp.exp(_log_trace_of_power(matmul(a.T, a), k) / (2 * k)))
     return upper / (a.shape[0] - 1) ** (1 / (2 * k)), upper
@@ -136,6 +147,7 @@ def _log_trace_of_power(gram: jax.Array, k: int) -> jax.Array:
     return jnp.log(jnp.where(trace > 0, trace, 1)) + log_scale
 
 
+@compiled()
 def pinsker_bound(matrix: ArrayLike) -> jax.Array:
     """Return √(2ΔH) ≥ σ₂(M), M [n, n], with ΔH the entropy deficit in nats.
 
@@ -151,6 +163,7 @@ def pinsker_bound(matrix: ArrayLike) -> jax.Array:
     return sqrt(2 * jnp.maximum(entropy_deficit(matrix), 0))
 
 
+@compiled("n")
 def isolated_unit_frontier(deficit: ArrayLike, *, n: int) -> jax.Array:
     """Return σ₂ = t of the matrix (1 − t)J + t(1 ⊕ J_{n−1}) that has this entropy deficit.
 
@@ -197,6 +210,7 @@ def isolated_unit_frontier(deficit: ArrayLike, *, n: int) -> jax.Array:
     return jnp.where(inside, root, jnp.where(deficit > 0, 1, jnp.where(deficit == 0, 0, jnp.nan)))
 
 
+@compiled()
 def logit_budget(*, retention: ArrayLike, depth: ArrayLike) -> jax.Array:
     """Return artanh(ρ^{1/L}), the least R/ε, |Sᵢⱼ| ≤ R, at which L layers can keep a share ρ.
 
@@ -221,6 +235,7 @@ def logit_budget(*, retention: ArrayLike, depth: ArrayLike) -> jax.Array:
     return -jnp.log(jnp.tanh(-log_kept / 2)) / 2  # artanh(e^−x) = −½ log tanh(x/2), exact as x → 0
 
 
+@compiled("n")
 def path_length_bound(entropy_rise: ArrayLike, *, log_ratio: ArrayLike, n: int) -> jax.Array:
     """Return √((1 − 1/n) D ℓ), which bounds how far M_ε and arcsin σ₂ move from ε₀ to ε₁.
 

@@ -13,12 +13,20 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax import spectrum
-from homojax.arguments import as_float, as_square, as_stack
+from homojax.arguments import (
+    as_decomposable,
+    as_float,
+    as_square,
+    as_stack,
+    compiled,
+    require_count,
+)
 from homojax.birkhoff import center, detail, detail_basis
-from homojax.numerics import matmul, max_or_nan, min_or_nan
+from homojax.numerics import matmul, max_or_nan, min_or_nan, power_of_two
 from homojax.spectrum import detail_singular_values
 
 
+@compiled()
 def composite(matrices: ArrayLike) -> jax.Array:
     """Return the running products M_l ⋯ M_1 for l = 1 … L.
 
@@ -45,6 +53,7 @@ def composite(matrices: ArrayLike) -> jax.Array:
     return jax.lax.scan(multiply, jnp.eye(matrices.shape[1], dtype=matrices.dtype), matrices)[1]
 
 
+@compiled()
 def detail_composite(matrices: ArrayLike) -> jax.Array:
     """Return the running P M_l ⋯ M_1 P for l = 1 … L: the detail that is still detail then.
 
@@ -76,7 +85,7 @@ def detail_composite(matrices: ArrayLike) -> jax.Array:
     def multiply(carry, matrix):
         block, leak = carry
         col_means = matrix.mean(0)  # 1ᵀM/n
-        next_block = matmul(detail(matrix), block) + center(matrix.sum(1))[:, None] * leak
+        next_block = matmul(detail(matrix), block) + center(matrix.sum(1))[:, None] * leak[None, :]
         leak = matmul(center(col_means), block) + col_means.sum() * leak
         return (next_block, leak), next_block
 
@@ -84,6 +93,7 @@ def detail_composite(matrices: ArrayLike) -> jax.Array:
     return jax.lax.scan(multiply, start, matrices)[1]
 
 
+@compiled()
 def effective_depth(
     sigma2: ArrayLike, *, retention: ArrayLike, gap: ArrayLike | None = None
 ) -> jax.Array:
@@ -123,6 +133,7 @@ def effective_depth(
     return jnp.where(inside | jnp.isnan(depth), depth, edge)
 
 
+@compiled()
 def measured_depth(kept: ArrayLike, *, retention: ArrayLike) -> jax.Array:
     """Return the depth at which a measured curve of kept shares first falls to ρ.
 
@@ -147,10 +158,12 @@ def measured_depth(kept: ArrayLike, *, retention: ArrayLike) -> jax.Array:
     after = jnp.argmax(below)
     above, under = log_kept[after - 1], log_kept[after]
     share = jnp.where(jnp.isneginf(under), 1, (above - log_target) / (above - under))
-    depth = jnp.where(below.any(), after - 1 + share, jnp.inf)
+    whole = (after - 1).astype(kept.dtype)
+    depth = jnp.where(below.any(), whole + share, jnp.inf)
     return jnp.where(jnp.isnan(kept).any() | jnp.isnan(log_target), jnp.nan, depth)
 
 
+@compiled()
 def lyapunov_exponents(matrices: ArrayLike) -> jax.Array:
     """Return the Lyapunov exponents of the product on V⊥, descending, in nats a layer.
 
@@ -174,6 +187,7 @@ def lyapunov_exponents(matrices: ArrayLike) -> jax.Array:
     return jnp.sort(_log_growths(matrices).mean(0), descending=True)
 
 
+@compiled("num_blocks")
 def lyapunov_spectrum(matrices: ArrayLike, *, num_blocks: int = 8) -> tuple[jax.Array, jax.Array]:
     """Return the Lyapunov exponents and their standard errors, in nats a layer.
 
@@ -206,6 +220,7 @@ def lyapunov_spectrum(matrices: ArrayLike, *, num_blocks: int = 8) -> tuple[jax.
     """
     growths = _log_growths(matrices)
     layers, d = growths.shape
+    num_blocks = require_count("num_blocks", num_blocks, 2)
     if not 2 <= num_blocks <= layers:
         raise ValueError(
             f"num_blocks must be at least 2 and at most the {layers} layers, got {num_blocks}"
@@ -221,13 +236,13 @@ def _log_growths(matrices: ArrayLike) -> jax.Array:
 
     −∞ where a direction is lost.
     """
-    matrices = as_stack(matrices)
+    matrices = as_decomposable(as_stack(matrices))
     matrices = jnp.where(jnp.isfinite(matrices).all(), matrices, jnp.nan)
     basis = detail_basis(matrices.shape[1], matrices.dtype)
     blocks = jnp.einsum("ia,lij,jb->lab", basis, matrices, basis, precision="highest")
 
     def orthonormalise(frame, block):
-        frame, r = jnp.linalg.qr(matmul(block, frame))
+        frame, r = _qr(matmul(block, frame))
         growth = abs(jnp.diagonal(r))
         lost = growth == 0
         return frame, jnp.where(lost, -jnp.inf, jnp.log(jnp.where(lost, 1, growth)))
@@ -235,6 +250,24 @@ def _log_growths(matrices: ArrayLike) -> jax.Array:
     return jax.lax.scan(orthonormalise, jnp.eye(blocks.shape[1], dtype=blocks.dtype), blocks)[1]
 
 
+@jax.custom_jvp
+def _qr(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return Q and R of a square matrix, with derivative 0 where R is singular: it has none."""
+    q, r = jnp.linalg.qr(a)
+    return q, r
+
+
+@_qr.defjvp
+def _qr_jvp(primals, tangents):
+    (a,), (da,) = primals, tangents
+    q, r = _qr(a)
+    regular = (jnp.diagonal(r) != 0).all()
+    safe = jnp.where(regular, a, jnp.eye(len(a), dtype=a.dtype))
+    _, moved = jax.jvp(jnp.linalg.qr, (safe,), (jnp.where(regular, da, 0),))
+    return (q, r), tuple(moved)
+
+
+@compiled("depth")
 def transient_gain(matrix: ArrayLike, depth: int) -> jax.Array:
     """Return σ₂(Mˡ)/λ₂ˡ for l = 1 … ``depth``: what a shared layer keeps above its last rate.
 
@@ -260,9 +293,9 @@ def transient_gain(matrix: ArrayLike, depth: int) -> jax.Array:
     >>> [round(x, 4) for x in transient_gain([[0.25, 0.75], [0.75, 0.25]], 3).tolist()]
     [1.0, 1.0, 1.0]
     """
-    if depth < 1:
-        raise ValueError(f"depth must be at least 1, got {depth}")
+    depth = require_count("depth", depth, 1)
     matrix = detail(matrix)
+    matrix = matrix / power_of_two(abs(matrix).max())  # the gain has no scale
 
     def multiply(carry, _):
         power, log_size = carry
@@ -274,9 +307,13 @@ def transient_gain(matrix: ArrayLike, depth: int) -> jax.Array:
     start = detail(jnp.eye(len(matrix), dtype=matrix.dtype)), jnp.zeros((), matrix.dtype)
     _, (powers, log_sizes) = jax.lax.scan(multiply, start, length=depth)
     log_kept = log_sizes + jnp.log(jax.vmap(spectrum.sigma2)(powers))
-    return jnp.exp(log_kept - jnp.arange(1, depth + 1) * jnp.log(spectrum.lambda2(matrix)))
+    # One decomposition after the other: two at once can wait for each other for good in jaxlib.
+    held, log_kept = jax.lax.optimization_barrier((matrix, log_kept))
+    layers = jnp.arange(1, depth + 1, dtype=matrix.dtype)
+    return jnp.exp(log_kept - layers * jnp.log(spectrum.lambda2(held)))
 
 
+@compiled()
 def amax_gain(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Return (forward, backward): the largest absolute row sum and column sum of M [n, n].
 
@@ -293,6 +330,7 @@ def amax_gain(matrix: ArrayLike) -> tuple[jax.Array, jax.Array]:
     return max_or_nan(matrix.sum(1)), max_or_nan(matrix.sum(0))
 
 
+@compiled()
 def suppression_ratios(matrix: ArrayLike) -> jax.Array:
     """Return σ_k² of a composite [n, n] on V⊥, [n − 1], descending.
 
@@ -306,6 +344,7 @@ def suppression_ratios(matrix: ArrayLike) -> jax.Array:
     return detail_singular_values(matrix) ** 2
 
 
+@compiled()
 def composite_doeblin_bound(matrices: ArrayLike) -> jax.Array:
     """Return Π(1 − n min M_l) over the first 1 … L layers [L, n, n], which bounds ‖M_l ⋯ M_1 − J‖₂.
 

@@ -87,9 +87,8 @@ def sqrt(x: ArrayLike) -> jax.Array:
     0.0
     """
     x = jnp.asarray(x)
-    positive = x > 0
-    other = jnp.where(x == 0, 0, jnp.nan).astype(x.dtype)
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), other)
+    zero = x == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
 
 
 def repeat_while(
@@ -127,6 +126,18 @@ def power_of_two(size: jax.Array) -> jax.Array:
         jnp.where((size > 0) & (size < jnp.inf), jnp.clip(size, tiny, 1 / tiny), 1)
     )
     return jnp.ldexp(jnp.ones_like(size), jnp.frexp(size)[1] - 1)
+
+
+def norm(x: jax.Array) -> jax.Array:
+    """Return √Σx² of all entries, of any size: no square leaves the range of the dtype.
+
+    Its derivative at 0 is 0, as that of ``sqrt``.
+
+    >>> float(norm(jnp.array([3e-30, 4e-30], "float32"))) == float(jnp.float32(5e-30))
+    True
+    """
+    unit = power_of_two(abs(x).max())
+    return unit * sqrt(((x / unit) ** 2).sum())
 
 
 def log_gram(log_matrix: jax.Array) -> jax.Array:

@@ -18,7 +18,7 @@ from jax.nn import logsumexp, softmax
 from jax.scipy.linalg import block_diag
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_epsilon, as_float, as_square
+from homojax.arguments import as_epsilon, as_float, as_square, compiled
 from homojax.birkhoff import center, circulant, detail, uniform
 from homojax.numerics import matmul, scaled_logits
 from homojax.projection.sinkhorn import sinkhorn
@@ -73,10 +73,12 @@ def parametrization(
     needs: str = "n must be at least 2",
     nonnegative: bool = True,
     tempered: bool = True,
+    settings: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., jax.Array]], Callable[..., jax.Array]]:
     """Return a decorator that declares a function (parameters, epsilon) -> [n, n] as ``name``.
 
-    The arguments are the fields of ``Parametrization``.
+    The arguments are the fields of ``Parametrization``, and the names of further arguments that
+    are no arrays (``arguments.compiled``).
     """
 
     def declare(matrix: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -92,7 +94,7 @@ def parametrization(
             shape=checked_shape,
             sizes=sizes,
             needs=needs,
-            matrix=matrix,
+            matrix=compiled(*settings)(matrix),
             exact=exact,
             nonnegative=nonnegative,
             tempered=tempered,
@@ -130,6 +132,7 @@ def _sinkhorn(logits: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
     "says which side ends exact",
     source="mHC, arXiv 2512.24880; theory.md 1.7",
     exact="columns",
+    settings=("num_iters", "last"),
 )
 def _truncated(
     logits: ArrayLike,
@@ -222,9 +225,9 @@ def _gossip(log_weights: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
     i, j = jnp.triu_indices(n, 1)
     edges = jnp.zeros((n, n), log_weights.dtype).at[i, j].set(_scaled(log_weights, epsilon))
     # On the diagonal stands 0: every unit has weight 1 to itself, which counts in its degree.
-    edges = jnp.where(jnp.arange(n)[:, None] > jnp.arange(n), edges.T, edges)
+    edges = jnp.where(jnp.arange(n)[:, None] > jnp.arange(n)[None, :], edges.T, edges)
     log_degree = logsumexp(edges, axis=1)
-    given = jnp.exp(edges - jnp.maximum(log_degree[:, None], log_degree))
+    given = jnp.exp(edges - jnp.maximum(log_degree[:, None], log_degree[None, :]))
     kept = jnp.exp(edges - log_degree[:, None]) - given  # ≥ 0: the other end cannot take it
     return given + jnp.diag(kept.sum(1))
 
@@ -335,7 +338,7 @@ def _spectral_filter(logits: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
 
 def _solve(a: jax.Array, b: jax.Array) -> jax.Array:
     """Return a⁻¹b in the dtype of both; solved in float32 at least, because LAPACK has no less."""
-    wide = jnp.promote_types(a.dtype, jnp.float32)
+    wide = a.dtype if jnp.finfo(a.dtype).bits >= 32 else jnp.float32
     return jnp.linalg.solve(a.astype(wide), b.astype(wide)).astype(a.dtype)
 
 

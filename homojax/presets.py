@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.nn import softmax
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_epsilon, as_square
+from homojax.arguments import as_epsilon, as_square, compiled
 from homojax.numerics import scaled_logits
 from homojax.parametrizations import PARAMETRIZATIONS
 
@@ -61,16 +61,21 @@ class Preset(NamedTuple):
         Raises:
             ValueError: no n has this shape.
         """
-        transposed = self.orientation == "inputs-first"
-        make = PARAMETRIZATIONS[self.parametrization].matrix
-        if self.num_iters is None:
-            matrix = make(parameters, self.epsilon)
-            return matrix.T if transposed else matrix
-        logits = as_square(parameters, "logits")
-        logits = logits.T if transposed else logits
-        if max(self.added_to_entries, self.added_to_sums, self.least_sum) == 0:
-            return make(logits, self.epsilon, num_iters=self.num_iters, last=self.last)
-        return _alternate_with_constants(self, logits, self.num_iters)
+        return _matrix_of(self, parameters)
+
+
+@compiled("preset")
+def _matrix_of(preset: Preset, parameters: ArrayLike) -> jax.Array:
+    transposed = preset.orientation == "inputs-first"
+    make = PARAMETRIZATIONS[preset.parametrization].matrix
+    if preset.num_iters is None:
+        matrix = make(parameters, preset.epsilon)
+        return matrix.T if transposed else matrix
+    logits = as_square(parameters, "logits")
+    logits = logits.T if transposed else logits
+    if max(preset.added_to_entries, preset.added_to_sums, preset.least_sum) == 0:
+        return make(logits, preset.epsilon, num_iters=preset.num_iters, last=preset.last)
+    return _alternate_with_constants(preset, logits, preset.num_iters)
 
 
 def _alternate_with_constants(preset: Preset, logits: jax.Array, num_iters: int) -> jax.Array:

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_float, as_scalar, as_square
+from homojax.arguments import as_float, as_scalar, as_square, compiled
 from homojax.birkhoff import center
-from homojax.numerics import power_of_two, sqrt
+from homojax.numerics import norm, power_of_two, sqrt
 
 
+@compiled()
 def residual_matrix(matrix: ArrayLike, alpha: ArrayLike) -> jax.Array:
     """Return R_α = (1 − α)I + αM, which is doubly stochastic if M is. x + Mx is 2R_½ x.
 
@@ -31,6 +32,7 @@ def residual_matrix(matrix: ArrayLike, alpha: ArrayLike) -> jax.Array:
     return (1 - alpha) * jnp.eye(matrix.shape[0], dtype=matrix.dtype) + alpha * matrix
 
 
+@compiled()
 def residual_bound(sigma2: ArrayLike, *, alpha: ArrayLike) -> jax.Array:
     """Return 1 − α + ασ₂ ≥ σ₂(R_α).
 
@@ -50,6 +52,7 @@ def residual_bound(sigma2: ArrayLike, *, alpha: ArrayLike) -> jax.Array:
     return 1 - alpha + alpha * sigma2
 
 
+@compiled()
 def turn_bound(sigma2: ArrayLike, *, alpha: ArrayLike) -> jax.Array:
     """Return arcsin(ασ₂/(1 − α)), the largest angle by which R_α can turn a detail vector.
 
@@ -79,6 +82,7 @@ def turn_bound(sigma2: ArrayLike, *, alpha: ArrayLike) -> jax.Array:
     )
 
 
+@compiled()
 def turn_angle(before: ArrayLike, after: ArrayLike) -> jax.Array:
     """Return the angle between the details of two vectors [n]: what a layer does beyond rescaling.
 
@@ -99,8 +103,8 @@ def turn_angle(before: ArrayLike, after: ArrayLike) -> jax.Array:
     def unit(x):
         x = as_float(x)
         x = center(x / power_of_two(abs(x).max()))
-        norm = sqrt((x**2).sum())
-        return x / jnp.where(norm > 0, norm, jnp.nan)
+        length = norm(x)
+        return x / jnp.where(length > 0, length, jnp.nan)
 
     u, v = unit(before), unit(after)
     return 2 * jnp.arctan2(sqrt(((u - v) ** 2).sum()), sqrt(((u + v) ** 2).sum()))

@@ -34,14 +34,16 @@ def max_over_row_pairs(
     n = matrix.shape[0]
 
     def merged(columns):
-        return reduce(merge, [term(column[:, None] - column) for column in columns])
+        return reduce(merge, [term(column[:, None] - column[None, :]) for column in columns])
 
     def farthest(matrix):
         first = n % _COLUMNS_TOGETHER or min(n, _COLUMNS_TOGETHER)
         rest = matrix.T[first:].reshape(-1, _COLUMNS_TOGETHER, n)
-        scores, _ = jax.lax.scan(
-            lambda s, columns: (merge(s, merged(columns)), None), merged(matrix.T[:first]), rest
-        )
+        scores = merged(matrix.T[:first])
+        if len(rest):
+            scores, _ = jax.lax.scan(
+                lambda s, columns: (merge(s, merged(columns)), None), scores, rest
+            )
         return jnp.unravel_index((scores + scores.T).argmax(), scores.shape)
 
     # A matrix at a time where they are large.

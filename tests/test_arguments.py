@@ -1,8 +1,12 @@
 """What functions take, and the sentences that refuse the rest."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
+import homojax as hj
 from homojax import arguments
 
 
@@ -27,3 +31,89 @@ def test_what_is_not_a_stack_of_layers_is_refused_by_name(shape):
 def test_complex_numbers_are_refused():
     with pytest.raises(TypeError, match="real, got complex"):
         arguments.as_float([[1 + 2j, 0], [0, 1]])
+
+
+EYE = np.eye(3)
+REFUSED = {  # what is called -> a word of the sentence
+    "an array of objects": (lambda: hj.sigma2(EYE.astype(object)), "matrix must be an array"),
+    "a masked array": (lambda: hj.sigma2(np.ma.masked_array(EYE)), "masked array: fill it first"),
+    "text": (lambda: hj.sigma2("abc"), "matrix must be an array of numbers, got str"),
+    "nothing": (lambda: hj.sigma2(None), "matrix must be an array of numbers, got NoneType"),
+    "rows of two lengths": (lambda: hj.sigma2([[1, 2], [3]]), "matrix must be an array"),
+    "a result": (lambda: hj.sigma2(hj.sinkhorn(EYE, 1.0)), "pass result.matrix"),
+    "complex numbers": (lambda: hj.lambda2(EYE * 1j), "real, got complex"),
+    "ε in words": (lambda: hj.sinkhorn(EYE, "hot"), "epsilon must be an array of numbers"),
+    "a start in words": (lambda: hj.sinkhorn(EYE, 1.0, init="there"), "init must be an array"),
+    "half a step": (lambda: hj.sinkhorn(EYE, 1.0, max_steps=2.5), "max_steps must be a whole"),
+    "steps below 0": (lambda: hj.sinkhorn(EYE, 1.0, max_steps=-1), "max_steps must be a whole"),
+    "no method": (lambda: hj.sinkhorn(EYE, 1.0, method=3), "method must be"),
+    "a factor in words": (lambda: hj.low_rank_logits("q", "k"), "queries must be an array"),
+    "no units": (lambda: hj.uniform(0), "n must be a whole number of at least 1, got 0"),
+    "half a unit": (lambda: hj.uniform(2.5), "n must be a whole number of at least 1"),
+    "units in words": (lambda: hj.uniform("four"), "n must be a whole number"),
+    "one isolated unit": (lambda: hj.birkhoff.isolated_unit(1), "n must be a whole number of at"),
+    "a cycle of 2": (lambda: hj.birkhoff.lazy_cycle(2), "n must be a whole number of at least 3"),
+    "a walk that stays too much": (lambda: hj.birkhoff.lazy_cycle(5, 1.5), "stay must be between"),
+    "a cube of no dimension": (lambda: hj.birkhoff.lazy_hypercube(0), "dimension must be a whole"),
+    "words of no bit": (lambda: hj.birkhoff.de_bruijn(0), "bits must be a whole number"),
+    "a mean of nothing": (
+        lambda: hj.birkhoff.random_birkhoff(jax.random.key(0), 4, 0),
+        "num_permutations must be a whole number of at least 1",
+    ),
+    "weights of two cycles": (lambda: hj.birkhoff.circulant(EYE), "weights must have shape"),
+    "a key that is none": (lambda: hj.birkhoff.random_birkhoff(0, 4), "key must be a JAX random"),
+    "an order that is traced": (
+        lambda: jax.jit(lambda k: hj.bounds.schatten_bounds(EYE, k))(3),
+        "k must be a plain Python value",
+    ),
+    "half an order": (lambda: hj.bounds.schatten_bounds(EYE, 0.5), "k must be a whole number"),
+    "half a layer": (lambda: hj.depth.transient_gain(EYE, 2.5), "depth must be a whole number"),
+    "half a block": (
+        lambda: hj.depth.lyapunov_spectrum(np.stack([EYE] * 4), num_blocks=2.5),
+        "num_blocks must be a whole number",
+    ),
+    "draws below 0": (
+        lambda: hj.layernorm.sample_cosine(
+            jax.random.key(0), [1.0, 2.0], noise_std=1.0, num_samples=-1
+        ),
+        "num_samples must be a whole number",
+    ),
+    "half a shared layer": (
+        lambda: hj.calibrate_depth(EYE, 0.5, depth=2.5),
+        "depth must be a whole number",
+    ),
+    "half a projection": (
+        lambda: hj.calibrate_epsilon(EYE, 0.5, max_projections=8.5),
+        "max_projections must be a whole number",
+    ),
+    "spectra in half precision": (
+        lambda: hj.lyapunov_exponents(jnp.ones((1, 2, 2), "bfloat16")),
+        "no spectra in bfloat16",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_there_cannot_be_is_refused_by_one_sentence_of_ours(what):
+    call, words = REFUSED[what]
+    with pytest.raises((TypeError, ValueError)) as refused:
+        call()
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+    assert refused.value.__cause__ is None  # no traceback from inside JAX
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [EYE.astype(">f8"), EYE.tolist(), xr.DataArray(EYE), np.eye(3, dtype=bool), jnp.eye(3)],
+    ids=["big-endian", "a list", "xarray", "bool", "jax"],
+)
+def test_arrays_of_every_library_and_byte_order_are_taken(matrix):
+    assert hj.sigma2(matrix) == pytest.approx(1) and hj.lambda2(matrix) == pytest.approx(1)
+    assert hj.sinkhorn(matrix, 0.5).converged
+    assert arguments.as_array(matrix, "m").shape == (3, 3)
+
+
+def test_a_share_that_there_cannot_be_makes_no_matrix():
+    for t in (-0.1, 1.1, np.nan):
+        assert np.isnan(hj.birkhoff.isolated_unit(3, t)).all()
+    assert np.isfinite(hj.birkhoff.isolated_unit(3, 1.0)).all()

@@ -194,7 +194,7 @@ def test_circulant_is_the_weighted_sum_of_cyclic_shifts(rng):
 
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_a_cycle_of_fewer_than_three_is_refused(n):
-    with pytest.raises(ValueError, match=f"n >= 3, got {n}"):
+    with pytest.raises(ValueError, match=f"n must be a whole number of at least 3, got {n}"):
         hj.birkhoff.lazy_cycle(n)
 
 

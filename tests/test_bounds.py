@@ -262,3 +262,18 @@ def test_path_bound_is_attained_by_two_by_two_matrices_on_short_ways():
         entropy = -2 * sum(x * np.log(x) for x in shares)
         bound = hj.bounds.path_length_bound(np.diff(entropy)[0], log_ratio=np.log(1.001), n=2)
         assert bound == pytest.approx(abs(np.diff(np.arcsin(sigma2)))[0], rel=1e-4)
+
+
+def test_a_forbidden_entry_makes_the_diameter_infinite_and_the_bound_1(rng):
+    logits = np.where(np.eye(5, k=1, dtype=bool), -np.inf, rng.normal(size=(5, 5)))
+    assert hj.birkhoff.projective_diameter(logits) == np.inf
+    assert hj.bounds.hilbert_bound(logits, 0.3) == 1
+    logits[0, 0] = np.nan
+    assert np.isnan(hj.birkhoff.projective_diameter(logits))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -1.0])
+def test_an_epsilon_that_is_not_positive_has_no_derivative_either(epsilon):
+    for bound in (hj.bounds.hilbert_bound, lambda s, e: hj.sinkhorn(s, e).matrix[0, 0]):
+        value, slope = jax.value_and_grad(bound, 1)(np.eye(3), epsilon)
+        assert np.isnan(value) and np.isnan(slope)

@@ -370,3 +370,9 @@ def test_a_retention_is_never_taken_for_a_sigma2():
     ):
         with pytest.raises(TypeError, match="positional"):
             wrong()
+
+
+def test_a_layer_that_keeps_nothing_leaves_the_derivatives_of_the_others_finite(rng):
+    stack = np.stack([np.full((4, 4), 0.25), oracles.alternate(rng.normal(size=(4, 4)), 1.0, 50)])
+    exponents, slopes = hj.lyapunov_exponents(stack), jax.jacobian(hj.lyapunov_exponents)(stack)
+    assert (exponents < -15).all() and np.isfinite(slopes).all()

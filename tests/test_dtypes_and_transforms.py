@@ -362,3 +362,123 @@ def test_a_nan_among_the_entries_is_in_every_number_that_is_returned(name, dtype
     for number in jax.tree.leaves(jax.jit(jax.vmap(function))(*args)):
         if number.ndim == 1 and jnp.issubdtype(number.dtype, jnp.floating):
             assert np.isnan(number).all()
+
+
+# ---------------------------------------------------------------- outside of any transform
+
+SEARCHED = {  # the searches, with what they are given
+    "calibrate_epsilon": (lambda s: hj.calibrate_epsilon(s, 0.5), logits),
+    "calibrate_depth": (lambda s: hj.calibrate_depth(s, 0.5, depth=2), logits),
+    "epsilon_schedule": (lambda s: hj.epsilon_schedule(s[None], 0.5), logits),
+    "sensitivity": (lambda s: hj.sensitivity(s, 0.5), logits),
+    "trainable_band": (
+        lambda x: hj.calibration.sensitivity.trainable_band(abs(x) + 1, gradient_norms=abs(x)),
+        vector,
+    ),
+}
+CALLED = {**TABLE, **SEARCHED}
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_a_second_call_compiles_nothing(name, rng):
+    """A program that is compiled anew costs seconds, and memory that is never given back."""
+    function, *makers = CALLED[name]
+    programs = []
+
+    def listen(event, duration, **_):
+        if "backend_compile" in event:
+            programs.append(event)
+
+    calls = [[np.asarray(maker(rng)) for maker in makers] for _ in range(2)]
+    jax.block_until_ready(function(*calls[0]))
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        jax.block_until_ready(function(*calls[1]))
+        seen = list(programs)
+        jax.jit(lambda x: x + len(name))(1.0)
+        assert len(programs) > len(seen) == 0  # the listener hears
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+MODES = {
+    "debug_nans": lambda: jax.debug_nans(True),
+    "rank_promotion": lambda: jax.numpy_rank_promotion("raise"),
+    "dtype_promotion": lambda: jax.numpy_dtype_promotion("strict"),
+    "leaks": jax.checking_leaks,
+    "disable_jit": jax.disable_jit,
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", CALLED)
+def test_every_function_works_in_the_modes_that_careful_people_run_in(name, mode, rng):
+    function, *makers = CALLED[name]
+    args = [np.asarray(maker(rng)) for maker in makers]
+    expected = jax.tree.leaves(function(*args))
+    with MODES[mode]():
+        for value, other in zip(jax.tree.leaves(function(*args)), expected, strict=True):
+            if jnp.issubdtype(value.dtype, jnp.floating):
+                np.testing.assert_allclose(value, other, rtol=1e-9, atol=1e-9)
+
+
+# ---------------------------------------------------------------- scale
+
+# name -> (function, degree: a factor 2ᵏ on every input is one of 2^(degree · k) on every output)
+HOMOGENEOUS = {
+    "sigma2": (hj.sigma2, 1),
+    "lambda2": (hj.lambda2, 1),
+    "detail_singular_values": (hj.detail_singular_values, 1),
+    "frobenius_bounds": (hj.bounds.frobenius_bounds, 1),
+    "schatten_bounds": (lambda m: hj.bounds.schatten_bounds(m, 3), 1),
+    "amax_gain": (hj.depth.amax_gain, 1),
+    "logit_spread": (hj.birkhoff.logit_spread, 1),
+    "projective_diameter": (hj.birkhoff.projective_diameter, 1),
+    "hilbert_bound": (lambda m: hj.bounds.hilbert_bound(m, abs(m[0, 0])), 0),
+    "sinkhorn": (lambda m: hj.sinkhorn(m, abs(m[0]).max()).matrix, 0),
+    "truncated_sinkhorn": (lambda m: hj.truncated_sinkhorn(m, abs(m[0]).max(), 3).matrix, 0),
+    "transient_gain": (lambda m: hj.depth.transient_gain(m, 3)[1:], 0),
+    "turn_angle": (lambda m: hj.residual.turn_angle(m[0], m[1]), 0),
+    "signal_to_noise": (lambda m: hj.layernorm.signal_to_noise(m[0], abs(m[0, 0])), 0),
+    "sample_cosine": (
+        lambda m: hj.layernorm.sample_cosine(KEY, m[0], noise_std=abs(m[0, 0]), num_samples=3),
+        0,
+    ),
+    "normalise": (hj.layernorm.normalise, 0),
+    "token_detail_bound": (lambda m: hj.layernorm.token_detail_bound(m, 0.5, kind="rms"), 0),
+}
+
+
+@pytest.mark.parametrize("name", HOMOGENEOUS)
+def test_a_power_of_two_on_every_input_changes_no_digit(name, dtype, rng):
+    """1,000 matrices, from 2^±80 in float32 and 2^±600 in float64."""
+    function, degree = HOMOGENEOUS[name]
+    program = jax.jit(jax.vmap(function))
+    matrices = rng.normal(size=(1_000, 4, 4)).astype(dtype)
+    expected = jax.tree.leaves(program(matrices))
+    within = 10 * float(np.finfo(dtype).eps) ** 0.75 if "sinkhorn" in name else 1e-5
+    within = within if dtype == np.float32 or "sinkhorn" in name else 1e-12
+    for power in (-1, 1):
+        exponent = power * (80 if dtype == np.float32 else 600)
+        found = jax.tree.leaves(program(np.ldexp(matrices, exponent)))
+        for value, other in zip(found, expected, strict=True):
+            back = np.ldexp(np.asarray(value), -degree * exponent)
+            np.testing.assert_allclose(back, other, rtol=within, atol=within)
+
+
+@pytest.mark.parametrize("depth", [40, 60])
+def test_what_a_deep_stack_keeps_has_its_bounds_and_its_derivatives(depth, dtype):
+    """One M in all layers: λ₂ of the composite is λ₂(M)ᴸ, far below the rounding of its entries."""
+    matrix = oracles.alternate(np.random.default_rng(3).normal(size=(4, 4)), 1.0, 200)
+    kept = hj.depth.detail_composite(jnp.asarray([matrix] * depth, dtype))[-1]
+    centring = oracles.centring(4)
+    eigenvalue = abs(np.linalg.eigvals(centring @ matrix @ centring)).max()
+    sigma2, lambda2 = float(hj.sigma2(kept)), float(hj.lambda2(kept))
+    assert np.log(lambda2) == pytest.approx(depth * np.log(eigenvalue), rel=1e-5)
+    assert lambda2 <= sigma2 * (1 + 1e-5)
+    for lower, upper in (hj.bounds.frobenius_bounds(kept), hj.bounds.schatten_bounds(kept, 4)):
+        assert 0 < lower <= sigma2 * (1 + 1e-5) and sigma2 <= upper * (1 + 1e-5)
+    unit = kept / sigma2
+    curvature = jax.hessian(hj.sigma2)(kept) * sigma2
+    np.testing.assert_allclose(curvature, jax.hessian(hj.sigma2)(unit), rtol=1e-3, atol=1e-3)
+    assert np.isfinite(curvature).all()

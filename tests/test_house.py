@@ -13,7 +13,9 @@ import pytest
 import homojax
 
 ROOT = Path(homojax.__file__).parent
-STANDARD = {"__future__", "collections", "dataclasses", "enum", "functools", "math", "typing"}
+STANDARD = {
+    *("__future__", "collections", "dataclasses", "enum", "functools", "inspect", "math", "typing")
+}
 MAY_IMPORT = {  # floor -> packages, beside homojax
     "below": STANDARD | {"jax", "chex", "lazy_loader"},
     "networks": STANDARD | {"difflib", "jax", "chex", "flax", "optax", "lazy_loader"},

@@ -172,7 +172,7 @@ def _least_sigma2_colder(
         1 − σ₂(M_ε) ≤ ½⟨M_ε, W⟩ with W = (uᵢ − vⱼ)². Where M > ½ the cost −log M is next to
         nothing, and M_ε ≤ 1 is used instead.
     """
-    weights = (u[:, None] - v) ** 2
+    weights = (u[:, None] - v[None, :]) ** 2
     large = log_matrix > -math.log(2)
     ratio = jnp.where(large, 0, weights / jnp.where(large, 1, -log_matrix)).max()
     free = jnp.where(large, weights, 0).sum()
@@ -192,7 +192,7 @@ def _least_singular_value_colder(log_matrix: jax.Array, most_entropy: jax.Array)
     """
     n = len(log_matrix)
     column = log_matrix.argmax(1)
-    chosen = jnp.arange(n) == column[:, None]
+    chosen = jnp.arange(n)[None, :] == column[:, None]
     least_cost = -jnp.where(chosen, -jnp.inf, log_matrix).max()
     least = jnp.maximum(1 - rounding(n, log_matrix.dtype) - most_entropy / least_cost, 0)
     return jnp.where(chosen.any(0).all(), least, 0)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_float, as_square, as_stack
+from homojax.arguments import as_float, as_square, as_stack, compiled, require_count
 from homojax.batching import in_buckets
 from homojax.birkhoff import detail, projective_diameter
 from homojax.bounds import logit_budget
@@ -45,9 +45,12 @@ class Calibration(NamedTuple):
         if self.status != CalibrationStatus.FOUND:
             return f"Calibration: {ended}"
         proof = "certified" if self.certified else "not certified"
+        if not self.certified and jnp.finfo(self.epsilon.dtype).bits < 64:
+            proof += f" in {self.epsilon.dtype}; float64 may do it"
         return f"Calibration: {ended}; ε = {self.epsilon:.6g}, keeps {self.kept:.6g}, {proof}"
 
 
+@compiled("root", "max_projections")
 def calibrate_epsilon(
     logits: ArrayLike,
     target_sigma2: ArrayLike,
@@ -100,6 +103,7 @@ def calibrate_epsilon(
     return _calibrate(logits, target_sigma2, settings)
 
 
+@compiled("depth", "kept", "root", "max_projections")
 def calibrate_depth(
     logits: ArrayLike,
     retention: ArrayLike,
@@ -142,10 +146,11 @@ def calibrate_depth(
         raise ValueError(f'kept must be "bound", "lyapunov" or "composite", got {kept!r}')
     if logits.ndim == 2:
         logits, power = as_square(logits, "logits"), depth
-        if power is None or power < 1:
+        if power is None:
             raise ValueError(
-                f"logits [n, n] shared by all layers need a depth of at least 1, got {depth}"
+                "logits [n, n] shared by all layers need a depth of at least 1, got None"
             )
+        power = require_count("depth", power, 1)
     else:
         logits, power = as_stack(logits, "logits"), 1
         if depth is not None:
@@ -157,6 +162,7 @@ def calibrate_depth(
     return _calibrate(logits, retention, settings)
 
 
+@compiled("root", "max_projections")
 def epsilon_schedule(
     logits: ArrayLike,
     retention: ArrayLike,
@@ -210,19 +216,12 @@ def _calibrate(logits: jax.Array, target: ArrayLike, settings: Settings) -> Cali
     """Return the calibration of one matrix [n, n] or of layers [L, n, n]."""
     if settings.root not in ("first", "last"):
         raise ValueError(f'root must be "first" or "last", got {settings.root!r}')
-    if settings.max_projections < 8:
-        raise ValueError(f"max_projections must be at least 8, got {settings.max_projections}")
+    require_count("max_projections", settings.max_projections, 8)
     target = jnp.asarray(target, logits.dtype)
     if target.ndim:
         raise ValueError(
             f"the target must be a scalar, got shape {list(target.shape)}; batch with jax.vmap"
         )
-    return _solve(logits, target, settings)
-
-
-@partial(jax.jit, static_argnums=2)
-def _solve(logits: jax.Array, target: jax.Array, settings: Settings) -> Calibration:
-    """Return the calibration, by one program."""
     logits = logits.reshape(-1, *logits.shape[-2:])
     posed = _pose(logits, target, len(logits) * settings.power)
     outcome = _search(settings, *jax.lax.stop_gradient(posed[:3]))

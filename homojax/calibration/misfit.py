@@ -83,7 +83,7 @@ def entropy_range(log_matrix: jax.Array, divergence: jax.Array) -> tuple[jax.Arr
     ±λ⟨M, C⟩ ≤ τ + ΣM̂(e^{±λC} − 1) for every λ > 0, where C = −log M̂ ≥ 0. And H(M) lies between
     ⟨M, C⟩ − 2τ and ⟨M, C⟩ + τ, because τ has room for the sums that M̂ misses.
     """
-    cost = jnp.maximum(-log_matrix, 0)
+    cost = jnp.maximum(-log_matrix, 0)[None]
     matrix = jnp.exp(-cost)
     rates = 0.25 ** jnp.arange(1, 9, dtype=log_matrix.dtype)  # λ
     scaled = rates[:, None, None] * cost

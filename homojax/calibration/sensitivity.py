@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_float, as_square
+from homojax.arguments import as_epsilon, as_float, as_square, compiled
 from homojax.depth import effective_depth
 from homojax.numerics import sqrt
 from homojax.projection.entrywise import balance
@@ -43,6 +43,7 @@ class Sensitivity(NamedTuple):
         )
 
 
+@compiled()
 def sensitivity(
     logits: ArrayLike, epsilon: ArrayLike, *, retention: ArrayLike = 0.1
 ) -> Sensitivity:
@@ -73,8 +74,7 @@ def sensitivity(
     (-199.307, True)
     """
     logits = as_square(logits, "logits")
-    epsilon = jnp.asarray(epsilon, logits.dtype)
-    epsilon = jnp.where(epsilon > 0, epsilon, jnp.nan)
+    epsilon = as_epsilon(epsilon, logits.dtype)
     (log_gap, log_matrix), (slopes, slope) = jax.value_and_grad(
         _log_gap_and_matrix, (0, 1), has_aux=True
     )(logits, epsilon)
@@ -117,6 +117,7 @@ def _log_depth_slope(gap: jax.Array) -> jax.Array:
     return jnp.where(small, -1, safe / ((1 - safe) * jnp.log1p(-safe)))
 
 
+@compiled()
 def trainable_band(
     epsilons: ArrayLike, *, gradient_norms: ArrayLike, share: ArrayLike = 0.1
 ) -> tuple[jax.Array, jax.Array]:

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_float, as_scalar
+from homojax.arguments import as_float, as_key, as_scalar, compiled, require_count
 from homojax.birkhoff import center
 from homojax.layernorm.noncentral_t import gauss_legendre, ratio_cdf
-from homojax.numerics import matmul, sqrt
+from homojax.numerics import matmul, norm, power_of_two, sqrt
 
 
+@compiled()
 def signal_to_noise(signal: ArrayLike, noise_std: ArrayLike) -> jax.Array:
     """Return SNR = ‖s⊥‖²/(dν²), d = n − 1.
 
@@ -33,11 +34,12 @@ def signal_to_noise(signal: ArrayLike, noise_std: ArrayLike) -> jax.Array:
             f"signal must be a vector [n] with n >= 2, got shape {list(signal.shape)}; "
             "batch with jax.vmap"
         )
-    detail = center(signal)
-    noise_std = as_scalar(noise_std, "noise_std", detail.dtype)
-    return (detail**2).sum() / ((len(detail) - 1) * noise_std**2)
+    noise_std = as_scalar(noise_std, "noise_std", signal.dtype)
+    unit = power_of_two(abs(signal).max())  # no square of the signal leaves the range of floats
+    return (center(signal / unit) ** 2).sum() / (len(signal) - 1) * (unit / noise_std) ** 2
 
 
+@compiled("num_samples")
 def sample_cosine(
     key: jax.Array, signal: ArrayLike, *, noise_std: ArrayLike, num_samples: int
 ) -> jax.Array:
@@ -60,13 +62,18 @@ def sample_cosine(
     >>> bool((sample_cosine(key, [1.0, -1.0, 0.0], noise_std=1e-3, num_samples=5) > 0.99).all())
     True
     """
-    signal = center(signal)
+    key, num_samples = as_key(key), require_count("num_samples", num_samples, 1)
+    signal = as_float(signal)
+    noise_std = as_scalar(noise_std, "noise_std", signal.dtype)
+    unit = power_of_two(jnp.maximum(abs(signal).max(), noise_std))  # the angle has no scale
+    signal, noise_std = center(signal / unit), noise_std / unit
     noise = jax.random.normal(key, (num_samples, *signal.shape), signal.dtype)
-    output = center((signal + jnp.asarray(noise_std, signal.dtype) * noise).T)
-    norms = sqrt((signal**2).sum()) * sqrt((output**2).sum(0))
+    output = center((signal[None, :] + noise_std * noise).T)
+    norms = norm(signal) * sqrt((output**2).sum(0))
     return jnp.where(norms > 0, matmul(signal, output) / jnp.where(norms > 0, norms, 1), jnp.nan)
 
 
+@compiled()
 def cosine_cdf(t: ArrayLike, *, snr: ArrayLike, d: ArrayLike) -> jax.Array:
     """Return P(cos θ ≤ t), exactly.
 
@@ -102,6 +109,7 @@ def cosine_cdf(t: ArrayLike, *, snr: ArrayLike, d: ArrayLike) -> jax.Array:
     return jnp.where(valid, cdf, jnp.nan)
 
 
+@compiled()
 def expected_cosine(snr: ArrayLike, *, d: ArrayLike) -> jax.Array:
     """Return E cos θ = √(κ/2) Γ((d+1)/2)/Γ(d/2 + 1) ₁F₁(½; d/2 + 1; −κ/2), κ = d·SNR.
 
@@ -136,6 +144,7 @@ def expected_cosine(snr: ArrayLike, *, d: ArrayLike) -> jax.Array:
     return jnp.where(valid, jnp.where(snr == jnp.inf, 1, mean), jnp.nan)
 
 
+@compiled()
 def cosine_range(snr: ArrayLike, *, d: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Return (√(κ/(κ + d + 2)), √(κ/(κ + d − 1))), which enclose E cos θ, κ = d·SNR.
 
@@ -161,6 +170,7 @@ def cosine_range(snr: ArrayLike, *, d: ArrayLike) -> tuple[jax.Array, jax.Array]
     return sqrt(_share(snr * d, d + 2)), sqrt(_share(snr * d, d - 1))
 
 
+@compiled()
 def asymptotic_cosine(snr: ArrayLike) -> jax.Array:
     """Return √(SNR/(1 + SNR)), the limit of E cos θ as d grows; ``snr`` ≥ 0, an array.
 
@@ -172,6 +182,7 @@ def asymptotic_cosine(snr: ArrayLike) -> jax.Array:
     return sqrt(_share(as_float(snr), 1))
 
 
+@compiled()
 def overlap(input_overlap: ArrayLike, *, snr: ArrayLike) -> jax.Array:
     """Return ρ·SNR/(1 + SNR): the cosine left between two inputs after noise and layer norm.
 
@@ -191,6 +202,7 @@ def overlap(input_overlap: ArrayLike, *, snr: ArrayLike) -> jax.Array:
     return jnp.asarray(input_overlap, snr.dtype) * _share(snr, 1)
 
 
+@compiled()
 def cosine_bound(snr: ArrayLike, *, d: ArrayLike, u: ArrayLike) -> jax.Array:
     """Return (√(d·SNR) + √(2u))/√(d − 1 − 2√((d−1)u)), which cos θ exceeds with 2e^{−u} at most.
 
@@ -215,6 +227,7 @@ def cosine_bound(snr: ArrayLike, *, d: ArrayLike, u: ArrayLike) -> jax.Array:
     return jnp.where(defined, bound, jnp.inf)
 
 
+@compiled()
 def retained_cosine(
     sigma2: ArrayLike, *, noise_std: ArrayLike, d: ArrayLike, depth: ArrayLike
 ) -> jax.Array:

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_float, as_scalar
+from homojax.arguments import as_float, as_scalar, compiled
 from homojax.layernorm.noncentral_t import bisect, critical_ratio, ratio_cdf
 
 
+@compiled()
 def critical_cosine(d: ArrayLike, *, level: ArrayLike = 0.05) -> jax.Array:
     """Return the cosine that a random direction exceeds with probability α.
 
@@ -38,6 +39,7 @@ def critical_cosine(d: ArrayLike, *, level: ArrayLike = 0.05) -> jax.Array:
     return jnp.where(valid, ratio / jnp.sqrt(1 + ratio**2), jnp.nan)
 
 
+@compiled()
 def critical_snr(d: ArrayLike, *, level: ArrayLike = 0.05, power: ArrayLike = 0.95) -> jax.Array:
     """Return the least SNR at which a test of cos θ against a random direction has this power.
 
@@ -76,6 +78,7 @@ def critical_snr(d: ArrayLike, *, level: ArrayLike = 0.05, power: ArrayLike = 0.
     return jnp.where(valid, snr, jnp.nan)
 
 
+@compiled()
 def critical_depth(
     snr: ArrayLike,
     *,

@@ -40,12 +40,12 @@ def ratio_cdf(
     edges = _panel_edges(ratio, root_kappa, mode)
     lengths = jnp.diff(edges)
     # An empty panel may lie at radius 0, where the density has no derivative in d.
-    empty = (lengths == 0)[:, None]
-    radius = jnp.where(empty, 1, edges[:-1, None] + lengths[:, None] * nodes)
+    lengths, empty = lengths[:, None], (lengths == 0)[:, None]
+    radius = jnp.where(empty, 1, edges[:-1, None] + lengths * nodes[None, :])
     offset = radius - mode
     scaled = jnp.where(mode > 0, radius / jnp.where(mode > 0, mode, 1), 1)
     log_density = xlogy(d - 2, scaled) - offset * (mode + offset / 2)
-    density = jnp.exp(log_density) * lengths[:, None] * weights
+    density = jnp.exp(log_density) * lengths * weights[None, :]
     mean = (density * ndtr(sign * (ratio * radius - root_kappa))).sum() / density.sum()
     return jnp.where(d > 1, mean, ndtr(-sign * root_kappa))
 

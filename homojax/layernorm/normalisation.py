@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_float
+from homojax.arguments import as_float, compiled
 from homojax.birkhoff import center
-from homojax.numerics import max_or_nan, power_of_two, sqrt
+from homojax.numerics import max_or_nan, norm, power_of_two, sqrt
 
 Kind = Literal["layer", "rms"]
 
 
+@compiled("axis", "kind")
 def normalise(
     x: ArrayLike,
     *,
@@ -62,18 +64,26 @@ def normalise(
         )
     along_first = x.T if axis == "features" else x
     eps = jnp.asarray(eps, x.dtype)
-    unit = power_of_two(jnp.maximum(abs(along_first).max(0), jnp.sqrt(eps)))
+    size = abs(along_first).max(0, keepdims=True)
+    unit = power_of_two(jnp.maximum(size, jnp.sqrt(eps)))
     along_first = along_first / unit
     along_first = center(along_first) if kind == "layer" else along_first
     # Without the barrier XLA divides eps by unit², which underflows.
     eps = jax.lax.optimization_barrier(eps / unit) / unit
-    scale = sqrt((along_first**2).mean(0) + eps)
+    scale = sqrt((along_first**2).mean(0, keepdims=True) + eps)
     along_last = (along_first / jnp.where(scale > 0, scale, jnp.nan)).T
-    along_last = along_last if gain is None else along_last * jnp.asarray(gain, x.dtype)
-    along_last = along_last if shift is None else along_last + jnp.asarray(shift, x.dtype)
+    along_last = along_last if gain is None else along_last * _beside(gain, along_last)
+    along_last = along_last if shift is None else along_last + _beside(shift, along_last)
     return along_last if axis == "features" else along_last.T
 
 
+def _beside(one: ArrayLike, units: jax.Array) -> jax.Array:
+    """Return a scalar, or a vector along the last axis, in a shape to combine with ``units``."""
+    one = jnp.asarray(one, units.dtype)
+    return one if one.ndim == 0 else one.reshape((1,) * (units.ndim - 1) + one.shape)
+
+
+@compiled("kind")
 def token_detail_bound(
     tokens: ArrayLike, sigma2: ArrayLike, *, kind: Kind = "layer", gain: ArrayLike | None = None
 ) -> jax.Array:
@@ -102,9 +112,9 @@ def token_detail_bound(
     0.5
     """
     tokens = as_float(tokens)
+    tokens = tokens / power_of_two(abs(tokens).max())  # the share has no scale
     tokens = center(tokens.T).T if kind == "layer" else tokens
-    mean = sqrt((tokens.mean(0) ** 2).sum())
-    spread = sqrt((center(tokens) ** 2).mean(0).sum())
+    mean, spread = norm(tokens.mean(0)), norm(center(tokens)) / math.sqrt(len(tokens))
     largest = 1 if gain is None else max_or_nan(abs(jnp.asarray(gain, tokens.dtype)))
     share = 2 * jnp.asarray(sigma2, tokens.dtype) * spread * largest / jnp.where(mean > 0, mean, 1)
     return jnp.where(mean == 0, jnp.inf, share)

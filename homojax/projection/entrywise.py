@@ -18,14 +18,16 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_square
+from homojax.arguments import as_square, compiled
 from homojax.birkhoff import marginal_errors
 from homojax.numerics import log_gram, marginal_tolerance, repeat_while
 from homojax.projection.masks import drop_stand_ins
 from homojax.projection.matching import heaviest_permutation
 from homojax.projection.result import BalanceResult
+from homojax.projection.shifts import take_out_shifts
 
 
+@compiled()
 def balance(log_matrix: ArrayLike, *, max_steps: int = 200) -> BalanceResult:
     """Return the logarithm of the doubly stochastic diag(e^f) exp(log_matrix) diag(e^g).
 
@@ -57,17 +59,12 @@ def balance(log_matrix: ArrayLike, *, max_steps: int = 200) -> BalanceResult:
     >>> [round(x, 3) for x in result.log_matrix.ravel().tolist()]
     [0.0, -90.0, -90.0, 0.0]
     """
-    log_matrix = as_square(log_matrix, "log_matrix")
-    return _balance(log_matrix, max_steps)
+    log_matrix, _, _ = take_out_shifts(as_square(log_matrix, "log_matrix"))
+    result = _newton(drop_stand_ins(jax.lax.stop_gradient(log_matrix), 1.0), max_steps)
+    return result._replace(log_matrix=_limit(log_matrix, result.log_matrix))
 
 
 _LARGEST_STEP, _COOLING, _NEAR = 2.0, 0.35, 0.5
-
-
-@jax.jit  # one program: op by op, a first call would compile some thirty
-def _balance(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
-    result = _newton(drop_stand_ins(jax.lax.stop_gradient(log_matrix), 1.0), max_steps)
-    return result._replace(log_matrix=_limit(log_matrix, result.log_matrix))
 
 
 def _newton(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
@@ -100,7 +97,7 @@ def _newton(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
         g = (g + change) * (next_stage / stage)
         # From ``log_matrix`` anew: what rounding took from an entry near 1 beside one of −1e9 would
         # grow from stage to stage.
-        current = jnp.where(colder, log_matrix * next_stage + g, current + change)
+        current = jnp.where(colder, log_matrix * next_stage + g[None, :], current + change[None, :])
         return _normalise_rows(current), g, next_stage, size, num_steps + 1
 
     stage = jnp.minimum(1, 4 / span)
@@ -111,7 +108,7 @@ def _newton(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
     within = (size <= tolerance) & (col_error <= marginal_tolerance(len(row_of), stage.dtype))
     # As in ``sinkhorn``: a row is its logits, the columns' potentials and one number more, or the
     # logits were lost.
-    row, counts = solution - log_matrix - g, solution > math.log(tolerance)
+    row, counts = solution - log_matrix - g[None, :], solution > math.log(tolerance)
     spread = jnp.where(counts, row, -jnp.inf).max(1) - jnp.where(counts, row, jnp.inf).min(1)
     kept = spread.max() < float(jnp.finfo(log_matrix.dtype).eps) ** 0.125
     return BalanceResult(solution, num_steps, within & kept)
@@ -134,11 +131,11 @@ def _limit_jvp(primals, tangents):
 
     def forces(of_column):
         log_entries, log_w, d = of_column
-        share = jnp.exp(log_entries[:, None] + solution - _or_zero(log_w))
+        share = jnp.exp(log_entries[:, None] + solution - _or_zero(log_w)[None, :])
         return (share * (d[:, None] - dlog)).sum(0)
 
     dg = _potentials(log_weights, jax.lax.map(forces, (solution.T, log_weights, dlog.T)))
-    moved = dlog + dg
+    moved = dlog + dg[None, :]
     return solution, moved - (jnp.exp(solution) * moved).sum(1, keepdims=True)
 
 
@@ -174,10 +171,10 @@ def _potentials(log_weights: jax.Array, forces: jax.Array) -> jax.Array:
     def eliminate(p, state):
         log_w, e = state
         row, log_share = star(log_w, p)
-        detour = row[:, None] + log_share
+        detour = row[:, None] + log_share[None, :]
         total = jnp.logaddexp(log_w, detour)
         share = jnp.exp(detour - _or_zero(total))
-        return total, e + share * (e[p] - e[p][:, None] - e)
+        return total, e + share * (e[p][None, :] - e[p][:, None] - e)
 
     def substitute(i, v):
         p = n - 2 - i

@@ -183,7 +183,9 @@ def _alternate(
             size = jnp.where(size > 0, size, 1)
             unit = changes / size
             gram = matmul(unit, unit.T) + reg * jnp.eye(memory, dtype=queries.dtype)
-            weights = jnp.linalg.solve(gram, matmul(unit, residual))
+            wide = jnp.float32 if jnp.finfo(gram.dtype).bits < 32 else gram.dtype
+            rest = matmul(unit, residual).astype(wide)
+            weights = jnp.linalg.solve(gram.astype(wide), rest).astype(gram.dtype)
             step = residual - matmul(weights / size[:, 0], steps + changes)
         new = _move(queries, keys, at, step)
         if memory:

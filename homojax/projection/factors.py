@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from homojax.arguments import as_float
+from homojax.arguments import as_float, compiled
+from homojax.birkhoff import center
 from homojax.numerics import matmul
 
 _BLOCK = 2**22  # entries formed at once
@@ -39,11 +40,13 @@ class FactoredLogits(NamedTuple):
     def dtype(self) -> DTypeLike:
         return self.queries.dtype
 
+    @compiled()
     def dense(self) -> jax.Array:
         """Return S, [n, n]."""
         return matmul(self.queries, self.keys.T) + self.row_shift[:, None] + self.col_shift[None, :]
 
 
+@compiled()
 def low_rank_logits(queries: ArrayLike, keys: ArrayLike) -> FactoredLogits:
     """Return logits Sᵢⱼ = qᵢ · kⱼ, as in attention.
 
@@ -61,7 +64,7 @@ def low_rank_logits(queries: ArrayLike, keys: ArrayLike) -> FactoredLogits:
     """
     queries, keys = _checked(queries, keys, "queries", "keys")
     query, key = queries.mean(0), keys.mean(0)
-    queries, keys = queries - query, keys - key
+    queries, keys = center(queries), center(keys)
     return FactoredLogits(
         queries=queries,
         keys=keys,
@@ -70,6 +73,7 @@ def low_rank_logits(queries: ArrayLike, keys: ArrayLike) -> FactoredLogits:
     )
 
 
+@compiled()
 def point_cloud_logits(x: ArrayLike, y: ArrayLike) -> FactoredLogits:
     """Return logits Sᵢⱼ = −|xᵢ − yⱼ|² of two clouds of points.
 
@@ -87,17 +91,17 @@ def point_cloud_logits(x: ArrayLike, y: ArrayLike) -> FactoredLogits:
     """
     x, y = _checked(x, y, "x", "y")
     middle_x, middle_y = x.mean(0), y.mean(0)
-    x, y, offset = x - middle_x, y - middle_y, middle_x - middle_y
+    x, y, offset = center(x), center(y), middle_x - middle_y
     return FactoredLogits(
         queries=2 * x,
         keys=y,
-        row_shift=-((x + offset) ** 2).sum(1),
+        row_shift=-((x + offset[None, :]) ** 2).sum(1),
         col_shift=-(y**2).sum(1) + 2 * matmul(y, offset),
     )
 
 
 def _checked(queries: ArrayLike, keys: ArrayLike, *names: str) -> tuple[jax.Array, jax.Array]:
-    queries, keys = as_float(queries), as_float(keys)
+    queries, keys = as_float(queries, names[0]), as_float(keys, names[1])
     shape = queries.shape
     if len(shape) != 2 or shape != keys.shape or shape[0] < 2 or shape[1] < 1:
         raise ValueError(
@@ -164,6 +168,7 @@ class FactoredMatrix:
         """g, [n]."""
         return self.col_reference + self.col_correction
 
+    @compiled()
     def __matmul__(self, x: ArrayLike) -> jax.Array:
         x = as_float(x)
         n = self.shape[-1]
@@ -171,6 +176,7 @@ class FactoredMatrix:
             raise ValueError(f"x must have shape [{n}] or [{n}, m], got {list(x.shape)}")
         return self._over_blocks(lambda _, block: (None, matmul(block, x)), None)[1]
 
+    @compiled()
     def sums(self) -> tuple[jax.Array, jax.Array]:
         """Return the row sums [n] and the column sums [n], in one pass."""
         start = jnp.zeros_like(self.col_reference)
@@ -179,12 +185,14 @@ class FactoredMatrix:
         )
         return rows, cols
 
+    @compiled()
     def gram(self, x: jax.Array) -> jax.Array:
         """Return Mᵀ M x, [n], in one pass."""
         return self._over_blocks(
             lambda y, block: (y + matmul(matmul(block, x), block), None), jnp.zeros_like(x)
         )[0]
 
+    @compiled()
     def dense(self) -> jax.Array:
         """Return M, [n, n]."""
         return jnp.exp(self.log_block(self.queries, self.row_reference, self.row_correction))
@@ -193,8 +201,8 @@ class FactoredMatrix:
         self, queries: jax.Array, row_reference: jax.Array, row_correction: jax.Array
     ) -> jax.Array:
         """Return log M of the rows with these queries and potentials, [rows, n]."""
-        large = matmul(queries, self.keys.T) + row_reference[:, None] + self.col_reference
-        return large + (row_correction[:, None] + self.col_correction)
+        large = matmul(queries, self.keys.T) + row_reference[:, None] + self.col_reference[None, :]
+        return large + (row_correction[:, None] + self.col_correction[None, :])
 
     def _over_blocks(self, use: Callable, carry):
         if self.ndim > 2:

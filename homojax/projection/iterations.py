@@ -241,7 +241,7 @@ def _move(
         g=g,
         col_sums=col_sums,
         error=max_or_nan(abs(col_sums - 1)),
-        num_steps=now.num_steps + cost + ~turn.colder,
+        num_steps=now.num_steps + cost + jnp.where(turn.colder, 0, 1),
     )
     return trial, log_row_sums.sum() < -n * eps * jnp.maximum(abs(log_row_sums).max(), 1)
 

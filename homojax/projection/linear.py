@@ -30,10 +30,13 @@ def solve_laplacian(
     >>> [round(entry, 4) for entry in x.tolist()]
     [0.6667, -0.6667]
     """
+    wide = b.dtype if jnp.finfo(b.dtype).bits >= 32 else jnp.float32  # half has no decompositions
+    matrix, extra = matrix.astype(wide), jnp.asarray(extra, wide)
     gram = matmul(matrix.T, matrix)
     links = gram - jnp.diag(jnp.diagonal(gram))
     dense = jnp.diag(links.sum(0) + extra) - links + mean / len(b)
-    return cho_solve((jnp.linalg.cholesky(dense, symmetrize_input=False), True), b)
+    factor = jnp.linalg.cholesky(dense, symmetrize_input=False)
+    return cho_solve((factor, True), b.astype(wide)).astype(b.dtype)
 
 
 def conjugate_gradients(

@@ -4,8 +4,8 @@ The semi-dual Σ log Σ exp(S/ε + g) − Σg is convex in the column potential 
 (column sums − 1) and its Hessian is diag(column sums) − MᵀM, where the rows of M are normalised.
 The Hessian's kernel is 1, so every step stays in the complement of the constants.
 
-``iterations.newton`` (an [n, n] array) and ``factored.project_factored`` (blocks of rows) share the
-rules below. They bring the linear solve and the move along a step.
+``iterations.newton`` (an [n, n] array) and ``factored_solver.project_factored`` (blocks of rows)
+share the rules below. They bring the linear solve and the move along a step.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From logits and an entropy weight ε to a doubly stochastic matrix. theory.md §1.
 
-M = diag(e^f) exp(S/ε) diag(e^g) is found by ``iterations`` or ``factored``. It gets its derivative
-from ``limit``, and is judged in ``result``.
+M = diag(e^f) exp(S/ε) diag(e^g) is found by ``iterations`` or ``factored_solver``. It gets its
+derivative from ``limit``, and is judged in ``result``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_epsilon, as_float, as_scalar, as_square
+from homojax.arguments import (
+    as_epsilon,
+    as_float,
+    as_scalar,
+    as_square,
+    compiled,
+    require_count,
+)
 from homojax.batching import each_lane, in_buckets
 from homojax.birkhoff import detail
 from homojax.numerics import marginal_tolerance, max_or_nan, scaled_logits
@@ -34,6 +41,7 @@ from homojax.projection.result import (
     judge,
     with_mean_zero,
 )
+from homojax.projection.shifts import take_out_shifts
 
 Method = Literal["auto", "alternating", "newton"]
 
@@ -62,6 +70,7 @@ def sinkhorn(
 ) -> SinkhornResult: ...
 
 
+@compiled("max_steps", "method")
 def sinkhorn(
     logits: ArrayLike | FactoredLogits,
     epsilon: ArrayLike,
@@ -123,6 +132,7 @@ def sinkhorn(
     if not isinstance(logits, FactoredLogits):
         logits = as_square(logits, "logits")
     n, dtype = logits.shape[0], logits.dtype
+    max_steps = require_count("max_steps", max_steps, 0)
     epsilon = as_scalar(epsilon, "epsilon", dtype)
     if method not in ("auto", "alternating", "newton"):
         raise ValueError(f'method must be "auto", "alternating" or "newton", got {method!r}')
@@ -132,12 +142,11 @@ def sinkhorn(
             shape = list(init.shape)
             raise ValueError(f"init must be a column potential of shape [{n}], got {shape}")
     accepted = as_scalar(marginal_tolerance(n, dtype) if tol is None else tol, "tol", dtype)
-    project = _project_factors if isinstance(logits, FactoredLogits) else _project
-    return project(logits, epsilon, init, accepted, method=method, max_steps=max_steps)
+    if isinstance(logits, FactoredLogits):
+        return _project_factors(logits, epsilon, init, accepted, method=method, max_steps=max_steps)
+    return _project(logits, epsilon, init, accepted, method=method, max_steps=max_steps)
 
 
-# One program a projection: op by op, a first call would compile some thirty.
-@partial(jax.jit, static_argnames=("method", "max_steps"))
 def _project(
     logits: jax.Array,
     epsilon: jax.Array,
@@ -148,12 +157,16 @@ def _project(
     max_steps: int,
 ) -> SinkhornResult:
     epsilon = as_epsilon(epsilon, logits.dtype)
-    start = jnp.zeros_like(logits[0]) if init is None else init
+    logits, row_shift, col_shift = take_out_shifts(logits)
+    start = jnp.zeros_like(logits[0]) if init is None else init + col_shift / epsilon
     fixed = jax.lax.stop_gradient((logits, epsilon, start, tol))
     iterate, feasible = _solve(*fixed, method=method, max_steps=max_steps, warm=init is not None)
     scaled = scaled_logits(logits, epsilon)
+    log_matrix, f, g = limit(scaled, iterate.log_matrix, iterate.f, iterate.g)
     return dense_result(
-        *limit(scaled, iterate.log_matrix, iterate.f, iterate.g),
+        log_matrix,
+        f - row_shift / epsilon,
+        g - col_shift / epsilon,
         iterate.num_steps,
         tol,
         kept=_keeps_logits(jax.lax.stop_gradient(scaled), iterate, tol),
@@ -162,7 +175,6 @@ def _project(
     )
 
 
-@partial(jax.jit, static_argnames=("method", "max_steps"))
 def _project_factors(
     logits: FactoredLogits,
     epsilon: jax.Array,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import jax
@@ -10,11 +9,12 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_epsilon, as_scalar, as_square, require_count
+from homojax.arguments import as_epsilon, as_square, compiled, require_count
 from homojax.numerics import marginal_tolerance, scaled_logits
 from homojax.projection.result import SinkhornResult, dense_result
 
 
+@compiled("num_iters", "last")
 def truncated_sinkhorn(
     logits: ArrayLike,
     epsilon: ArrayLike,
@@ -51,14 +51,6 @@ def truncated_sinkhorn(
     if last not in ("rows", "columns"):
         raise ValueError(f'last must be "rows" or "columns", got {last!r}')
     logits = as_square(logits, "logits")
-    epsilon = as_scalar(epsilon, "epsilon", logits.dtype)
-    return _truncate(logits, epsilon, num_iters=num_iters, last=last)
-
-
-@partial(jax.jit, static_argnames=("num_iters", "last"))
-def _truncate(
-    logits: jax.Array, epsilon: jax.Array, *, num_iters: int, last: str
-) -> SinkhornResult:
     scaled = scaled_logits(logits, as_epsilon(epsilon, logits.dtype))
     first_axis = 1 if last == "columns" else 0  # the axis summed over: 1 normalises rows
 

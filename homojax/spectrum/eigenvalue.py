@@ -14,14 +14,16 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from homojax.arguments import compiled
 from homojax.batching import each_lane, in_buckets
-from homojax.numerics import matmul, repeat_while, rounding
+from homojax.numerics import matmul, power_of_two, repeat_while, rounding
 from homojax.spectrum.singular_value import decomposable_detail
 
 _DENSE_EIGENVALUES = 12  # up to this n LAPACK's decomposition is the faster way
 _MOST_SQUARINGS = 16
 
 
+@compiled()
 def lambda2(matrix: ArrayLike) -> jax.Array:
     """Return λ₂(M) ≤ σ₂, the largest eigenvalue modulus of P M P. theory.md 3.3.
 
@@ -40,8 +42,9 @@ def lambda2(matrix: ArrayLike) -> jax.Array:
     1.0
     """
     matrix = decomposable_detail(matrix)
+    unit = power_of_two(abs(matrix).max())
     small = len(matrix) <= _DENSE_EIGENVALUES
-    return decomposed_radius(matrix) if small else spectral_radius(matrix)
+    return unit * (decomposed_radius if small else spectral_radius)(matrix / unit)
 
 
 @jax.custom_jvp

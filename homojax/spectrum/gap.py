@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_square
+from homojax.arguments import as_square, compiled
 from homojax.birkhoff import detail
 from homojax.numerics import log_gram
 from homojax.spectrum.singular_value import sigma2
 
 
+@compiled()
 def contraction_gap(log_matrix: ArrayLike) -> jax.Array:
     """Return 1 − σ₂ of M = exp(log_matrix), to relative accuracy at any size.
 
@@ -38,6 +39,7 @@ def contraction_gap(log_matrix: ArrayLike) -> jax.Array:
     return jnp.exp(log_contraction_gap(log_matrix))
 
 
+@compiled()
 def log_contraction_gap(log_matrix: ArrayLike) -> jax.Array:
     """Return log(1 − σ₂) of M = exp(log_matrix), also where 1 − σ₂ would underflow.
 
@@ -103,7 +105,9 @@ def _log_least_eigenvalue_jvp(primals, tangents):
     n, eps = mode.shape[0], float(jnp.finfo(mode.dtype).eps)
     disconnected = jnp.isneginf(log_least)
     ratio = jnp.exp(jnp.minimum(log_weights - log_least, -2 * math.log(eps)))  # w/λ
-    share = jnp.minimum(ratio * (mode[:, None] - mode) ** 2, n / 4 / jnp.maximum(ratio, eps))
+    share = jnp.minimum(
+        ratio * (mode[:, None] - mode[None, :]) ** 2, n / 4 / jnp.maximum(ratio, eps)
+    )
     share = jnp.where(disconnected, 0, share)
     return log_least, (share * dlog_weights).sum() / 2  # every edge is there twice
 
@@ -158,10 +162,10 @@ def _grounded_inverse(weights: jax.Array) -> jax.Array:
 
     def eliminate(p, x):
         row = jnp.where(unit == p, 1, x[p])
-        update = row[:, None] * (row / jnp.where(unit > p, row, 0).sum())
+        share = row / jnp.where(unit > p, row, 0).sum()
         at_p = unit == p
-        return jnp.where(at_p[:, None] | at_p, 0, x) + update
+        return jnp.where(at_p[:, None] | at_p[None, :], 0, x) + row[:, None] * share[None, :]
 
     inverse = jax.lax.fori_loop(0, len(unit) - 1, eliminate, weights)
     ground = unit == len(unit) - 1
-    return jnp.where(ground[:, None] | ground, 0, inverse)
+    return jnp.where(ground[:, None] | ground[None, :], 0, inverse)

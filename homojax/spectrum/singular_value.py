@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from homojax.arguments import as_decomposable, compiled
 from homojax.batching import each_lane, in_buckets
 from homojax.birkhoff import center, detail
-from homojax.numerics import matmul, rounding
+from homojax.numerics import matmul, power_of_two, rounding
 from homojax.projection.factors import FactoredMatrix
 from homojax.spectrum.rayleigh import largest_rayleigh_quotient
 
@@ -24,6 +25,7 @@ _MAX_STEPS = 200
 _DENSE = 32
 
 
+@compiled()
 def detail_singular_values(matrix: ArrayLike) -> jax.Array:
     """Return the singular values of M on the detail subspace, [n − 1], descending. theory.md 3.5.
 
@@ -33,9 +35,12 @@ def detail_singular_values(matrix: ArrayLike) -> jax.Array:
     [0.5]
     """
     # The last one belongs to the mean, and is 0.
-    return jnp.linalg.svd(decomposable_detail(matrix), compute_uv=False)[:-1]
+    matrix = decomposable_detail(matrix)
+    unit = power_of_two(abs(matrix).max())
+    return unit * jnp.linalg.svd(matrix / unit, compute_uv=False)[:-1]
 
 
+@compiled()
 def sigma2(matrix: ArrayLike | FactoredMatrix) -> jax.Array:
     """Return σ₂(M) = ‖P M P‖₂, the largest share of a detail vector's norm that M keeps.
 
@@ -66,10 +71,7 @@ def sigma2(matrix: ArrayLike | FactoredMatrix) -> jax.Array:
     """
     if isinstance(matrix, FactoredMatrix):
         return _sigma2_of_operator(matrix)
-    matrix = decomposable_detail(matrix)
-    if len(matrix) > _DENSE:
-        return spectral_norm(matrix)
-    return jnp.linalg.svd(matrix, compute_uv=False)[0]
+    return spectral_norm(decomposable_detail(matrix))
 
 
 def _sigma2_of_operator(matrix: FactoredMatrix) -> jax.Array:
@@ -89,6 +91,7 @@ def _sigma2_of_operator(matrix: FactoredMatrix) -> jax.Array:
     return jnp.where(missed <= 2 * rtol, (u / jnp.where(norm > 0, norm, 1)) @ (matrix @ v), jnp.nan)
 
 
+@compiled()
 def distance_to_uniform(matrix: ArrayLike) -> jax.Array:
     """Return ‖M − J‖₂: at least σ₂, and above it by what a missed row or column sum adds.
 
@@ -99,7 +102,7 @@ def distance_to_uniform(matrix: ArrayLike) -> jax.Array:
     """
     detail_part = decomposable_detail(matrix)  # checks the shape
     matrix = jnp.asarray(matrix, detail_part.dtype)
-    return jnp.linalg.svd(matrix - 1 / matrix.shape[0], compute_uv=False)[0]
+    return spectral_norm(matrix - 1 / matrix.shape[0])
 
 
 def decomposable_detail(matrix: ArrayLike) -> jax.Array:
@@ -111,13 +114,7 @@ def decomposable_detail(matrix: ArrayLike) -> jax.Array:
     >>> float(abs(decomposable_detail(jnp.full((2, 2), 0.5))).max())
     0.0
     """
-    matrix = detail(matrix)
-    if jnp.finfo(matrix.dtype).bits < 32:
-        raise ValueError(
-            f"there are no spectra in {matrix.dtype}: give the matrix as float32, which holds "
-            "all of its digits"
-        )
-    return matrix
+    return as_decomposable(detail(matrix))
 
 
 @jax.custom_jvp
@@ -133,7 +130,10 @@ def spectral_norm(matrix: jax.Array) -> jax.Array:
     >>> round(float(spectral_norm(jnp.array([[3.0, 0.0], [4.0, 0.0]]))), 6)
     5.0
     """
-    return top_singular_pair(matrix)[0]
+    if len(matrix) > _DENSE:
+        return top_singular_pair(matrix)[0]
+    unit = power_of_two(abs(matrix).max())
+    return unit * jnp.linalg.svd(matrix / unit, compute_uv=False)[0]
 
 
 @spectral_norm.defjvp
@@ -154,6 +154,10 @@ def top_singular_pair(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arra
     (2.0, [0.0, 1.0])
     """
     matrix = jax.lax.stop_gradient(matrix)
+    if len(matrix) <= _DENSE:
+        unit = power_of_two(abs(matrix).max())
+        u, s, vt = jnp.linalg.svd(matrix / unit)
+        return unit * s[0], jnp.where(s[0] > 0, u[:, 0], 0), vt[0]
     climb = in_buckets(each_lane(_climb_and_prove), lambda matrices: abs(matrices).max((1, 2)))
     decompose = in_buckets(_decompose_unproved, lambda _, norm, *pair: jnp.isnan(norm))
     return decompose(matrix, *climb(matrix))
@@ -165,11 +169,13 @@ def _top_singular_pair_jvp(primals, tangents):
     norm, u, v = top_singular_pair(matrix)
     image, back = matmul(dmatrix, v), matmul(u, dmatrix)
     dnorm = u @ image
-    # (θ² − AᵀA) dv = Aᵀ dA v + θ dAᵀu − 2θ dθ v on the complement of v, along which dv = 0
-    shift = norm**2 * (jnp.eye(len(v), dtype=v.dtype) + jnp.outer(v, v))
-    operator = shift - matmul(matrix.T, matrix)
-    dv = jnp.linalg.solve(operator, matmul(image, matrix) + norm * (back - 2 * dnorm * v))
-    du = (image + matmul(matrix, dv) - dnorm * u) / norm
+    # (θ² − AᵀA) dv = Aᵀ dA v + θ dAᵀu − 2θ dθ v on the complement of v, along which dv = 0.
+    # All of it over θ², which may underflow.
+    unit = jnp.where(norm > 0, norm, 1)
+    a, image, back, change = matrix / unit, image / unit, back / unit, dnorm / unit
+    shift = jnp.eye(len(v), dtype=v.dtype) + jnp.outer(v, v)
+    dv = jnp.linalg.solve(shift - matmul(a.T, a), matmul(image, a) + back - 2 * change * v)
+    du = image + matmul(a, dv) - change * u
     return (norm, u, v), (dnorm, du, dv)
 
 

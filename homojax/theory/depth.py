@@ -224,7 +224,7 @@ def _henrici_roots(
     depth, k = jnp.asarray(depths, radius.dtype), jnp.arange(len(ks), dtype=radius.dtype)
     terms = (
         jnp.asarray(log_words, radius.dtype)
-        + xlogy(jnp.maximum(depth[:, None] - k, 0), radius)
-        + xlogy(k, departure)
+        + xlogy(jnp.maximum(depth[:, None] - k[None, :], 0), radius)
+        + xlogy(k, departure)[None, :]
     )
     return jnp.exp(logsumexp(terms, axis=1) / depth)

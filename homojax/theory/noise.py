@@ -71,7 +71,7 @@ def _cosine_law(case: NoiseCase, cdf: Callable[..., jax.Array]) -> Comparison:
     d, count = case.dimension, case.cosines.shape[0]
     ordered = jnp.sort(case.cosines[: 16 * _POINTS])
     t = ordered[jnp.arange(1, _POINTS + 1) * len(ordered) // (_POINTS + 1)]
-    shares = (case.cosines <= t[:, None]).mean(1, dtype=t.dtype)
+    shares = (case.cosines[None, :] <= t[:, None]).mean(1, dtype=t.dtype)
     eps = jnp.finfo(t.dtype).eps
     off = case.rounding * sqrt((1 - t) * (1 + t)) + 2 * eps
     ends = jnp.clip(jnp.stack([t - off, t + off]), -1, 1)

@@ -207,3 +207,13 @@ SQUARE = np.zeros((2, 2))
 def test_shapes_and_names_that_do_not_exist_are_refused_with_what_was_given(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("n", [4, 128, 130])
+@pytest.mark.parametrize("method", ["auto", "newton"])
+def test_half_precision_projects_at_every_size(n, method, rng):
+    logits = jnp.asarray(rng.normal(size=(n, n)), jnp.bfloat16)
+    result = hj.sinkhorn(logits, 0.5, method=method)
+    exact = hj.sinkhorn(logits.astype("float32"), 0.5).matrix
+    assert result.converged and result.matrix.dtype == jnp.bfloat16
+    assert abs(result.matrix.astype("float32") - exact).max() < 0.1 * exact.max()

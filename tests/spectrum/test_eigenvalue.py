@@ -72,3 +72,10 @@ def test_gradient_of_the_eigenvalue_modulus_matches_differences_where_simple(n, 
 
 def test_eigenvalue_modulus_has_a_finite_derivative_at_uniform():
     assert np.isfinite(lambda2_and_gradient(np.full((6, 6), 1 / 6))[1]).all()
+
+
+@pytest.mark.parametrize("n", [4, 16, 40])
+def test_the_derivative_at_the_barycentre_is_finite_at_every_size(n, dtype):
+    """Zero-initialised mixing starts there."""
+    value, slope = jax.value_and_grad(hj.lambda2)(hj.uniform(n, dtype))
+    assert value <= hj.numerics.rounding(n, dtype) and np.isfinite(slope).all()

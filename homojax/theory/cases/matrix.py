@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax import spectrum
-from homojax.arguments import as_square
+from homojax.arguments import as_square, compiled
 from homojax.birkhoff import birkhoff_distance, marginal_errors
 from homojax.numerics import rounding
 
@@ -30,6 +30,7 @@ class MatrixCase:
     rounding: jax.Array  # absolute error of a norm or a sum of M
 
 
+@compiled()
 def matrix_case(
     logits: ArrayLike,
     epsilon: ArrayLike,

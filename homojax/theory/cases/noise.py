@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_float
+from homojax.arguments import as_float, compiled
 from homojax.layernorm import critical_cosine, critical_snr, expected_cosine, normalise
 from homojax.numerics import rounding
 
@@ -64,6 +64,7 @@ class _Draws(NamedTuple):
     unit_gain: jax.Array  # [n]
 
 
+@compiled("n", "num_samples")
 def noise_case(key: jax.Array, n: int, snr: ArrayLike, *, num_samples: int = 4096) -> NoiseCase:
     """Return a case: signals of n ≥ 3 units at this SNR, simulated.
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from homojax.arguments import as_square
+from homojax.arguments import as_square, compiled
 from homojax.birkhoff import detail, projective_diameter
 from homojax.projection.errors import projection_distance
 from homojax.projection.sinkhorn import sinkhorn
@@ -75,6 +75,7 @@ def _project(
     return projected.matrix, projected
 
 
+@compiled()
 def projection_case(logits: ArrayLike, epsilon: ArrayLike) -> ProjectionCase:
     """Return the case of logits [n, n] and ε > 0: six projections, one of them pulled back.
 

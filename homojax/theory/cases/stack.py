@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax import spectrum
-from homojax.arguments import as_stack
+from homojax.arguments import as_stack, compiled
 from homojax.birkhoff import birkhoff_distance, detail, marginal_errors
 from homojax.depth import composite, detail_composite, lyapunov_exponents
 from homojax.numerics import matmul, rounding
@@ -104,6 +104,7 @@ def claim_depths(num_layers: int) -> tuple[int, ...]:
     return (*(2**i for i in range(num_layers.bit_length()) if 2**i < num_layers), num_layers)
 
 
+@compiled("depths", "measured")
 def stack_case(
     matrices: ArrayLike,
     *,
