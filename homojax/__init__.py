@@ -5,6 +5,9 @@ as ``hj.bounds.dobrushin_bound``. Names are loaded when they are first used: ``_
 table of them.
 """
 
+from importlib.metadata import version
+
 import lazy_loader
 
+__version__ = version("homojax")
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

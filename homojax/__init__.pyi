@@ -22,6 +22,7 @@ from .depth import composite, effective_depth, lyapunov_exponents
 from .lab.probe.calibrate import calibrate
 from .lab.probe.frontier import frontier
 from .lab.probe.search import refute, tighten
+from .lab.store import open_run
 from .lab.sweep.run import sweep
 from .lab.train.run import train
 from .lab.verify.run import verify
@@ -69,6 +70,7 @@ __all__ = [
     "marginal_errors",
     "networks",
     "numerics",
+    "open_run",
     "parametrizations",
     "point_cloud_logits",
     "presets",

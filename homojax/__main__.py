@@ -1,5 +1,5 @@
 """``python -m homojax`` is the ``homojax`` command."""
 
-from homojax.lab.cli import main
+from homojax.lab.cli import program
 
-main()
+program()

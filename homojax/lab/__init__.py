@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("accessor", "cases", "datasets", "experiment", "inputs", "judging", "page", "probe"),
-        *("referee", "runs", "sources", "style", "sweep", "train", "verify"),
+        *("accessor", "cases", "datasets", "experiment", "inputs", "interrupts", "judging", "page"),
+        *("probe", "referee", "runs", "sources", "store", "style", "sweep", "train", "verify"),
     ],
 )

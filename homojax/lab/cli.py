@@ -6,12 +6,14 @@ Nothing heavy is imported before a verb runs: help answers at once.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from homojax.lab import interrupts
 from homojax.lab.inputs import InputError, nearest, parse_grid
 
 
@@ -68,6 +70,15 @@ PROBES = {
 }
 
 
+def program() -> None:
+    """Be the ``homojax`` command: ``main``, and an end at once on Ctrl-C (130) or TERM (143)."""
+    interrupts.stop_at_once(_say_stopped)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without σ gets a ?
+    main()
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
@@ -78,14 +89,15 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         sys.exit(_run(args))
     except InputError as error:
+        _discard_empty_folders()
         _complain(str(error))
         sys.exit(2)
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
-        _complain(f"cannot write: {error.strerror or error}{place}.{_kept(args)}")
+        _complain(f"cannot write: {error.strerror or error}{place}.{_kept()}")
         sys.exit(1)
     except KeyboardInterrupt:
-        _complain(f"stopped.{_kept(args)}")
+        _say_stopped()
         sys.exit(130)
 
 
@@ -161,8 +173,17 @@ def _complain(text: str) -> None:
     print(f"homojax: {text}", file=sys.stderr)
 
 
-def _kept(args: list[str]) -> str:
+def _say_stopped() -> None:
+    _complain(f"stopped.{_kept()}")
+
+
+def _kept() -> str:
     """Return what to say of a run that did not come to its end."""
-    if args[:1] == ["probe"]:
-        return ""
-    return " What was done is kept; run the same command again to go on."
+    kept = _discard_empty_folders()
+    return " What was done is kept; run the same command again to go on." if kept else ""
+
+
+def _discard_empty_folders() -> bool:
+    """Remove the folders of a run that kept nothing; return whether it kept something."""
+    runs = sys.modules.get("homojax.lab.runs")  # not loaded: there is no run
+    return bool(runs and runs.discard_empty())

@@ -18,7 +18,8 @@ from rich.console import Console
 from homojax.lab import page
 from homojax.lab.inputs import InputError
 from homojax.lab.page import Section, Table
-from homojax.lab.runs import Blocks, Progress, own, silent, versions
+from homojax.lab.runs import Blocks, Progress, own, silent
+from homojax.lab.store import versions
 from homojax.lab.style import STYLE
 from homojax.lab.train.config import Train
 from homojax.lab.train.report import theorem_sentence, theorems_judged

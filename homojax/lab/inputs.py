@@ -92,8 +92,11 @@ class Config:
 class Output:
     """Where a command writes."""
 
-    out: Path
-    """Folder to write; it must not exist."""
+    place: ClassVar[Path]  # the folder where none is named
+
+    out: Path | None = None
+    """Folder to write, which must not exist; default: in runs/, by the verb, with a number from the
+    second on."""
     overwrite: bool = False
     """Replace the run that is in that folder."""
 
@@ -244,6 +247,6 @@ def _typed_one(value: Any, kind: Any, name: str) -> Any:
     if is_flag != (kind is bool) or not isinstance(value, accepted):
         raise InputError(f"{name} must be {kind.__name__}, not {value!r}.")
     try:
-        return kind(value)
+        return kind(value).expanduser() if kind is Path else kind(value)
     except OverflowError:
         raise InputError(f"{name} is too large for a number.") from None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple, cast
 
@@ -37,18 +38,38 @@ def chosen_claims(wanted: Iterable[str | Claim] = ()) -> list[Claim]:
             list comes last.
 
     Raises:
-        InputError: there is no such claim; the nearest is named.
+        InputError: there is no such claim; the nearest is named. Or a claim that is in no list has
+            the name of one that is.
 
     >>> [claim.name for claim in chosen_claims(["2.3", "hilbert"])]
     ['hilbert', 'frontier']
     """
     chosen = {}
     for one in wanted:
-        claims = [one] if isinstance(one, Claim) else _named(one)
+        claims = [_unlisted(one)] if isinstance(one, Claim) else _named(one)
         chosen |= {claim.name: claim for claim in claims}
     order = {name: position for position, name in enumerate(CLAIMS)}
     chosen = chosen or CLAIMS
     return sorted(chosen.values(), key=lambda claim: order.get(claim.name, len(order)))
+
+
+def _unlisted(claim: Claim) -> Claim:
+    """Return a claim, unless it goes by the name of another one."""
+    if CLAIMS.get(claim.name, claim) != claim:
+        raise InputError(f'there is a claim "{claim.name}" already: give yours another name.')
+    return claim
+
+
+@contextmanager
+def listed(*claims: Claim) -> Iterator[None]:
+    """Have claims in the list, for as long as this lasts."""
+    own = {claim.name: _unlisted(claim) for claim in claims if claim.name not in CLAIMS}
+    CLAIMS.update(own)
+    try:
+        yield
+    finally:
+        for name in own:
+            del CLAIMS[name]
 
 
 def _named(name: str) -> list[Claim]:

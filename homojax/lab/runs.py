@@ -1,4 +1,4 @@
-"""A run on disk, once for every verb: its folder, its unfinished blocks, its zarr, its provenance.
+"""A run on disk, once for every verb: its folder, and its unfinished blocks.
 
 A folder belongs to one run. It is filled under another name, can be taken up again after an
 interrupt, and appears under its own name only once it is whole.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
-import platform
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -20,91 +21,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from homojax.lab import accessor  # noqa: F401  (a Dataset of ours can draw itself)
-from homojax.lab.inputs import Config, InputError
+from homojax.lab.inputs import InputError, Output
+from homojax.lab.interrupts import UNTOUCHED
+from homojax.lab.store import read_dataset, write_dataset
 
 Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
 
 
 def silent(done: int, total: int, doing: str) -> None:
     """Report no progress."""
-
-
-# ---------------------------------------------------------------- provenance
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what a result was made with.
-
-    >>> versions()["homojax"]
-    '0.1.0'
-    """
-    packages = ("homojax", "jax", "jaxlib", "numpy", "xarray", "zarr")
-    return {name: version(name) for name in packages} | {"python": platform.python_version()}
-
-
-def provenance(verb: str, config: Config, *, dtype: str, title: str = "") -> dict[str, Any]:
-    """Return the attrs of a verb's Dataset: all that is needed to run it again.
-
-    Args:
-        verb: the command, such as "sweep" or "probe frontier".
-        config: what was asked.
-        dtype: the precision of what was computed.
-        title: a name for tables and figures; default: the command.
-    """
-    import jax
-
-    device = jax.devices()[0]
-    return {
-        "title": title or f"homojax {verb}",
-        "verb": verb,
-        "config": json.dumps(config.as_dict()),
-        "config_hash": config.digest,
-        "versions": json.dumps(versions()),
-        "dtype": dtype,
-        "device": f"{device.platform}: {device.device_kind}",
-    }
-
-
-def config_of(ds: xr.Dataset) -> dict[str, Any]:
-    """Return the config that a Dataset was made with, as plain values."""
-    return json.loads(ds.attrs["config"])
-
-
-# ---------------------------------------------------------------- zarr
-
-
-def write_dataset(dataset: xr.Dataset, path: Path) -> None:
-    """Write a zarr store that appears under ``path`` only once it is whole.
-
-    Raises:
-        OSError: it cannot be written; nothing is left under ``path``.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dataset = dataset.assign_attrs(variables=sorted(map(str, dataset.data_vars)))
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.part-") as part:
-        dataset.to_zarr(Path(part) / "store", mode="w", zarr_format=3, consolidated=False)
-        (Path(part) / "store").rename(path)
-
-
-def read_dataset(path: str | Path) -> xr.Dataset:
-    """Return the Dataset of a finished run, in memory.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"there is no run at {path}.")
-    try:
-        dataset = xr.load_dataset(path, engine="zarr", consolidated=False)
-    except Exception as error:  # on a damaged store zarr raises anything, zlib's errors too
-        raise InputError(f"{path} is not a whole zarr store: {type(error).__name__}.") from error
-    missing = set(dataset.attrs.pop("variables", [])) - set(dataset.data_vars)
-    if missing:
-        names = ", ".join(sorted(missing))
-        raise InputError(f"{path} is not a whole zarr store: {names} is missing.")
-    return dataset
 
 
 # ---------------------------------------------------------------- unfinished blocks
@@ -250,6 +175,37 @@ def _flat(nested: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def run_folder(command: Output, identity: dict[str, Any]) -> RunFolder:
+    """Return the folder that a command names; or the next free one of its verb, by number.
+
+    Where one of the verb's folders holds this very run, interrupted, that is taken up.
+
+    Raises:
+        InputError: as of ``RunFolder``.
+    """
+    if command.out is not None or command.overwrite:
+        return RunFolder(command.out or command.place, identity, overwrite=command.overwrite)
+    numbered = (command.place.with_name(f"{command.place.name}-{k}") for k in itertools.count(2))
+    for out in itertools.chain([command.place], numbered):
+        part = _part_of(out)
+        if _is_empty(out) and (_is_empty(part) or _holds(part, identity)):
+            return RunFolder(out, identity)
+    raise AssertionError  # there is always another number
+
+
+def _part_of(out: Path) -> Path:
+    """Return the folder that a run is in until it is whole."""
+    return out.with_name(f"{out.name}.part")
+
+
+def _holds(part: Path, identity: dict[str, Any]) -> bool:
+    """Return whether a folder is this very run, interrupted."""
+    try:
+        return (part / MANIFEST).exists() and not _changes(part, identity)
+    except InputError:  # damaged
+        return False
+
+
 class RunFolder:
     """The folder of a run: filled as ``part`` beside ``out``, and given its name by ``finish``."""
 
@@ -260,10 +216,12 @@ class RunFolder:
             InputError: ``out`` exists and may not be replaced, or cannot be made; or an interrupted
                 run of another identity is in its way.
         """
+        out = out.expanduser()
         if out.is_symlink():
             raise InputError(f"{out} is a symbolic link: name the folder itself.")
+        self.name = out  # as it is told
         self.out = out.resolve()
-        if self.out.exists():
+        if not _is_empty(self.out):
             if not overwrite:
                 raise InputError(
                     f"{out} exists already: choose another --out, or add --overwrite to replace it."
@@ -273,7 +231,8 @@ class RunFolder:
                     f"{out} holds what homojax did not write, and will not be overwritten: choose "
                     "another --out."
                 )
-        self.part = self.out.with_name(f"{self.out.name}.part")
+        self.part = _part_of(self.out)
+        self._made = [path for path in self.out.parents if not path.exists()]
         try:
             if overwrite and (self.part / MANIFEST).exists() and _changes(self.part, identity):
                 shutil.rmtree(self.part)  # an interrupted run of something else
@@ -281,26 +240,64 @@ class RunFolder:
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"cannot make the folder {out}: {reason}.") from error
+        _unfinished.append(self)
+
+    def discard_if_empty(self) -> bool:
+        """Remove the folder if nothing was kept in it; return whether it is gone."""
+        aside = self.part.with_name(f"{self.part.name}-{os.getpid()}")
+        self.part.rename(aside)  # so that nothing comes into it meanwhile
+        if _files_in(aside) - {MANIFEST}:
+            aside.rename(self.part)
+            return False
+        shutil.rmtree(aside)
+        for folder in self._made:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        return True
 
     def finish(self) -> None:
         """List the files in the manifest, and replace an older run only now."""
         manifest = self.part / MANIFEST
-        files = sorted(path.name for path in self.part.iterdir() if path != manifest)
+        files = sorted(_files_in(self.part) - {MANIFEST})
         identity = json.loads(manifest.read_text("utf-8"))
         manifest.write_text(json.dumps({**identity, "files": files}, indent=1) + "\n", "utf-8")
-        with tempfile.TemporaryDirectory(
-            dir=self.out.parent, prefix=f"{self.out.name}.old-"
-        ) as old:
+        with (
+            UNTOUCHED,
+            tempfile.TemporaryDirectory(dir=self.out.parent, prefix=f"{self.out.name}.old-") as old,
+        ):
             if self.out.exists():
                 self.out.rename(Path(old) / "run")
             self.part.rename(self.out)
+        _unfinished.remove(self)
+
+
+_unfinished: list[RunFolder] = []  # of this process
+
+
+def discard_empty() -> bool:
+    """Remove the folders of unfinished runs that kept nothing; return whether one kept something.
+
+    A run that is stopped, or that fails, leaves nothing to tidy up.
+    """
+    gone = [folder.discard_if_empty() for folder in _unfinished if folder.part.exists()]
+    _unfinished.clear()
+    return not all(gone)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Return whether there is nothing of this name, or an empty folder."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def _files_in(folder: Path) -> set[str]:
+    """Return all files in a folder and the folders in it, by their path from there."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def _is_a_run(folder: Path) -> bool:
     """Return whether everything in ``folder`` is what a finished run says it wrote."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        written = {MANIFEST, *manifest["files"]}
-        return "homojax" in manifest and {path.name for path in folder.iterdir()} <= written
+        return "homojax" in manifest and _files_in(folder) <= {MANIFEST, *manifest["files"]}
     except (OSError, ValueError, KeyError, TypeError):
         return False

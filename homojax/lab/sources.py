@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import hashlib
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +28,9 @@ class LogitSource(Config):
 
     The last leading axis is the layer, others are seeds."""
     array: str | None = None
-    """The array of an .npz or .safetensors file to take, where it holds several."""
+    """The array of an .npz or .safetensors file to take, where it holds several.
+
+    A pattern (layers.*.mixing) stacks all that it fits as layers, in the order of their numbers."""
     orientation: Literal["outputs-first", "inputs-first"] = "outputs-first"
     """For source file: whether the first matrix axis is the output (y = M x) or the input."""
     n: Annotated[tuple[int, ...] | None, UNITS] = None
@@ -221,7 +225,7 @@ def _read_npy(path: Path, name: str | None) -> np.ndarray:
 
 def _read_npz(path: Path, name: str | None) -> np.ndarray:
     with np.load(path, allow_pickle=False) as arrays:
-        return arrays[_choose(list(arrays.files), name, path)]
+        return _read_chosen(arrays.__getitem__, list(arrays.files), name, path)
 
 
 def _read_safetensors(path: Path, name: str | None) -> np.ndarray:
@@ -229,9 +233,39 @@ def _read_safetensors(path: Path, name: str | None) -> np.ndarray:
 
     try:
         with safe_open(path, framework="numpy") as arrays:
-            return arrays.get_tensor(_choose(list(arrays.keys()), name, path))
+            return _read_chosen(arrays.get_tensor, list(arrays.keys()), name, path)
     except SafetensorError as error:
         raise ValueError(str(error)) from error
+
+
+def _read_chosen(
+    read: Callable[[str], np.ndarray], names: list[str], name: str | None, path: Path
+) -> np.ndarray:
+    """Return the array of this name, or those that a pattern fits, stacked as layers."""
+    if name is None or not set(name) & set("*?["):
+        return read(_choose(names, name, path))
+    layers = {one: read(one) for one in sorted(fnmatch.filter(names, name), key=_by_numbers)}
+    if not layers:
+        raise InputError(f'{path} holds no array like "{name}": there are {_first_of(names)}.')
+    shapes = {one: array.shape for one, array in layers.items()}
+    first = next(iter(shapes))
+    for one, shape in shapes.items():
+        if shape != shapes[first]:
+            raise InputError(
+                f'{path}: "{name}" fits arrays of several shapes, such as {list(shapes[first])} '
+                f"of {first} and {list(shape)} of {one}."
+            )
+    # The axis of layers is the last one before the matrix; others are seeds.
+    return np.stack(list(layers.values()), axis=max(0, len(shapes[first]) - 2))
+
+
+def _by_numbers(name: str) -> list[str | int]:
+    """Return a key that sorts layer 2 before layer 10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def _first_of(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
 
 
 def _choose(names: list[str], name: str | None, path: Path) -> str:
@@ -240,8 +274,10 @@ def _choose(names: list[str], name: str | None, path: Path) -> str:
     if name is None and len(names) == 1:
         return names[0]
     if name is None:
-        first = ", ".join(names[:8])
-        raise InputError(f"{path} holds {len(names)} arrays ({first}): name one with array.")
+        raise InputError(
+            f"{path} holds {len(names)} arrays ({_first_of(names)}): name one with array, or a "
+            "pattern that fits all layers."
+        )
     if name not in names:
         raise InputError(f'{path} holds no array "{name}": {nearest(name, names)}')
     return name

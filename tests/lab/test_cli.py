@@ -2,6 +2,7 @@
 cannot.
 """
 
+import os
 import resource
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import homojax as hj
 from homojax.lab.cli import main
 from homojax.lab.sources import SOURCES
 
@@ -116,7 +118,7 @@ def test_overwrite_spares_what_is_not_a_run(capsys):
         (["sweep", "--epsilon", "warm"], "neither a number nor a geometric grid"),
         (["sweep", "--epsilon"], "epsilon is an empty grid"),
         (["sweep", "--depth", "0"], "depth = 0 is not possible"),
-        (["sweep", "--depth"], "depth is an empty grid"),
+        (["sweep", "--alpha"], "alpha is an empty grid"),
         (["sweep", "--n", "1"], "n = 1 is not possible"),
         (["sweep", "--config", "none.toml"], "cannot read the config none.toml"),
         (["sweep", "--source", "file"], "needs a path"),
@@ -304,3 +306,32 @@ def test_one_name_for_two_sweeps_is_refused_before_anything_runs(capsys):
 def test_what_cannot_fit_is_said_before_anything_runs(capsys, args, message):
     code, _, err = said(capsys, "sweep", "--n", "4", *args)
     assert code == 2 and message in err
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252"])
+def test_a_terminal_without_greek_gets_its_tables_all_the_same(encoding):
+    done = subprocess.run(
+        [sys.executable, "-m", "homojax", "sweep", *TINY, "--out", "greek"],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        capture_output=True,
+    )
+    assert done.returncode == 0 and b"Traceback" not in done.stderr
+    assert b"projections converged" in done.stdout and Path("greek/report.html").exists()
+
+
+def test_the_version_is_where_people_look_for_it(capsys):
+    assert said(capsys, "--version")[1].split()[-1] == hj.__version__ != ""
+    assert "usage: homojax" in said(capsys, "help")[1]
+
+
+def test_a_source_has_its_own_depths_and_one_epsilon_is_drawn():
+    flags = "--source trained-mhc --iterations 10 --epsilon 0.05 --samples 8 --out published"
+    done = subprocess.run(
+        [sys.executable, "-m", "homojax", "sweep", *flags.split()], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "12 matrices of 10 alternations" in done.stdout
+    ds = hj.open_run("published")
+    assert ds.depth.values.tolist() == [1, 2, 4, 8, 12]
+    assert (ds.status == hj.Status.CONVERGED).mean() < 1
+    drawn = {path.name for path in Path("published/figures").iterdir()}
+    assert {"trained-mhc-survival.png", "trained-mhc-entropy.png"} <= drawn

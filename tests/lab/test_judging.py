@@ -130,3 +130,30 @@ def test_a_sweep_and_a_verification_give_the_same_verdicts_on_the_same_cells(
             np.testing.assert_array_equal(swept, verdict, err_msg=f"{name}, α = {alpha}")
     silent = (ds.verdict_product == Verdict.NOT_APPLICABLE).isel(depth=slice(1, None)).values
     assert silent.any() == (iterations == 2) and not silent.all()
+
+
+def test_a_claim_of_ones_own_is_verified_refuted_and_tightened():
+    def compare(case):
+        return Comparison(case.sigma2, 0 * case.sigma2 + 0.5, case.distance)
+
+    mine = Claim(
+        number="0",
+        name="half",
+        scope="matrix",
+        direction="≤",
+        statement="σ₂ ≤ ½",
+        latex="",
+        source="a guess",
+        compare=compare,
+    )
+    ds = hj.verify(claims=(mine, "doeblin"), n=3, cells=60, stacks=0, signals=0)
+    assert ds.claim.values.tolist() == ["doeblin", "half"]
+    assert ds.sel(claim="half").violated.sum() > 0 == ds.sel(claim="doeblin").violated.sum()
+    found = hj.refute(mine, n=3, starts=26, steps=20, polish=0)
+    assert found.refuted and found.claim is mine and found.exact is None
+    assert hj.tighten(mine, n=3, starts=26, steps=20, polish=0).score > 1.9
+    assert "half" not in hj.CLAIMS
+    with pytest.raises(InputError, match="a store could not tell it"):
+        hj.verify(claims=mine, store="a.zarr")
+    with pytest.raises(InputError, match='a claim "doeblin" already'):
+        hj.refute(dataclasses.replace(mine, name="doeblin"))

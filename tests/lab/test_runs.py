@@ -1,5 +1,6 @@
 """A run's folder belongs to one run, appears whole, and loses nothing to an interrupt."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,8 +9,7 @@ import pytest
 import xarray as xr
 
 from homojax.lab import runs
-from homojax.lab.inputs import InputError
-from homojax.lab.sources import LogitSource
+from homojax.lab.inputs import InputError, Output
 
 ONE = {"verb": "sweep", "config": {"n": [4], "path": Path("a.npy")}}
 
@@ -127,24 +127,68 @@ def test_an_interrupted_computation_goes_on_from_its_blocks(tmp_path):
         runs.resume(store, "other", lambda blocks: dataset("other"))
 
 
-# ---------------------------------------------------------------- stores
+# ---------------------------------------------------------------- where no folder is named
 
 
-def test_a_damaged_store_is_told_in_one_sentence(tmp_path):
-    store = tmp_path / "run.zarr"
-    with pytest.raises(InputError, match="there is no run at"):
-        runs.read_dataset(store)
-    runs.write_dataset(dataset(), store)
-    xr.testing.assert_identical(runs.read_dataset(store), dataset())
-    (store / "x" / "zarr.json").unlink()
-    with pytest.raises(InputError, match="not a whole zarr store"):
-        runs.read_dataset(store)
+@dataclasses.dataclass(frozen=True)
+class Command(Output):
+    place = Path("runs/verb")
 
 
-def test_provenance_is_enough_to_run_it_again():
-    config = LogitSource(n=(3,), seed=5)
-    attrs = runs.provenance("sweep", config, dtype="float32")
-    assert LogitSource(**json.loads(attrs["config"])) == config
-    assert attrs["config_hash"] == config.digest and attrs["dtype"] == "float32"
-    assert set(json.loads(attrs["versions"])) >= {"homojax", "jax", "jaxlib", "python"}
-    assert "cpu" in attrs["device"].lower() or attrs["device"]
+def finished(command, identity=ONE):
+    folder = runs.run_folder(command, identity)
+    (folder.part / "data").touch()
+    folder.finish()
+    return folder.name.as_posix()
+
+
+def test_the_same_command_again_writes_beside_the_first_by_number(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [finished(Command()) for _ in range(3)] == ["runs/verb", "runs/verb-2", "runs/verb-3"]
+    assert finished(Command(overwrite=True)) == "runs/verb"
+    with pytest.raises(InputError, match="exists already"):
+        finished(Command(out=Path("runs/verb-2")))
+
+
+def test_an_interrupted_run_is_taken_up_under_its_number_and_another_passes_it(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    finished(Command())
+    unfinished = runs.run_folder(Command(), ONE)
+    (unfinished.part / "block").touch()
+    other = {**ONE, "seed": 1}
+    assert runs.run_folder(Command(), ONE).name == unfinished.name == Path("runs/verb-2")
+    assert runs.run_folder(Command(), other).name == Path("runs/verb-3")
+    runs.discard_empty()
+
+
+def test_a_run_that_kept_nothing_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs.run_folder(Command(), ONE)
+    assert not runs.discard_empty() and not list(tmp_path.iterdir())
+    kept = runs.run_folder(Command(), ONE)
+    (kept.part / "block").touch()
+    assert runs.discard_empty() and (kept.part / "block").exists()
+
+
+def test_a_users_files_are_never_overwritten_however_deep_and_an_empty_folder_is_free(tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    folder = runs.RunFolder(out, ONE)
+    (folder.part / "figures").mkdir()
+    (folder.part / "figures" / "a.png").touch()
+    folder.finish()
+    (out / "figures" / "mine.svg").write_text("hours of work")
+    with pytest.raises(InputError, match="holds what homojax did not write"):
+        runs.RunFolder(out, ONE, overwrite=True)
+    (out / "figures" / "mine.svg").unlink()
+    runs.RunFolder(out, ONE, overwrite=True)
+    runs.discard_empty()
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = runs.RunFolder(Path("~/run"), ONE)
+    assert folder.out == (tmp_path / "run").resolve()
+    runs.discard_empty()

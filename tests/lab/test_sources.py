@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from homojax.lab.datasets import trained_mhc
 from homojax.lab.inputs import InputError
-from homojax.lab.sources import load_source
+from homojax.lab.sources import LogitSource, load_source
 from homojax.lab.sweep.config import Sweep
 
 
@@ -168,3 +168,26 @@ def test_a_file_that_holds_no_logits_is_refused_in_one_sentence(tmp_path, name, 
 def test_what_a_source_does_not_have_is_said(fields, said):
     with pytest.raises(InputError, match=said):
         load_source(Sweep(**fields))
+
+
+def test_a_pattern_stacks_what_it_fits_as_layers_in_the_order_of_their_numbers(tmp_path):
+    layers = {f"block.{k}.mixing": np.full((4, 4), float(k)) for k in (10, 2, 1)}
+    save_file({**layers, "embedding": np.zeros((3, 2))}, tmp_path / "a.safetensors")
+    np.savez(tmp_path / "a.npz", embedding=np.zeros(3), **layers)
+    for kind in ("safetensors", "npz"):
+        path = tmp_path / f"a.{kind}"
+        source = load_source(LogitSource(source="file", path=path, array="block.*.mixing"))
+        drawn = source.draw(4, 0, 3)
+        assert source.layers == 3 and drawn[:, 0, 0].tolist() == [1, 2, 10]
+        with pytest.raises(InputError, match="no array like"):
+            load_source(LogitSource(source="file", path=path, array="layer.*"))
+        with pytest.raises(InputError, match="arrays of several shapes"):
+            load_source(LogitSource(source="file", path=path, array="*"))
+
+
+def test_heads_of_a_pattern_are_seeds(tmp_path):
+    layers = {f"{k}.m": np.arange(2.0)[:, None, None] * np.ones((2, 3, 3)) + k for k in range(3)}
+    np.savez(tmp_path / "a.npz", **layers)
+    source = load_source(LogitSource(source="file", path=tmp_path / "a.npz", array="*.m"))
+    assert (source.seeds, source.layers) == (2, 3)
+    assert source.draw(3, 1, 3)[:, 0, 0].tolist() == [1, 2, 3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
@@ -18,11 +19,11 @@ class TightenCommand(Output):
     Writes the case with its replay, the history and report.html.
     """
 
+    place: ClassVar[Path] = Path("runs/tighten")
+
     claim: tyro.conf.Positional[str]
     """Name (hilbert) or number in docs/claims.md (1.4)."""
     config: tyro.conf.OmitArgPrefixes[Search] = dataclasses.field(default_factory=Search)
-    out: Path = Path("runs/tighten")
-    """Folder to write; it must not exist."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,11 +34,11 @@ class RefuteCommand(Output):
     conjecture was violated, or a claim that is known to be false was not.
     """
 
+    place: ClassVar[Path] = Path("runs/refute")
+
     claim: tyro.conf.Positional[str]
     """Name (sigma2_falls) or number in docs/claims.md (1.4)."""
     config: tyro.conf.OmitArgPrefixes[Search] = dataclasses.field(default_factory=Search)
-    out: Path = Path("runs/refute")
-    """Folder to write; it must not exist."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +48,11 @@ class FrontierCommand(Output):
     Writes zarr, a figure and report.html. Exits 1 if a σ₂ lies above the frontier.
     """
 
+    place: ClassVar[Path] = Path("runs/frontier")
+
     config: tyro.conf.OmitArgPrefixes[FrontierSearch] = dataclasses.field(
         default_factory=FrontierSearch
     )
-    out: Path = Path("runs/frontier")
-    """Folder to write; it must not exist."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,9 +62,9 @@ class CalibrateCommand(Output):
     Writes zarr, a figure and report.html.
     """
 
+    place: ClassVar[Path] = Path("runs/calibrate")
+
     config: tyro.conf.OmitArgPrefixes[Calibrate]
-    out: Path = Path("runs/calibrate")
-    """Folder to write; it must not exist."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +74,8 @@ class SensitivityCommand(Output):
     Writes zarr, a figure and report.html.
     """
 
+    place: ClassVar[Path] = Path("runs/sensitivity")
+
     config: tyro.conf.OmitArgPrefixes[SensitivityScan] = dataclasses.field(
         default_factory=SensitivityScan
     )
-    out: Path = Path("runs/sensitivity")
-    """Folder to write; it must not exist."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from homojax.lab.cases import Case, up_to_comparison
@@ -13,7 +14,7 @@ from homojax.lab.probe import plots
 from homojax.lab.probe.cells import case_arrays, score_sides
 from homojax.lab.probe.config import Goal, Search
 from homojax.lab.referee import decided, in_many_digits
-from homojax.lab.runs import provenance, versions
+from homojax.lab.store import provenance, versions
 from homojax.theory.claim import Claim, Verdict
 
 REFEREED_SIZE = 12  # n up to which many digits are asked: a finding is worth their seconds
@@ -49,13 +50,14 @@ class Finding(NamedTuple):
         """The claim's name and the number of its law."""
         return f"{self.claim.name} (law {self.claim.number})"
 
-    def plot(self) -> Figure:
-        """Return a figure of the best score of every start against the steps."""
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Return a figure of the best score of every start against the steps; or draw on ``ax``."""
         return plots.search_history(
             self.history,
             goal=self.goal,
             title=f"{self.goal} {self.label}: {self.claim.statement}",
             first_order_steps=self.search.steps,
+            ax=ax,
         )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -37,7 +35,7 @@ from homojax.lab.probe.finding_report import describe_finding
 from homojax.lab.probe.frontier import frontier
 from homojax.lab.probe.search import probed_claim, refute, tighten
 from homojax.lab.probe.sensitivity import scan_sensitivity
-from homojax.lab.runs import MANIFEST, RunFolder, resume
+from homojax.lab.runs import RunFolder, resume, run_folder
 from homojax.lab.sources import load_source
 
 Result = Finding | xr.Dataset
@@ -116,17 +114,17 @@ def run_command(command: Output, console: Console) -> bool:
     jax.config.update("jax_enable_x64", True)
     name, probe = next(item for item in PROBES.items() if type(command) is item[1].command)
     run = probe.run(command)
-    with _folder(name, command) as folder:
-        with page.progress_bar(console, name) as progress:
-            result, files = _run_into(folder.part, name, command, partial(run, progress=progress))
-        section = probe.describe(result)._replace(
-            commands=[f"homojax verify --replay {command.out / file}" for file in files],
-            pictures=page.draw_all([("figure.png", probe.caption, probe.draw, result)]),
-        )
-        page.write_page(folder.part, probe.title, [section])
-        folder.finish()
+    folder = _folder(name, command)
+    with page.progress_bar(console, name) as progress:
+        result, files = _run_into(folder.part, name, command, partial(run, progress=progress))
+    section = probe.describe(result)._replace(
+        commands=[f"homojax verify --replay {folder.name / file}" for file in files],
+        pictures=page.draw_all([("figure.png", probe.caption, probe.draw, result)]),
+    )
+    page.write_page(folder.part, probe.title, [section])
+    folder.finish()
     page.show(section, console)
-    page.show_place(command.out, console)
+    page.show_place(folder.name, console)
     return section.as_expected
 
 
@@ -136,18 +134,9 @@ def headline(ds: xr.Dataset) -> str:
     return PROBES[name].describe(ds).text
 
 
-@contextmanager
-def _folder(name: str, command: Any) -> Iterator[RunFolder]:
-    """Give the folder of a probe. One that is stopped before it keeps anything leaves none."""
+def _folder(name: str, command: Any) -> RunFolder:
     claim = {"claim": command.claim} if hasattr(command, "claim") else {}
-    identity = {"verb": f"probe {name}", **claim, **command.config.as_dict()}
-    folder = RunFolder(command.out, identity, overwrite=command.overwrite)
-    try:
-        yield folder
-    except BaseException:
-        if [path.name for path in folder.part.glob("*")] == [MANIFEST]:
-            shutil.rmtree(folder.part)
-        raise
+    return run_folder(command, {"verb": f"probe {name}", **claim, **command.config.as_dict()})
 
 
 def _run_into(

@@ -19,14 +19,14 @@ from homojax.theory.claim import Claim
 
 
 def tighten(
-    claim: str, search: Search | None = None, *, progress: Progress = silent, **fields: Any
+    claim: str | Claim, search: Search | None = None, *, progress: Progress = silent, **fields: Any
 ) -> Finding:
     """Find the logits that bring a bound closest to equality.
 
     The search climbs from random starts to the largest ratio of the lesser to the greater side.
 
     Args:
-        claim: a name, or a number of docs/claims.md that only one claim has.
+        claim: a name, a number of docs/claims.md that only one claim has, or a ``Claim``.
         search: where to look; or give its fields as keywords, such as ``n=3, starts=8``.
         progress: called with (steps done, steps in all, what is being done).
         fields: fields of ``Search``.
@@ -46,7 +46,7 @@ def tighten(
 
 
 def refute(
-    claim: str, search: Search | None = None, *, progress: Progress = silent, **fields: Any
+    claim: str | Claim, search: Search | None = None, *, progress: Progress = silent, **fields: Any
 ) -> Finding:
     """Hunt a violation: the logits whose lesser side exceeds the greater by most.
 
@@ -54,7 +54,7 @@ def refute(
     it is rounded to the fewest digits that keep it (``Finding.reduced``).
 
     Args:
-        claim: a name, or a number of docs/claims.md that only one claim has.
+        claim: a name, a number of docs/claims.md that only one claim has, or a ``Claim``.
         search: where to look; or give its fields as keywords, such as ``n=4, starts=32``.
         progress: called with (steps done, steps in all, what is being done).
         fields: fields of ``Search``.
@@ -73,8 +73,8 @@ def refute(
     return _search("refute", claim, as_config(Search, search, fields), progress)
 
 
-def probed_claim(goal: Goal, name: str) -> Claim:
-    """Return the claim of this name or number.
+def probed_claim(goal: Goal, wanted: str | Claim) -> Claim:
+    """Return the claim of this name or number, or a claim as it is.
 
     Raises:
         InputError: there is none, there are several, or this goal makes no sense for it.
@@ -82,10 +82,10 @@ def probed_claim(goal: Goal, name: str) -> Claim:
     >>> probed_claim("tighten", "1.7").name
     'truncated_norm'
     """
-    claims = chosen_claims((name,))
+    claims = chosen_claims((wanted,))
     if len(claims) > 1:
         names = ", ".join(claim.name for claim in claims)
-        raise InputError(f"{name} is the number of several claims: {names}; name one.")
+        raise InputError(f"{wanted} is the number of several claims: {names}; name one.")
     claim = claims[0]
     if claim.scope == "noise":
         raise InputError(f"{claim.name} is about signals in noise: there is no matrix to probe.")
@@ -96,8 +96,8 @@ def probed_claim(goal: Goal, name: str) -> Claim:
 
 # XLA calls LAPACK matrix by matrix, and OpenBLAS's own threads wait for each other.
 @threadpool_limits.wrap(limits=1, user_api="blas")
-def _search(goal: Goal, name: str, search: Search, progress: Progress) -> Finding:
-    claim = probed_claim(goal, name)
+def _search(goal: Goal, wanted: str | Claim, search: Search, progress: Progress) -> Finding:
+    claim = probed_claim(goal, wanted)
     require_precision("float64")
     parameters, history = climb(goal, claim, search, progress)
     progress(len(history), len(history), "judging")

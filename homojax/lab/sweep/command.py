@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
@@ -19,18 +20,18 @@ class SweepCommand(Output):
     Writes zarr, figures and report.html.
     """
 
+    place: ClassVar[Path] = Path("runs/sweep")
+
     sweep: tyro.conf.OmitArgPrefixes[Sweep] = dataclasses.field(default_factory=Sweep)
     config: Path | None = None
     """A TOML file with a sweep, or several in [[sweep]] tables; flags given beside it win."""
-    out: Path = Path("runs/sweep")
-    """Folder to write; it must not exist."""
     sweeps: tyro.conf.Suppress[tuple[Sweep, ...]] = ()
 
     @classmethod
     def from_args(cls, args: Sequence[str], parse: Callable[..., SweepCommand]) -> SweepCommand:
         """Return the command: the sweeps of the config, or one, with the flags laid over each."""
         config = _value_of("--config", args)
-        defaults = [Sweep()] if config is None else load_sweeps(Path(config))
+        defaults = [Sweep()] if config is None else load_sweeps(Path(config).expanduser())
         commands = [parse(args, cls(sweep=default)) for default in defaults]
         sweeps = tuple(command.sweep for command in commands)
         require_distinct_labels(sweeps)

@@ -22,6 +22,7 @@ from homojax.lab.inputs import (
 )
 from homojax.lab.sources import LogitSource
 
+DEEPEST = 64  # layers of a random source, where no depth is given
 _EPSILONS = tuple(float(f"{e:.4g}") for e in np.geomspace(0.05, 20, 12))
 
 
@@ -29,8 +30,8 @@ _EPSILONS = tuple(float(f"{e:.4g}") for e in np.geomspace(0.05, 20, 12))
 class Sweep(LogitSource):
     """A map of the trap over entropy × depth × size × seeds × noise × residual weight.
 
-    A cell is a stack of layers at one n, ε and seed. ``seeds`` and ``n`` left at None take what the
-    source has, or 8 seeds at n = 4 and 16 from the random sources.
+    A cell is a stack of layers at one n, ε and seed. ``seeds``, ``n`` and ``depth`` that are not
+    given take what the source has, or 8 seeds at n = 4 and 16 from the random sources.
     """
 
     cosmetic = ("name", "memory_mb")
@@ -39,8 +40,10 @@ class Sweep(LogitSource):
     """What to call it in the store, tables and figures; default: the source's name."""
     epsilon: Annotated[tuple[float, ...], POSITIVE] = _EPSILONS
     """Entropy weights, in the logits' units. LOW:HIGH:COUNT is a geometric grid."""
-    depth: Annotated[tuple[int, ...], at_least(1, "layer")] = (1, 2, 4, 8, 16, 32, 64)
-    """Numbers of layers. A source with fewer layers is repeated in order."""
+    depth: Annotated[tuple[int, ...], at_least(1, "layer")._replace(may_be_empty=True)] = ()
+    """Numbers of layers; default: 1, 2, 4, … up to all layers of the source, or to 64 random ones.
+
+    Where more are asked than the source has, its layers are repeated in order."""
     snr: Annotated[tuple[float, ...], POSITIVE] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
     """Input signal-to-noise ratios ‖x‖²/(dν²) of a random detail direction x, before layer 1."""
     alpha: Annotated[tuple[float, ...], SHARE] = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -73,6 +76,15 @@ class Sweep(LogitSource):
                 f'name = "{name}" cannot name a file: use letters, digits, spaces, "-", "_" '
                 'and ".".'
             )
+
+    def settled(self, layers: int | None) -> Sweep:
+        """Return the sweep with its depths, of a source with so many layers (None: any number)."""
+        if self.depth:
+            return self
+        deepest = layers or DEEPEST
+        powers = (2**k for k in range(deepest.bit_length()))
+        depths = (*(depth for depth in powers if depth < deepest), deepest)
+        return dataclasses.replace(self, depth=depths)
 
     @property
     def label(self) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from homojax.lab.runs import provenance
 from homojax.lab.sources import Source
+from homojax.lab.store import provenance
 from homojax.lab.sweep.config import Sweep
 from homojax.numerics import marginal_tolerance
+from homojax.projection.result import Status
 from homojax.theory import CLAIMS
 from homojax.theory.claim import VERDICTS
 
@@ -16,14 +17,7 @@ NUM_PROBES = 8  # random detail vectors whose turn is measured; the largest is k
 MATRIX_CLAIMS = [
     claim for claim in CLAIMS.values() if claim.scope == "matrix" and claim.number == "2"
 ]
-STATUS = {  # how a projection ended, as a sweep stores it
-    "not_finite": -1,
-    "step_limit": 0,
-    "converged": 1,
-    "truncated_as_asked": 2,
-    "stalled": 3,
-    "infeasible": 4,
-}
+_STATUS = {status.name.lower(): status for status in Status}
 LAWS: dict[str, tuple[tuple[str, ...], str]] = {  # claim -> (dimensions of its verdicts, statement)
     **{claim.name: (("layer",), claim.statement) for claim in MATRIX_CLAIMS},
     "product": (("depth",), CLAIMS["product"].statement),
@@ -154,7 +148,7 @@ def assemble(sweep: Sweep, source: Source, results: list[dict[str, np.ndarray]])
 
 
 def _attrs(name: str, units: str, meaning: str) -> dict:
-    flags = {"status": STATUS, "verdict": VERDICTS}.get(name.split("_")[0])
+    flags = {"status": _STATUS, "verdict": VERDICTS}.get(name.split("_")[0])
     if flags is None:
         return {"long_name": meaning, "units": units}
     values = [int(value) for value in flags.values()]

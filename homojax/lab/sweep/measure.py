@@ -22,9 +22,9 @@ from homojax.depth import (
 )
 from homojax.lab.sources import Source
 from homojax.lab.sweep.config import Sweep
-from homojax.lab.sweep.dataset import BOUNDS, MATRIX_CLAIMS, NUM_PROBES, STATUS
+from homojax.lab.sweep.dataset import BOUNDS, MATRIX_CLAIMS, NUM_PROBES
 from homojax.numerics import matmul
-from homojax.projection.result import SinkhornResult, Status
+from homojax.projection.result import SinkhornResult
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.projection.truncated import truncated_sinkhorn
 from homojax.theory import CLAIMS
@@ -131,19 +131,11 @@ def _measure_matrices(
         "row_error": projected.row_error,
         "col_error": projected.col_error,
         "num_steps": projected.num_steps,
-        "status": _stored_status(sweep)[projected.status],
+        "status": projected.status.astype(jnp.int8),
         "sigma2": spectra.sigma2,
         "lambda2": spectra.lambda2,
         **jax.vmap(measure)(logits, matrices, spectra.sigma2, spectra.lambda2),
     }
-
-
-def _stored_status(sweep: Sweep) -> jax.Array:
-    """Return ``dataset.STATUS`` by ``Status``; a truncated projection ends as it was asked to."""
-    names = [status.name.lower() for status in Status]
-    if sweep.iterations is not None:
-        names = [name if name == "not_finite" else "truncated_as_asked" for name in names]
-    return jnp.asarray([STATUS[name] for name in names], jnp.int8)
 
 
 def _measure_depth(sweep: Sweep, matrices: jax.Array, spectra: Spectra) -> Measured:

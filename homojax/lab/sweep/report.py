@@ -8,20 +8,22 @@ from rich.console import Console
 
 from homojax.lab import page
 from homojax.lab.page import Picture, Section, Table
-from homojax.lab.runs import RunFolder, config_of
+from homojax.lab.runs import run_folder
 from homojax.lab.sources import load_source
+from homojax.lab.store import config_of
 from homojax.lab.sweep import plots
 from homojax.lab.sweep.command import SweepCommand
-from homojax.lab.sweep.dataset import LAWS, STATUS
+from homojax.lab.sweep.dataset import LAWS
 from homojax.lab.sweep.run import sweep as run_sweep
+from homojax.projection.result import Status
 from homojax.theory.claim import VERDICTS
 
 KS_FALSE_ALARM = 0.01  # the chance, for a whole sweep, that a true law is rejected
 CONVERGENCE = {  # how a projection did not end well, and what to try
-    "step_limit": "stopped at the step limit: raise max_steps or ε",
-    "stalled": "stalled at this precision: use float64, or raise tol or ε",
-    "infeasible": "have no doubly stochastic matrix on their support",
-    "not_finite": "are not finite",
+    Status.STEP_LIMIT: "stopped at the step limit: raise max_steps or ε",
+    Status.STALLED: "stalled at this precision: use float64, or raise tol or ε",
+    Status.INFEASIBLE: "have no doubly stochastic matrix on their support",
+    Status.NOT_FINITE: "are not finite",
 }
 SUMMARY = (
     "What survives. Medians; error: the worst |row or column sum − 1|; L: the depth in layers at "
@@ -36,6 +38,10 @@ FIGURES = {  # name -> (how it is drawn, caption)
         plots.phase_diagram,
         "Share of detail that survives, by entropy weight and depth, with the contours that the "
         "product bound (3.1) and the Lyapunov rate (3.3) predict.",
+    ),
+    "survival": (
+        plots.survival,
+        "Share of detail that survives, with the product bound (3.1).",
     ),
     "entropy": (
         plots.entropy_against_sigma2,
@@ -66,9 +72,7 @@ def run_command(command: SweepCommand, console: Console) -> bool:
     for sweep in command.sweeps:  # a mistake in the last one is told before the first one runs
         load_source(sweep)
     identity = {sweep.label: {**sweep.as_dict(), "hash": sweep.digest} for sweep in command.sweeps}
-    folder = RunFolder(
-        command.out, {"verb": "sweep", "sweeps": identity}, overwrite=command.overwrite
-    )
+    folder = run_folder(command, {"verb": "sweep", "sweeps": identity})
     jax.config.update("jax_enable_x64", any(s.dtype == "float64" for s in command.sweeps))
     datasets = {}
     for sweep in command.sweeps:
@@ -83,7 +87,7 @@ def run_command(command: SweepCommand, console: Console) -> bool:
     folder.finish()
     for section in sections:
         page.show(section, console)
-    page.show_place(command.out, console)
+    page.show_place(folder.name, console)
     return True
 
 
@@ -108,21 +112,26 @@ def describe(ds: xr.Dataset) -> Section:
 
 def headline(ds: xr.Dataset) -> str:
     """Say what the sweep found; convergence first, because nothing else counts without it."""
-    counts = {name: int((ds.status == flag).sum()) for name, flag in STATUS.items()}
+    counts = {status: int((ds.status == status).sum()) for status in Status}
     total, worst = ds.status.size, float(np.maximum(ds.row_error, ds.col_error).max())
-    if counts["truncated_as_asked"]:
+    iterations, converged = config_of(ds)["iterations"], counts[Status.CONVERGED]
+    if iterations is None:
+        text = f"{converged:,} of {total:,} projections converged (worst error {worst:.1e})."
+        told = CONVERGENCE
+    else:
         text = (
-            f"{total:,} matrices truncated as asked; the worst misses a row or column sum by "
+            f"{total:,} matrices of {iterations} alternation{'s' * (iterations > 1)}, as asked; "
+            f"{converged:,} of them converged, and the worst misses a row or column sum by "
             f"{worst:.2g}. Where that leaves no room, the laws of doubly stochastic matrices do "
             "not apply, or are undecidable."
         )
-    else:
-        text = (
-            f"{counts['converged']:,} of {total:,} projections converged (worst error {worst:.1e})."
-        )
-        for name, remedy in CONVERGENCE.items():
-            if counts[name]:
-                text += f" {counts[name]:,} {remedy}."
+        told = {Status.NOT_FINITE: CONVERGENCE[Status.NOT_FINITE]}
+    distinct = int(ds.attrs["distinct_layers"])
+    if distinct < ds.sizes["layer"]:
+        text += f" The {distinct} layers of the source are repeated in order."
+    for status, remedy in told.items():
+        if counts[status]:
+            text += f" {counts[status]:,} {remedy}."
     verdicts = _verdicts(ds, LAWS)
     return (
         f"{text} {verdicts['holds']:,} comparisons hold, {verdicts['undecidable']:,} are "
@@ -198,8 +207,9 @@ def draw(label: str, datasets: dict[str, xr.Dataset]) -> list[Picture]:
         )
         file = f"figures/{label}-truncation.png"
         wanted.append((file, text, plots.as_run_against_converged, ds, twins[0].sortby(order)))
-    if ds.sizes["epsilon"] > 1 and ds.sizes["depth"] > 1:
-        for name, (make, caption) in FIGURES.items():
+    is_map = ds.sizes["epsilon"] > 1 and ds.sizes["depth"] > 1
+    for name, (make, caption) in FIGURES.items():
+        if name != ("survival" if is_map else "phase"):
             wanted.append((f"figures/{label}-{name}.png", f"{label}: {caption}", make, ds))
     return page.draw_all(wanted)
 

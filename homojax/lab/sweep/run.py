@@ -58,6 +58,7 @@ def sweep(
     config = as_config(Sweep, config, fields)
     require_precision(config.dtype)
     source = load_source(config)
+    config = config.settled(source.layers)
     for n in source.sizes:
         block_size(config, n)  # says what cannot fit before anything runs
     return resume(store, config.digest, partial(_measure, config, source, progress))

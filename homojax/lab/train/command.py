@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
@@ -20,6 +21,6 @@ class TrainCommand(Output):
     trained matrices.
     """
 
+    place: ClassVar[Path] = Path("runs/train")
+
     config: tyro.conf.OmitArgPrefixes[Train] = dataclasses.field(default_factory=Train)
-    out: Path = Path("runs/train")
-    """Folder to write; it must not exist."""

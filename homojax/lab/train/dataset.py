@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from homojax.lab.runs import provenance
+from homojax.lab.store import provenance
 from homojax.lab.train.config import Train
 from homojax.lab.train.judgements import JUDGED
 from homojax.lab.train.tasks import load_task

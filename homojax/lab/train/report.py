@@ -8,7 +8,8 @@ from rich.console import Console
 
 from homojax.lab import page
 from homojax.lab.page import Section, Table
-from homojax.lab.runs import RunFolder, config_of
+from homojax.lab.runs import run_folder
+from homojax.lab.store import config_of
 from homojax.lab.train import plots
 from homojax.lab.train.command import TrainCommand
 
@@ -34,7 +35,7 @@ def run_command(command: TrainCommand, console: Console) -> bool:
     jax.config.update("jax_enable_x64", True)  # for the laws; networks are float32 all the same
     config = command.config
     trainer_of(config, min(config.all_depths))  # refuse what cannot be before a folder is made
-    folder = RunFolder(command.out, config.identity, overwrite=command.overwrite)
+    folder = run_folder(command, config.identity)
     with page.progress_bar(console, "train") as progress:
         dataset = train(config, folder.part, progress=progress)
     section = describe(dataset)
@@ -42,7 +43,7 @@ def run_command(command: TrainCommand, console: Console) -> bool:
     page.write_page(folder.part, TITLE, [section._replace(pictures=pictures)])
     folder.finish()
     page.show(section, console)
-    page.show_place(command.out, console)
+    page.show_place(folder.name, console)
     return section.as_expected
 
 

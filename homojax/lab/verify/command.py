@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
@@ -19,10 +20,10 @@ class VerifyCommand(Output):
     every refuted claim was refuted again (with --mutants: if each was caught), else 1.
     """
 
+    place: ClassVar[Path] = Path("runs/verify")
+
     verification: tyro.conf.OmitArgPrefixes[Verification] = dataclasses.field(
         default_factory=Verification
     )
     replay: Path | None = None
     """Judge one saved case (.npz) again, in every precision, and do nothing else."""
-    out: Path = Path("runs/verify")
-    """Folder to write; it must not exist."""

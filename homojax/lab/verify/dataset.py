@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from homojax.lab.judging import chosen_claims
-from homojax.lab.runs import provenance
+from homojax.lab.store import provenance
 from homojax.lab.verify.config import Verification
 from homojax.lab.verify.plan import Group, claims_of
 from homojax.theory.claim import VERDICTS, Claim

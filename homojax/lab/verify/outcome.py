@@ -13,7 +13,7 @@ from homojax.birkhoff import entropy, isolated_unit
 from homojax.lab.cases import Case, up_to_comparison
 from homojax.lab.judging import judge_cells
 from homojax.lab.referee import decided, in_many_digits
-from homojax.lab.runs import versions
+from homojax.lab.store import versions
 from homojax.lab.verify.config import Verification
 from homojax.lab.verify.plan import draw, plan
 from homojax.theory import CLAIMS

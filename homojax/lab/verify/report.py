@@ -12,7 +12,7 @@ from rich.console import Console
 from homojax.lab import page
 from homojax.lab.cases import Case, load_case, save_case
 from homojax.lab.page import Section, Table
-from homojax.lab.runs import RunFolder
+from homojax.lab.runs import run_folder
 from homojax.lab.verify import plots
 from homojax.lab.verify.command import VerifyCommand
 from homojax.lab.verify.config import Verification
@@ -39,21 +39,21 @@ def run_command(command: VerifyCommand, console: Console) -> bool:
 
     jax.config.update("jax_enable_x64", True)
     if command.replay is not None:
-        show_replay(load_case(command.replay), console)
+        show_replay(load_case(command.replay.expanduser()), console)
         return True
     asked = command.verification
     identity = {"verb": "verify", **asked.as_dict()}
-    folder = RunFolder(command.out, identity, overwrite=command.overwrite)
+    folder = run_folder(command, identity)
     with page.progress_bar(console, "verify") as progress:
         dataset = verify(asked, folder.part / "verify.zarr", progress=progress)
     cases = _save_worst(asked, dataset, folder.part)
-    section = describe(dataset, cases, command.out)
+    section = describe(dataset, cases, folder.name)
     drawn = [] if asked.mutants else [("figures/tightness.png", MAP_CAPTION, plots.tightness_map)]
     pictures = page.draw_all([(*one, dataset) for one in drawn])
     page.write_page(folder.part, "The theory on trial", [section._replace(pictures=pictures)])
     folder.finish()
     page.show(_for_terminal(section, console.width), console)
-    page.show_place(command.out, console)
+    page.show_place(folder.name, console)
     return section.as_expected
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
-from homojax.lab.inputs import as_config, require_precision
-from homojax.lab.judging import Judged, judge_cells
+from homojax.lab.inputs import InputError, as_config, require_precision
+from homojax.lab.judging import Judged, judge_cells, listed
 from homojax.lab.referee import REFEREED_SIZE, decided, referee
 from homojax.lab.runs import Blocks, Progress, resume, silent
 from homojax.lab.verify.config import Verification
@@ -38,6 +38,7 @@ def verify(
 
     Args:
         config: what to test; or give its fields as keywords, such as ``claims=("hilbert",), n=4``.
+            ``claims`` may have a ``Claim`` of your own.
         store: a path for a zarr store; one that holds this very verification is read and returned,
             and an interrupted one goes on.
         progress: called with (cells done, cells in all, what is being done).
@@ -51,17 +52,28 @@ def verify(
         ``cell`` of ``block``.
 
     Raises:
-        InputError: a claim or a family does not exist, the store holds something else, or float64
-            is asked with JAX's x64 switched off.
+        InputError: a claim or a family does not exist, the store holds something else, a store is
+            asked for a claim of your own, or float64 with JAX's x64 switched off.
         OSError: the store cannot be written; blocks done so far are kept beside it.
 
     >>> few = dict(families=("uniform",), n=4, cells=1, stacks=0, dtype="float32")
     >>> int(verify(claims=("doeblin",), **few).undecidable.sum())  # attained
     1
     """
-    config = as_config(Verification, config, fields)
-    require_precision("float64" if config.escalate else config.dtype)
-    return resume(store, config.digest, partial(_verify, config, progress))
+    wanted = fields.get("claims", ())
+    wanted = [wanted] if isinstance(wanted, str | Claim) else list(wanted)
+    own = [claim for claim in wanted if isinstance(claim, Claim)]
+    if own:
+        fields["claims"] = [one.name if isinstance(one, Claim) else one for one in wanted]
+        if store is not None:
+            raise InputError(
+                f"{own[0].name} is a claim of your own, and a store could not tell it from another "
+                "of that name: leave store out."
+            )
+    with listed(*own):
+        config = as_config(Verification, config, fields)
+        require_precision("float64" if config.escalate else config.dtype)
+        return resume(store, config.digest, partial(_verify, config, progress))
 
 
 def _verify(config: Verification, progress: Progress, blocks: Blocks) -> xr.Dataset:

@@ -10,7 +10,7 @@ from homojax.lab.inputs import InputError
 from homojax.lab.probe.calibrate import VARIABLES
 from homojax.lab.probe.config import Calibrate, SensitivityScan
 from homojax.lab.probe.sensitivity import initialisations, scan_sensitivity
-from homojax.lab.runs import config_of
+from homojax.lab.store import config_of
 
 
 def test_each_epsilon_meets_the_target_and_is_not_above_the_worst_case_rule(calibrated):

@@ -9,7 +9,7 @@ import oracles
 from homojax.lab.inputs import InputError
 from homojax.lab.probe import frontier as module
 from homojax.lab.probe.config import FrontierSearch
-from homojax.lab.runs import config_of
+from homojax.lab.store import config_of
 
 
 def test_random_starts_climb_to_the_isolated_unit_and_not_above_it(frontier_at_3):

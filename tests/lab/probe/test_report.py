@@ -13,7 +13,8 @@ from homojax.lab.probe.dataset_report import (
     describe_sensitivity,
 )
 from homojax.lab.probe.finding_report import describe_finding
-from homojax.lab.runs import MANIFEST, read_dataset
+from homojax.lab.runs import MANIFEST
+from homojax.lab.store import read_dataset
 from homojax.theory import CLAIMS
 
 # ---------------------------------------------------------------- sentences and tables

@@ -9,7 +9,7 @@ import xarray as xr
 from rich.console import Console
 
 from homojax.lab.cli import main
-from homojax.lab.runs import read_dataset
+from homojax.lab.store import read_dataset
 from homojax.lab.train.command import TrainCommand
 from homojax.lab.train.config import Train
 from homojax.lab.train.report import run_command

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from homojax.lab.inputs import InputError
-from homojax.lab.runs import read_dataset
+from homojax.lab.store import read_dataset
 from homojax.lab.train import run as trainings
 from homojax.lab.train.plots import training as training_figure
 from homojax.lab.train.report import describe, headline, training_as_expected
@@ -150,6 +150,7 @@ def test_the_command_refuses_a_folder_where_another_training_is_under_way(said, 
 
     def keep_and_stop(config, depth, folder, progress):
         (folder / "checkpoints").mkdir()
+        (folder / "checkpoints" / "1").touch()
         raise KeyboardInterrupt
 
     other = (*FLAGS, "--seed", "1", "--out", "a")

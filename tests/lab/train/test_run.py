@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from homojax.lab.inputs import InputError
-from homojax.lab.runs import read_dataset
+from homojax.lab.store import read_dataset
 from homojax.lab.train import run as trainings
 from homojax.lab.train.config import REPORTS, Train
 from homojax.lab.train.dataset import COUNTS, VARIABLES

@@ -1,0 +1,129 @@
+"""A run's Dataset on disk, whole or not there, with all that is needed to run it again."""
+
+from __future__ import annotations
+
+import glob
+import json
+import platform
+import shutil
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from homojax.lab import accessor  # noqa: F401  (a Dataset of ours can draw itself)
+from homojax.lab.inputs import Config, InputError, nearest
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a result was made with.
+
+    >>> versions()["homojax"]
+    '0.1.0'
+    """
+    packages = ("homojax", "jax", "jaxlib", "numpy", "xarray", "zarr")
+    return {name: version(name) for name in packages} | {"python": platform.python_version()}
+
+
+def provenance(verb: str, config: Config, *, dtype: str, title: str = "") -> dict[str, Any]:
+    """Return the attrs of a verb's Dataset: all that is needed to run it again.
+
+    Args:
+        verb: the command, such as "sweep" or "probe frontier".
+        config: what was asked.
+        dtype: the precision of what was computed.
+        title: a name for tables and figures; default: the command.
+    """
+    import jax
+
+    device = jax.devices()[0]
+    return {
+        "title": title or f"homojax {verb}",
+        "verb": verb,
+        "config": json.dumps(config.as_dict()),
+        "config_hash": config.digest,
+        "versions": json.dumps(versions()),
+        "dtype": dtype,
+        "device": f"{device.platform}: {device.device_kind}",
+    }
+
+
+def config_of(ds: xr.Dataset) -> dict[str, Any]:
+    """Return the config that a Dataset was made with, as plain values."""
+    return json.loads(ds.attrs["config"])
+
+
+def write_dataset(dataset: xr.Dataset, path: Path) -> None:
+    """Write a zarr store that appears under ``path`` only once it is whole.
+
+    Raises:
+        OSError: it cannot be written; nothing is left under ``path``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"{glob.escape(path.name)}.part-*"):  # by a write that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    dataset = dataset.assign_attrs(written=" ".join(sorted(map(str, dataset.data_vars))))
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.part-") as part:
+        with warnings.catch_warnings():
+            # Not every library reads consolidated metadata of this format; none is hindered by it.
+            warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
+            dataset.to_zarr(Path(part) / "store", mode="w", zarr_format=3, consolidated=True)
+        (Path(part) / "store").rename(path)
+
+
+def open_run(path: str | Path, name: str | None = None) -> xr.Dataset:
+    """Return the Dataset of a finished run, in memory, as the verb returned it.
+
+    Args:
+        path: the folder of a run, or a zarr store.
+        name: which Dataset, where the run has several, such as one for each sweep of a config.
+
+    Raises:
+        InputError: there is no run, it is unfinished or damaged, it has no Dataset, or it has
+            several and none of this name.
+
+    >>> import tempfile
+    >>> from homojax.lab.sweep.run import sweep
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> tiny = dict(epsilon=(1.0,), depth=(1,), n=4, seeds=1, samples=8, dtype="float32")
+    >>> made = sweep(store=folder / "tiny.zarr", **tiny)
+    >>> open_run(folder).equals(made)
+    True
+    """
+    path = Path(path).expanduser()
+    if (path / "zarr.json").exists() or not path.is_dir():
+        return read_dataset(path)
+    stores = {store.stem: store for store in sorted(path.glob("*.zarr"))}
+    if not stores:
+        if (path / "history.npz").exists():
+            raise InputError(f"{path} holds a finding: hj.lab.cases.load_case reads its case.npz.")
+        raise InputError(f"{path} holds no finished run.")
+    if name is None and len(stores) > 1:
+        raise InputError(f"{path} holds several Datasets: name one of {', '.join(stores)}.")
+    chosen = next(iter(stores)) if name is None else name
+    if chosen not in stores:
+        raise InputError(f'{path} holds no Dataset "{name}": {nearest(chosen, stores)}')
+    return read_dataset(stores[chosen])
+
+
+def read_dataset(path: str | Path) -> xr.Dataset:
+    """Return the Dataset of a finished run, in memory.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"there is no run at {path}.")
+    try:
+        dataset = xr.load_dataset(path, engine="zarr", consolidated=False)
+    except Exception as error:  # on a damaged store zarr raises anything, zlib's errors too
+        raise InputError(f"{path} is not a whole zarr store: {type(error).__name__}.") from error
+    missing = set(dataset.attrs.pop("written", "").split()) - set(dataset.data_vars)
+    if missing:
+        names = ", ".join(sorted(missing))
+        raise InputError(f"{path} is not a whole zarr store: {names} is missing.")
+    return dataset

@@ -1,0 +1,76 @@
+"""Ctrl-C and TERM stop every verb at once, whatever it is at, and lose nothing that was done."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from homojax.lab.runs import MANIFEST
+
+COMMANDS = {
+    "sweep": ["sweep", "--n", "4", "16", "--seeds", "2"],
+    "verify": ["verify", "--n", "3", "4", "--cells", "4000", "--stacks", "400"],
+    "probe": ["probe", "refute", "sigma2_falls", "--starts", "64"],
+    "train": ["train", "--depth", "2", "--steps", "400", "--seeds", "2"],
+}
+PATIENCE = 3.0  # seconds from the signal to the end
+
+
+@pytest.fixture(autouse=True)
+def interrupts_are_heard():
+    """A shell's background jobs ignore Ctrl-C, and so would their children."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
+def interrupted(command, folder, delay, number):
+    """(seconds from the signal to the end, exit code, what was said) of a run that is stopped."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "homojax", *command, "--out", str(folder / "run")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+    )
+    time.sleep(delay)
+    start = time.monotonic()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    return time.monotonic() - start, process.returncode, said
+
+
+def nothing_is_lost_or_left(folder):
+    """Either nothing is there, or a run that is whole, or one that can be gone on with."""
+    left = {path.name for path in folder.iterdir()}
+    assert left <= {"run", "run.part"}
+    if "run.part" in left:
+        files = [path for path in (folder / "run.part").rglob("*") if path.is_file()]
+        assert len(files) > 1 and folder / "run.part" / MANIFEST in files
+    if "run" in left:
+        assert (folder / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_a_stop_while_jax_loads_or_compiles_ends_the_program_and_leaves_no_folder(verb, tmp_path):
+    seconds, code, said = interrupted(COMMANDS[verb], tmp_path, 3.0, signal.SIGINT)
+    assert seconds < PATIENCE and code == 130 and "homojax: stopped." in said
+    nothing_is_lost_or_left(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_fifty_stops_at_random_moments_end_within_three_seconds(verb, tmp_path):
+    """13 of each verb, one after another into the same folder: each goes on where the last was."""
+    rng = np.random.default_rng(len(verb))
+    for k in range(13):
+        number = signal.SIGINT if k % 2 else signal.SIGTERM
+        seconds, code, said = interrupted(COMMANDS[verb], tmp_path, rng.uniform(0.5, 12), number)
+        if (tmp_path / "run").exists():  # it was faster
+            break
+        assert seconds < PATIENCE and code == 128 + number, said
+        assert "Traceback" not in said and "homojax: stopped." in said, said
+        nothing_is_lost_or_left(tmp_path)
