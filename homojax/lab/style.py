@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
-import xarray as xr
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+
+from homojax.lab.inputs import InputError
 
 STYLE: Any = {
     "figure.dpi": 120,
@@ -25,12 +29,63 @@ MEASURED, BOUND, TYPICAL, WARNING = "#1b1b1b", "#0072b2", "#009e73", "#d55e00"
 FAINT = "#777777"
 
 
-def panels(ds: xr.Dataset, height: float = 4.2) -> tuple[Figure, list[Axes]]:
-    """Return a figure with one panel for each n, side by side; ``height`` in inches."""
-    count = ds.sizes["n"]
-    size = 2.2 + 3.5 * count, height
+class Sheet(NamedTuple):
+    """Where a figure is drawn: on a sheet of its own, or on an axis of the user's."""
+
+    fig: Figure
+    axes: list[Axes]
+    own: bool
+
+    def legend(self, handles: Sequence[Artist], title: str | None = None, ncols: int = 3) -> None:
+        """Explain the lines: below the panels, in as many columns as there is room for."""
+        if not self.own:
+            self.axes[0].legend(handles=handles, title=title, fontsize=7.5, title_fontsize=7.5)
+            return
+        for columns in range(min(ncols, len(handles)), 0, -1):
+            look = {"loc": "outside lower center", "title_fontsize": 8.5}
+            legend = self.fig.legend(handles=handles, title=title, ncols=columns, **look)
+            if columns == 1 or legend.get_window_extent().width <= self.fig.bbox.width:
+                return
+            legend.remove()
+
+    def title(self, text: str) -> None:
+        """Say what is drawn, above it."""
+        if self.own:
+            self.fig.suptitle(text, fontsize=11, wrap=True)
+        else:
+            self.axes[0].set_title(text, fontsize=9, wrap=True)
+
+    def colorbar(self, colours: ScalarMappable, label: str, **look: Any) -> None:
+        """Explain the colours, beside all panels."""
+        self.fig.colorbar(colours, ax=self.axes, label=label, **look)
+
+
+def sheet(
+    ax: Axes | None, *, count: int = 1, size: tuple[float, float] | None = None, height: float = 4.2
+) -> Sheet:
+    """Return a sheet of ``count`` panels side by side, or the axis that is given, for one panel.
+
+    Args:
+        ax: an axis of the user's; None for a figure of its own.
+        count: panels.
+        size: of the figure, in inches; default: by ``count`` and ``height``.
+        height: in inches.
+
+    Raises:
+        InputError: an axis is given, and there are several panels.
+    """
+    if ax is not None:
+        if count > 1:
+            raise InputError(
+                f"this figure has {count} panels, and one axis was given: choose a part of the "
+                "Dataset, such as ds.sel(n=[4]), or another kind of figure."
+            )
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        return Sheet(figure, [ax], own=False)
+    size = size or (2.2 + 3.5 * count, height)
     fig, axes = plt.subplots(1, count, figsize=size, squeeze=False, layout="constrained")
-    return fig, list(axes[0])
+    return Sheet(fig, list(axes[0]), own=True)
 
 
 def shades(count: int, name: str = "viridis", end: float = 0.85) -> list[tuple]:

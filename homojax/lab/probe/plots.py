@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import jax
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -12,8 +11,8 @@ from matplotlib.lines import Line2D
 
 from homojax.birkhoff import entropy_deficit, isolated_unit
 from homojax.lab.probe.config import Goal
-from homojax.lab.runs import config_of
-from homojax.lab.style import BOUND, FAINT, HALO, MEASURED, TYPICAL, WARNING, panels, shades
+from homojax.lab.store import config_of
+from homojax.lab.style import BOUND, FAINT, HALO, MEASURED, TYPICAL, WARNING, shades, sheet
 
 EPSILON = "entropy weight ε (logit units)"
 DEFICIT = "entropy deficit ΔH (nat)"
@@ -28,11 +27,17 @@ PRECISIONS = {"float32": 2.0**-23, "float64": 2.0**-52}  # name -> eps
 
 
 def search_history(
-    history: np.ndarray, *, goal: Goal, title: str, first_order_steps: int
+    history: np.ndarray,
+    *,
+    goal: Goal,
+    title: str,
+    first_order_steps: int,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw a search: the best score of every start so far, and where the first-order steps end."""
     label, reached, meaning = SIDES[goal]
-    fig, ax = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    page = sheet(ax, size=(7.2, 4.2))
+    ax = page.axes[0]
     steps = np.arange(1, len(history) + 1)
     ax.plot(steps, history, color=BOUND, lw=0.7, alpha=0.35)
     best = np.nanmax(history, axis=1)
@@ -44,23 +49,22 @@ def search_history(
     low, high = min(low, reached), max(high, reached)
     room = 0.05 * max(high - low, 1e-3)
     ax.set(xlabel="steps", ylabel=label, ylim=(low - room, high + room))
-    fig.legend(loc="outside lower center", ncols=3)
-    fig.suptitle(title, fontsize=10, wrap=True)
-    return fig
+    page.legend(ax.get_legend_handles_labels()[0])
+    page.title(title)
+    return page.fig
 
 
 # ---------------------------------------------------------------- frontier
 
 
-def frontier(ds: xr.Dataset) -> Figure:
+def frontier(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     """Draw the largest and smallest σ₂ at each entropy deficit, with the isolated unit's curve."""
-    fig, axes = panels(ds)
-    for ax, n in zip(axes, ds.n.values, strict=True):
-        _frontier_panel(ax, ds.sel(n=n), int(n))
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=2 if len(axes) > 1 else 1)
-    fig.suptitle("Frontier (law 2.3): σ₂ that is reached from random starts", fontsize=10)
-    return fig
+    page = sheet(ax, count=ds.sizes["n"])
+    for panel, n in zip(page.axes, ds.n.values, strict=True):
+        _frontier_panel(panel, ds.sel(n=n), int(n))
+    page.legend(page.axes[0].get_legend_handles_labels()[0], ncols=2)
+    page.title("Frontier (law 2.3): σ₂ that is reached from random starts")
+    return page.fig
 
 
 def _frontier_panel(ax: Axes, cells: xr.Dataset, n: int) -> None:
@@ -80,27 +84,26 @@ def _frontier_panel(ax: Axes, cells: xr.Dataset, n: int) -> None:
 # ---------------------------------------------------------------- calibrate
 
 
-def calibration(ds: xr.Dataset) -> Figure:
+def calibration(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     """Draw what is kept along ε, with the target, the calibrated ε and the worst-case rule."""
     asked = config_of(ds)
-    fig, axes = panels(ds)
+    page = sheet(ax, count=ds.sizes["n"])
     target = asked["sigma2"] or asked["retention"]
     if asked["schedule"]:
         target = target ** (1 / ds.sizes["layer"])
     single = asked["retention"] is None or asked["schedule"]
-    for ax, n in zip(axes, ds.n.values, strict=True):
-        _calibration_panel(ax, ds.sel(n=n))
-        ax.axhline(target, color=WARNING, ls="--", lw=1.2)
-        ax.set(title=f"n = {n}", xlabel=EPSILON, ylabel="σ₂" if single else "share kept")
+    for panel, n in zip(page.axes, ds.n.values, strict=True):
+        _calibration_panel(panel, ds.sel(n=n))
+        panel.axhline(target, color=WARNING, ls="--", lw=1.2)
+        panel.set(title=f"n = {n}", xlabel=EPSILON, ylabel="σ₂" if single else "share kept")
     handles = [
         _line("calibrated ε (hollow: not certified)", color=MEASURED, marker="o", lw=1.4),
         _line(f"target {target:.4g}", color=WARNING, ls="--"),
         _line("above: no logits of this diameter meet it (law 2.1)", color=BOUND, ls=":"),
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=3 if len(axes) > 1 else 1)
-    title = f"Calibrated ε, {asked['root']} root\n{ds.attrs['source']}"
-    fig.suptitle(title, fontsize=10, wrap=True)
-    return fig
+    page.legend(handles)
+    page.title(f"Calibrated ε, {asked['root']} root\n{ds.attrs['source']}")
+    return page.fig
 
 
 def _calibration_panel(ax: Axes, cells: xr.Dataset) -> None:
@@ -122,9 +125,10 @@ def _calibration_panel(ax: Axes, cells: xr.Dataset) -> None:
 # ---------------------------------------------------------------- sensitivity
 
 
-def sensitivity(ds: xr.Dataset) -> Figure:
+def sensitivity(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     """Draw ‖∂σ₂/∂S‖ along ε, with the ε that each case is used at, and where rounding drowns it."""
-    fig, ax = plt.subplots(figsize=(8.4, 6), layout="constrained")
+    page = sheet(ax, size=(8.4, 6))
+    ax = page.axes[0]
     for k, colour in enumerate(shades(ds.sizes["case"], end=0.95)):
         cells, dashes = ds.isel(case=k), DASHES[k % 2]
         label = str(cells.case.item())
@@ -145,15 +149,12 @@ def sensitivity(ds: xr.Dataset) -> Figure:
         )
     ax.set(xscale="log", yscale="log", ylim=(LEAST_DRAWN / 3, 30))
     ax.set(xlabel=EPSILON, ylabel="‖∂σ₂/∂S‖_F (per logit unit)")
-    fig.legend(
-        loc="outside lower center",
-        ncols=3,
+    page.legend(
+        ax.get_legend_handles_labels()[0],
         title=f"dots: the ε that it is used at ({LEAST_DRAWN:g} stands for less)",
-        title_fontsize=8.5,
     )
-    title = "Gradient trap (law 6.2): underflow at small ε, 1/(nε) at large ε"
-    ax.set_title(title, fontsize=11)
-    return fig
+    page.title("Gradient trap (law 6.2): underflow at small ε, 1/(nε) at large ε")
+    return page.fig
 
 
 def gradient_norm_at_start(cells: xr.Dataset) -> float:

@@ -14,10 +14,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from homojax.birkhoff import entropy_deficit, isolated_unit
-from homojax.lab.runs import config_of
-from homojax.lab.style import BOUND, FAINT, HALO, MEASURED, TYPICAL, WARNING, panels, shades
+from homojax.lab.store import config_of
+from homojax.lab.style import BOUND, FAINT, HALO, MEASURED, TYPICAL, WARNING, shades, sheet
 from homojax.layernorm import asymptotic_cosine, critical_snr, expected_cosine
 
 EPSILON = "entropy weight ε (logit units)"
@@ -31,15 +32,20 @@ CONTOURS = {  # variable -> (colour, line style, what it is)
 }
 
 
-def phase_diagram(ds: xr.Dataset) -> Figure:
-    """Draw what survives over ε × depth, and where the laws put the retention that was asked."""
+def phase_diagram(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
+    """Draw what survives over ε × depth, and where the laws put the retention that was asked.
+
+    Of one ε or one depth there is no map, and ``survival`` is drawn.
+    """
+    if 1 in (ds.sizes["epsilon"], ds.sizes["depth"]):  # no map
+        return survival(ds, ax)
     retention = config_of(ds)["retention"]
-    fig, axes = panels(ds)
+    page = sheet(ax, count=ds.sizes["n"])
     norm = LogNorm(LEAST_KEPT, 1)
-    for ax, n in zip(axes, ds.n.values, strict=True):
-        _phase_panel(ax, ds.sel(n=n), norm, retention)
+    for panel, n in zip(page.axes, ds.n.values, strict=True):
+        _phase_panel(panel, ds.sel(n=n), norm, retention)
     label = "detail retained, σ₂ of the composite"
-    fig.colorbar(ScalarMappable(norm, "viridis"), ax=axes, label=label, extend="min")
+    page.colorbar(ScalarMappable(norm, "viridis"), label, extend="min")
     edge = [withStroke(linewidth=4, foreground="black")]
     handles = [
         Line2D(
@@ -52,9 +58,47 @@ def phase_diagram(ds: xr.Dataset) -> Figure:
         )
         for colour, style, text in CONTOURS.values()
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=3)
-    fig.suptitle(f"What survives depth: {label_of(ds)}, {_seeds(ds)}")
-    return fig
+    page.legend(handles)
+    page.title(f"What survives depth: {label_of(ds)}, {_seeds(ds)}")
+    return page.fig
+
+
+def survival(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
+    """Draw what survives along depth, at a few ε, with the product bound; of one depth, along ε."""
+    page = sheet(ax, count=ds.sizes["n"])
+    along = "depth" if ds.sizes["depth"] > 1 else "epsilon"
+    chosen = _few(ds, "epsilon") if along == "depth" else [0]
+    for panel, n in zip(page.axes, ds.n.values, strict=True):
+        for k, colour in zip(chosen, shades(len(chosen), "plasma"), strict=True):
+            cells = ds.sel(n=n)
+            cells = cells.isel(epsilon=k) if along == "depth" else cells.isel(depth=0)
+            label = f"ε = {float(cells.epsilon):.3g}" if along == "depth" else "measured"
+            _survival_curve(panel, cells, along, colour, label)
+        panel.set(title=f"n = {n}", ylabel="detail retained, σ₂ of the composite")
+        if along == "epsilon":
+            panel.set(xscale="log", xlabel=EPSILON)
+        else:
+            panel.set(xlabel="depth (layers)")
+            panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    handles, _ = page.axes[0].get_legend_handles_labels()
+    page.legend([*handles, Line2D([], [], color=FAINT, ls="--", label="bound Π σ₂ (3.1)")])
+    page.title(f"What survives depth: {label_of(ds)}, {_seeds(ds)}")
+    return page.fig
+
+
+def _survival_curve(ax: Axes, cells: xr.Dataset, along: str, colour: tuple, label: str) -> None:
+    kept, bound = (
+        np.maximum(cells[name].median("seed"), LEAST_KEPT)
+        for name in ("composite_sigma2", "product_sigma2")
+    )
+    ax.plot(cells[along], kept, "o-", color=colour, ms=4, label=label)
+    ax.plot(cells[along], bound, color=colour, ls="--", lw=1)
+    ax.set(yscale="log", ylim=(LEAST_KEPT, 1.5))
+
+
+def _few(ds: xr.Dataset, dim: str, most: int = 5) -> list[int]:
+    """Return the indices of a few values of a dimension, evenly chosen, with both ends."""
+    return np.unique(np.linspace(0, ds.sizes[dim] - 1, most).round().astype(int)).tolist()
 
 
 def _phase_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm, retention: float) -> None:
@@ -84,17 +128,17 @@ def _phase_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm, retention: float) -
         top.tick_params(labelsize=8)
 
 
-def entropy_against_sigma2(ds: xr.Dataset) -> Figure:
+def entropy_against_sigma2(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     """Draw every matrix of the sweep, the isolated unit's curve, and the bound from entropy."""
-    fig, axes = panels(ds)
-    norm = LogNorm(float(ds.epsilon.min()), float(ds.epsilon.max()))
-    for ax, n in zip(axes, ds.n.values, strict=True):
-        _entropy_panel(ax, ds.sel(n=n), norm)
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=3)
-    fig.colorbar(ScalarMappable(norm, "plasma"), ax=axes, label=EPSILON)
-    fig.suptitle(f"Entropy against σ₂, every matrix of {label_of(ds)}")
-    return fig
+    page = sheet(ax, count=ds.sizes["n"])
+    low, high = float(ds.epsilon.min()), float(ds.epsilon.max())
+    norm = LogNorm(low, high) if low < high else LogNorm(low / 2, 2 * high)
+    for panel, n in zip(page.axes, ds.n.values, strict=True):
+        _entropy_panel(panel, ds.sel(n=n), norm)
+    page.legend(page.axes[0].get_legend_handles_labels()[0])
+    page.colorbar(ScalarMappable(norm, "plasma"), EPSILON)
+    page.title(f"Entropy against σ₂, every matrix of {label_of(ds)}")
+    return page.fig
 
 
 def _entropy_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm) -> None:
@@ -131,9 +175,10 @@ def _entropy_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm) -> None:
     ax.set(xlabel="entropy deficit ΔH = n log n − H (nat)", ylabel="σ₂")
 
 
-def cosine_against_snr(ds: xr.Dataset) -> Figure:
+def cosine_against_snr(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     """Draw layer norm's cosines against noise on the exact law, with the critical SNR."""
-    fig, ax = plt.subplots(figsize=(7.6, 4.6), layout="constrained")
+    page = sheet(ax, size=(7.6, 4.6))
+    ax = page.axes[0]
     snr = ds.output_snr.values
     seen = snr[(snr > 1e-7) & np.isfinite(snr)]
     grid = np.geomspace(seen.min(initial=1e-2), seen.max(initial=1e-2) * 1.5, 120)
@@ -159,37 +204,33 @@ def cosine_against_snr(ds: xr.Dataset) -> Figure:
     ax.set(xscale="log", ylim=(-0.25, 1.05), ylabel="cos θ (signal, layer-norm output)")
     ax.set(xlabel="signal-to-noise ratio after mixing, ‖Mx‖²/(dν²)")
     ax.legend(loc="upper left")
-    ax.set_title(
+    page.title(
         f"Layer norm restores the norm, not the direction: {label_of(ds)}\n"
         f"points: mean of {config_of(ds)['samples']} draws ± 2 standard errors; dashed: 5 % level, "
-        "95 % power",
-        fontsize=10,
+        "95 % power"
     )
-    return fig
+    return page.fig
 
 
-def retention_against_turn(ds: xr.Dataset) -> Figure:
+def retention_against_turn(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     """Draw what α buys in retention, and what it costs in transformation, with both bounds."""
     depth = int(ds.depth[len(ds.depth) // 2])
-    fig, axes = panels(ds, height=4.4)
-    chosen = np.unique(np.linspace(0, ds.sizes["epsilon"] - 1, 5).round().astype(int))
-    for ax, n in zip(axes, ds.n.values, strict=True):
+    page = sheet(ax, count=ds.sizes["n"], height=4.4)
+    chosen = _few(ds, "epsilon")
+    for panel, n in zip(page.axes, ds.n.values, strict=True):
         for k, colour in zip(chosen, shades(len(chosen), "plasma"), strict=True):
-            _residual_curve(ax, ds.sel(n=n, depth=depth).isel(epsilon=k), colour)
-        ax.set(yscale="log", xlim=(-4, 184), ylim=(1e-4, 1.6), xticks=range(0, 181, 30))
-        ax.set(xlabel="turn of detail (degrees): transformation")
-        ax.set(ylabel="σ₂ of the composite: retention")
-        ax.set(title=f"n = {n}, {depth} layer{'s' * (depth > 1)}")
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(
-        *(handles, labels),
-        loc="outside lower center",
+            _residual_curve(panel, ds.sel(n=n, depth=depth).isel(epsilon=k), colour)
+        panel.set(yscale="log", xlim=(-4, 184), ylim=(1e-4, 1.6), xticks=range(0, 181, 30))
+        panel.set(xlabel="turn of detail (degrees): transformation")
+        panel.set(ylabel="σ₂ of the composite: retention")
+        panel.set(title=f"n = {n}, {depth} layer{'s' * (depth > 1)}")
+    page.legend(
+        page.axes[0].get_legend_handles_labels()[0],
+        title="dot size: α from 0 to 1;  dashed: bounds 5.1 and 5.2,\nwhere 5.2 has its premise",
         ncols=len(chosen),
-        title="dot size: α from 0 to 1;  dashed: bounds 5.1 and 5.2, where 5.2 has its premise",
-        title_fontsize=8.5,
     )
-    fig.suptitle(f"Retention against transformation under residual weights: {label_of(ds)}")
-    return fig
+    page.title(f"Retention against transformation under residual weights: {label_of(ds)}")
+    return page.fig
 
 
 def _residual_curve(ax: Axes, cells: xr.Dataset, colour: tuple) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,11 +10,14 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from homojax.lab.style import WARNING, shades
+from homojax.lab.inputs import InputError
+from homojax.lab.style import WARNING, Sheet, shades, sheet
 
 LEAST = 1e-20  # share of detail that is drawn
+OWN = "its own, or none"  # of ε
 WIDE = 8  # largest over smallest value from which on an axis is logarithmic
 LABELS = {
     "depth": "layers",
@@ -25,24 +28,78 @@ LABELS = {
 }
 
 
-def training(ds: xr.Dataset) -> Figure:
-    """Draw the loss, the accuracy, σ₂ of every layer, and how much detail is left after it."""
+def training(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
+    """Draw the loss, the accuracy, σ₂ of every layer, and how much detail is left after it.
+
+    Raises:
+        InputError: an axis is given; ``loss`` and the others draw on one.
+    """
+    if ax is not None:
+        raise InputError(
+            "this figure has 4 panels, and one axis was given: draw loss, accuracy, layers or kept."
+        )
     across, coloured = axes_of_grid(ds)
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
     fig, axes = plt.subplots(2, 2, figsize=(10.4, 7.4), layout=layout)
-    losses, accuracy, layers, kept = axes.flat
-    _loss_panel(losses, ds, coloured)
-    _accuracy_panel(accuracy, ds, across, coloured)
-    deepest = "" if coloured == "depth" else f"{int(ds.depth.max())} layers, "
-    _layer_panel(layers, ds, coloured, deepest)
-    _kept_panel(kept, ds, coloured, deepest)
-    handles, labels = layers.get_legend_handles_labels()
-    columns = min(10, len(labels))
-    fig.legend(handles, labels, loc="outside lower center", ncols=columns, title=LABELS[coloured])
+    _loss_panel(axes[0, 0], ds, coloured)
+    _accuracy_panel(axes[0, 1], ds, across, coloured)
+    _layer_panel(axes[1, 0], ds, coloured)
+    _kept_panel(axes[1, 1], ds, coloured)
+    page = Sheet(fig, list(axes.flat), own=True)
+    page.legend(_colours(ds, coloured), title=LABELS[coloured], ncols=10)
+    page.title(_title(ds))
+    return fig
+
+
+def loss(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
+    """Draw the training loss."""
+    _, coloured = axes_of_grid(ds)
+    return _alone(ds, ax, coloured, lambda panel: _loss_panel(panel, ds, coloured))
+
+
+def accuracy(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
+    """Draw the held-out accuracy over the grid."""
+    across, coloured = axes_of_grid(ds)
+    return _alone(ds, ax, coloured, lambda panel: _accuracy_panel(panel, ds, across, coloured))
+
+
+def layers(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
+    """Draw σ₂ of every layer, before training and after."""
+    _, coloured = axes_of_grid(ds)
+    return _alone(ds, ax, coloured, lambda panel: _layer_panel(panel, ds, coloured))
+
+
+def kept(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
+    """Draw the share of detail that is left after each layer, with its bound."""
+    _, coloured = axes_of_grid(ds)
+    return _alone(ds, ax, coloured, lambda panel: _kept_panel(panel, ds, coloured))
+
+
+def _alone(ds: xr.Dataset, ax: Axes | None, coloured: str, draw: Callable[[Axes], None]) -> Figure:
+    """Return the figure of one panel."""
+    page = sheet(ax, size=(6.4, 4.6))
+    draw(page.axes[0])
+    page.legend(_colours(ds, coloured), title=LABELS[coloured], ncols=6)
+    if page.own:  # a panel's own title says what its lines are
+        page.title(_title(ds))
+    return page.fig
+
+
+def _title(ds: xr.Dataset) -> str:
     count = ds.accuracy.size
     networks = "1 trained network" if count == 1 else f"{count} trained networks"
-    fig.suptitle(f"{networks}: {ds.attrs['statement']}", fontsize=10)
-    return fig
+    return f"{networks}: {ds.attrs['statement']}"
+
+
+def _colours(ds: xr.Dataset, coloured: str) -> list[Line2D]:
+    """Return what explains the colours."""
+    own = coloured == "epsilon" and not ds.attrs["tempered"]
+    return [
+        Line2D(
+            [], [], color=colour, marker=".", label="its own, or none" if own else f"{value:.3g}"
+        )
+        for value, _, colour in _groups(ds, coloured)
+    ]
 
 
 def axes_of_grid(ds: xr.Dataset) -> tuple[str, str]:
@@ -95,19 +152,17 @@ def _accuracy_panel(ax: Axes, ds: xr.Dataset, across: str, coloured: str) -> Non
     ax.legend(loc="best")
 
 
-def _layer_panel(ax: Axes, ds: xr.Dataset, coloured: str, deepest: str) -> None:
-    own = coloured == "epsilon" and not ds.attrs["tempered"]
-    for value, runs, colour in _groups(_deepest(ds, coloured), coloured):
+def _layer_panel(ax: Axes, ds: xr.Dataset, coloured: str) -> None:
+    for _, runs, colour in _groups(_deepest(ds, coloured), coloured):
         rest = _others(runs.sigma2_end, "layer")
-        label = "its own, or none" if own else f"{value:.3g}"
         ax.plot(ds.layer, runs.sigma2_start.median(rest), color=colour, ls=":")
-        ax.plot(ds.layer, runs.sigma2_end.median(rest), color=colour, marker=".", label=label)
-    title = f"{deepest}median; dotted: before training"
+        ax.plot(ds.layer, runs.sigma2_end.median(rest), color=colour, marker=".")
+    title = f"{_depth_drawn(ds, coloured)}median; dotted: before training"
     ax.set(xlabel="layer", ylabel="σ₂ of its matrix", ylim=(0, None), title=title)
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
-def _kept_panel(ax: Axes, ds: xr.Dataset, coloured: str, deepest: str) -> None:
+def _kept_panel(ax: Axes, ds: xr.Dataset, coloured: str) -> None:
     for _, runs, colour in _groups(_deepest(ds, coloured), coloured):
         rest = _others(runs.kept_after_end, "layer")
         bound, left = (
@@ -122,9 +177,13 @@ def _kept_panel(ax: Axes, ds: xr.Dataset, coloured: str, deepest: str) -> None:
         ax.set_yscale("log")
     faint = np.nanmin(drawn, initial=np.inf) == LEAST
     least = f"\n({LEAST:g}: or less)" if faint else ""
-    title = f"{deepest}trained; dotted: bound (law 5.1){least}"
+    title = f"{_depth_drawn(ds, coloured)}trained; dotted: bound (law 5.1){least}"
     ax.set(ylim=(None, max(1.5, ax.get_ylim()[1])), title=title)
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+
+
+def _depth_drawn(ds: xr.Dataset, coloured: str) -> str:
+    return "" if coloured == "depth" else f"{int(ds.depth.max())} layers, "
 
 
 def _deepest(ds: xr.Dataset, coloured: str) -> xr.Dataset:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from homojax.lab.style import WARNING
+from homojax.lab.style import WARNING, sheet
 
 
-def tightness_map(ds: xr.Dataset) -> Figure:
+def tightness_map(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     """Draw claims about matrices × families: the best tightness, and where one is violated."""
     bounds = _bounds(ds)
     best = bounds.tightness_best.max("n")
     known = best.notnull().any("claim").values
     best, violated = best[:, known], (bounds.violated.sum("n") > 0)[:, known]
     size = 3.2 + 0.36 * best.sizes["family"], 1.8 + 0.3 * best.sizes["claim"]
-    fig, ax = plt.subplots(figsize=size, layout="constrained")
+    page = sheet(ax, size=size)
+    ax = page.axes[0]
     ax.set_facecolor("#e4e4e4")
     image = ax.imshow(np.clip(best, 0, 1), vmin=0, vmax=1, cmap="viridis", aspect="auto")
     rows, cols = np.nonzero(violated.values)
@@ -28,8 +29,8 @@ def tightness_map(ds: xr.Dataset) -> Figure:
     ax.set_xticks(range(best.sizes["family"]), best.family.values, rotation=60, ha="right")
     ax.set(xlabel="family of cases", ylabel="claim")
     ax.grid(False)
-    fig.colorbar(image, label="best tightness, lesser over greater side", shrink=0.8)
-    return fig
+    page.colorbar(image, "best tightness, lesser over greater side", shrink=0.8)
+    return page.fig
 
 
 def _bounds(ds: xr.Dataset) -> xr.Dataset:
