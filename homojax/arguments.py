@@ -18,7 +18,7 @@ R = TypeVar("R")
 # ---------------------------------------------------------------- programs
 
 
-def compiled(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def compiled(*static: str, shared: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator that makes one program of a function, and keeps it for later calls.
 
     Operation by operation, a first call would compile dozens of programs, and a function with a
@@ -26,6 +26,8 @@ def compiled(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
     Args:
         static: the arguments that are no arrays: whole numbers, names, dtypes.
+        shared: whether a program that uses it several times holds it once: for functions with
+            loops, which take long to trace and to lower.
 
     >>> @compiled("times")
     ... def doubled(x, times):
@@ -35,7 +37,7 @@ def compiled(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        program = jax.jit(function, static_argnames=static, inline=True)
+        program = jax.jit(function, static_argnames=static, inline=not shared)
         names = tuple(inspect.signature(function).parameters)
 
         def plain(name: str, value: Any) -> Any:

@@ -117,7 +117,7 @@ def excess(y: ArrayLike) -> jax.Array:
     return jnp.where(small, y * y * series, direct)
 
 
-@compiled()
+@compiled(shared=True)
 def projective_diameter(logits: ArrayLike) -> jax.Array:
     """Return Δ(S) = max Sᵢₖ + Sⱼₗ − Sᵢₗ − Sⱼₖ ≥ 0, the logits' diameter in Hilbert's metric.
 

@@ -45,7 +45,7 @@ def hilbert_bound(logits: ArrayLike, epsilon: ArrayLike) -> jax.Array:
     return jnp.tanh(diameter / (4 * as_epsilon(epsilon, diameter.dtype)))
 
 
-@compiled()
+@compiled(shared=True)
 def dobrushin_coefficient(matrix: ArrayLike) -> jax.Array:
     """Return δ(M) = ½ max ‖Mᵢ − Mⱼ‖₁ over rows i and j of M [n, n].
 

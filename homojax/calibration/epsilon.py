@@ -50,7 +50,7 @@ class Calibration(NamedTuple):
         return f"Calibration: {ended}; ε = {self.epsilon:.6g}, keeps {self.kept:.6g}, {proof}"
 
 
-@compiled("root", "max_projections")
+@compiled("root", "max_projections", shared=True)
 def calibrate_epsilon(
     logits: ArrayLike,
     target_sigma2: ArrayLike,
@@ -103,7 +103,7 @@ def calibrate_epsilon(
     return _calibrate(logits, target_sigma2, settings)
 
 
-@compiled("depth", "kept", "root", "max_projections")
+@compiled("depth", "kept", "root", "max_projections", shared=True)
 def calibrate_depth(
     logits: ArrayLike,
     retention: ArrayLike,

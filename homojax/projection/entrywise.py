@@ -27,7 +27,7 @@ from homojax.projection.result import BalanceResult
 from homojax.projection.shifts import take_out_shifts
 
 
-@compiled()
+@compiled(shared=True)
 def balance(log_matrix: ArrayLike, *, max_steps: int = 200) -> BalanceResult:
     """Return the logarithm of the doubly stochastic diag(e^f) exp(log_matrix) diag(e^g).
 

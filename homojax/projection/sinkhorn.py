@@ -70,7 +70,7 @@ def sinkhorn(
 ) -> SinkhornResult: ...
 
 
-@compiled("max_steps", "method")
+@compiled("max_steps", "method", shared=True)
 def sinkhorn(
     logits: ArrayLike | FactoredLogits,
     epsilon: ArrayLike,

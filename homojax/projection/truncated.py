@@ -14,7 +14,7 @@ from homojax.numerics import marginal_tolerance, scaled_logits
 from homojax.projection.result import SinkhornResult, dense_result
 
 
-@compiled("num_iters", "last")
+@compiled("num_iters", "last", shared=True)
 def truncated_sinkhorn(
     logits: ArrayLike,
     epsilon: ArrayLike,

@@ -23,7 +23,7 @@ _DENSE_EIGENVALUES = 12  # up to this n LAPACK's decomposition is the faster way
 _MOST_SQUARINGS = 16
 
 
-@compiled()
+@compiled(shared=True)
 def lambda2(matrix: ArrayLike) -> jax.Array:
     """Return λ₂(M) ≤ σ₂, the largest eigenvalue modulus of P M P. theory.md 3.3.
 

@@ -39,7 +39,7 @@ def contraction_gap(log_matrix: ArrayLike) -> jax.Array:
     return jnp.exp(log_contraction_gap(log_matrix))
 
 
-@compiled()
+@compiled(shared=True)
 def log_contraction_gap(log_matrix: ArrayLike) -> jax.Array:
     """Return log(1 − σ₂) of M = exp(log_matrix), also where 1 − σ₂ would underflow.
 

@@ -40,7 +40,7 @@ def detail_singular_values(matrix: ArrayLike) -> jax.Array:
     return unit * jnp.linalg.svd(matrix / unit, compute_uv=False)[:-1]
 
 
-@compiled()
+@compiled(shared=True)
 def sigma2(matrix: ArrayLike | FactoredMatrix) -> jax.Array:
     """Return σ₂(M) = ‖P M P‖₂, the largest share of a detail vector's norm that M keeps.
 
