@@ -4,6 +4,7 @@ under every transform.
 
 import importlib
 import itertools
+from functools import partial
 
 import chex
 import jax
@@ -66,19 +67,17 @@ def test_a_dtype_that_is_asked_for_is_given(make, dtype):
     assert make(4, dtype).dtype == dtype
 
 
-# To compile. That each map keeps its dtype is told by tests/test_parametrizations.py, too.
-LONG = {
-    ("CLAIMS of §2", "float32"),
-    ("PRESETS", "float32"),
-    ("PARAMETRIZATIONS", "float32"),
-    ("PARAMETRIZATIONS", "float64"),
-}
+# Each function is compiled in one precision, and in the other where there is time. That each map
+# keeps its dtype is told by tests/test_parametrizations.py, too.
+FAST = {"CLAIMS of §2": "float64", "PRESETS": "float64", "PARAMETRIZATIONS": None}
 
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
-        pytest.param(name, dtype, marks=pytest.mark.slow if (name, dtype) in LONG else ())
+        pytest.param(
+            name, dtype, marks=() if FAST.get(name, "float32") == dtype else pytest.mark.slow
+        )
         for name, dtype in itertools.product(TABLE, ("float64", "float32"))
     ],
     indirect=["dtype"],
@@ -98,9 +97,6 @@ def test_public_function_keeps_its_dtype_and_means_the_same_under_every_transfor
             for leaf in jax.tree.leaves(function(*args))
             if jnp.issubdtype(leaf.dtype, jnp.floating)
         ]
-
-    shapes = jax.tree.leaves(jax.eval_shape(function, *lanes[0]))
-    assert all(leaf.dtype == dtype for leaf in shapes if jnp.issubdtype(leaf.dtype, jnp.floating))
 
     @chex.assert_max_traces(n=1)
     def derivatives(args, tangents, key):
@@ -138,6 +134,15 @@ def test_public_function_keeps_its_dtype_and_means_the_same_under_every_transfor
     )  # other values, same shapes: no second trace
 
 
+@pytest.mark.parametrize("name", TABLE)
+def test_public_function_keeps_its_dtype_and_so_do_its_derivatives(name, dtype):
+    function, *makers = TABLE[name]
+    args = [jnp.asarray(maker(np.random.default_rng(0)), dtype) for maker in makers]
+    results, tangents = jax.eval_shape(partial(jax.jvp, function), args, args)
+    leaves = [x for x in jax.tree.leaves((results, tangents)) if x.dtype.kind == "f"]
+    assert {x.dtype for x in leaves} <= {dtype}
+
+
 # But a case, which carries its ε too.
 OF_ONE_MATRIX = [
     name
@@ -147,6 +152,9 @@ OF_ONE_MATRIX = [
 
 
 @pytest.mark.parametrize("name", [*OF_ONE_MATRIX, "composite_doeblin_bound"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)], indirect=True
+)
 def test_a_nan_among_the_entries_is_in_every_number_that_is_returned(name, dtype, rng):
     """At a size at which XLA loses one in a maximum (``numerics.max_or_nan``)."""
     function, *makers = TABLE[name]

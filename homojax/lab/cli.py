@@ -5,6 +5,7 @@ Nothing heavy is imported before a verb runs: help answers at once.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import io
 import os
@@ -139,22 +140,20 @@ def _parse(verb: Verb, prog: str, args: list[str]) -> Any:
     import tyro
 
     kind = getattr(importlib.import_module(f"homojax.lab.{verb.room}.command"), verb.command)
-    registry = _grids()
+    registry = _rules()
 
     def parse(args: list[str], default: Any = None) -> Any:
         given = {} if default is None else {"default": default}
-        try:
-            return tyro.cli(kind, prog=prog, args=args, registry=registry, **given)
-        except ValueError as error:  # of an architecture or a training that there cannot be
-            raise InputError(f"{error}.") from error
+        return tyro.cli(kind, prog=prog, args=args, registry=registry, **given)
 
     return kind.from_args(args, parse) if hasattr(kind, "from_args") else parse(args)
 
 
-def _grids() -> Any:
-    """Return tyro's registry with a rule for grids: numbers, or LOW:HIGH:COUNT."""
+def _rules() -> Any:
+    """Return tyro's registry, with a rule for grids and one for what refuses by a ValueError."""
     import tyro
 
+    registry = tyro.constructors.ConstructorRegistry()
     grid = tyro.constructors.PrimitiveConstructorSpec(
         nargs="*",
         metavar="NUM|LOW:HIGH:COUNT [...]",
@@ -164,8 +163,28 @@ def _grids() -> Any:
         ),
         str_from_instance=lambda values: [repr(value) for value in values],
     )
-    registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(lambda info: grid if info.type == tuple[float, ...] else None)
+
+    asked = set()
+
+    def in_one_sentence(info: Any) -> Any:
+        """Let the parser, which would frame a ValueError in a box of its own, see none."""
+        ours = getattr(info.type, "__module__", "").startswith("homojax.networks")
+        if not ours or info.type in asked:
+            return None
+        asked.add(info.type)  # what other rules say of it
+        spec = registry.get_struct_spec(info)
+        asked.remove(info.type)
+
+        def instantiate(**fields: Any) -> Any:
+            try:
+                return spec.instantiate(**fields)
+            except ValueError as error:
+                raise InputError(f"{error}.") from error
+
+        return dataclasses.replace(spec, instantiate=instantiate)
+
+    registry.struct_rule(in_one_sentence)
     return registry
 
 

@@ -124,6 +124,9 @@ def test_overwrite_spares_what_is_not_a_run(capsys):
         (["sweep", "--source", "file"], "needs a path"),
         (["sweep", "--source", "file", "--path", "none.npy"], "there is no file none.npy"),
         (["sweep", "--source", "trained-mhc", "--n", "8"], "has n = 4 only"),
+        (["train", "--steps", "0"], "steps must be a whole number of at least 1, got 0."),
+        (["train", "--streams", "1"], "streams must be a whole number of at least 2, got 1."),
+        (["train", "--mixer", "sinkhornn"], 'did you mean "sinkhorn"?'),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence_with_exit_code_2(capsys, args, message):
@@ -174,8 +177,15 @@ def test_help_names_every_verb_and_option(capsys):
         for flag in ("--source", "--epsilon", "--retention", "--iterations", "--overwrite")
     )
     assert all(source in out for source in SOURCES)
+    assert "architecture options" in said(capsys, "train", "--help")[1]
     assert said(capsys, "help")[1] == said(capsys)[1] == said(capsys, "-h")[1]
     assert said(capsys, "--version")[:2] == (0, f"homojax {version('homojax')}\n")
+
+
+@pytest.mark.parametrize("verb", ["sweep", "verify", "probe", "probe tighten", "train"])
+def test_no_option_shows_where_it_is_kept(capsys, verb):
+    out = said(capsys, *verb.split(), "--help")[1]
+    assert "config." not in out and "config options" not in out
 
 
 @pytest.mark.parametrize("verb", ["", "sweep", "verify", "probe", "probe tighten", "train"])
@@ -308,15 +318,19 @@ def test_what_cannot_fit_is_said_before_anything_runs(capsys, args, message):
     assert code == 2 and message in err
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252"])
-def test_a_terminal_without_greek_gets_its_tables_all_the_same(encoding):
-    done = subprocess.run(
-        [sys.executable, "-m", "homojax", "sweep", *TINY, "--out", "greek"],
-        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
-        capture_output=True,
+def test_a_terminal_without_greek_gets_its_tables_all_the_same():
+    code = (
+        "import sys\nfrom homojax.lab.cli import program\n"
+        "for encoding in ('latin-1', 'ascii', 'cp1252'):\n"
+        "    sys.stdout.reconfigure(encoding=encoding, errors='strict')\n"
+        f"    sys.argv = ['homojax', 'sweep', *{TINY}, '--out', encoding]\n"
+        "    try: program()\n"
+        "    except SystemExit as stop: assert not stop.code\n"
     )
-    assert done.returncode == 0 and b"Traceback" not in done.stderr
-    assert b"projections converged" in done.stdout and Path("greek/report.html").exists()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert done.returncode == 0 and not done.stderr
+    assert done.stdout.count(b"projections converged") == 3
+    assert all(Path(name, "report.html").exists() for name in ("latin-1", "ascii", "cp1252"))
 
 
 def test_the_version_is_where_people_look_for_it(capsys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -23,7 +23,7 @@ class TightenCommand(Output):
 
     claim: tyro.conf.Positional[str]
     """Name (hilbert) or number in docs/claims.md (1.4)."""
-    config: tyro.conf.OmitArgPrefixes[Search] = dataclasses.field(default_factory=Search)
+    config: Annotated[Search, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Search)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class RefuteCommand(Output):
 
     claim: tyro.conf.Positional[str]
     """Name (sigma2_falls) or number in docs/claims.md (1.4)."""
-    config: tyro.conf.OmitArgPrefixes[Search] = dataclasses.field(default_factory=Search)
+    config: Annotated[Search, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Search)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class FrontierCommand(Output):
 
     place: ClassVar[Path] = Path("runs/frontier")
 
-    config: tyro.conf.OmitArgPrefixes[FrontierSearch] = dataclasses.field(
+    config: Annotated[FrontierSearch, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=FrontierSearch
     )
 
@@ -64,7 +64,7 @@ class CalibrateCommand(Output):
 
     place: ClassVar[Path] = Path("runs/calibrate")
 
-    config: tyro.conf.OmitArgPrefixes[Calibrate]
+    config: Annotated[Calibrate, tyro.conf.arg(name="")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +76,6 @@ class SensitivityCommand(Output):
 
     place: ClassVar[Path] = Path("runs/sensitivity")
 
-    config: tyro.conf.OmitArgPrefixes[SensitivityScan] = dataclasses.field(
+    config: Annotated[SensitivityScan, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=SensitivityScan
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -22,7 +22,7 @@ class SweepCommand(Output):
 
     place: ClassVar[Path] = Path("runs/sweep")
 
-    sweep: tyro.conf.OmitArgPrefixes[Sweep] = dataclasses.field(default_factory=Sweep)
+    sweep: Annotated[Sweep, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Sweep)
     config: Path | None = None
     """A TOML file with a sweep, or several in [[sweep]] tables; flags given beside it win."""
     sweeps: tyro.conf.Suppress[tuple[Sweep, ...]] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -23,4 +23,6 @@ class TrainCommand(Output):
 
     place: ClassVar[Path] = Path("runs/train")
 
-    config: tyro.conf.OmitArgPrefixes[Train] = dataclasses.field(default_factory=Train)
+    config: Annotated[tyro.conf.OmitArgPrefixes[Train], tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=Train
+    )

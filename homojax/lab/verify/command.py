@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -22,7 +22,7 @@ class VerifyCommand(Output):
 
     place: ClassVar[Path] = Path("runs/verify")
 
-    verification: tyro.conf.OmitArgPrefixes[Verification] = dataclasses.field(
+    verification: Annotated[Verification, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=Verification
     )
     replay: Path | None = None
