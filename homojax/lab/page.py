@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,6 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -197,9 +197,44 @@ def progress_bar(console: Console, label: str) -> Iterator[Callable[[int, int, s
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
         TextColumn("[dim]{task.fields[doing]}"),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(label, total=None, doing="")
-        yield lambda done, total, doing: bar.update(task, completed=done, total=total, doing=doing)
+        task, pace = bar.add_task(label, total=None, doing=""), Pace()
+
+        def move(done: int, total: int, doing: str) -> None:
+            said = f"{doing}{pace.left(done, total, doing)}"
+            bar.update(task, completed=done, total=total, doing=said)
+
+        yield move
+
+
+class Pace:
+    """How long a run still takes, by its steps so far but those that compile."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self.clock = clock
+        self.seconds = 0.0  # that counted steps took
+        self.counted = 0
+        self.last: tuple[float, int, bool] | None = (
+            None  # when, done, whether to count what follows
+        )
+
+    def left(self, done: int, total: int, doing: str) -> str:
+        """Return ", about … left" for a progress; "" as long as there is nothing to go by.
+
+        >>> times = iter([0.0, 30.0, 32.0])  # the first step compiles
+        >>> pace = Pace(lambda: next(times))
+        >>> [pace.left(done, 4, "n = 8") for done in (0, 1, 2)]
+        ['', '', ', about 0:04 left']
+        """
+        now = self.clock()
+        if self.last is not None:
+            then, before, counts = self.last
+            if counts and done > before:
+                self.seconds, self.counted = self.seconds + now - then, self.counted + done - before
+        self.last = now, done, self.last is not None and "compiling" not in doing
+        if not self.counted or done >= total:
+            return ""
+        minutes, seconds = divmod(round((total - done) * self.seconds / self.counted), 60)
+        return f", about {minutes}:{seconds:02} left"

@@ -82,6 +82,7 @@ class Claim:
     resolution: float = 0.0  # = and ~ hold to within this, errors included
     mutants: Mapping[str, Mutant] = dataclasses.field(default_factory=dict, hash=False)
 
+    @partial(jax.jit, static_argnums=0, inline=True)  # or each operation would be a program
     def judge(self, case: Any) -> tuple[Comparison, jax.Array]:
         """Return the comparison of a case, its fields of one shape, and its verdict, int8.
 

@@ -11,10 +11,8 @@ from homojax.lab.train.dataset import COUNTS, VARIABLES, assemble
 from homojax.lab.train.judgements import JUDGED
 from homojax.lab.train.run import trainer_of
 
-NAMES = (
-    *("depth", "escape", "noise", "stagnation", "decay"),
-    *("gradient_trap", "as_run", "ways_out", "precision"),
-)
+QUICK = ("gradient_trap", "stagnation", "ways_out")
+LONG = ("as_run", "decay", "depth", "escape", "noise", "precision")
 
 
 def check_tables(tables):
@@ -25,7 +23,9 @@ def check_tables(tables):
 
 
 # Their smallest sizes have four layers and two runs each, so that most of them share programs.
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)]
+)
 def test_it_runs_and_leaves_tables_a_figure_and_a_page(name, load, tmp_path):
     module, out = load(name), tmp_path / "out"
     console = Console(file=(tmp_path / "said.txt").open("w"), width=200)

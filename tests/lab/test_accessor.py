@@ -1,5 +1,7 @@
 """Every verb's Dataset draws itself: each kind that it lists, whole, and on a given axis."""
 
+from functools import cache
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -10,19 +12,29 @@ from homojax.lab.inputs import InputError
 from homojax.lab.probe.sensitivity import scan_sensitivity
 from homojax.lab.style import STYLE
 
-TINY = {"samples": 8, "snr": (0.1, 1.0, 10.0), "alpha": (0.0, 0.5, 1.0), "seeds": 2}
+# Their shapes are those of tests/lab/sweep and tests/lab/probe, to compile once for all.
+GRID = {"samples": 200, "snr": (0.1, 10.0), "alpha": (0.0, 0.25, 1.0), "seeds": 4}
+TRAINED = {"source": "trained-mhc", "iterations": 10, "depth": tuple(range(1, 13)), "samples": 8}
+
+
+@cache
+def a_map():
+    return hj.sweep(
+        n=(2, 4), epsilon=(0.2, 1.0, 5.0), depth=(1, 2, 5), retention=0.3, memory_mb=1e-3, **GRID
+    )
+
+
 MADE = {  # what is drawn -> how it is made
-    "a map": lambda: hj.sweep(n=(3, 5), epsilon=(0.2, 1.0, 5.0), depth=(1, 2, 4), **TINY),
-    "one ε as run": lambda: hj.sweep(
-        source="trained-mhc", epsilon=0.05, iterations=10, **{**TINY, "seeds": None}
-    ),
-    "one depth": lambda: hj.sweep(n=3, epsilon=(0.2, 1.0, 5.0), depth=2, **TINY),
-    "one cell": lambda: hj.sweep(n=3, epsilon=1.0, depth=1, **{**TINY, "seeds": 1}),
+    "a map": a_map,
+    "one ε as run": lambda: hj.sweep(epsilon=0.05, snr=1.0, alpha=1.0, **TRAINED),
+    "one depth": lambda: a_map().isel(n=[1], depth=[1]),
+    "one cell": lambda: a_map().isel(n=[1], depth=[1], epsilon=[1], seed=[0]),
     "a verification": lambda: hj.verify(n=(3, 4), cells=60, stacks=0, signals=0),
-    "a frontier": lambda: hj.frontier(n=3, starts=8, steps=5),
-    "a calibration": lambda: hj.calibrate(sigma2=0.5, source="trained-mhc"),
-    "a scan": lambda: scan_sensitivity(epsilon=(0.1, 1.0, 10.0)),
+    "a frontier": lambda: hj.frontier(n=3, deficits=4, starts=6, steps=100),
+    "a calibration": lambda: hj.calibrate(sigma2=0.5, n=3, seeds=2),
+    "a scan": lambda: scan_sensitivity(epsilon=np.geomspace(0.05, 50, 13), cases={"a pair": PAIR}),
 }
+PAIR = (np.array([[0.0, -8.0], [-8.0, 0.0]]), 0.05)
 
 
 @pytest.fixture(scope="module", params=MADE)
@@ -59,8 +71,7 @@ def test_one_panel_is_drawn_on_an_axis_and_several_are_refused(made):
 
 
 def test_one_n_chosen_by_its_value_is_drawn_as_one_panel():
-    ds = MADE["one depth"]()
-    assert len(ds.sel(n=3).homojax.plot("survival").axes) == 1
+    assert len(a_map().sel(n=4).homojax.plot("survival").axes) == 1
     plt.close("all")
 
 

@@ -2,7 +2,6 @@
 cannot.
 """
 
-import os
 import resource
 import signal
 import subprocess
