@@ -1,5 +1,7 @@
 """Every public function called by itself: compiled once, and in the modes of careful people."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,8 +41,16 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", CALLED)
+LONG = ("PARAMETRIZATIONS", "disable_jit")  # 15 maps, operation by operation
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        pytest.param(*cell, marks=pytest.mark.slow if cell == LONG else ())
+        for cell in itertools.product(CALLED, MODES)
+    ],
+)
 def test_every_function_works_in_the_modes_that_careful_people_run_in(name, mode, rng):
     function, *makers = CALLED[name]
     args = [np.asarray(maker(rng)) for maker in makers]

@@ -86,7 +86,12 @@ def test_a_map_has_a_shape_for_the_sizes_that_exist_and_refuses_the_others(name,
 
 @pytest.mark.parametrize(
     ("name", "n"),
-    [(name, n) for name, row in PARAMETRIZATIONS.items() for n in (4, 7) if row.sizes(n)],
+    [
+        pytest.param(name, n, marks=pytest.mark.slow if n == 7 else ())
+        for name, row in PARAMETRIZATIONS.items()
+        for n in (4, 7)
+        if row.sizes(n)
+    ],
 )
 def test_sums_are_1_and_entries_nonnegative_where_the_table_says_so_and_nowhere_else(name, n, rng):
     row = PARAMETRIZATIONS[name]

@@ -88,7 +88,7 @@ def open_run(path: str | Path, name: str | None = None) -> xr.Dataset:
     >>> import tempfile
     >>> from homojax.lab.sweep.run import sweep
     >>> folder = Path(tempfile.mkdtemp())
-    >>> tiny = dict(epsilon=(1.0,), depth=(1,), n=4, seeds=1, samples=8, dtype="float32")
+    >>> tiny = dict(epsilon=(1.0,), depth=(1, 2), n=4, seeds=1, samples=8, dtype="float32")
     >>> made = sweep(store=folder / "tiny.zarr", **tiny)
     >>> open_run(folder).equals(made)
     True

@@ -20,7 +20,7 @@ TRAINED = {"source": "trained-mhc", "iterations": 10, "depth": tuple(range(1, 13
 @cache
 def a_map():
     return hj.sweep(
-        n=(2, 4), epsilon=(0.2, 1.0, 5.0), depth=(1, 2, 5), retention=0.3, memory_mb=1e-3, **GRID
+        n=(2, 4), epsilon=(0.2, 1.0, 5.0), depth=(1, 2, 4, 5), retention=0.3, memory_mb=1e-3, **GRID
     )
 
 
@@ -29,7 +29,7 @@ MADE = {  # what is drawn -> how it is made
     "one ε as run": lambda: hj.sweep(epsilon=0.05, snr=1.0, alpha=1.0, **TRAINED),
     "one depth": lambda: a_map().isel(n=[1], depth=[1]),
     "one cell": lambda: a_map().isel(n=[1], depth=[1], epsilon=[1], seed=[0]),
-    "a verification": lambda: hj.verify(n=(3, 4), cells=60, stacks=0, signals=0),
+    "a verification": lambda: hj.verify(claims=("hilbert", "doeblin"), n=(3, 4), cells=60),
     "a frontier": lambda: hj.frontier(n=3, deficits=4, starts=6, steps=100),
     "a calibration": lambda: hj.calibrate(sigma2=0.5, n=3, seeds=2),
     "a scan": lambda: scan_sensitivity(epsilon=np.geomspace(0.05, 50, 13), cases={"a pair": PAIR}),

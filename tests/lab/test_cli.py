@@ -17,29 +17,10 @@ import homojax as hj
 from homojax.lab.cli import main
 from homojax.lab.sources import SOURCES
 
-TINY = [
-    "--epsilon",
-    "0.5",
-    "5",
-    "--depth",
-    "1",
-    "2",
-    "--n",
-    "3",
-    "--seeds",
-    "2",
-    "--snr",
-    "1",
-    "--alpha",
-    "0.25",
-    "1",
-    "--samples",
-    "16",
-]
-
-
-# Its shapes, for sweeps of another source: all tests here then share what is compiled.
-TINY_TOML = "depth = [1, 2]\nsnr = [1.0]\nalpha = [0.25, 1.0]\nsamples = 16\n"
+# Shapes and precision of the docstrings' examples: all of them share what is compiled.
+FLAGS = "--epsilon 0.5 5 --depth 1 2 --n 4 --seeds 2 --samples 8 --dtype float32"
+TINY = FLAGS.split()
+TINY_TOML = 'depth = [1, 2]\nsamples = 8\ndtype = "float32"\n'
 
 
 @pytest.fixture(autouse=True)
@@ -77,8 +58,8 @@ def test_a_sweep_leaves_data_figures_and_a_report_that_opens_alone(capsys):
         "seed": 2,
         "layer": 2,
         "depth": 2,
-        "snr": 1,
-        "alpha": 2,
+        "snr": 6,
+        "alpha": 7,
     }
     page = (run / "report.html").read_text()
     assert page.count("<img") == 4 == len(list((run / "figures").glob("*.png")))
@@ -159,7 +140,7 @@ def test_a_key_that_no_sweep_has_is_refused_before_anything_runs(capsys):
 
 
 def test_flags_win_over_the_config(capsys):
-    np.save("mine.npy", np.random.default_rng(0).standard_normal((2, 3, 3)))
+    np.save("mine.npy", np.random.default_rng(0).standard_normal((2, 4, 4)))
     Path("my.toml").write_text(f'source = "file"\npath = "mine.npy"\nepsilon = [9.0]\n{TINY_TOML}')
     code, out, _ = said(capsys, "sweep", "--config", "my.toml", "--epsilon", "0.5", "--out", "mine")
     assert code == 0 and "mine.npy" in out
@@ -250,7 +231,7 @@ def test_an_interrupt_is_told_and_the_run_goes_on_later():
 
 
 def test_numbers_from_a_config_keep_every_digit(capsys):
-    Path("my.toml").write_text(f"epsilon = [0.12345678901234567]\nn = 3\nseeds = 1\n{TINY_TOML}")
+    Path("my.toml").write_text(f"epsilon = [0.12345678901234567]\nn = 4\nseeds = 1\n{TINY_TOML}")
     code, _, _ = said(capsys, "sweep", "--config", "my.toml", "--out", "digits")
     assert code == 0
     ds = xr.load_dataset("digits/gaussian.zarr", engine="zarr", consolidated=False)
@@ -338,9 +319,11 @@ def test_the_version_is_where_people_look_for_it(capsys):
 
 
 def test_a_source_has_its_own_depths_and_one_epsilon_is_drawn():
-    flags = "--source trained-mhc --iterations 10 --epsilon 0.05 --samples 8 --out published"
+    flags = "--source trained-mhc --iterations 10 --epsilon 0.05 --samples 8 --snr 1 --alpha 1"
     done = subprocess.run(
-        [sys.executable, "-m", "homojax", "sweep", *flags.split()], capture_output=True, text=True
+        [sys.executable, "-m", "homojax", "sweep", *flags.split(), "--out", "published"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0 and "12 matrices of 10 alternations" in done.stdout
     ds = hj.open_run("published")

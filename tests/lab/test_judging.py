@@ -56,6 +56,9 @@ def test_an_unknown_claim_is_refused_with_the_nearest(name, offered):
 # ---------------------------------------------------------------- many cells
 
 
+@pytest.mark.parametrize(
+    "dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)], indirect=True
+)
 def test_many_cells_are_judged_as_each_of_them_is(dtype):
     """And a matrix that is not given is the projection of its logits."""
     logits, epsilon, _ = FAMILIES["gaussian"].draw(np.random.default_rng(0), 4, 40)
@@ -71,14 +74,15 @@ def test_many_cells_are_judged_as_each_of_them_is(dtype):
 
 # ---------------------------------------------------------------- one judge
 
-ASKED = Sweep(
+ASKED = Sweep(  # the shapes of tests/lab/sweep, to compile once for both
     source="file",
     path="logits.npy",
-    epsilon=(0.2, 1.0),
+    epsilon=(0.2, 1.0, 5.0),
     depth=claim_depths(5),
-    snr=(1.0,),
-    alpha=(0.0, 0.4, 1.0),
-    samples=2,
+    snr=(0.1, 10.0),
+    alpha=(0.0, 0.25, 1.0),
+    samples=200,
+    retention=0.3,
 )
 
 

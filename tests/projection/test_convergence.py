@@ -42,7 +42,16 @@ def test_hard_cases_converge_with_true_errors_and_a_matrix_of_the_right_form(
     np.testing.assert_allclose(result.matrix, np.exp(result.log_matrix), atol=4 * eps)
 
 
-@pytest.mark.parametrize("method", ["auto", "newton"])
+@pytest.mark.parametrize(
+    ("method", "dtype"),
+    [
+        ("auto", "float32"),
+        ("newton", "float64"),
+        pytest.param("auto", "float64", marks=pytest.mark.slow),
+        pytest.param("newton", "float32", marks=pytest.mark.slow),
+    ],
+    indirect=["dtype"],
+)
 def test_a_large_negative_number_forbids_an_entry_as_a_mask_does(method, dtype, rng, project_each):
     logits = rng.normal(size=(6, 16, 16))
     allowed = (rng.uniform(size=logits.shape) < 0.5) | np.eye(16, dtype=bool)[rng.permutation(16)]
@@ -118,7 +127,7 @@ def stubborn_logits(name):
     ("name", "method"),
     [
         ("heavy tails", "auto"),
-        ("heavy tails", "newton"),
+        pytest.param("heavy tails", "newton", marks=pytest.mark.slow),
         ("one entry of a two by two", "auto"),
         pytest.param("one entry of a two by two", "newton", marks=pytest.mark.slow),
     ],

@@ -209,8 +209,17 @@ def test_shapes_and_names_that_do_not_exist_are_refused_with_what_was_given(call
         call()
 
 
-@pytest.mark.parametrize("n", [4, 128, 130])
-@pytest.mark.parametrize("method", ["auto", "newton"])
+@pytest.mark.parametrize(
+    ("n", "method"),
+    [
+        (4, "auto"),
+        (130, "newton"),
+        *(
+            pytest.param(n, method, marks=pytest.mark.slow)
+            for n, method in ((4, "newton"), (128, "auto"), (128, "newton"), (130, "auto"))
+        ),
+    ],
+)
 def test_half_precision_projects_at_every_size(n, method, rng):
     logits = jnp.asarray(rng.normal(size=(n, n)), jnp.bfloat16)
     result = hj.sinkhorn(logits, 0.5, method=method)

@@ -90,13 +90,13 @@ def test_no_claim_is_violated_and_each_holds_where_it_can(dtype, n):
         ).any(), name
 
 
-def test_in_double_precision_only_sampling_leaves_a_claim_undecided():
+@pytest.mark.parametrize("n", [4, pytest.param(64, marks=pytest.mark.slow)])
+def test_in_double_precision_only_sampling_leaves_a_claim_undecided(n):
     for name in CLAIMS:
-        verdicts = judged("float64", 64)[0][name][1]
-        assert np.isin(verdicts, (Verdict.HOLDS, Verdict.NOT_APPLICABLE)).all(), name
-        assert name in SAMPLED or (judged("float64", 4)[0][name][1] != Verdict.UNDECIDABLE).all(), (
-            name
-        )
+        verdicts = judged("float64", n)[0][name][1]
+        undecided = (verdicts == Verdict.UNDECIDABLE).any()
+        assert not undecided or (n == 4 and name in SAMPLED), name
+        assert n == 4 or np.isin(verdicts, (Verdict.HOLDS, Verdict.NOT_APPLICABLE)).all(), name
 
 
 @pytest.mark.parametrize(

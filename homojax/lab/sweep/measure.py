@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import cache, partial
-from typing import NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,8 @@ def measure_block(
         # On CPUs jaxlib's batched LAPACK calls wait for the thread pool that they run on. Several
         # at once can wait for each other for good (jaxlib 0.10.2 on 2 cores, at n = 64). So a
         # stage is a program with one chain of them at most, and ends before the next one starts.
-        return jax.block_until_ready(_compiled(stage, sweep)(*args))
+        settings = tuple((name, getattr(sweep, name)) for name in _settings_of(stage))
+        return jax.block_until_ready(program_of(stage, settings)(*args))
 
     projected = over_cells(_project, logits, epsilon)
     matrices = projected.matrix
@@ -84,36 +86,55 @@ def _inputs(
 
 
 @cache
-def _compiled(stage: Callable, sweep: Sweep) -> Callable:
-    return jax.jit(jax.vmap(partial(stage, sweep)))
+def program_of(stage: Callable, settings: tuple[tuple[str, Any], ...]) -> Callable:
+    """Return a stage over the cells of a block, compiled once for the settings that it reads.
+
+    Sweeps over other ε, seeds or sources run the same programs.
+    """
+    return jax.jit(jax.vmap(partial(stage, **dict(settings))))
+
+
+def _settings_of(stage: Callable) -> list[str]:
+    """Return the fields of ``Sweep`` that a stage reads: its keyword-only arguments."""
+    parameters = inspect.signature(stage).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind == parameter.KEYWORD_ONLY]
 
 
 # ---------------------------------------------------------------- stages
-# Each takes one stack of L layers; ``over_cells`` vmaps it over the cells of a block.
+# Each takes one stack of L layers, and names the settings that it reads; ``over_cells`` vmaps it
+# over the cells of a block.
 
 
-def _project(sweep: Sweep, logits: jax.Array, epsilon: jax.Array) -> SinkhornResult:
-    if sweep.iterations is not None:
-        truncated = partial(truncated_sinkhorn, num_iters=sweep.iterations, last=sweep.last)
+def _project(
+    logits: jax.Array,
+    epsilon: jax.Array,
+    *,
+    iterations: int | None,
+    last: Literal["rows", "columns"],
+    tol: float | None,
+    max_steps: int,
+) -> SinkhornResult:
+    if iterations is not None:
+        truncated = partial(truncated_sinkhorn, num_iters=iterations, last=last)
         return jax.vmap(truncated, (0, None))(logits, epsilon)
-    project = partial(sinkhorn, tol=sweep.tol, max_steps=sweep.max_steps)
+    project = partial(sinkhorn, tol=tol, max_steps=max_steps)
     return jax.vmap(project, (0, None))(logits, epsilon)
 
 
-def _sigma2(sweep: Sweep, matrices: jax.Array) -> jax.Array:
+def _sigma2(matrices: jax.Array) -> jax.Array:
     return jax.vmap(spectrum.sigma2)(matrices)
 
 
-def _lambda2(sweep: Sweep, matrices: jax.Array) -> jax.Array:
+def _lambda2(matrices: jax.Array) -> jax.Array:
     return jax.vmap(spectrum.lambda2)(matrices)
 
 
-def _exponent(sweep: Sweep, matrices: jax.Array) -> jax.Array:
+def _exponent(matrices: jax.Array) -> jax.Array:
     return lyapunov_exponents(matrices)[0]
 
 
 def _measure_matrices(
-    sweep: Sweep, logits: jax.Array, epsilon: jax.Array, projected: SinkhornResult, spectra: Spectra
+    logits: jax.Array, epsilon: jax.Array, projected: SinkhornResult, spectra: Spectra
 ) -> Measured:
     def measure(logits, matrix, sigma2, lambda2) -> Measured:
         case = matrix_case(logits, epsilon, matrix, sigma2=sigma2, lambda2=lambda2)
@@ -138,15 +159,16 @@ def _measure_matrices(
     }
 
 
-def _measure_depth(sweep: Sweep, matrices: jax.Array, spectra: Spectra) -> Measured:
-    depths = tuple(range(1, max(sweep.depth) + 1))
+def _measure_depth(
+    matrices: jax.Array, spectra: Spectra, *, depth: tuple[int, ...], retention: float
+) -> Measured:
+    depths = tuple(range(1, max(depth) + 1))
     case = stack_case(
         matrices, sigma2=spectra.sigma2, depths=depths, measured=("composite_sigma2",)
     )
     product, verdict = CLAIMS["product"].judge(case)
-    last = np.asarray(sweep.depth) - 1
+    last = np.asarray(depth) - 1
     geometric_mean = jnp.exp(jnp.log(spectra.sigma2).mean())
-    retention = sweep.retention
     return {
         "composite_sigma2": product.lesser[last],
         "product_sigma2": product.greater[last],
@@ -159,8 +181,8 @@ def _measure_depth(sweep: Sweep, matrices: jax.Array, spectra: Spectra) -> Measu
     }
 
 
-def _measure_composites(sweep: Sweep, matrices: jax.Array) -> Measured:
-    products = composite(matrices)[np.asarray(sweep.depth) - 1]
+def _measure_composites(matrices: jax.Array, *, depth: tuple[int, ...]) -> Measured:
+    products = composite(matrices)[np.asarray(depth) - 1]
     forward, backward = jax.vmap(amax_gain)(products)
     return {
         "composite_distance": jax.vmap(spectrum.distance_to_uniform)(products),
@@ -170,28 +192,30 @@ def _measure_composites(sweep: Sweep, matrices: jax.Array) -> Measured:
     }
 
 
-def _measure_layernorm(sweep: Sweep, matrices: jax.Array, key: jax.Array) -> Measured:
+def _measure_layernorm(
+    matrices: jax.Array, key: jax.Array, *, snr: tuple[float, ...], samples: int
+) -> Measured:
     matrix = matrices[0]
     n, dtype = matrix.shape[0], matrix.dtype
-    direction_key, *noise_keys = jax.random.split(jax.random.fold_in(key, 0), 1 + len(sweep.snr))
+    direction_key, *noise_keys = jax.random.split(jax.random.fold_in(key, 0), 1 + len(snr))
     x = center(jax.random.normal(direction_key, (n,), dtype))
     x = x / jnp.sqrt((x**2).sum())
     signal = center(matmul(matrix, x))
 
-    def measure(snr_and_key) -> Measured:
-        snr, key = snr_and_key
-        noise_std = 1 / jnp.sqrt((n - 1) * snr)  # SNR = ‖x‖²/(dν²) with ‖x‖ = 1
-        draws = layernorm.sample_cosine(key, signal, noise_std=noise_std, num_samples=sweep.samples)
+    def measure(ratio_and_key) -> Measured:
+        ratio, key = ratio_and_key
+        noise_std = 1 / jnp.sqrt((n - 1) * ratio)  # SNR = ‖x‖²/(dν²) with ‖x‖ = 1
+        draws = layernorm.sample_cosine(key, signal, noise_std=noise_std, num_samples=samples)
         output_snr = layernorm.signal_to_noise(signal, noise_std)
         return {
             "output_snr": output_snr,
             "cosine_mean": draws.mean(),
-            "cosine_stderr": draws.std(ddof=1) / jnp.sqrt(sweep.samples),
+            "cosine_stderr": draws.std(ddof=1) / jnp.sqrt(samples),
             "cosine_exact": layernorm.expected_cosine(output_snr, d=n - 1),
             "cosine_ks": _ks_distance(draws, output_snr, n - 1),
         }
 
-    return jax.lax.map(measure, (jnp.asarray(sweep.snr, dtype), jnp.stack(noise_keys)))
+    return jax.lax.map(measure, (jnp.asarray(snr, dtype), jnp.stack(noise_keys)))
 
 
 def _ks_distance(draws: jax.Array, snr: jax.Array, d: int) -> jax.Array:
@@ -209,17 +233,22 @@ def _ks_distance(draws: jax.Array, snr: jax.Array, d: int) -> jax.Array:
 
 
 def _measure_residual(
-    sweep: Sweep, matrices: jax.Array, spectra: Spectra, key: jax.Array
+    matrices: jax.Array,
+    spectra: Spectra,
+    key: jax.Array,
+    *,
+    depth: tuple[int, ...],
+    alpha: tuple[float, ...],
 ) -> Measured:
     n, dtype = matrices.shape[1], matrices.dtype
     probes = jax.random.normal(jax.random.fold_in(key, 1), (NUM_PROBES, n), dtype)
-    case = partial(stack_case, matrices, sigma2=spectra.sigma2, depths=sweep.depth)
+    case = partial(stack_case, matrices, sigma2=spectra.sigma2, depths=depth)
 
-    def measure(alpha) -> Measured:
+    def measure(weight) -> Measured:
         def judge_turn(probe):
-            return CLAIMS["turn"].judge(case(alpha=alpha, probe=probe, measured=("turned",)))
+            return CLAIMS["turn"].judge(case(alpha=weight, probe=probe, measured=("turned",)))
 
-        kept, verdict = CLAIMS["residual"].judge(case(alpha=alpha, measured=("residual_sigma2",)))
+        kept, verdict = CLAIMS["residual"].judge(case(alpha=weight, measured=("residual_sigma2",)))
         turns, turn_verdicts = jax.vmap(judge_turn)(probes)
         return {
             "residual_sigma2": kept.lesser,
@@ -231,5 +260,5 @@ def _measure_residual(
             "verdict_turn": turn_verdicts.min(0),
         }
 
-    by_alpha = jax.lax.map(measure, jnp.asarray(sweep.alpha, dtype))
+    by_alpha = jax.lax.map(measure, jnp.asarray(alpha, dtype))
     return {name: jnp.moveaxis(x, 0, -1) for name, x in by_alpha.items()}

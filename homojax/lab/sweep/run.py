@@ -69,8 +69,10 @@ def _measure(config: Sweep, source: Source, progress: Progress, blocks: Blocks) 
     done, results = 0, []
     for n in source.sizes:
         # Lanes alike in ε lie together. Four blocks at least, so that an interrupt loses a quarter.
+        # Their sizes are powers of two, so that most sweeps run programs of few sizes.
         cells = [(e, s) for e in range(len(config.epsilon)) for s in range(source.seeds)]
         size = min(block_size(config, n), max(1, -(-len(cells) // 4)))
+        size = 2 ** (size.bit_length() - 1)
         parts = []
         for start in range(0, len(cells), size):
             progress(done, total, f"n = {n}" + ("" if parts else ", compiling"))

@@ -16,7 +16,7 @@ def tightness_map(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     best = bounds.tightness_best.max("n")
     known = best.notnull().any("claim").values
     best, violated = best[:, known], (bounds.violated.sum("n") > 0)[:, known]
-    size = 3.2 + 0.36 * best.sizes["family"], 1.8 + 0.3 * best.sizes["claim"]
+    size = 3.2 + 0.36 * best.sizes["family"], max(3.4, 1.8 + 0.3 * best.sizes["claim"])
     page = sheet(ax, size=size)
     ax = page.axes[0]
     ax.set_facecolor("#e4e4e4")
@@ -29,7 +29,7 @@ def tightness_map(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     ax.set_xticks(range(best.sizes["family"]), best.family.values, rotation=60, ha="right")
     ax.set(xlabel="family of cases", ylabel="claim")
     ax.grid(False)
-    page.colorbar(image, "best tightness, lesser over greater side", shrink=0.8)
+    page.colorbar(image, "best tightness:\nlesser over greater side")
     return page.fig
 
 

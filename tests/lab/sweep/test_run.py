@@ -23,7 +23,7 @@ from homojax.theory.claim import Verdict, mutants_of
 
 SMALL = Sweep(
     epsilon=(0.2, 1.0, 5.0),
-    depth=(1, 2, 5),
+    depth=(1, 2, 4, 5),
     n=(4,),
     seeds=4,
     snr=(0.1, 10.0),
@@ -81,7 +81,7 @@ def test_a_cell_is_what_numpy_finds_by_other_means(small):
     np.testing.assert_allclose(cell.entropy, [-(m * np.log(m)).sum() for m in matrices], atol=1e-10)
     np.testing.assert_allclose(cell.entropy_deficit, 4 * np.log(4) - cell.entropy, atol=1e-10)
     np.testing.assert_allclose(cell.doeblin_bound, [1 - 4 * m.min() for m in matrices], atol=1e-10)
-    products = [np.linalg.multi_dot([*matrices[:d][::-1], np.eye(4)]) for d in (1, 2, 5)]
+    products = [np.linalg.multi_dot([*matrices[:d][::-1], np.eye(4)]) for d in SMALL.depth]
     np.testing.assert_allclose(
         cell.composite_sigma2, [norm2(c - 0.25) for c in products], atol=1e-10
     )
@@ -89,7 +89,7 @@ def test_a_cell_is_what_numpy_finds_by_other_means(small):
         cell.dist_to_uniform, [np.linalg.norm(c - 0.25) for c in products], atol=1e-10
     )
     np.testing.assert_allclose(
-        cell.product_sigma2, [sigma2[:d].prod() for d in (1, 2, 5)], atol=1e-10
+        cell.product_sigma2, [sigma2[:d].prod() for d in SMALL.depth], atol=1e-10
     )
     np.testing.assert_allclose(
         cell.effective_depth_bound, np.log(0.3) / np.log(sigma2).mean(), atol=1e-8
@@ -97,10 +97,10 @@ def test_a_cell_is_what_numpy_finds_by_other_means(small):
     for alpha in (0.25, 1.0):
         layers = [(1 - alpha) * np.eye(4) + alpha * m for m in matrices]
         residual = [
-            norm2(np.linalg.multi_dot([*layers[:d][::-1], np.eye(4)]) - 0.25) for d in (1, 2, 5)
+            norm2(np.linalg.multi_dot([*layers[:d][::-1], np.eye(4)]) - 0.25) for d in SMALL.depth
         ]
         np.testing.assert_allclose(cell.residual_sigma2.sel(alpha=alpha), residual, atol=1e-10)
-        bound = [np.prod(1 - alpha + alpha * sigma2[:d]) for d in (1, 2, 5)]
+        bound = [np.prod(1 - alpha + alpha * sigma2[:d]) for d in SMALL.depth]
         np.testing.assert_allclose(cell.residual_sigma2_bound.sel(alpha=alpha), bound, atol=1e-10)
     spread = np.linalg.norm(p @ logits[0] @ p) / 3
     np.testing.assert_allclose(cell.relative_epsilon[0], epsilon / spread)
@@ -119,7 +119,9 @@ def test_a_bound_made_wrong_is_called_violated(monkeypatch):
     wrong = [halved if claim.name == "hilbert" else claim for claim in measure.MATRIX_CLAIMS]
     wrong = [dataclasses.replace(c, name="hilbert") if c is halved else c for c in wrong]
     monkeypatch.setattr(measure, "MATRIX_CLAIMS", wrong)
-    ds = sweep(Sweep(**{**SMALL.as_dict(), "seed": 7}))
+    measure.program_of.cache_clear()
+    ds = sweep(SMALL)
+    measure.program_of.cache_clear()
     assert (ds.verdict_hilbert == Verdict.VIOLATED).any()
 
 
@@ -134,10 +136,13 @@ def test_results_depend_neither_on_blocks_nor_on_other_n_and_a_stage_is_compiled
     monkeypatch, small
 ):
     traced = []
+    measure.program_of.cache_clear()
     entropy = measure.entropy  # of the stage that has it
     monkeypatch.setattr(measure, "entropy", lambda m: traced.append(m.shape[-1]) or entropy(m))
     pieces = sweep(Sweep(**{**SMALL.as_dict(), "memory_mb": 1e-3, "n": (2, 4)}))
     assert traced == [2, 4]
+    sweep(Sweep(**{**SMALL.as_dict(), "memory_mb": 1e-3, "seed": 7, "epsilon": (0.7, 7.0)}))
+    assert traced == [2, 4]  # nor by what is no setting of a stage
     for name in VARIABLES:
         np.testing.assert_allclose(
             pieces[name].sel(n=[4]), small[name], rtol=1e-9, atol=1e-12, err_msg=name
@@ -155,13 +160,13 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, sm
         sweep(SMALL, store, progress=interrupt)
     assert not store.exists()
     kept = sorted(tmp_path.glob("sweep.zarr.blocks-*/*.npz"))
-    assert len(kept) == 2
+    assert len(kept) == 3
     kept[0].write_bytes(kept[0].read_bytes()[:-1])  # a block that a crash cut short is done again
     calls = []
     original = sweeping.measure_block
     monkeypatch.setattr(sweeping, "measure_block", lambda *args: calls.append(1) or original(*args))
     resumed = sweep(SMALL, store)
-    assert len(calls) == 3  # of 4
+    assert len(calls) == 4  # of 6
     xr.testing.assert_allclose(resumed, small)
     assert not list(tmp_path.glob("*.blocks-*"))
     calls.clear()

@@ -103,7 +103,7 @@ def test_verdicts_are_told_layer_by_layer(kept):
     assert not any(first for first, _ in changed) and any(second for _, second in changed)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_matrices_outside_the_polytope_violate_no_law_about_it(kept, dtype):
     """Sums of 1, and negative entries: no bound for 𝔅ₙ is about this."""
     signed = (1.5 * np.eye(8) - 0.5 * np.full((8, 8), 1 / 8)).astype(dtype)
