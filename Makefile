@@ -4,10 +4,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { command -v $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Two processes: more only pay with more cores. A file stays in one, where its tests share
-# what is compiled.
+# Two processes: more only pay with more cores. Tests that share what is compiled stay in one
+# (tests/conftest.py).
 JOBS ?= 2
-PYTEST = $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo test slow check notebook clean
 

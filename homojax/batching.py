@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-# On a CPU: the entries of all matrices of a bucket, of which a core's cache holds a few copies; and
-# the most lanes.
-_BUCKET = (2**14, 512)
+# The entries of all matrices of a bucket on a CPU, of which a core's cache holds a few copies.
+_BUCKET = 2**14
 
 
-def in_buckets(solve: Callable, work: Callable) -> Callable:
+def in_buckets(solve: Callable, work: Callable, most: int = 512) -> Callable:
     """Return ``solve`` for one lane, whose ``jax.vmap`` goes through buckets of like ``work``.
 
     A loop over a batch runs until its slowest lane ends. Under ``vmap``, however deeply nested, the
@@ -25,6 +24,7 @@ def in_buckets(solve: Callable, work: Callable) -> Callable:
         solve: function of a batch, lane by lane: arrays [B, ...] -> a pytree of arrays [B, ...].
             The first array is [B, n, n].
         work: function of the same arrays -> [B], which grows with what ``solve`` will have to do.
+        most: lanes of a bucket at most, on a CPU: few where few lanes have anything to do.
 
     Returns:
         A function of the arrays of one lane. It has no derivative of its own.
@@ -37,8 +37,7 @@ def in_buckets(solve: Callable, work: Callable) -> Callable:
     @custom_vmap
     def solve_batch(*arrays):
         lanes, n = arrays[0].shape[:2]
-        entries, most = _BUCKET
-        width = max(1, min(most, entries // n**2))
+        width = max(1, min(most, _BUCKET // n**2))
         if lanes <= width:
             return solve(*arrays)
         return jax.lax.platform_dependent(

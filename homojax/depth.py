@@ -22,6 +22,7 @@ from homojax.arguments import (
     require_count,
 )
 from homojax.birkhoff import center, detail, detail_basis
+from homojax.decompositions.qr import qr
 from homojax.numerics import matmul, max_or_nan, min_or_nan, power_of_two
 from homojax.spectrum import detail_singular_values
 
@@ -242,29 +243,12 @@ def _log_growths(matrices: ArrayLike) -> jax.Array:
     blocks = jnp.einsum("ia,lij,jb->lab", basis, matrices, basis, precision="highest")
 
     def orthonormalise(frame, block):
-        frame, r = _qr(matmul(block, frame))
+        frame, r = qr(matmul(block, frame))
         growth = abs(jnp.diagonal(r))
         lost = growth == 0
         return frame, jnp.where(lost, -jnp.inf, jnp.log(jnp.where(lost, 1, growth)))
 
     return jax.lax.scan(orthonormalise, jnp.eye(blocks.shape[1], dtype=blocks.dtype), blocks)[1]
-
-
-@jax.custom_jvp
-def _qr(a: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return Q and R of a square matrix, with derivative 0 where R is singular: it has none."""
-    q, r = jnp.linalg.qr(a)
-    return q, r
-
-
-@_qr.defjvp
-def _qr_jvp(primals, tangents):
-    (a,), (da,) = primals, tangents
-    q, r = _qr(a)
-    regular = (jnp.diagonal(r) != 0).all()
-    safe = jnp.where(regular, a, jnp.eye(len(a), dtype=a.dtype))
-    _, moved = jax.jvp(jnp.linalg.qr, (safe,), (jnp.where(regular, da, 0),))
-    return (q, r), tuple(moved)
 
 
 @compiled("depth")
@@ -307,10 +291,8 @@ def transient_gain(matrix: ArrayLike, depth: int) -> jax.Array:
     start = detail(jnp.eye(len(matrix), dtype=matrix.dtype)), jnp.zeros((), matrix.dtype)
     _, (powers, log_sizes) = jax.lax.scan(multiply, start, length=depth)
     log_kept = log_sizes + jnp.log(jax.vmap(spectrum.sigma2)(powers))
-    # One decomposition after the other: two at once can wait for each other for good in jaxlib.
-    held, log_kept = jax.lax.optimization_barrier((matrix, log_kept))
     layers = jnp.arange(1, depth + 1, dtype=matrix.dtype)
-    return jnp.exp(log_kept - layers * jnp.log(spectrum.lambda2(held)))
+    return jnp.exp(log_kept - layers * jnp.log(spectrum.lambda2(matrix)))
 
 
 @compiled()

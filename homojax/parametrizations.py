@@ -20,6 +20,8 @@ from jax.typing import ArrayLike
 
 from homojax.arguments import as_epsilon, as_float, as_square, compiled
 from homojax.birkhoff import center, circulant, detail, uniform
+from homojax.decompositions.cholesky import solve_positive
+from homojax.decompositions.qr import solve
 from homojax.numerics import matmul, scaled_logits
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.projection.truncated import truncated_sinkhorn
@@ -268,7 +270,7 @@ def _softmax(logits: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
 def _orthogonal(matrix: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
     centred = detail(matrix)
     skew, identity = (centred - centred.T) / 2, jnp.eye(len(centred), dtype=centred.dtype)
-    return _solve(identity + skew, identity - skew)
+    return solve(identity + skew, identity - skew)
 
 
 @parametrization(
@@ -333,13 +335,7 @@ def _spectral_filter(logits: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
     x, n = detail(m), len(m)
     gram = matmul(x.T, x)
     noise = jnp.asarray(FILTERED_GAIN**2, m.dtype) * jnp.eye(n, dtype=m.dtype)
-    return uniform(n, m.dtype) + matmul(x, _solve(gram + noise, gram))
-
-
-def _solve(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Return a⁻¹b in the dtype of both; solved in float32 at least, because LAPACK has no less."""
-    wide = a.dtype if jnp.finfo(a.dtype).bits >= 32 else jnp.float32
-    return jnp.linalg.solve(a.astype(wide), b.astype(wide)).astype(a.dtype)
+    return uniform(n, m.dtype) + matmul(x, solve_positive(gram + noise, gram))
 
 
 # ---------------------------------------------------------------- nothing mixed

@@ -31,6 +31,24 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("homojax")
 
 
+# Files that go to one worker, because they share what is compiled or what a fixture has made.
+TOGETHER = {
+    "tests/lab/train": "train",
+    "tests/lab/probe": "probe",
+    "tests/lab/verify": "verify",
+    "tests/lab/sweep": "sweep",
+    "tests/lab/test_accessor.py": "sweep",
+    "tests/lab/test_cli.py": "sweep",
+}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        file = item.nodeid.split("::")[0]
+        names = [name for path, name in TOGETHER.items() if file.startswith(path)]
+        item.add_marker(pytest.mark.xdist_group([*names, file][0]))
+
+
 @pytest.fixture(params=["float64", "float32"], scope="session")
 def dtype(request):
     return np.dtype(request.param)

@@ -1,5 +1,6 @@
 """The ε at which a projection, or a stack of them, keeps a given share of detail."""
 
+from homojax.calibration import sensitivity
 from homojax.calibration.epsilon import (
     Calibration,
     calibrate_depth,
@@ -14,4 +15,5 @@ __all__ = [
     "calibrate_depth",
     "calibrate_epsilon",
     "epsilon_schedule",
+    "sensitivity",
 ]

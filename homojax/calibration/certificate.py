@@ -38,7 +38,6 @@ from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum.singular_value import top_singular_pair
 
 Kept = Literal["bound", "lyapunov", "composite"]
-_DECOMPOSED_TO = 32  # n: up to here a decomposition is the faster way, to compile and to run
 
 
 class Point(NamedTuple):
@@ -87,7 +86,7 @@ def project_stack(
     n, dtype = logits.shape[-1], logits.dtype
     results = jax.vmap(lambda s, g: sinkhorn(s, jnp.exp(log_epsilon), init=g))(logits, start)
     matrices, log_matrices = cast(jax.Array, results.matrix), cast(jax.Array, results.log_matrix)
-    sigma2, u, v = jax.vmap(_top_pair)(matrices)
+    sigma2, u, v = jax.vmap(top_singular_pair)(jax.vmap(detail)(matrices))
     entropies = jax.vmap(entropy)(matrices)
 
     # The projections are right to a tolerance only: σ₂ and the entropy of the exact ones.
@@ -102,9 +101,6 @@ def project_stack(
         share = jnp.prod(sigma2) ** power
         colder = jax.vmap(_least_sigma2_colder)(log_matrices, between[1], u, v)
     else:
-        # One decomposition after the other: on CPUs, two that are batched and independent can wait
-        # for each other's threads for ever (jaxlib 0.10).
-        matrices, sigma2 = jax.lax.optimization_barrier((matrices, sigma2))
         share = share_kept(matrices, kept, power)
         colder = jax.vmap(_least_singular_value_colder)(log_matrices, between[1])
     colder = jnp.prod(colder) ** power
@@ -120,15 +116,6 @@ def project_stack(
         potential=results.col_potential,
         converged=results.converged.all() & jnp.isfinite(share),
     )
-
-
-def _top_pair(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return (σ₂, u, v) of M [n, n], with the top singular vectors u and v of PMP."""
-    matrix = detail(matrix)
-    if len(matrix) > _DECOMPOSED_TO:
-        return top_singular_pair(matrix)
-    u, s, vt = jnp.linalg.svd(matrix)
-    return s[0], u[:, 0], vt[0]
 
 
 def range_between(a: Point, b: Point, *, kept: Kept, power: int) -> tuple[jax.Array, jax.Array]:

@@ -173,7 +173,7 @@ def _rules() -> Any:
         if not ours or info.type in asked:
             return None
         asked.add(info.type)  # what other rules say of it
-        spec = registry.get_struct_spec(info)
+        spec: Any = registry.get_struct_spec(info)
         asked.remove(info.type)
 
         def instantiate(**fields: Any) -> Any:

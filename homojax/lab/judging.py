@@ -90,8 +90,8 @@ def judge_cells(
 ) -> dict[str, Judged]:
     """Return what each claim says of each cell, by the claim's name.
 
-    The claims are compiled together, once for each shape of the cells. There is one chain of LAPACK
-    calls to a program, as in a sweep: σ₂ and λ₂ are found before.
+    The claims are compiled together, once for each shape of the cells. σ₂ and λ₂ are found before,
+    by programs that all claims share.
 
     Args:
         scope: of the claims.
@@ -120,7 +120,7 @@ def judge_cells(
         given = "matrix" in typed
         matrix = typed["matrix"] if given else project(typed["logits"], typed["epsilon"])
         judged = judge(typed["logits"], typed["epsilon"], matrix, *_spectra(matrix))
-    return jax.device_get(jax.block_until_ready(judged))
+    return jax.device_get(judged)
 
 
 @jax.jit
@@ -135,9 +135,8 @@ _lambda2 = jax.jit(jax.vmap(spectrum.lambda2))
 
 
 def _spectra(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return σ₂ and λ₂ of matrices [cells, n, n], by programs that end one after the other."""
-    matrices = jax.block_until_ready(matrices)
-    return jax.block_until_ready(_sigma2(matrices)), jax.block_until_ready(_lambda2(matrices))
+    """Return σ₂ and λ₂ of matrices [cells, n, n]."""
+    return _sigma2(matrices), _lambda2(matrices)
 
 
 @cache

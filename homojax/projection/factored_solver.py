@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
+from homojax.decompositions.cholesky import solve_positive
 from homojax.numerics import marginal_tolerance, matmul, max_or_nan, repeat_while
 from homojax.projection.factors import FactoredLogits, FactoredMatrix, over_rows
 from homojax.projection.linear import conjugate_gradients
@@ -183,9 +184,7 @@ def _alternate(
             size = jnp.where(size > 0, size, 1)
             unit = changes / size
             gram = matmul(unit, unit.T) + reg * jnp.eye(memory, dtype=queries.dtype)
-            wide = jnp.float32 if jnp.finfo(gram.dtype).bits < 32 else gram.dtype
-            rest = matmul(unit, residual).astype(wide)
-            weights = jnp.linalg.solve(gram.astype(wide), rest).astype(gram.dtype)
+            weights = solve_positive(gram, matmul(unit, residual))
             step = residual - matmul(weights / size[:, 0], steps + changes)
         new = _move(queries, keys, at, step)
         if memory:

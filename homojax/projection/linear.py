@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_solve
 from jax.typing import ArrayLike
 
-from homojax.numerics import matmul, repeat_while
+from homojax.decompositions.cholesky import cholesky, substitute
+from homojax.numerics import matmul, repeat_while, wide
 
 
 def solve_laplacian(
@@ -30,13 +30,12 @@ def solve_laplacian(
     >>> [round(entry, 4) for entry in x.tolist()]
     [0.6667, -0.6667]
     """
-    wide = b.dtype if jnp.finfo(b.dtype).bits >= 32 else jnp.float32  # half has no decompositions
-    matrix, extra = matrix.astype(wide), jnp.asarray(extra, wide)
+    dtype = wide(b.dtype)
+    matrix, extra = matrix.astype(dtype), jnp.asarray(extra, dtype)
     gram = matmul(matrix.T, matrix)
     links = gram - jnp.diag(jnp.diagonal(gram))
     dense = jnp.diag(links.sum(0) + extra) - links + mean / len(b)
-    factor = jnp.linalg.cholesky(dense, symmetrize_input=False)
-    return cho_solve((factor, True), b.astype(wide)).astype(b.dtype)
+    return substitute(cholesky(dense), b.astype(dtype)).astype(b.dtype)
 
 
 def conjugate_gradients(

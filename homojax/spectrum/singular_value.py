@@ -2,8 +2,8 @@
 
 Conjugate gradients on the Rayleigh quotient of AᵀA find the pair in some tens of products. They
 could have settled on a lower pair. So for a matrix a Cholesky factorisation of θ²(1 + δ)I − AᵀA
-decides: it exists only if every singular value is below θ√(1 + δ). Where it does not exist, the
-decomposition of LAPACK takes over. The factor pays for itself: a step of inverse iteration with it
+decides: it exists only if every singular value is below θ√(1 + δ). Where it does not exist,
+Jacobi's rotations find all of them. The factor pays for itself: a step of inverse iteration with it
 gives the pair all its digits.
 """
 
@@ -16,13 +16,14 @@ from jax.typing import ArrayLike
 from homojax.arguments import as_decomposable, compiled
 from homojax.batching import each_lane, in_buckets
 from homojax.birkhoff import center, detail
+from homojax.decompositions.cholesky import cholesky, solve_positive, substitute
+from homojax.decompositions.jacobi import singular_values, svd
 from homojax.numerics import matmul, power_of_two, rounding
 from homojax.projection.factors import FactoredMatrix
 from homojax.spectrum.rayleigh import largest_rayleigh_quotient
 
 _MAX_STEPS = 200
-# Up to this n a decomposition is the faster way: LAPACK's, and on a GPU the batched one.
-_DENSE = 32
+_DENSE = 4  # up to this n Jacobi's rotations are the faster way
 
 
 @compiled()
@@ -37,7 +38,7 @@ def detail_singular_values(matrix: ArrayLike) -> jax.Array:
     # The last one belongs to the mean, and is 0.
     matrix = decomposable_detail(matrix)
     unit = power_of_two(abs(matrix).max())
-    return unit * jnp.linalg.svd(matrix / unit, compute_uv=False)[:-1]
+    return unit * singular_values(matrix / unit)[:-1]
 
 
 @compiled(shared=True)
@@ -133,7 +134,7 @@ def spectral_norm(matrix: jax.Array) -> jax.Array:
     if len(matrix) > _DENSE:
         return top_singular_pair(matrix)[0]
     unit = power_of_two(abs(matrix).max())
-    return unit * jnp.linalg.svd(matrix / unit, compute_uv=False)[0]
+    return unit * singular_values(matrix / unit)[0]
 
 
 @spectral_norm.defjvp
@@ -156,8 +157,8 @@ def top_singular_pair(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arra
     matrix = jax.lax.stop_gradient(matrix)
     if len(matrix) <= _DENSE:
         unit = power_of_two(abs(matrix).max())
-        u, s, vt = jnp.linalg.svd(matrix / unit)
-        return unit * s[0], jnp.where(s[0] > 0, u[:, 0], 0), vt[0]
+        u, s, v = svd(matrix / unit)
+        return unit * s[0], u[:, 0], v[:, 0]
     climb = in_buckets(each_lane(_climb_and_prove), lambda matrices: abs(matrices).max((1, 2)))
     decompose = in_buckets(_decompose_unproved, lambda _, norm, *pair: jnp.isnan(norm))
     return decompose(matrix, *climb(matrix))
@@ -174,7 +175,7 @@ def _top_singular_pair_jvp(primals, tangents):
     unit = jnp.where(norm > 0, norm, 1)
     a, image, back, change = matrix / unit, image / unit, back / unit, dnorm / unit
     shift = jnp.eye(len(v), dtype=v.dtype) + jnp.outer(v, v)
-    dv = jnp.linalg.solve(shift - matmul(a.T, a), matmul(image, a) + back - 2 * change * v)
+    dv = solve_positive(shift - matmul(a.T, a), matmul(image, a) + back - 2 * change * v)
     du = image + matmul(a, dv) - change * u
     return (norm, u, v), (dnorm, du, dv)
 
@@ -191,8 +192,7 @@ def _climb_and_prove(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array
     ceiling = (1 + rounding(n, matrix.dtype)) * (matmul(unit, v) ** 2).sum()
     slack = ceiling * jnp.eye(n, dtype=v.dtype) - matmul(unit.T, unit)
     slack = jnp.where(scale > 0, slack, jnp.eye(n, dtype=v.dtype))
-    factor = jnp.linalg.cholesky(slack, symmetrize_input=False)
-    v = jax.scipy.linalg.cho_solve((factor, True), v)
+    v = substitute(cholesky(slack), v)
     v = v / jnp.linalg.norm(v)
     u = matmul(unit, v)
     norm = jnp.linalg.norm(u)
@@ -200,12 +200,13 @@ def _climb_and_prove(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array
 
 
 def _decompose_unproved(matrices: jax.Array, *pairs: jax.Array) -> tuple[jax.Array, ...]:
-    """Return ``pairs`` (θ, u, v) [B, ...], with LAPACK's where θ is NaN."""
+    """Return ``pairs`` (θ, u, v) [B, ...], with Jacobi's where θ is NaN."""
     unproved = jnp.isnan(pairs[0])
 
     def decompose(matrices, *pairs):
-        u, s, vt = jnp.linalg.svd(matrices)
-        dense = s[:, 0], u[:, :, 0], vt[:, 0]
+        unit = power_of_two(abs(matrices).max((1, 2)))
+        u, s, v = jax.vmap(svd)(matrices / unit[:, None, None])
+        dense = unit * s[:, 0], u[:, :, 0], v[:, :, 0]
         return tuple(
             jnp.where(jnp.expand_dims(unproved, range(1, a.ndim)), b, a)
             for a, b in zip(pairs, dense, strict=True)

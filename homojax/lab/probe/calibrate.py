@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from threadpoolctl import threadpool_limits
 
 from homojax import spectrum
 from homojax.calibration import (
@@ -62,7 +61,6 @@ REASONS = {  # why there is no answer
 }
 
 
-@threadpool_limits.wrap(limits=1, user_api="blas")
 def calibrate(
     config: Calibrate | None = None, *, progress: Progress = silent, **fields: Any
 ) -> xr.Dataset:
@@ -134,7 +132,6 @@ def _grid_around(epsilon: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
     return np.geomspace(low, high, GRID)
 
 
-# One chain of LAPACK calls to a program: projections are one program, spectra another.
 def _measure_curves(kept: str, layers: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """Return σ₂ of each layer [layers, grid]; of a stack with one ε what it keeps, [1, grid]."""
     matrices = _project_along(jnp.asarray(layers), grid)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import xarray as xr
-from threadpoolctl import threadpool_limits
 
 from homojax.birkhoff import detail, entropy_deficit, isolated_unit, marginal_errors
 from homojax.bounds import isolated_unit_frontier
@@ -39,7 +38,6 @@ VARIABLES = {  # name -> (dimensions beside n and deficit, units, what it is)
 }
 
 
-@threadpool_limits.wrap(limits=1, user_api="blas")
 def frontier(
     config: FrontierSearch | None = None, *, progress: Progress = silent, **fields: Any
 ) -> xr.Dataset:

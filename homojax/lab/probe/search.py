@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.judging import chosen_claims
@@ -94,8 +93,6 @@ def probed_claim(goal: Goal, wanted: str | Claim) -> Claim:
     return claim
 
 
-# XLA calls LAPACK matrix by matrix, and OpenBLAS's own threads wait for each other.
-@threadpool_limits.wrap(limits=1, user_api="blas")
 def _search(goal: Goal, wanted: str | Claim, search: Search, progress: Progress) -> Finding:
     claim = probed_claim(goal, wanted)
     require_precision("float64")

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
-from threadpoolctl import threadpool_limits
 
 from homojax.calibration.sensitivity import Sensitivity, sensitivity
 from homojax.lab.datasets import trained_mhc
@@ -34,7 +33,6 @@ VARIABLES = {  # name -> (dimensions beside case, units, what it is)
 Cases = Mapping[str, tuple[np.ndarray, float]]  # name -> (logits [n, n], the ε it is used at)
 
 
-@threadpool_limits.wrap(limits=1, user_api="blas")
 def scan_sensitivity(
     config: SensitivityScan | None = None,
     cases: Cases | None = None,

@@ -53,11 +53,8 @@ def measure_block(
     logits, epsilon, keys = _inputs(sweep, source, n, cells + [cells[-1]] * (size - len(cells)))
 
     def over_cells(stage: Callable, *args):
-        # On CPUs jaxlib's batched LAPACK calls wait for the thread pool that they run on. Several
-        # at once can wait for each other for good (jaxlib 0.10.2 on 2 cores, at n = 64). So a
-        # stage is a program with one chain of them at most, and ends before the next one starts.
         settings = tuple((name, getattr(sweep, name)) for name in _settings_of(stage))
-        return jax.block_until_ready(program_of(stage, settings)(*args))
+        return program_of(stage, settings)(*args)
 
     projected = over_cells(_project, logits, epsilon)
     matrices = projected.matrix

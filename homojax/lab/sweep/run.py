@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from threadpoolctl import threadpool_limits
 
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.runs import Blocks, Progress, resume, silent
@@ -21,9 +20,6 @@ from homojax.lab.sweep.measure import measure_block
 Cell = tuple[int, int]  # (index of ε, seed)
 
 
-# XLA calls LAPACK matrix by matrix. OpenBLAS's own threads gain nothing at these sizes, and where
-# cores are busy they wait for each other: an SVD at n = 256 took 170 times as long.
-@threadpool_limits.wrap(limits=1, user_api="blas")
 def sweep(
     config: Sweep | None = None,
     store: str | Path | None = None,

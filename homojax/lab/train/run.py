@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from threadpoolctl import threadpool_limits
 
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.runs import Blocks, Progress, own, resume, silent
@@ -38,7 +37,6 @@ class Trained(NamedTuple):
     losses: np.ndarray  # [runs, reports], the mean training loss; NaN after a run has stopped
 
 
-@threadpool_limits.wrap(limits=1, user_api="blas")
 def train(
     config: Train | None = None,
     folder: str | Path | None = None,

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
-from threadpoolctl import threadpool_limits
 
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.judging import Judged, judge_cells, listed
@@ -25,8 +24,6 @@ REFEREED_CELLS = 4  # of a claim and block, that many digits decide
 Arrays = dict[str, np.ndarray]
 
 
-# As in a sweep: XLA calls LAPACK matrix by matrix, and OpenBLAS's own threads wait for each other.
-@threadpool_limits.wrap(limits=1, user_api="blas")
 def verify(
     config: Verification | None = None,
     store: str | Path | None = None,

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from homojax import spectrum
 from homojax.arguments import as_stack, compiled
 from homojax.birkhoff import birkhoff_distance, detail, marginal_errors
+from homojax.decompositions.jacobi import singular_values
 from homojax.depth import composite, detail_composite, lyapunov_exponents
 from homojax.numerics import matmul, rounding
 from homojax.residual import residual_bound, residual_matrix
@@ -117,9 +118,7 @@ def stack_case(
 ) -> StackCase:
     """Return the case of a stack of (nearly) doubly stochastic matrices.
 
-    Only what is in ``measured`` is computed, and compiled. All that needs a decomposition is in one
-    chain: L factorisations QR, then the singular values of all matrices at once. Claims decompose
-    nothing.
+    Only what is in ``measured`` is computed, and compiled. Claims decompose nothing.
 
     Args:
         matrices: [L, n, n], layer 1 first, n ≥ 2.
@@ -165,7 +164,7 @@ def stack_case(
         fields["composites"] = composite(matrices)[case.last]
     if "exponent" in measured:
         fields["exponent"] = lyapunov_exponents(matrices)[0]
-    fields |= _singular_values(case, measured, fields.get("exponent"))
+    fields |= _singular_values(case, measured)
     return dataclasses.replace(case, **fields)
 
 
@@ -211,22 +210,16 @@ def layers_to_half(sigma2: jax.Array, lambda2: jax.Array) -> tuple[jax.Array, ja
     return jnp.stack([layers, layers - 1, wrong]), jnp.stack([reached, reached, wrong_reached])
 
 
-def _singular_values(
-    case: StackCase, measured: Sequence[str], exponent: jax.Array | None
-) -> dict[str, jax.Array]:
+def _singular_values(case: StackCase, measured: Sequence[str]) -> dict[str, jax.Array]:
     """Return the fields that are singular values, all from one decomposition."""
     parts = _to_decompose(case, measured)
     if not parts:
         return {}
     together = jnp.concatenate(list(parts.values()))
-    if exponent is not None:
-        # The singular values wait for the exponent: batched LAPACK calls that run side by side can
-        # wait for each other for good.
-        together = jnp.where(jnp.isnan(exponent), jnp.nan, together)
     whole = {"curve", "layer_curves", "distance"} & set(measured)
     if whole:
-        values = jnp.linalg.svd(together, compute_uv=False)
-    else:  # the largest on V⊥, which is cheaper to find in large matrices
+        values = jax.vmap(singular_values)(together)
+    else:  # the largest on V⊥, which is cheaper to find
         values = jax.vmap(spectrum.sigma2)(together)[:, None]
     ends = [sum(map(len, list(parts.values())[: i + 1])) for i in range(len(parts) - 1)]
     found = dict(zip(parts, jnp.split(values, ends), strict=True))
