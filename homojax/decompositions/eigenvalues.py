@@ -51,8 +51,9 @@ def eigenvalues(matrix: jax.Array) -> jax.Array:
     least = float(jnp.finfo(matrix.dtype).eps) * norm(matrix)
     start = jax.lax.complex(_hessenberg(matrix), jnp.zeros_like(matrix))
     zero = jnp.asarray(0)
-    h, size, _, _ = jax.lax.while_loop(unfinished, advance, (start, jnp.asarray(n), zero, zero))
-    return jnp.where((size <= 1) & jnp.isfinite(matrix).all(), jnp.diagonal(h), jnp.nan)
+    rows = jnp.where(jnp.isfinite(matrix).all(), n, 0)
+    h, size, _, _ = jax.lax.while_loop(unfinished, advance, (start, rows, zero, zero))
+    return jnp.where(size == 1, jnp.diagonal(h), jnp.nan)
 
 
 def _hessenberg(matrix: jax.Array) -> jax.Array:

@@ -243,7 +243,9 @@ def _to_decompose(case: StackCase, measured: Sequence[str]) -> dict[str, jax.Arr
         if "half_sigma2" in measured:
             after_none = detail(jnp.eye(n, dtype=dtype))[None]
             layers, _ = layers_to_half(case.sigma2, case.require("lambda2"))
-            parts["half_sigma2"] = jnp.concatenate([after_none, details])[layers]
+            chosen = jnp.concatenate([after_none, details])[layers]
+            # Which layers they are is not known where one is not.
+            parts["half_sigma2"] = jnp.where(jnp.isnan(matrices).any(), jnp.nan, chosen)
     if "layer_curves" in measured:
         parts["layer_curves"] = jax.vmap(detail)(matrices[:CURVE_LAYERS])
     if "distance" in measured:

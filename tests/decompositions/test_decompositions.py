@@ -1,0 +1,111 @@
+"""Decompositions without LAPACK are those of NumPy, which has them from LAPACK."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+import oracles
+from homojax.decompositions.cholesky import cholesky, solve_positive
+from homojax.decompositions.eigenvalues import eigenvalues
+from homojax.decompositions.jacobi import singular_values, svd
+from homojax.decompositions.qr import qr, solve
+
+SIZES = [1, 2, 3, 4, 7, 33, 70]  # one block of a Cholesky factor, and three
+
+
+def rounding(n, dtype):
+    return 8 * (n + 8) * float(np.finfo(dtype).eps)
+
+
+def graded(rng, n):
+    """Singular values from 1 to 1e-12 in columns of that size, which have relative accuracy."""
+    return rng.normal(size=(n, n)) * np.geomspace(1, 1e-12, n)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_a_positive_definite_matrix_has_its_factor_and_its_solutions(n, rng):
+    half = rng.normal(size=(n, 2 * n))
+    matrix, b = half @ half.T, rng.normal(size=(n, 2))
+    expected = np.linalg.cholesky(matrix)
+    np.testing.assert_allclose(jax.jit(cholesky)(matrix), expected, atol=1e-13 * n)
+    np.testing.assert_allclose(matrix @ jax.jit(solve_positive)(matrix, b), b, atol=1e-10)
+    below = matrix - 1.001 * np.linalg.eigvalsh(matrix)[0] * np.eye(n)
+    assert np.isnan(np.asarray(cholesky(below))).any()  # no factor: it is not positive definite
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_reflections_give_orthogonal_and_triangular_factors_and_solutions(n, rng):
+    matrix = rng.normal(size=(n, n)) + 2 * np.eye(n)
+    q, r = jax.jit(qr)(matrix)
+    np.testing.assert_allclose(q @ r, matrix, atol=1e-13 * n)
+    np.testing.assert_allclose(q.T @ q, np.eye(n), atol=1e-13 * n)
+    np.testing.assert_array_equal(np.tril(r, -1), 0)
+    b = rng.normal(size=n)
+    np.testing.assert_allclose(jax.jit(solve)(matrix, b), np.linalg.solve(matrix, b), rtol=1e-8)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_singular_values_and_vectors(n, dtype, rng):
+    matrix = rng.normal(size=(n, n)).astype(dtype)
+    u, s, v = (np.asarray(x) for x in jax.jit(svd)(matrix))
+    expected = np.linalg.svd(matrix.astype(float), compute_uv=False)
+    np.testing.assert_allclose(s, expected, atol=rounding(n, dtype) * expected[0])
+    np.testing.assert_allclose(singular_values(matrix), s, atol=rounding(n, dtype) * s[0])
+    np.testing.assert_allclose(u * s @ v.T, matrix, atol=rounding(n, dtype) * s[0])
+    np.testing.assert_allclose(v.T @ v, np.eye(n), atol=rounding(n, dtype))
+    assert (np.diff(s) <= 0).all() and s.dtype == dtype
+
+
+def test_small_singular_values_of_graded_columns_have_relative_accuracy(rng):
+    matrix = graded(rng, 8)
+    with oracles.mp.workdps(40):
+        exact = oracles.mp.svd_r(oracles.mp.matrix(matrix.tolist()), compute_uv=False)
+    np.testing.assert_allclose(singular_values(matrix), [float(x) for x in exact], rtol=1e-13)
+
+
+@pytest.mark.parametrize("kind", ["normal", "orthogonal", "nilpotent", "stochastic", "zero"])
+@pytest.mark.parametrize("n", [2, 3, 4, 7, 33])
+def test_eigenvalues(kind, n, dtype, rng):
+    matrix = {
+        "normal": lambda: rng.normal(size=(n, n)),
+        "orthogonal": lambda: np.linalg.qr(rng.normal(size=(n, n)))[0],
+        "nilpotent": lambda: np.eye(n, k=1),
+        "stochastic": lambda: rng.dirichlet(np.ones(n), n),
+        "zero": lambda: np.zeros((n, n)),
+    }[kind]().astype(dtype)
+    found = np.asarray(jax.jit(eigenvalues)(matrix)).astype(complex)
+    if kind == "nilpotent":  # a backward error moves 0 by its n-th root
+        assert abs(found).max() <= rounding(n, dtype) ** (1 / n)
+        return
+    expected = np.linalg.eigvals(matrix.astype(float))
+    distances = abs(found[:, None] - expected[None, :])
+    worst = distances[linear_sum_assignment(distances)].max()
+    assert worst <= 20 * rounding(n, dtype) * max(1, np.linalg.norm(matrix, 2))
+
+
+def test_what_is_not_finite_has_no_decomposition(rng):
+    matrix = rng.normal(size=(5, 5))
+    matrix[2, 3] = np.nan
+    for values in (singular_values(matrix), eigenvalues(matrix), cholesky(matrix @ matrix.T)):
+        assert np.isnan(np.asarray(values)).any()
+    assert np.isnan(singular_values(matrix)).all() and np.isnan(eigenvalues(matrix)).all()
+
+
+@pytest.mark.parametrize("function", [singular_values, qr, solve_positive, solve])
+def test_derivatives_are_those_of_differences(function, rng):
+    matrix, direction = rng.normal(size=(2, 5, 5))
+    b = rng.normal(size=5)
+
+    def value(x):
+        x = x @ x.T + jnp.eye(5) if function is solve_positive else x
+        found = function(x, b) if "solve" in function.__name__ else function(x)
+        return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(found)])
+
+    _, slope = jax.jvp(value, (matrix,), (direction,))
+    expected = oracles.difference(value, matrix, direction)
+    np.testing.assert_allclose(slope, expected, atol=1e-6 * max(1, abs(expected).max()))
+    cotangent = rng.normal(size=slope.shape)
+    (back,) = jax.vjp(value, matrix)[1](cotangent)
+    assert (back * direction).sum() == pytest.approx(float(slope @ cotangent), rel=1e-9)
