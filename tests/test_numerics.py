@@ -45,4 +45,13 @@ def test_a_nan_is_never_lost_in_a_maximum_whatever_is_compiled_with_it(n, lanes,
 
 
 def test_matrix_products_ask_for_full_precision_on_accelerators():
-    assert "HIGHEST" in str(jax.make_jaxpr(numerics.matmul)(jnp.eye(2), jnp.eye(2)))
+    """Or are sums, of small matrices, which accelerators do in full precision anyway."""
+    small, large = (str(jax.make_jaxpr(numerics.matmul)(x, x)) for x in (jnp.eye(2), jnp.eye(9)))
+    assert "dot_general" not in small and "HIGHEST" in large
+
+
+def test_small_products_are_those_of_numpy(rng):
+    for shape in ((2, 3, 4), (8, 8, 1), (1, 5, 8), (9, 3, 2)):
+        a, b = rng.normal(size=shape[:2]), rng.normal(size=shape[1:])
+        np.testing.assert_allclose(numerics.matmul(a, b), a @ b, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(numerics.matmul(a, b[:, 0]), a @ b[:, 0], rtol=1e-12, atol=1e-13)
