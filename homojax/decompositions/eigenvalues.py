@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from homojax.decompositions.qr import reflector
 from homojax.numerics import matmul, norm
 
-_MOST_STEPS = 30  # for each eigenvalue; 2 or 3 are usual
+_MOST_STEPS = 30  # for each eigenvalue, as LAPACK allows
 _RESTART = 10  # steps without an eigenvalue, after which the shift is another one
 
 

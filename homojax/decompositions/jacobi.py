@@ -9,18 +9,17 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from homojax.numerics import matmul, repeat_while, sum_rounding
+from homojax.numerics import matmul, power_of_two, repeat_while, sum_rounding
 
-_MOST_SWEEPS = 30  # at most 12 were seen
+_MOST_SWEEPS = 30  # a loop has to end, though it converges quadratically
 
 
 @jax.custom_jvp
 def singular_values(matrix: jax.Array) -> jax.Array:
     """Return the singular values of a square matrix [n, n], descending, [n].
 
-    Each has relative accuracy where A is a diagonal times a well-conditioned matrix. NaN where the
-    matrix has a NaN or an infinity. Entries near 1 in size are taken for granted: squares must not
-    leave the range of the dtype.
+    Each has relative accuracy where A is a well-conditioned matrix times a diagonal. NaN where the
+    matrix has a NaN or an infinity.
 
     Source: Hestenes (1958); Brent and Luk (1985) for the order of pairs; Demmel and Veselić (SIAM
     J. Matrix Anal. 13, 1992) for the accuracy.
@@ -28,7 +27,9 @@ def singular_values(matrix: jax.Array) -> jax.Array:
     >>> singular_values(jnp.array([[0.0, 2.0], [1.0, 0.0]])).tolist()
     [2.0, 1.0]
     """
-    return jnp.sort(_lengths(orthogonal_columns(matrix)), descending=True)[: len(matrix)]
+    unit = power_of_two(abs(matrix).max())
+    lengths = _lengths(_turned_until_orthogonal(matrix / unit))
+    return unit * jnp.sort(lengths, descending=True)[: len(matrix)]
 
 
 @singular_values.defjvp
@@ -47,21 +48,21 @@ def svd(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     >>> s.tolist(), abs(v).tolist()
     ([2.0, 1.0], [[0.0, 1.0], [1.0, 0.0]])
     """
-    n = len(matrix)
-    columns = orthogonal_columns(jnp.concatenate([matrix, jnp.eye(n, dtype=matrix.dtype)]))
+    n, unit = len(matrix), power_of_two(abs(matrix).max())
+    both = jnp.concatenate([matrix / unit, jnp.eye(n, dtype=matrix.dtype)])
+    columns = _turned_until_orthogonal(both)
     lengths = _lengths(columns[:n])
     padding = _lengths(columns[n:]) == 0
     order = jnp.argsort(jnp.where(padding, -1, lengths), descending=True)[:n]
     columns, lengths = columns[:, order], lengths[order]
-    return columns[:n] / jnp.where(lengths > 0, lengths, 1)[None, :], lengths, columns[n:]
+    left = columns[:n] / jnp.where(lengths > 0, lengths, 1)[None, :]
+    return left, unit * lengths, columns[n:]
 
 
-def orthogonal_columns(matrix: jax.Array) -> jax.Array:
-    """Return a matrix [m, n], m ≥ n, times the rotation that makes its first n rows' columns
-    orthogonal: A over I gives AV over V.
+def _turned_until_orthogonal(matrix: jax.Array) -> jax.Array:
+    """Return A V, and whatever stands below A times V, for A the first n rows of [m, n].
 
-    >>> abs(orthogonal_columns(jnp.array([[3.0, 3.0], [4.0, 4.0]]))[:, 0]).max() < 1e-6
-    Array(True, dtype=bool)
+    V makes the columns of A V orthogonal. Entries are near 1 in size, so that squares have room.
     """
     n = matrix.shape[1]
     half = -(-n // 2)
@@ -83,11 +84,10 @@ def orthogonal_columns(matrix: jax.Array) -> jax.Array:
         cos, sin = cos[None, :], sin[None, :]
         left, right = cos * left - sin * right, sin * left + cos * right
         # The first column stays; all others move on by one place, around.
-        first, rest = left[:, :1], left[:, 1:]
-        left, right = (
-            jnp.concatenate([first, right[:, :1], rest[:, :-1]], 1) if half > 1 else left,
-            jnp.concatenate([right[:, 1:], rest[:, -1:]], 1) if half > 1 else right,
-        )
+        if half > 1:
+            first, rest = left[:, :1], left[:, 1:]
+            left = jnp.concatenate([first, right[:, :1], rest[:, :-1]], 1)
+            right = jnp.concatenate([right[:, 1:], rest[:, -1:]], 1)
         return left, right, jnp.maximum(worst, cosine.max())
 
     def sweep(state):

@@ -216,9 +216,8 @@ class Pace:
         self.clock = clock
         self.seconds = 0.0  # that counted steps took
         self.counted = 0
-        self.last: tuple[float, int, bool] | None = (
-            None  # when, done, whether to count what follows
-        )
+        # When the last step ended, how many were done, and whether to count the next one.
+        self.last: tuple[float, int, bool] | None = None
 
     def left(self, done: int, total: int, doing: str) -> str:
         """Return ", about … left" for a progress; "" as long as there is nothing to go by.

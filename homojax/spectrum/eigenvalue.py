@@ -40,10 +40,9 @@ def lambda2(matrix: ArrayLike) -> jax.Array:
         matrix: M, [n, n], n ≥ 2.
 
     Returns:
-        A scalar, right to a backward error of ``rounding(n, dtype)``, with a proof that no
-        eigenvalue is larger. NaN where the matrix has a NaN or an infinity. Differentiable where
-        that eigenvalue is simple; where several share the largest modulus, the derivative is that
-        of their geometric mean.
+        A scalar, right to a backward error of ``rounding(n, dtype)``. NaN where the matrix has a
+        NaN or an infinity. Differentiable where that eigenvalue is simple. Where several share the
+        largest modulus, the derivative is that of their geometric mean.
 
     >>> round(float(lambda2([[0.0, 1.0], [1.0, 0.0]])), 6)
     1.0
@@ -103,9 +102,8 @@ def _square_to_the_end(matrix: jax.Array) -> jax.Array:
     """Return the limit of ‖Aᵖ‖^{1/p}; NaN where rounding may have moved it.
 
     With A = s₀B₀ and Bₖ² = sₖ₊₁Bₖ₊₁, all B of norm 1, log ‖Aᵖ‖/p = Σ 2⁻ᵏ log sₖ. Rounding counts
-    by 1/sₖ, so no s may be small once p is 32 or more. It is where A is nearly defective: the norm
-    of Aᵖ then goes on growing beside the p-th power of its eigenvalues. (Of 4,400 matrices of 11
-    families no radius was off by more than 4 % of ``rounding``, in either precision.)
+    by 1/sₖ, so no sₖ may be small once p is 32 or more. One is small where A is nearly defective:
+    the norm of Aᵖ then goes on growing beside the p-th power of its eigenvalues.
     """
     n = len(matrix)
 

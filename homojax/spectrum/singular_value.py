@@ -18,7 +18,7 @@ from homojax.batching import each_lane, in_buckets
 from homojax.birkhoff import center, detail
 from homojax.decompositions.cholesky import cholesky, solve_positive, substitute
 from homojax.decompositions.jacobi import singular_values, svd
-from homojax.numerics import matmul, power_of_two, rounding
+from homojax.numerics import matmul, rounding
 from homojax.projection.factors import FactoredMatrix
 from homojax.spectrum.rayleigh import largest_rayleigh_quotient
 
@@ -36,9 +36,7 @@ def detail_singular_values(matrix: ArrayLike) -> jax.Array:
     [0.5]
     """
     # The last one belongs to the mean, and is 0.
-    matrix = decomposable_detail(matrix)
-    unit = power_of_two(abs(matrix).max())
-    return unit * singular_values(matrix / unit)[:-1]
+    return singular_values(decomposable_detail(matrix))[:-1]
 
 
 @compiled(shared=True)
@@ -133,8 +131,7 @@ def spectral_norm(matrix: jax.Array) -> jax.Array:
     """
     if len(matrix) > _DENSE:
         return top_singular_pair(matrix)[0]
-    unit = power_of_two(abs(matrix).max())
-    return unit * singular_values(matrix / unit)[0]
+    return singular_values(matrix)[0]
 
 
 @spectral_norm.defjvp
@@ -156,9 +153,8 @@ def top_singular_pair(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arra
     """
     matrix = jax.lax.stop_gradient(matrix)
     if len(matrix) <= _DENSE:
-        unit = power_of_two(abs(matrix).max())
-        u, s, v = svd(matrix / unit)
-        return unit * s[0], u[:, 0], v[:, 0]
+        u, s, v = svd(matrix)
+        return s[0], u[:, 0], v[:, 0]
     climb = in_buckets(each_lane(_climb_and_prove), lambda matrices: abs(matrices).max((1, 2)))
     decompose = in_buckets(_decompose_unproved, lambda _, norm, *pair: jnp.isnan(norm))
     return decompose(matrix, *climb(matrix))
@@ -204,9 +200,8 @@ def _decompose_unproved(matrices: jax.Array, *pairs: jax.Array) -> tuple[jax.Arr
     unproved = jnp.isnan(pairs[0])
 
     def decompose(matrices, *pairs):
-        unit = power_of_two(abs(matrices).max((1, 2)))
-        u, s, v = jax.vmap(svd)(matrices / unit[:, None, None])
-        dense = unit * s[:, 0], u[:, :, 0], v[:, :, 0]
+        u, s, v = jax.vmap(svd)(matrices)
+        dense = s[:, 0], u[:, :, 0], v[:, :, 0]
         return tuple(
             jnp.where(jnp.expand_dims(unproved, range(1, a.ndim)), b, a)
             for a, b in zip(pairs, dense, strict=True)

@@ -19,11 +19,6 @@ def rounding(n, dtype):
     return 8 * (n + 8) * float(np.finfo(dtype).eps)
 
 
-def graded(rng, n):
-    """Singular values from 1 to 1e-12 in columns of that size, which have relative accuracy."""
-    return rng.normal(size=(n, n)) * np.geomspace(1, 1e-12, n)
-
-
 @pytest.mark.parametrize("n", SIZES)
 def test_a_positive_definite_matrix_has_its_factor_and_its_solutions(n, rng):
     half = rng.normal(size=(n, 2 * n))
@@ -59,10 +54,23 @@ def test_singular_values_and_vectors(n, dtype, rng):
 
 
 def test_small_singular_values_of_graded_columns_have_relative_accuracy(rng):
-    matrix = graded(rng, 8)
+    matrix = rng.normal(size=(8, 8)) * np.geomspace(1, 1e-12, 8)
     with oracles.mp.workdps(40):
         exact = oracles.mp.svd_r(oracles.mp.matrix(matrix.tolist()), compute_uv=False)
     np.testing.assert_allclose(singular_values(matrix), [float(x) for x in exact], rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "power"), [("float32", 80), ("float64", 600)], indirect=["dtype"]
+)
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_power_of_two_changes_no_digit_of_singular_values_and_vectors(sign, power, dtype, rng):
+    matrix, unit = rng.normal(size=(5, 5)).astype(dtype), dtype.type(2.0) ** (sign * power)
+    u, s, v = svd(matrix)
+    scaled_u, scaled_s, scaled_v = svd(unit * matrix)
+    np.testing.assert_array_equal(scaled_s, unit * s)
+    np.testing.assert_array_equal(singular_values(unit * matrix), unit * singular_values(matrix))
+    np.testing.assert_array_equal((scaled_u, scaled_v), (u, v))
 
 
 @pytest.mark.parametrize("kind", ["normal", "orthogonal", "nilpotent", "stochastic", "zero"])

@@ -413,6 +413,16 @@ def test_margins_on_the_polytope_are_of_the_order_of_rounding():
         ), claim
 
 
+def test_the_curve_of_a_deep_stack_does_not_underflow():
+    """Squares of what 60 layers keep of the detail are no float32."""
+    n, kept = 4, np.float32(0.25)
+    layer = kept * np.eye(n, dtype="float32") + (1 - kept) / np.float32(n)
+    case = stack_case(
+        np.stack([layer] * 60), sigma2=np.full(60, kept), depths=(1, 60), measured=("curve",)
+    )
+    np.testing.assert_allclose(case.curve, [[0.25] * 3, [0.25**60] * 3], rtol=1e-4)
+
+
 def test_a_nan_layer_leaves_a_stack_without_a_verdict():
     matrices, *rest = arguments("gaussian")
     matrices[:, 2] = np.nan

@@ -60,23 +60,28 @@ def singular_values(a: mp.matrix) -> list[mp.mpf]:
 
 
 def norm(a: mp.matrix) -> mp.mpf:
+    """Return the largest singular value."""
     return singular_values(a)[0]
 
 
 def sigma2(m: mp.matrix) -> mp.mpf:
+    """Return the largest singular value of P M P."""
     return norm(detail(m))
 
 
 def lambda2(m: mp.matrix) -> mp.mpf:
+    """Return the largest eigenvalue modulus of P M P."""
     return mp.mpf(max(map(abs, mp.eig(detail(m), left=False, right=False))))
 
 
 def detail(m: mp.matrix) -> mp.matrix:
+    """Return P M P."""
     centring = mp.eye(m.rows) - mp.ones(m.rows) / m.rows
     return centring * m * centring
 
 
 def schatten(a: mp.matrix, k: int) -> mp.mpf:
+    """Return the 2k-th root of the sum of the 2k-th powers of the singular values."""
     power = (a.T * a) ** k
     return mp.root(mp.fsum(power[i, i] for i in range(a.rows)), 2 * k)
 

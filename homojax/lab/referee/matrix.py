@@ -18,6 +18,7 @@ def _excess(y: mp.mpf) -> mp.mpf:
 
 
 def deficit(m: mp.matrix) -> mp.mpf:
+    """Return the entropy deficit n log n − H, in nats."""
     return mp.fsum(_excess(m.rows * x - 1) for x in m) / m.rows
 
 
