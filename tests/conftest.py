@@ -59,6 +59,13 @@ def rng():
     return np.random.default_rng(20260102)
 
 
+@pytest.fixture(autouse=True)
+def float64_is_there_again():
+    """A command that sweeps in float32 switches it off, as in a process of its own."""
+    yield
+    jax.config.update("jax_enable_x64", True)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def compiled_programs_are_let_go():
     """A process that has compiled some thousand of them can crash in the compiler."""
