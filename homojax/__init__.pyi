@@ -28,7 +28,7 @@ from .lab.train.run import train
 from .lab.verify.run import verify
 from .parametrizations import PARAMETRIZATIONS
 from .presets import PRESETS
-from .projection.entrywise import balance
+from .projection.balance import balance
 from .projection.factors import low_rank_logits, point_cloud_logits
 from .projection.result import Status
 from .projection.sinkhorn import sinkhorn

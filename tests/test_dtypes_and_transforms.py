@@ -37,7 +37,7 @@ ROOMS = (
     "calibration.sensitivity",
     "projection.sinkhorn",
     "projection.truncated",
-    "projection.entrywise",
+    "projection.balance",
     "spectrum",
 )
 

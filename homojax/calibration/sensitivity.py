@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from homojax.arguments import as_epsilon, as_float, as_square, compiled
 from homojax.depth import effective_depth
 from homojax.numerics import sqrt
-from homojax.projection.entrywise import balance
+from homojax.projection.balance import balance
 from homojax.projection.summary import has_numbers, shapes_of
 from homojax.spectrum.gap import log_contraction_gap
 

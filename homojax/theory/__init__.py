@@ -15,7 +15,7 @@ from homojax.theory import (
     residual,
     noise,
     detection,
-    norms,
+    normalising_layers,
 )
 
 # isort: on
@@ -30,7 +30,7 @@ __all__ = [
     "detection",
     "matrix",
     "noise",
-    "norms",
+    "normalising_layers",
     "projection",
     "residual",
 ]

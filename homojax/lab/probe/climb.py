@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from homojax.lab.probe.cells import Arrays, draw_starts, score, without_starts
 from homojax.lab.probe.config import Goal, Search
+from homojax.lab.probe.objective import Arrays, draw_starts, score, without_starts
 from homojax.lab.runs import Progress
 from homojax.theory.claim import Claim
 

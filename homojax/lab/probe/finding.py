@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from homojax.lab.cases import Case, up_to_comparison
 from homojax.lab.judging import Judged, judge_cells
 from homojax.lab.probe import plots
-from homojax.lab.probe.cells import case_arrays, score_sides
 from homojax.lab.probe.config import Goal, Search
+from homojax.lab.probe.objective import case_arrays, score_sides
 from homojax.lab.referee import decided, in_many_digits
 from homojax.lab.store import provenance, versions
 from homojax.theory.claim import Claim, Verdict

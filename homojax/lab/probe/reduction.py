@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from homojax.lab.cases import Case, up_to_comparison
-from homojax.lab.probe.cells import project_stacks
 from homojax.lab.probe.finding import Finding, ask_many_digits, judge, make_case
+from homojax.lab.probe.objective import project_stacks
 from homojax.theory.claim import Verdict
 
 MOST_DIGITS = 12  # behind the point; more of them are no reduction

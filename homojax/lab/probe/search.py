@@ -8,10 +8,10 @@ import numpy as np
 
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.judging import chosen_claims
-from homojax.lab.probe.cells import cell_program, without_starts
 from homojax.lab.probe.climb import climb
 from homojax.lab.probe.config import Goal, Search
 from homojax.lab.probe.finding import Finding, judge_best
+from homojax.lab.probe.objective import cell_program, without_starts
 from homojax.lab.probe.reduction import reduce_digits
 from homojax.lab.runs import Progress, silent
 from homojax.theory.claim import Claim

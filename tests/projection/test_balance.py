@@ -9,7 +9,7 @@ import pytest
 import homojax as hj
 import oracles
 import trained_oracle
-from homojax.projection.entrywise import balance
+from homojax.projection.balance import balance
 from homojax.spectrum.gap import contraction_gap, log_contraction_gap
 
 TRAINED = (
