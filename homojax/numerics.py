@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
@@ -150,6 +151,19 @@ def power_of_two(size: jax.Array) -> jax.Array:
         jnp.where((size > 0) & (size < jnp.inf), jnp.clip(size, tiny, 1 / tiny), 1)
     )
     return jnp.ldexp(jnp.ones_like(size), jnp.frexp(size)[1] - 1)
+
+
+def arbitrary(shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+    """Return numbers in (−½, ½) that look random and are always the same: where a search starts.
+
+    A quadratic Weyl sequence. ``jax.random`` would compile the rounds of a cipher for them.
+
+    >>> [round(x, 3) for x in arbitrary((3,), "float64").tolist()]
+    [0.118, -0.028, 0.062]
+    """
+    k = jnp.arange(1, math.prod(shape) + 1, dtype=jnp.uint32)
+    bits = k * k * jnp.uint32(0x9E3779B9)
+    return (bits.astype(dtype) * 2.0**-32 - 0.5).reshape(shape)
 
 
 def norm(x: jax.Array) -> jax.Array:

@@ -23,7 +23,7 @@ from homojax.arguments import compiled
 from homojax.batching import each_lane, in_buckets
 from homojax.decompositions.eigenvalues import eigenvalues
 from homojax.decompositions.jacobi import svd
-from homojax.numerics import matmul, power_of_two, repeat_while, rounding
+from homojax.numerics import arbitrary, matmul, power_of_two, repeat_while, rounding
 from homojax.spectrum.singular_value import decomposable_detail
 
 _MOST_SQUARINGS = 16  # before the proof of one eigenvalue or one pair is given up
@@ -130,7 +130,7 @@ def _last(matrix: jax.Array) -> int:
 def _square_and_prove(matrix: jax.Array) -> jax.Array:
     """Return the spectral radius; NaN where that is not proved."""
     n, accepted = len(matrix), rounding(len(matrix), matrix.dtype) / 2
-    starts = _starts(n, matrix.dtype)
+    starts = arbitrary((2, n), matrix.dtype)
 
     def unfinished(state):
         _, radius, _, hopeful, k = state
@@ -154,10 +154,6 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
     radius = jnp.where((matrix == 0).all(), zero, jnp.nan)
     begin = _unit(matrix), radius, one, jnp.asarray(True), 0
     return repeat_while(unfinished, square, begin)[1]
-
-
-def _starts(n: int, dtype) -> jax.Array:
-    return jax.random.normal(jax.random.key(0), (2, n), dtype)
 
 
 def _span(power: jax.Array, starts: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -232,7 +228,7 @@ def _slope_of_two(matrix: jax.Array, power: jax.Array, radius: jax.Array) -> jax
     With X and Y bases of the invariant subspaces from the right and the left,
     d log|det H| = tr((YᵀAX)⁻¹YᵀdA X) for the matrix H of A on them.
     """
-    starts = _starts(len(matrix), matrix.dtype)
+    starts = arbitrary((2, len(matrix)), matrix.dtype)
     line, plane, _ = _dominant(matrix, power, starts, rounding(len(matrix), matrix.dtype))
     p, q = _span(power, starts)
     y, z = _span(power.T, starts)

@@ -18,7 +18,7 @@ from homojax.batching import each_lane, in_buckets
 from homojax.birkhoff import center, detail
 from homojax.decompositions.cholesky import cholesky, solve_positive, substitute
 from homojax.decompositions.jacobi import singular_values, svd
-from homojax.numerics import matmul, rounding
+from homojax.numerics import arbitrary, matmul, rounding
 from homojax.projection.factors import FactoredMatrix
 from homojax.spectrum.rayleigh import largest_rayleigh_quotient
 
@@ -53,8 +53,8 @@ def sigma2(matrix: ArrayLike | FactoredMatrix) -> jax.Array:
         A scalar, certified to within ``rounding(n, dtype)`` of its size at any n. NaN where the
         matrix has a NaN or an infinity. Of a FactoredMatrix it is found by products alone, some
         tens of passes. It is then never above σ₂, and within 1e-8 (float64) or 3e-4 (float32) of
-        its size of a singular value. That this is the top one, only the random start vouches for.
-        NaN where 200 passes do not get there.
+        its size of a singular value. That this is the top one, only its arbitrary start vouches
+        for. NaN where 200 passes do not get there.
 
     Raises:
         TypeError: a result instead of its matrix, or logits given by factors.
@@ -83,7 +83,7 @@ def _sigma2_of_operator(matrix: FactoredMatrix) -> jax.Array:
         x = center(x)
         return center(fixed.gram(x) - col_sums * ((col_sums @ x) / n))
 
-    start = center(jax.random.normal(jax.random.key(0), (n,), fixed.dtype))
+    start = center(arbitrary((n,), fixed.dtype))
     v, missed = largest_rayleigh_quotient(gram, start, rtol, _MAX_STEPS)
     u = center(fixed @ v)
     norm = jnp.linalg.norm(u)
@@ -181,7 +181,7 @@ def _climb_and_prove(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array
     n, eps = len(matrix), float(jnp.finfo(matrix.dtype).eps)
     scale = abs(matrix).max()
     unit = matrix / jnp.where(scale > 0, scale, 1)
-    start = jax.random.normal(jax.random.key(0), (n,), matrix.dtype)
+    start = arbitrary((n,), matrix.dtype)
     v, _ = largest_rayleigh_quotient(
         lambda x: matmul(matmul(unit, x), unit), matmul(start, unit), eps**0.6, _MAX_STEPS
     )
