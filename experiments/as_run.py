@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from homojax.depth import composite
 from homojax.lab.experiment import Bench, Size, Study, command
+from homojax.lab.figure_style import shades
 from homojax.lab.page import Table
-from homojax.lab.style import shades
 from homojax.lab.train.config import Train
 from homojax.lab.train.measures import measures_of
 from homojax.lab.train.run import Trained, trainer_of

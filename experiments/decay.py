@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from homojax import sinkhorn, spectrum
 from homojax.lab.experiment import Arrays, Bench, Size, Study, command
+from homojax.lab.figure_style import MEASURED, WARNING
 from homojax.lab.page import Table
-from homojax.lab.style import MEASURED, WARNING
 from homojax.lab.train.config import REPORTS, Train
 from homojax.lab.train.judgements import theorems_of
 from homojax.lab.train.run import trainer_of

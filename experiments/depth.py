@@ -23,8 +23,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from homojax.lab.experiment import Bench, Size, Study, command
+from homojax.lab.figure_style import BOUND, TYPICAL, WARNING
 from homojax.lab.page import Table
-from homojax.lab.style import BOUND, TYPICAL, WARNING
 from homojax.lab.train.config import Train
 from homojax.networks.architecture import Architecture
 from homojax.networks.training import Training

@@ -14,8 +14,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from homojax.lab.experiment import Bench, Size, Study, command
+from homojax.lab.figure_style import WARNING
 from homojax.lab.page import Table
-from homojax.lab.style import WARNING
 from homojax.lab.train.config import Train
 from homojax.networks.architecture import Architecture
 from homojax.networks.training import Training

@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 
 from homojax import PRESETS
 from homojax.lab.experiment import Bench, Size, Study, command
+from homojax.lab.figure_style import WARNING
 from homojax.lab.page import Table
-from homojax.lab.style import WARNING
 from homojax.lab.train.config import Train
 from homojax.lab.train.stacks import stacks_of
 from homojax.networks.architecture import Architecture

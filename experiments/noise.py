@@ -18,8 +18,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from homojax.lab.experiment import Bench, Size, Study, command
+from homojax.lab.figure_style import FAINT, MEASURED, WARNING
 from homojax.lab.page import Table
-from homojax.lab.style import FAINT, MEASURED, WARNING
 from homojax.lab.train.config import Train
 from homojax.lab.train.measures import directions_of, expected_cosines
 from homojax.lab.train.tasks import load_task

@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 
 from homojax import calibrate_depth, epsilon_schedule
 from homojax.lab.experiment import Arrays, Bench, Size, Study, command
+from homojax.lab.figure_style import WARNING
 from homojax.lab.page import Table
-from homojax.lab.style import WARNING
 from homojax.lab.train.config import Train
 from homojax.lab.train.judgements import theorems_of
 from homojax.lab.train.measures import measures_of

@@ -16,11 +16,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from homojax.lab import page
+from homojax.lab.figure_style import STYLE
 from homojax.lab.inputs import InputError
 from homojax.lab.page import Section, Table
-from homojax.lab.runs import Blocks, Progress, own, silent
+from homojax.lab.progress import Progress, progress_bar, silent
+from homojax.lab.runs import Blocks, own
 from homojax.lab.store import versions
-from homojax.lab.style import STYLE
 from homojax.lab.train.config import Train
 from homojax.lab.train.report import theorem_sentence, theorems_judged
 from homojax.lab.train.run import Trained, train, train_depth
@@ -119,7 +120,7 @@ def run_experiment(
     own(out, identity)
     jax.config.update("jax_enable_x64", True)  # for the laws; networks are float32 all the same
     title = _document(study).splitlines()[0]
-    with page.progress_bar(console, _name(study)) as progress, plt.rc_context(STYLE), plt.ioff():
+    with progress_bar(console, _name(study)) as progress, plt.rc_context(STYLE), plt.ioff():
         bench = Bench(out, progress)
         result = study(size, bench)
     section = Section(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -19,17 +17,10 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from homojax.lab.style import STYLE
+from homojax.lab.figure_style import STYLE
 
 
 class Table(NamedTuple):
@@ -187,53 +178,3 @@ def markdown_table(header: list[str], *rows: list[str]) -> str:
     escaped = [[cell.replace("|", r"\|") for cell in row] for row in (header, *rows)]
     head, *body = (f"| {' | '.join(row)} |" for row in escaped)
     return "\n".join([head, "|" + "---|" * len(header), *body])
-
-
-@contextmanager
-def progress_bar(console: Console, label: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a bar, and give the function (done, total, what is being done) that moves it."""
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[doing]}"),
-    )
-    with Progress(*columns, console=console) as bar:
-        task, pace = bar.add_task(label, total=None, doing=""), Pace()
-
-        def move(done: int, total: int, doing: str) -> None:
-            said = f"{doing}{pace.left(done, total, doing)}"
-            bar.update(task, completed=done, total=total, doing=said)
-
-        yield move
-
-
-class Pace:
-    """How long a run still takes, by its steps so far but those that compile."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self.clock = clock
-        self.seconds = 0.0  # that counted steps took
-        self.counted = 0
-        # When the last step ended, how many were done, and whether to count the next one.
-        self.last: tuple[float, int, bool] | None = None
-
-    def left(self, done: int, total: int, doing: str) -> str:
-        """Return ", about … left" for a progress; "" as long as there is nothing to go by.
-
-        >>> times = iter([0.0, 30.0, 32.0])  # the first step compiles
-        >>> pace = Pace(lambda: next(times))
-        >>> [pace.left(done, 4, "n = 8") for done in (0, 1, 2)]
-        ['', '', ', about 0:04 left']
-        """
-        now = self.clock()
-        if self.last is not None:
-            then, before, counts = self.last
-            if counts and done > before:
-                self.seconds, self.counted = self.seconds + now - then, self.counted + done - before
-        self.last = now, done, self.last is not None and "compiling" not in doing
-        if not self.counted or done >= total:
-            return ""
-        minutes, seconds = divmod(round((total - done) * self.seconds / self.counted), 60)
-        return f", about {minutes}:{seconds:02} left"

@@ -25,13 +25,6 @@ from homojax.lab.inputs import InputError, Output
 from homojax.lab.interrupts import UNTOUCHED
 from homojax.lab.store import read_dataset, write_dataset
 
-Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
-
-
-def silent(done: int, total: int, doing: str) -> None:
-    """Report no progress."""
-
-
 # ---------------------------------------------------------------- unfinished blocks
 
 

@@ -8,9 +8,9 @@ import pytest
 import xarray as xr
 
 import homojax as hj
+from homojax.lab.figure_style import STYLE
 from homojax.lab.inputs import InputError
 from homojax.lab.probe.sensitivity import scan_sensitivity
-from homojax.lab.style import STYLE
 
 # Their shapes are those of tests/lab/sweep and tests/lab/probe, to compile once for all.
 GRID = {"samples": 200, "snr": (0.1, 10.0), "alpha": (0.0, 0.25, 1.0), "seeds": 4}

@@ -21,7 +21,7 @@ from homojax.calibration import (
 from homojax.depth import detail_composite, lyapunov_exponents
 from homojax.lab.inputs import as_config, require_precision
 from homojax.lab.probe.config import Calibrate, Kept, Root
-from homojax.lab.runs import Progress, silent
+from homojax.lab.progress import Progress, silent
 from homojax.lab.sources import Source, load_source
 from homojax.lab.store import provenance
 from homojax.projection.sinkhorn import sinkhorn

@@ -13,7 +13,7 @@ import optax
 
 from homojax.lab.probe.config import Goal, Search
 from homojax.lab.probe.objective import Arrays, draw_starts, score, without_starts
-from homojax.lab.runs import Progress
+from homojax.lab.progress import Progress
 from homojax.theory.claim import Claim
 
 CHUNK = 20  # steps between two reports of progress

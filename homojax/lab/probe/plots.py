@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from homojax.birkhoff import entropy_deficit, isolated_unit
+from homojax.lab.figure_style import BOUND, FAINT, HALO, MEASURED, TYPICAL, WARNING, shades, sheet
 from homojax.lab.probe.config import Goal
 from homojax.lab.store import config_of
-from homojax.lab.style import BOUND, FAINT, HALO, MEASURED, TYPICAL, WARNING, shades, sheet
 
 EPSILON = "entropy weight ε (logit units)"
 DEFICIT = "entropy deficit ΔH (nat)"

@@ -35,6 +35,7 @@ from homojax.lab.probe.finding_report import describe_finding
 from homojax.lab.probe.frontier import frontier
 from homojax.lab.probe.search import probed_claim, refute, tighten
 from homojax.lab.probe.sensitivity import scan_sensitivity
+from homojax.lab.progress import progress_bar
 from homojax.lab.runs import RunFolder, resume, run_folder
 from homojax.lab.sources import load_source
 
@@ -115,7 +116,7 @@ def run_command(command: Output, console: Console) -> bool:
     name, probe = next(item for item in PROBES.items() if type(command) is item[1].command)
     run = probe.run(command)
     folder = _folder(name, command)
-    with page.progress_bar(console, name) as progress:
+    with progress_bar(console, name) as progress:
         result, files = _run_into(folder.part, name, command, partial(run, progress=progress))
     section = probe.describe(result)._replace(
         commands=[f"homojax verify --replay {folder.name / file}" for file in files],

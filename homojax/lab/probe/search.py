@@ -13,7 +13,7 @@ from homojax.lab.probe.config import Goal, Search
 from homojax.lab.probe.finding import Finding, judge_best
 from homojax.lab.probe.objective import cell_program, without_starts
 from homojax.lab.probe.reduction import reduce_digits
-from homojax.lab.runs import Progress, silent
+from homojax.lab.progress import Progress, silent
 from homojax.theory.claim import Claim
 
 

@@ -14,7 +14,7 @@ from homojax.calibration.sensitivity import Sensitivity, sensitivity
 from homojax.lab.datasets import trained_mhc
 from homojax.lab.inputs import as_config, require_precision
 from homojax.lab.probe.config import SensitivityScan
-from homojax.lab.runs import Progress, silent
+from homojax.lab.progress import Progress, silent
 from homojax.lab.store import provenance
 from homojax.presets import PRESETS
 

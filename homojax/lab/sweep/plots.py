@@ -17,8 +17,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from homojax.birkhoff import entropy_deficit, isolated_unit
+from homojax.lab.figure_style import BOUND, FAINT, HALO, MEASURED, TYPICAL, WARNING, shades, sheet
 from homojax.lab.store import config_of
-from homojax.lab.style import BOUND, FAINT, HALO, MEASURED, TYPICAL, WARNING, shades, sheet
 from homojax.layernorm import asymptotic_cosine, critical_snr, expected_cosine
 
 EPSILON = "entropy weight ε (logit units)"

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from homojax.lab import page
 from homojax.lab.page import Picture, Section, Table
+from homojax.lab.progress import progress_bar
 from homojax.lab.runs import run_folder
 from homojax.lab.sources import load_source
 from homojax.lab.store import config_of
@@ -76,10 +77,10 @@ def run_command(command: SweepCommand, console: Console) -> bool:
     jax.config.update("jax_enable_x64", any(s.dtype == "float64" for s in command.sweeps))
     datasets = {}
     for sweep in command.sweeps:
-        with page.progress_bar(console, sweep.label) as progress:
+        with progress_bar(console, sweep.label) as progress:
             store = folder.part / f"{sweep.label}.zarr"
             datasets[sweep.label] = run_sweep(sweep, store, progress=progress)
-    with page.progress_bar(console, "figures") as progress:
+    with progress_bar(console, "figures") as progress:
         progress(0, 1, "drawing")
         sections = describe_all(datasets)
         page.write_page(folder.part, "The map of the trap", sections, INTRODUCTION)

@@ -11,7 +11,8 @@ import numpy as np
 import xarray as xr
 
 from homojax.lab.inputs import InputError, as_config, require_precision
-from homojax.lab.runs import Blocks, Progress, resume, silent
+from homojax.lab.progress import Progress, silent
+from homojax.lab.runs import Blocks, resume
 from homojax.lab.sources import Source, load_source
 from homojax.lab.sweep.config import Sweep
 from homojax.lab.sweep.dataset import assemble

@@ -13,8 +13,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from homojax.lab.figure_style import WARNING, Sheet, shades, sheet
 from homojax.lab.inputs import InputError
-from homojax.lab.style import WARNING, Sheet, shades, sheet
 
 LEAST = 1e-20  # share of detail that is drawn
 OWN = "its own, or none"  # of ε

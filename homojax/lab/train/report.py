@@ -8,6 +8,7 @@ from rich.console import Console
 
 from homojax.lab import page
 from homojax.lab.page import Section, Table
+from homojax.lab.progress import progress_bar
 from homojax.lab.runs import run_folder
 from homojax.lab.store import config_of
 from homojax.lab.train import plots
@@ -36,7 +37,7 @@ def run_command(command: TrainCommand, console: Console) -> bool:
     config = command.config
     trainer_of(config, min(config.all_depths))  # refuse what cannot be before a folder is made
     folder = run_folder(command, config.identity)
-    with page.progress_bar(console, "train") as progress:
+    with progress_bar(console, "train") as progress:
         dataset = train(config, folder.part, progress=progress)
     section = describe(dataset)
     pictures = page.draw_all([("figure.png", CAPTION, plots.training, dataset)])

@@ -15,7 +15,8 @@ import numpy as np
 import xarray as xr
 
 from homojax.lab.inputs import InputError, as_config, require_precision
-from homojax.lab.runs import Blocks, Progress, own, resume, silent
+from homojax.lab.progress import Progress, silent
+from homojax.lab.runs import Blocks, own, resume
 from homojax.lab.train.checkpoints import Checkpoints, fingerprint_of
 from homojax.lab.train.config import Train
 from homojax.lab.train.dataset import assemble

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from homojax.lab.style import WARNING, sheet
+from homojax.lab.figure_style import WARNING, sheet
 
 
 def tightness_map(ds: xr.Dataset, ax: Axes | None = None) -> Figure:

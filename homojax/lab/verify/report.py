@@ -12,6 +12,7 @@ from rich.console import Console
 from homojax.lab import page
 from homojax.lab.cases import Case, load_case, save_case
 from homojax.lab.page import Section, Table
+from homojax.lab.progress import progress_bar
 from homojax.lab.runs import run_folder
 from homojax.lab.verify import plots
 from homojax.lab.verify.command import VerifyCommand
@@ -44,7 +45,7 @@ def run_command(command: VerifyCommand, console: Console) -> bool:
     asked = command.verification
     identity = {"verb": "verify", **asked.as_dict()}
     folder = run_folder(command, identity)
-    with page.progress_bar(console, "verify") as progress:
+    with progress_bar(console, "verify") as progress:
         dataset = verify(asked, folder.part / "verify.zarr", progress=progress)
     cases = _save_worst(asked, dataset, folder.part)
     section = describe(dataset, cases, folder.name)

@@ -1,0 +1,67 @@
+"""How far a run is: what it reports, the bar that shows it, and how long is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
+
+
+def silent(done: int, total: int, doing: str) -> None:
+    """Report no progress."""
+
+
+@contextmanager
+def progress_bar(console: Console, label: str) -> Iterator[Progress]:
+    """Show a bar, and give the function (done, total, what is being done) that moves it."""
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[doing]}"),
+    )
+    with Bar(*columns, console=console) as bar:
+        task, pace = bar.add_task(label, total=None, doing=""), Pace()
+
+        def move(done: int, total: int, doing: str) -> None:
+            said = f"{doing}{pace.left(done, total, doing)}"
+            bar.update(task, completed=done, total=total, doing=said)
+
+        yield move
+
+
+class Pace:
+    """How long a run still takes, by its steps so far but those that compile."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self.clock = clock
+        self.seconds = 0.0  # that counted steps took
+        self.counted = 0
+        # When the last step ended, how many were done, and whether to count the next one.
+        self.last: tuple[float, int, bool] | None = None
+
+    def left(self, done: int, total: int, doing: str) -> str:
+        """Return ", about … left" for a progress; "" as long as there is nothing to go by.
+
+        >>> times = iter([0.0, 30.0, 32.0])  # the first step compiles
+        >>> pace = Pace(lambda: next(times))
+        >>> [pace.left(done, 4, "n = 8") for done in (0, 1, 2)]
+        ['', '', ', about 0:04 left']
+        """
+        now = self.clock()
+        if self.last is not None:
+            then, before, counts = self.last
+            if counts and done > before:
+                self.seconds, self.counted = self.seconds + now - then, self.counted + done - before
+        self.last = now, done, self.last is not None and "compiling" not in doing
+        if not self.counted or done >= total:
+            return ""
+        minutes, seconds = divmod(round((total - done) * self.seconds / self.counted), 60)
+        return f", about {minutes}:{seconds:02} left"
