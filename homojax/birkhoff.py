@@ -138,13 +138,16 @@ def logit_spread(logits: ArrayLike) -> jax.Array:
     """Return ‖PSP‖_F/(n − 1), the root-mean-square logit without row and column shifts.
 
     The shifts change no projection. For independent entries of variance s² its mean square is s².
-    ε divided by it is the relative entropy weight, comparable between sources of logits.
+    ε divided by it is the relative entropy weight, comparable between sources of logits. ∞ where a
+    logit is −inf.
 
     >>> float(logit_spread([[1.0, 0.0], [0.0, 1.0]]))
     1.0
     """
     logits = as_square(logits, "logits")
-    return norm(detail(logits)) / (logits.shape[0] - 1)
+    forbidden = logits == -jnp.inf
+    spread = norm(detail(jnp.where(forbidden, 0, logits))) / (logits.shape[0] - 1)
+    return jnp.where(forbidden.any() & ~jnp.isnan(spread), jnp.inf, spread)
 
 
 @compiled()

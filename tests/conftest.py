@@ -66,11 +66,23 @@ def float64_is_there_again():
     jax.config.update("jax_enable_x64", True)
 
 
+MOST_PROGRAMS = 1_000
+programs = []
+
+
+@jax.monitoring.register_event_duration_secs_listener
+def _note_program(event, duration, **_):
+    if "backend_compile" in event:
+        programs.append(event)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def compiled_programs_are_let_go():
     """A process that has compiled some thousand of them can crash in the compiler."""
     yield
-    jax.clear_caches()
+    if len(programs) > MOST_PROGRAMS:
+        jax.clear_caches()
+        programs.clear()
 
 
 @pytest.fixture(autouse=True, scope="module")

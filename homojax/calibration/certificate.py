@@ -77,7 +77,7 @@ def project_stack(
     """Return every layer's projection at one ε, with the errors of its σ₂ and its entropy.
 
     Args:
-        logits: [L, n, n], finite.
+        logits: [L, n, n], finite or −inf.
         log_epsilon: scalar, the logarithm of the common ε.
         start: column potentials [L, n] to start from.
         kept: which share of detail counts, as in ``calibrate_depth``.
@@ -90,19 +90,22 @@ def project_stack(
     entropies = jax.vmap(entropy)(matrices)
 
     # The projections are right to a tolerance only: σ₂ and the entropy of the exact ones.
-    largest = abs(logits).max((1, 2)) / jnp.exp(log_epsilon)
+    allowed = jnp.where(logits == -jnp.inf, 0, logits)
+    largest = abs(allowed).max((1, 2)) / jnp.exp(log_epsilon)
     misfits = jax.vmap(lambda *x: measure_misfit(*x[:3], sigma2=x[3], largest_logit=x[4]))(
         log_matrices, results.row_error, results.col_error, sigma2, largest
     )
     between = jax.vmap(entropy_range)(log_matrices, misfits.divergence)
+    entropy_errors = entropy_error(misfits, entropies, between, n)
+    most_entropy = jnp.minimum(between[1], entropies + entropy_errors)
     sigma2_errors = sigma2_error(misfits, n)
 
     if kept == "bound":
         share = jnp.prod(sigma2) ** power
-        colder = jax.vmap(_least_sigma2_colder)(log_matrices, between[1], u, v)
+        colder = jax.vmap(_least_sigma2_colder)(log_matrices, most_entropy, u, v)
     else:
         share = share_kept(matrices, kept, power)
-        colder = jax.vmap(_least_singular_value_colder)(log_matrices, between[1])
+        colder = jax.vmap(_least_singular_value_colder)(log_matrices, most_entropy)
     colder = jnp.prod(colder) ** power
     return Point(
         log_epsilon=log_epsilon,
@@ -111,7 +114,7 @@ def project_stack(
         sigma2=sigma2,
         sigma2_error=sigma2_errors,
         entropy=entropies,
-        entropy_error=entropy_error(misfits, entropies, between, n),
+        entropy_error=entropy_errors,
         kept_colder=jnp.where(jnp.isnan(colder), 0, colder),
         potential=results.col_potential,
         converged=results.converged.all() & jnp.isfinite(share),

@@ -18,7 +18,16 @@ from homojax.batching import in_buckets
 from homojax.birkhoff import detail, projective_diameter
 from homojax.bounds import logit_budget
 from homojax.calibration.certificate import Kept, share_kept
-from homojax.calibration.search import CalibrationStatus, Outcome, Root, Settings, find_epsilon
+from homojax.calibration.search import (
+    CalibrationStatus,
+    Outcome,
+    Root,
+    Settings,
+    Span,
+    find_epsilon,
+    span_below,
+    span_of_masked,
+)
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.projection.summary import count_outcomes, has_numbers, shapes_of
 
@@ -31,7 +40,7 @@ class Calibration(NamedTuple):
     status: jax.Array  # a CalibrationStatus
     certified: jax.Array  # bool: ``shortfall`` is within eps^¼ radians in arcsin(kept)
     shortfall: jax.Array  # no ε on the promised side misses the target by more; ∞: not proved
-    ceiling: jax.Array  # no ε above it meets the target: Δ/4 over ``logit_budget``
+    ceiling: jax.Array  # no ε above it meets the target: Δ/4 over ``logit_budget``; ∞ with a mask
     num_projections: jax.Array  # of one stack each
 
     def __repr__(self) -> str:
@@ -65,7 +74,7 @@ def calibrate_epsilon(
     dε = (dt − ⟨∂σ₂/∂S, dS⟩)/(∂σ₂/∂ε).
 
     Args:
-        logits: S, [n, n], finite, n ≥ 2.
+        logits: S, [n, n], finite or −inf, which forbids an entry; n ≥ 2.
         target_sigma2: scalar in (0, 1).
         root: which ε, if there are several. "first" is the largest ε such that every smaller ε
             meets the target (σ₂ ≥ target). "last" is the largest ε that meets it at all.
@@ -76,6 +85,7 @@ def calibrate_epsilon(
         A Calibration. Nothing is raised on values: ``status`` says what went wrong. Where optimal
         assignments are tied, σ₂ need not tend to 1 as ε → 0. A target above its limit is
         UNREACHABLE for "first", though "last" may find one. Ties are resolved to ε = √eps Δ(S).
+        Where logits of −inf keep so much detail at any heat, the target is ALWAYS_MET.
 
     Raises:
         ValueError: a shape, a root or a number of projections does not exist.
@@ -175,7 +185,7 @@ def epsilon_schedule(
     The stack's bound Π σ₂ is ρ then (law 3.1, product).
 
     Args:
-        logits: [L, n, n], finite, n ≥ 2.
+        logits: [L, n, n], finite or −inf, n ≥ 2.
         retention: ρ, scalar in (0, 1).
         root: as for ``calibrate_epsilon``.
         max_projections: as for ``calibrate_epsilon``, for each layer.
@@ -207,7 +217,7 @@ class _Posed(NamedTuple):
 
     logits: jax.Array  # [L, n, n]
     target: jax.Array
-    log_ceiling: jax.Array
+    span: Span
     ceiling: jax.Array  # NaN where the question has none
     failure: jax.Array  # a CalibrationStatus: why it has no answer; FOUND where it may have one
 
@@ -223,7 +233,7 @@ def _calibrate(logits: jax.Array, target: ArrayLike, settings: Settings) -> Cali
             f"the target must be a scalar, got shape {list(target.shape)}; batch with jax.vmap"
         )
     logits = logits.reshape(-1, *logits.shape[-2:])
-    posed = _pose(logits, target, len(logits) * settings.power)
+    posed = _pose(logits, target, settings)
     outcome = _search(settings, *jax.lax.stop_gradient(posed[:3]))
     log_epsilon = _implicit(settings, posed.logits, posed.target, outcome.log_epsilon)
     status = jnp.where(posed.failure == CalibrationStatus.FOUND, outcome.status, posed.failure)
@@ -239,47 +249,51 @@ def _calibrate(logits: jax.Array, target: ArrayLike, settings: Settings) -> Cali
     )
 
 
-def _pose(logits: jax.Array, target: jax.Array, layers: int) -> _Posed:
+def _pose(logits: jax.Array, target: jax.Array, settings: Settings) -> _Posed:
     """Return the question, with harmless numbers in place of those that pose none."""
-    n, eps = logits.shape[-1], float(jnp.finfo(logits.dtype).eps)
+    layers, n, _ = logits.shape
+    eps, depth = float(jnp.finfo(logits.dtype).eps), layers * settings.power
     harmless = jnp.broadcast_to(jnp.eye(n, dtype=logits.dtype), logits.shape)
-    finite = jnp.isfinite(logits).all()
+    finite = (logits < jnp.inf).all()  # no NaN either
     possible = (target > 0) & (target < 1)
     logits, target = jnp.where(finite, logits, harmless), jnp.where(possible, target, 0.5)
 
     # The rounding of row and column shifts is no detail.
-    size, largest = abs(jax.vmap(detail)(logits)).max((1, 2)), abs(logits).max((1, 2))
-    has_detail = ~(size <= 4 * n * eps * largest).any()
-    diameter = jax.vmap(projective_diameter)(logits).max()
+    forbidden = logits == -jnp.inf
+    masked, allowed = forbidden.any(), jnp.where(forbidden, 0, logits)
+    size, largest = abs(jax.vmap(detail)(allowed)).max((1, 2)), abs(allowed).max((1, 2))
+    has_detail = masked | ~(size <= 4 * n * eps * largest).any()
+    diameter = jax.vmap(projective_diameter)(allowed).max()
     finite = finite & jnp.isfinite(diameter)
-    budget = logit_budget(retention=target, depth=layers)
+    budget = logit_budget(retention=target, depth=depth)
     ceiling = diameter / 4 / budget
 
     failure = jnp.where(has_detail, CalibrationStatus.FOUND, CalibrationStatus.NO_DETAIL)
     failure = jnp.where(possible, failure, CalibrationStatus.BAD_TARGET)
+    bounded = span_below(jnp.log(jnp.where(has_detail, ceiling, 1 / budget)))
+    endless = span_of_masked(allowed, depth)
     return _Posed(
         logits=jnp.where(has_detail, logits, harmless),
         target=target,
-        log_ceiling=jnp.log(jnp.where(has_detail, ceiling, 1 / budget)),
-        ceiling=jnp.where(finite & possible, ceiling, jnp.nan),
+        span=jax.tree.map(partial(jnp.where, masked), endless, bounded),
+        ceiling=jnp.where(finite & possible, jnp.where(masked, jnp.inf, ceiling), jnp.nan),
         failure=jnp.where(finite, failure, CalibrationStatus.NOT_FINITE),
     )
 
 
-def _search(
-    settings: Settings, logits: jax.Array, target: jax.Array, log_ceiling: jax.Array
-) -> Outcome:
+def _search(settings: Settings, logits: jax.Array, target: jax.Array, span: Span) -> Outcome:
     """Return what ``find_epsilon`` finds; under ``jax.vmap`` in buckets of like targets."""
     layers, n, _ = logits.shape
 
-    def search(rows, targets, log_ceilings):
+    def search(rows, targets, *spans):
         stacks = rows.reshape(-1, layers, n, n)
-        return jax.vmap(partial(find_epsilon, settings=settings))(stacks, targets, log_ceilings)
+        find = jax.vmap(partial(find_epsilon, settings=settings))
+        return find(stacks, targets, Span(*spans))
 
-    def work(rows, targets, log_ceilings):
+    def work(rows, targets, *spans):
         return targets
 
-    return in_buckets(search, work)(logits.reshape(layers * n, n), target, log_ceiling)
+    return in_buckets(search, work)(logits.reshape(layers * n, n), target, *span)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

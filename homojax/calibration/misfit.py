@@ -6,8 +6,9 @@ says nothing near a permutation, where 1 − σ₂ is tiny. The second is a rela
 Notes:
     The exact projection M has the least relative entropy to its computed scaling M̂ in 𝔅ₙ. So
     that relative entropy is at most τ, the one of M̂ rounded to 𝔅ₙ, with the missed mass where
-    M̂ is least. Then the entrywise roots of M and M̂ are within √τ, and √(1 − σ₂) differs by at
-    most √(2τ). ``entropy_range`` has the same for the entropy.
+    M̂ is least. (Where M̂ has entries of 0 there may be no such place, and τ = ∞.) Then the
+    entrywise roots of M and M̂ are within √τ, and √(1 − σ₂) differs by at most √(2τ).
+    ``entropy_range`` has the same for the entropy.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ def measure_misfit(
     """Return how far exp(log_matrix) is from the projection that it stands for.
 
     Args:
-        log_matrix: log M̂, [n, n], a scaling of exp(S/ε).
+        log_matrix: log M̂, [n, n], a scaling of exp(S/ε); −inf is an entry of 0.
         row_error: max |row sum − 1| of M̂.
         col_error: max |column sum − 1| of M̂.
         sigma2: σ₂(M̂).
-        largest_logit: max |S|/ε.
+        largest_logit: max |S|/ε where S is not −inf.
 
     Returns:
         A Misfit.
@@ -83,8 +84,8 @@ def entropy_range(log_matrix: jax.Array, divergence: jax.Array) -> tuple[jax.Arr
     ±λ⟨M, C⟩ ≤ τ + ΣM̂(e^{±λC} − 1) for every λ > 0, where C = −log M̂ ≥ 0. And H(M) lies between
     ⟨M, C⟩ − 2τ and ⟨M, C⟩ + τ, because τ has room for the sums that M̂ misses.
     """
-    cost = jnp.maximum(-log_matrix, 0)[None]
-    matrix = jnp.exp(-cost)
+    cost = jnp.where(log_matrix == -jnp.inf, 0, jnp.maximum(-log_matrix, 0))[None]
+    matrix = jnp.minimum(jnp.exp(log_matrix), 1)[None]
     rates = 0.25 ** jnp.arange(1, 9, dtype=log_matrix.dtype)  # λ
     scaled = rates[:, None, None] * cost
     growth = jnp.where(

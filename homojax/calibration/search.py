@@ -32,10 +32,14 @@ class CalibrationStatus(enum.IntEnum):
     NO_DETAIL = 2
     # The target is outside (0, 1), or NaN.
     BAD_TARGET = 3
-    # A logit is NaN or infinite, or two logits differ by more than the largest number.
+    # A logit is NaN or +∞, or two logits differ by more than the largest number.
     NOT_FINITE = 4
-    # A projection on the way did not converge, or the last interval did not close.
+    # A projection on the way did not converge, or the last interval did not close. Of a mask that
+    # carries no doubly stochastic matrix none does.
     NOT_CONVERGED = 5
+    # root="first": every ε tried meets the target. "last": the hottest does. Logits of −inf keep
+    # that much detail at any heat.
+    ALWAYS_MET = 6
 
 
 class Phase(enum.IntEnum):
@@ -57,6 +61,14 @@ class Settings(NamedTuple):
     max_projections: int  # as in ``calibrate_epsilon``
 
 
+class Span(NamedTuple):
+    """Where a search goes."""
+
+    top: jax.Array  # scalar: log ε, the hottest
+    floor: jax.Array  # scalar: log ε, the coldest that floats resolve
+    beyond: jax.Array  # scalar: the share kept moves by no more at any hotter ε
+
+
 class Outcome(NamedTuple):
     """How a search ended."""
 
@@ -73,8 +85,7 @@ class _Problem(NamedTuple):
 
     logits: jax.Array  # [L, n, n], with detail in every layer
     target: jax.Array  # scalar in (0, 1)
-    top: jax.Array  # scalar: log ε, the hottest
-    floor: jax.Array  # scalar: log ε, the coldest that floats resolve
+    span: Span
     sign: int  # 1 where the promised side meets the target ("first"), −1 where it misses it
     slack: float  # radians in arcsin(kept) by which a certified interval may cross the target
     accepted: float  # distance to the target at which the search ends
@@ -103,25 +114,54 @@ class _State(NamedTuple):
     num_closing: jax.Array
 
 
-def find_epsilon(
-    logits: jax.Array, target: jax.Array, log_ceiling: jax.Array, settings: Settings
-) -> Outcome:
+def span_below(log_ceiling: jax.Array) -> Span:
+    """Return where to search, given log of an ε above which no ε meets the target."""
+    top = log_ceiling + 0.01  # for a 2 × 2 matrix the ceiling is the root
+    floor = top + math.log(float(jnp.finfo(top.dtype).eps)) / 2
+    return Span(top, floor, jnp.zeros_like(top))
+
+
+def span_of_masked(allowed: jax.Array, depth: int) -> Span:
+    """Return where to search for ``depth`` layers of which some have a logit of −inf.
+
+    Their matrices tend to some other one than J as ε → ∞, and may keep any share for ever.
+
+    Args:
+        allowed: logits [L, n, n], 0 where they are −inf.
+        depth: number of layers, all passes through them counted.
+
+    Notes:
+        In β = 1/ε the path law's angle moves by at most √((1 − 1/n) ΣMR²) (``certificate``). With
+        S shifted by its mean extreme, ΣMR² ≤ n(spread/2)². So from β down to 0 a layer's angle
+        moves by at most ½√(n − 1)·spread·β.
+    """
+    n, eps = allowed.shape[-1], float(jnp.finfo(allowed.dtype).eps)
+    spread = allowed.max() - allowed.min()
+    spread = jnp.where(spread > 0, spread, 1)
+    path = depth * math.sqrt(n - 1) * spread / 2  # over β
+    beyond = eps**0.25 / 8
+    return Span(
+        top=jnp.log(path / beyond),
+        floor=jnp.log(spread) + math.log(eps) / 2,
+        beyond=jnp.full_like(spread, beyond),
+    )
+
+
+def find_epsilon(logits: jax.Array, target: jax.Array, span: Span, settings: Settings) -> Outcome:
     """Return the ε at which a stack keeps ``target``. One loop, with one projection in it.
 
     Args:
-        logits: [L, n, n], finite, with detail in every layer.
+        logits: [L, n, n], finite or −inf, with detail in every layer.
         target: scalar in (0, 1).
-        log_ceiling: log of an ε above which no ε meets the target.
+        span: where to search.
         settings: which ε, of which share of detail.
     """
     n, dtype = logits.shape[-1], logits.dtype
     eps = float(jnp.finfo(dtype).eps)
-    top = log_ceiling + 0.01  # for a 2 × 2 matrix the ceiling is the root
     problem = _Problem(
         logits=logits,
         target=target,
-        top=top,
-        floor=top + math.log(eps) / 2,
+        span=span,
         sign=1 if settings.root == "first" else -1,
         slack=eps**0.25,
         accepted=marginal_tolerance(n, dtype),
@@ -141,7 +181,7 @@ def _begin(problem: _Problem) -> tuple[Point, _State]:
     layers, n, _ = problem.logits.shape
     zero, zeros = jnp.zeros_like(problem.target), jnp.zeros_like(problem.logits[:, 0, 0])
     near = Point(
-        log_epsilon=problem.top,
+        log_epsilon=problem.span.top,
         kept=zero,
         kept_error=zero,
         sigma2=zeros,
@@ -155,7 +195,7 @@ def _begin(problem: _Problem) -> tuple[Point, _State]:
     return near, _State(
         phase=jnp.asarray(Phase.START),
         moved=jnp.asarray(False),
-        far=_End(problem.top, zero),
+        far=_End(problem.span.top, zero),
         dropped=_End(zero + jnp.nan, zero + jnp.nan),
         step=zero + 0.5,
         shortfall=zero + (jnp.inf if problem.sign > 0 else 0),
@@ -192,7 +232,7 @@ def _next_log_epsilon(problem: _Problem, near: Point, state: _State) -> jax.Arra
     ahead, end = near.log_epsilon + problem.sign * state.step, _end_of_march(problem)
     ahead = jnp.where(problem.sign * (ahead - end) > 0, end, ahead)
     colder = near.log_epsilon - math.log(2)
-    return _by_phase(state.phase, problem.top, colder, ahead, _inside(problem, near, state))
+    return _by_phase(state.phase, problem.span.top, colder, ahead, _inside(problem, near, state))
 
 
 def _next_step(problem: _Problem, near: Point, state: _State) -> jax.Array:
@@ -212,7 +252,7 @@ def _must_finish(problem: _Problem, state: _State) -> jax.Array:
 
 def _end_of_march(problem: _Problem) -> jax.Array:
     """Return the last log ε of the march."""
-    return problem.top if problem.sign > 0 else problem.floor
+    return problem.span.top if problem.sign > 0 else problem.span.floor
 
 
 def _conclude(problem: _Problem, near: Point, state: _State) -> Outcome:
@@ -235,13 +275,17 @@ def _conclude(problem: _Problem, near: Point, state: _State) -> Outcome:
 
 def _start(problem: _Problem, near: Point, state: _State, point: Point) -> _State:
     """Take the ceiling for the first certified point."""
-    go_on = Phase.SEEK if problem.sign > 0 else Phase.MARCH
-    lost = CalibrationStatus.NOT_CONVERGED
+    seeks = problem.sign > 0
+    always = False if seeks else point.kept >= problem.target
+    most = point.kept + problem.span.beyond
+    status = jnp.where(always, CalibrationStatus.ALWAYS_MET, state.status)
+    go_on = jnp.where(always, Phase.DONE, Phase.SEEK if seeks else Phase.MARCH)
     return state._replace(
         phase=jnp.where(point.converged, go_on, Phase.DONE),
         moved=jnp.asarray(True),
         far=_End(point.log_epsilon, point.kept),
-        status=jnp.where(point.converged, state.status, lost),
+        shortfall=state.shortfall if seeks else jnp.maximum(most - problem.target, 0),
+        status=jnp.where(point.converged, status, CalibrationStatus.NOT_CONVERGED),
     )
 
 
@@ -249,7 +293,7 @@ def _seek(problem: _Problem, near: Point, state: _State, point: Point) -> _State
     """March from here if every colder ε is proved to meet the target, or if floats end here."""
     good = point.converged
     proved = good & (point.kept_colder >= problem.target)
-    ended = ~good | (point.log_epsilon <= problem.floor)
+    ended = ~good | (point.log_epsilon <= problem.span.floor)
     march = proved | (ended & (jnp.where(good, point.kept, near.kept) >= problem.target))
     lost = jnp.where(good, CalibrationStatus.UNREACHABLE, CalibrationStatus.NOT_CONVERGED)
     return state._replace(
@@ -275,8 +319,9 @@ def _march(problem: _Problem, near: Point, state: _State, point: Point) -> _Stat
     margin = sign * (_angle(jnp.where(taken, point.kept, near.kept)) - _angle(target))
     ratio = 0.85 * (margin + problem.slack) / jnp.maximum(loss, problem.eps)
 
-    # At the ceiling "first" must have crossed; at the coldest ε "last" has tried every ε.
-    lost = CalibrationStatus.NOT_CONVERGED if sign > 0 else CalibrationStatus.UNREACHABLE
+    # At the ceiling "first" has crossed, unless there is none; at the coldest ε "last" has tried
+    # every ε.
+    lost = CalibrationStatus.ALWAYS_MET if sign > 0 else CalibrationStatus.UNREACHABLE
     status = jnp.where(ended, lost, state.status)
     shortfall = jnp.maximum(state.shortfall, sign * (target - worst))
     going = jnp.where(crossed, Phase.CLOSE, Phase.MARCH)

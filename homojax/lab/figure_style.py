@@ -20,6 +20,7 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.formatter.min_exponent": 3,  # 0.3, not 3 × 10⁻¹, which would run into its neighbour
     "grid.alpha": 0.25,
     "legend.frameon": False,
     "legend.fontsize": 8.5,

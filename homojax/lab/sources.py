@@ -171,7 +171,7 @@ def _fixed(config: LogitSource, stacks: np.ndarray, description: str) -> Source:
 
 
 def _read_logits(path: Path, name: str | None) -> np.ndarray:
-    """Return the finite float64 logits [..., n, n] that a file holds."""
+    """Return the float64 logits [..., n, n] that a file holds, finite or −inf."""
     import ml_dtypes  # NumPy's own types know no bfloat16
 
     logits = _read_array(path, name)
@@ -184,9 +184,13 @@ def _read_logits(path: Path, name: str | None) -> np.ndarray:
     if logits.dtype.kind not in "fiu" and not hasattr(ml_dtypes, logits.dtype.name):
         raise InputError(f"{path} holds {logits.dtype}: logits must be real numbers.")
     logits = np.asarray(logits, np.float64)
-    if not np.isfinite(logits).all():
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(logits))[0])
-        raise InputError(f"{path} is {logits[index]} at {list(index)}: logits must be finite.")
+    wrong = ~(logits < np.inf)  # NaN, too
+    if wrong.any():
+        index = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise InputError(
+            f"{path} is {logits[index]} at {list(index)}: logits must be finite, or −inf where no "
+            "mass may go."
+        )
     return logits
 
 

@@ -138,7 +138,7 @@ def npy(array, allow_pickle=False):
             npy(np.array([[0, 1], [np.nan, 0]])),
             r"is nan at \[1, 0\]: logits must be finite",
         ),
-        ("inf.npy", npy(np.array([[0, -np.inf], [0, 0]])), r"is -inf at \[0, 1\]"),
+        ("inf.npy", npy(np.array([[0, np.inf], [0, 0]])), r"is inf at \[0, 1\]"),
     ],
 )
 def test_a_file_that_holds_no_logits_is_refused_in_one_sentence(tmp_path, name, content, said):

@@ -55,9 +55,10 @@ REASONS = {  # why there is no answer
     CalibrationStatus.NO_DETAIL: "no ε can: the logits are row and column shifts, so σ₂ = 0 at "
     "every ε",
     CalibrationStatus.BAD_TARGET: "the target is outside (0, 1)",
-    CalibrationStatus.NOT_FINITE: "a logit is not finite",
+    CalibrationStatus.NOT_FINITE: "a logit is NaN or +∞, or logits are too far apart",
     CalibrationStatus.NOT_CONVERGED: "no answer: a projection on the way did not converge, or the "
     "last interval did not close",
+    CalibrationStatus.ALWAYS_MET: "none is needed: the mask keeps that much however hot ε is",
 }
 
 
