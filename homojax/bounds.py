@@ -19,6 +19,7 @@ from homojax.arguments import (
     require_count,
 )
 from homojax.birkhoff import detail, entropy_deficit, excess, projective_diameter
+from homojax.loops import repeat
 from homojax.numerics import matmul, min_or_nan, norm, sqrt
 from homojax.row_pairs import max_over_row_pairs
 
@@ -202,7 +203,7 @@ def isolated_unit_frontier(deficit: ArrayLike, *, n: int) -> jax.Array:
 
     info, one = jnp.finfo(deficit.dtype), jnp.ones((), deficit.dtype)
     tiny = jnp.asarray(info.eps**2, deficit.dtype)
-    low, high = jax.lax.fori_loop(0, info.nmant + 10, halve, (tiny, one))
+    low, high = repeat(info.nmant + 10, halve, (tiny, one))
     inside = (deficit > 0) & (deficit < deficit_at(one))
     root = jnp.where(inside, (low + high) / 2, 0.5)
     # Adds 0, and the derivative that the implicit function theorem gives.

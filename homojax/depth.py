@@ -23,6 +23,7 @@ from homojax.arguments import (
 )
 from homojax.birkhoff import center, detail, detail_basis
 from homojax.decompositions.qr import qr
+from homojax.loops import scan
 from homojax.numerics import matmul, max_or_nan, min_or_nan, power_of_two
 from homojax.spectrum import detail_singular_values
 
@@ -51,7 +52,7 @@ def composite(matrices: ArrayLike) -> jax.Array:
         product = matmul(matrix, product)
         return product, product
 
-    return jax.lax.scan(multiply, jnp.eye(matrices.shape[1], dtype=matrices.dtype), matrices)[1]
+    return scan(multiply, jnp.eye(matrices.shape[1], dtype=matrices.dtype), matrices)[1]
 
 
 @compiled()
@@ -91,7 +92,7 @@ def detail_composite(matrices: ArrayLike) -> jax.Array:
         return (next_block, leak), next_block
 
     start = detail(jnp.eye(n, dtype=matrices.dtype)), jnp.zeros(n, matrices.dtype)
-    return jax.lax.scan(multiply, start, matrices)[1]
+    return scan(multiply, start, matrices)[1]
 
 
 @compiled()
@@ -248,7 +249,7 @@ def _log_growths(matrices: ArrayLike) -> jax.Array:
         lost = growth == 0
         return frame, jnp.where(lost, -jnp.inf, jnp.log(jnp.where(lost, 1, growth)))
 
-    return jax.lax.scan(orthonormalise, jnp.eye(blocks.shape[1], dtype=blocks.dtype), blocks)[1]
+    return scan(orthonormalise, jnp.eye(blocks.shape[1], dtype=blocks.dtype), blocks)[1]
 
 
 @compiled("depth")
@@ -289,7 +290,7 @@ def transient_gain(matrix: ArrayLike, depth: int) -> jax.Array:
         return carry, carry
 
     start = detail(jnp.eye(len(matrix), dtype=matrix.dtype)), jnp.zeros((), matrix.dtype)
-    _, (powers, log_sizes) = jax.lax.scan(multiply, start, length=depth)
+    _, (powers, log_sizes) = scan(multiply, start, length=depth)
     log_kept = log_sizes + jnp.log(jax.vmap(spectrum.sigma2)(powers))
     layers = jnp.arange(1, depth + 1, dtype=matrix.dtype)
     return jnp.exp(log_kept - layers * jnp.log(spectrum.lambda2(matrix)))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import reduce
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -105,27 +103,6 @@ def sqrt(x: ArrayLike) -> jax.Array:
     x = jnp.asarray(x)
     zero = x == 0
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
-
-
-def repeat_while(
-    unfinished: Callable[[Any], jax.Array], advance: Callable[[Any], Any], start: Any
-) -> Any:
-    """Return where ``advance`` from ``start`` ends: at the first state that is not ``unfinished``.
-
-    As ``jax.lax.while_loop``, but its condition is computed once a turn. Under ``vmap`` JAX
-    computes a condition twice, to go on and to say which lanes do. Two compiled copies of a
-    comparison of floats can round differently. A lane that only one of them calls finished then
-    stays as it is, and the loop never ends.
-
-    >>> int(repeat_while(lambda x: x < 100, lambda x: 2 * x, jnp.asarray(3)))
-    192
-    """
-
-    def turn(state):
-        new = advance(state[0])
-        return new, unfinished(new)
-
-    return jax.lax.while_loop(lambda state: state[1], turn, (start, unfinished(start)))[0]
 
 
 def wide(dtype: DTypeLike) -> DTypeLike:

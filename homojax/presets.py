@@ -11,6 +11,7 @@ from jax.nn import softmax
 from jax.typing import ArrayLike
 
 from homojax.arguments import as_epsilon, as_square, compiled
+from homojax.loops import repeat
 from homojax.numerics import scaled_logits
 from homojax.parametrizations import PARAMETRIZATIONS
 
@@ -92,9 +93,7 @@ def _alternate_with_constants(preset: Preset, logits: jax.Array, num_iters: int)
     scaled = scaled_logits(logits, as_epsilon(preset.epsilon, logits.dtype))
     matrix = softmax(scaled, axis=first) + preset.added_to_entries
     matrix = normalise(matrix, last)
-    return jax.lax.fori_loop(
-        0, num_iters - 1, lambda _, m: normalise(normalise(m, first), last), matrix
-    )
+    return repeat(num_iters - 1, lambda _, m: normalise(normalise(m, first), last), matrix)
 
 
 PRESETS: dict[str, Preset] = {}

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from homojax.batching import in_buckets
+from homojax.loops import scan
 
 # Columns of a matrix in one pass over all pairs of its rows: what compilers keep in registers.
 _COLUMNS_TOGETHER = 8
@@ -41,9 +42,7 @@ def max_over_row_pairs(
         rest = matrix.T[first:].reshape(-1, _COLUMNS_TOGETHER, n)
         scores = merged(matrix.T[:first])
         if len(rest):
-            scores, _ = jax.lax.scan(
-                lambda s, columns: (merge(s, merged(columns)), None), scores, rest
-            )
+            scores, _ = scan(lambda s, columns: (merge(s, merged(columns)), None), scores, rest)
         return jnp.unravel_index((scores + scores.T).argmax(), scores.shape)
 
     # A matrix at a time where they are large.

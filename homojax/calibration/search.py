@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from homojax.calibration.certificate import Kept, Point, project_stack, range_between
+from homojax.loops import repeat_while
 from homojax.numerics import marginal_tolerance
 
 Root = Literal["first", "last"]
@@ -168,7 +169,7 @@ def find_epsilon(logits: jax.Array, target: jax.Array, span: Span, settings: Set
         eps=eps,
         settings=settings,
     )
-    near, state = jax.lax.while_loop(
+    near, state = repeat_while(
         lambda carry: carry[1].phase < Phase.DONE,
         lambda carry: _advance(problem, *carry),
         _begin(problem),

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from homojax.decompositions.triangular import backward, forward
+from homojax.loops import repeat
 from homojax.numerics import matmul, wide
 
 _BLOCK = 32  # columns that are eliminated one by one; beyond, products of matrices do the work
@@ -40,7 +41,7 @@ def cholesky(matrix: jax.Array) -> jax.Array:
         columns = jax.lax.dynamic_update_slice(below, factor, (start, 0))
         return jax.lax.dynamic_update_slice(left, columns, (0, start))
 
-    return jnp.tril(jax.lax.fori_loop(0, blocks, eliminate, padded))[:n, :n]
+    return jnp.tril(repeat(blocks, eliminate, padded))[:n, :n]
 
 
 def solve_positive(matrix: jax.Array, b: jax.Array) -> jax.Array:
@@ -80,4 +81,4 @@ def _by_columns(matrix: jax.Array) -> jax.Array:
         left = left - column[:, None] * column[None, :]
         return jnp.where(index == j, jnp.where(index == j, pivot, column)[:, None], left)
 
-    return jnp.tril(jax.lax.fori_loop(0, len(matrix), eliminate, matrix))
+    return jnp.tril(repeat(len(matrix), eliminate, matrix))

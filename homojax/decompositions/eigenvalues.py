@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from homojax.decompositions.qr import reflector
+from homojax.loops import repeat, repeat_while
 from homojax.numerics import matmul, norm
 
 _MOST_STEPS = 30  # for each eigenvalue, as LAPACK allows
@@ -52,7 +53,7 @@ def eigenvalues(matrix: jax.Array) -> jax.Array:
     start = jax.lax.complex(_hessenberg(matrix), jnp.zeros_like(matrix))
     zero = jnp.asarray(0)
     rows = jnp.where(jnp.isfinite(matrix).all(), n, 0)
-    h, size, _, _ = jax.lax.while_loop(unfinished, advance, (start, rows, zero, zero))
+    h, size, _, _ = repeat_while(unfinished, advance, (start, rows, zero, zero))
     return jnp.where(size == 1, jnp.diagonal(h), jnp.nan)
 
 
@@ -66,7 +67,7 @@ def _hessenberg(matrix: jax.Array) -> jax.Array:
         h = jnp.where((index == j)[None, :] & (index > j)[:, None], column[:, None], h)
         return h - 2 * matmul(h, mirror)[:, None] * mirror[None, :]
 
-    return jax.lax.fori_loop(0, len(matrix) - 2, reflect, matrix)
+    return repeat(len(matrix) - 2, reflect, matrix)
 
 
 def _wilkinson(corner: jax.Array) -> jax.Array:
@@ -104,6 +105,6 @@ def _step(h: jax.Array, shift: jax.Array, size: jax.Array) -> jax.Array:
         return h.at[:, k + 1].set(c.conj() * right - s.conj() * left)
 
     one, zero = jnp.ones(n, h.dtype), jnp.zeros(n, h.dtype)
-    h, cosines, sines = jax.lax.fori_loop(0, n - 1, eliminate, (h, one, zero))
-    h = jax.lax.fori_loop(0, n - 1, restore, h)
+    h, cosines, sines = repeat(n - 1, eliminate, (h, one, zero))
+    h = repeat(n - 1, restore, h)
     return h + jnp.diag(jnp.where(index < size, shift, 0))

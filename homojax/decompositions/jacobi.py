@@ -9,7 +9,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from homojax.numerics import matmul, power_of_two, repeat_while, sum_rounding
+from homojax.loops import repeat, repeat_while
+from homojax.numerics import matmul, power_of_two, sum_rounding
 
 _MOST_SWEEPS = 30  # a loop has to end, though it converges quadratically
 
@@ -93,7 +94,7 @@ def _turned_until_orthogonal(matrix: jax.Array) -> jax.Array:
     def sweep(state):
         left, right, _, k = state
         zero = jnp.zeros((), matrix.dtype)
-        left, right, worst = jax.lax.fori_loop(0, 2 * half - 1, rotate, (left, right, zero))
+        left, right, worst = repeat(2 * half - 1, rotate, (left, right, zero))
         return left, right, worst, k + 1
 
     def unfinished(state):

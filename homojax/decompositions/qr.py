@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from homojax.decompositions.triangular import backward, forward
+from homojax.loops import repeat
 from homojax.numerics import matmul, power_of_two, wide
 
 
@@ -31,7 +32,7 @@ def qr(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
         return q - 2 * matmul(q, mirror)[:, None] * mirror[None, :], r
 
     start = jnp.eye(len(matrix), dtype=matrix.dtype), matrix
-    q, r = jax.lax.fori_loop(0, len(matrix) - 1, reflect, start)
+    q, r = repeat(len(matrix) - 1, reflect, start)
     return q, jnp.triu(r)
 
 

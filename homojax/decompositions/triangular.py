@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from homojax.loops import repeat
+
 
 def forward(lower: jax.Array, b: jax.Array) -> jax.Array:
     """Return x with L x = b, for a lower triangular L [n, n] and b [n] or [n, k].
@@ -20,7 +22,7 @@ def forward(lower: jax.Array, b: jax.Array) -> jax.Array:
         column = jnp.where(rows > j, lower[:, j].reshape(rows.shape), 0)
         return jnp.where(rows == j, known, x - column * known)
 
-    return jax.lax.fori_loop(0, len(lower), finish, b)
+    return repeat(len(lower), finish, b)
 
 
 def backward(lower: jax.Array, b: jax.Array) -> jax.Array:

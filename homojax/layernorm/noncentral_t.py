@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr, xlogy
 from jax.typing import ArrayLike, DTypeLike
 
+from homojax.loops import repeat
+
 
 def ratio_cdf(
     ratio: jax.Array, root_kappa: ArrayLike, *, d: jax.Array, above: bool = False
@@ -87,7 +89,7 @@ def bisect(
         return jnp.where(positive, middle, low), jnp.where(positive, high, middle)
 
     bracket = jnp.asarray(low, dtype), jnp.asarray(high, dtype)
-    low_end, high_end = jax.lax.fori_loop(0, jnp.finfo(dtype).nmant + 6, halve, bracket)
+    low_end, high_end = repeat(jnp.finfo(dtype).nmant + 6, halve, bracket)
     root = jax.lax.stop_gradient((low_end + high_end) / 2)
     slope = jax.lax.stop_gradient(jax.grad(decreasing)(root))
     value = decreasing(root)

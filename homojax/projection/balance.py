@@ -20,7 +20,8 @@ from jax.typing import ArrayLike
 
 from homojax.arguments import as_square, compiled
 from homojax.birkhoff import marginal_errors
-from homojax.numerics import log_gram, marginal_tolerance, repeat_while
+from homojax.loops import repeat, repeat_while
+from homojax.numerics import log_gram, marginal_tolerance
 from homojax.projection.masks import drop_stand_ins
 from homojax.projection.matching import heaviest_permutation
 from homojax.projection.result import BalanceResult
@@ -180,5 +181,5 @@ def _potentials(log_weights: jax.Array, forces: jax.Array) -> jax.Array:
         p = n - 2 - i
         return v.at[p].set((jnp.exp(star(log_w, p)[1]) * (v - e[p])).sum())
 
-    log_w, e = jax.lax.fori_loop(0, n - 1, eliminate, (log_weights, forces))
-    return jax.lax.fori_loop(0, n - 1, substitute, jnp.zeros(n, forces.dtype))
+    log_w, e = repeat(n - 1, eliminate, (log_weights, forces))
+    return repeat(n - 1, substitute, jnp.zeros(n, forces.dtype))

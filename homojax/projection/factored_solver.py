@@ -19,7 +19,8 @@ from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
 from homojax.decompositions.cholesky import solve_positive
-from homojax.numerics import marginal_tolerance, matmul, max_or_nan, repeat_while
+from homojax.loops import cond, repeat_while
+from homojax.numerics import marginal_tolerance, matmul, max_or_nan
 from homojax.projection.factors import FactoredLogits, FactoredMatrix, over_rows
 from homojax.projection.linear import conjugate_gradients
 from homojax.projection.newton import ABOVE, Rules, Turn, alternation_step, descend
@@ -94,7 +95,7 @@ def _solve(queries, keys, epsilon, g, tol, *, method, max_steps, warm) -> _Itera
     newton = partial(
         _newton, queries, keys, epsilon, at, tol, warm=warm or method == "auto", max_steps=max_steps
     )
-    return jax.lax.cond(at.error > tol / 2, newton, lambda: at)
+    return cond(at.error > tol / 2, newton, lambda: at)
 
 
 def _start(queries: jax.Array, keys: jax.Array, g: jax.Array, num_steps: ArrayLike) -> _Iterate:

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from homojax.arguments import as_float, compiled
 from homojax.birkhoff import center
+from homojax.loops import scan
 from homojax.numerics import matmul
 
 _BLOCK = 2**22  # entries formed at once
@@ -219,7 +220,7 @@ class FactoredMatrix:
 def over_rows(
     use: Callable, carry, queries: jax.Array, row_reference: jax.Array, row_correction: jax.Array
 ):
-    """Return ``jax.lax.scan`` of ``use``, (carry, block of rows) -> (carry, outputs).
+    """Return the scan of ``use``, (carry, block of rows) -> (carry, outputs).
 
     Rows of zeros fill up the last block.
     """
@@ -234,5 +235,5 @@ def over_rows(
     )
     blocks = jax.tree.map(lambda a: a.reshape(count, size, *a.shape[1:]), rows)
     # Without the checkpoint a derivative would keep every block.
-    carry, out = jax.lax.scan(jax.checkpoint(use), carry, blocks)
+    carry, out = scan(jax.checkpoint(use), carry, blocks)
     return carry, jax.tree.map(lambda a: a.reshape(count * size, *a.shape[2:])[:n], out)

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
-from homojax.numerics import matmul, max_or_nan, repeat_while, sum_rounding
+from homojax.loops import repeat_while
+from homojax.numerics import matmul, max_or_nan, sum_rounding
 from homojax.projection.linear import conjugate_gradients, solve_laplacian
 from homojax.projection.newton import ABOVE, Rules, Turn, descend
 
@@ -212,7 +213,7 @@ def _solve_damped(now: _Rows, turn: Turn) -> tuple[jax.Array, jax.Array]:
     if n >= FACTORISED_FROM:
         # A loop of one turn at most: under vmap a cond would do both sides.
         spent = step, cg_steps
-        step, _ = jax.lax.while_loop(lambda state: state[1] == limit, factorise, spent)
+        step, _ = repeat_while(lambda state: state[1] == limit, factorise, spent)
     return step, jnp.asarray(0)
 
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax.decompositions.cholesky import cholesky, substitute
-from homojax.numerics import matmul, repeat_while, wide
+from homojax.loops import repeat_while
+from homojax.numerics import matmul, wide
 
 
 def solve_laplacian(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax.batching import each_lane
+from homojax.loops import cond, repeat, repeat_while
 from homojax.projection.matching import perfect_matching
 
 
@@ -34,7 +35,7 @@ def total_support(mask: ArrayLike) -> jax.Array:
     # if its edge is on a cycle, so if k reaches j.
     edges = mask[row_of]
     reach = (edges | jnp.eye(n, dtype=bool)).astype(jnp.float32)
-    reach = jax.lax.fori_loop(0, (n - 1).bit_length(), lambda _, r: jnp.minimum(r @ r, 1), reach)
+    reach = repeat((n - 1).bit_length(), lambda _, r: jnp.minimum(r @ r, 1), reach)
     return (edges & (reach.T > 0))[column_of] & (row_of >= 0).all()
 
 
@@ -64,7 +65,7 @@ def drop_stand_ins(logits: jax.Array, epsilon: ArrayLike) -> jax.Array:
 
     # A loop of one turn at most: under vmap a cond would do both sides.
     start = logits, _any_far(logits, epsilon)
-    return jax.lax.while_loop(lambda state: state[1], replace, start)[0]
+    return repeat_while(lambda state: state[1], replace, start)[0]
 
 
 def drop_unused(logits: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -80,7 +81,7 @@ def drop_unused(logits: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.A
 
     def turn(state):
         first, feasible, supported, _, _ = state
-        mask = jax.lax.cond(
+        mask = cond(
             first,
             lambda s: s != -jnp.inf,
             lambda s: each_lane(_above_drops)(s, epsilon),
@@ -96,7 +97,7 @@ def drop_unused(logits: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.A
     masked = (logits == -jnp.inf).any()
     far = each_lane(_any_far)(logits, epsilon).any()
     start = masked, jnp.ones(len(logits), bool), logits, logits, masked | far
-    return jax.lax.while_loop(lambda state: state[-1], turn, start)[1:-1]
+    return repeat_while(lambda state: state[-1], turn, start)[1:-1]
 
 
 def _costly(logits: jax.Array, epsilon: ArrayLike) -> ArrayLike:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from homojax.loops import repeat, repeat_while
+
 
 def perfect_matching(mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the row matched to each column and the column matched to each row, both [n].
@@ -34,7 +36,7 @@ def perfect_matching(mask: jax.Array) -> tuple[jax.Array, jax.Array]:
             return parent, reached, new.any() & ~(new & (row_of < 0)).any()
 
         start = nobody, free, jnp.asarray(True)
-        return jax.lax.while_loop(lambda state: state[-1], widen, start)[0]
+        return repeat_while(lambda state: state[-1], widen, start)[0]
 
     def augment(state):
         row_of, column_of, _ = state
@@ -48,11 +50,11 @@ def perfect_matching(mask: jax.Array) -> tuple[jax.Array, jax.Array]:
             return row_of, jnp.where(unit == row, column, column_of), column_of[row]
 
         path = row_of, column_of, end
-        row_of, column_of, _ = jax.lax.while_loop(lambda state: state[-1] >= 0, flip, path)
+        row_of, column_of, _ = repeat_while(lambda state: state[-1] >= 0, flip, path)
         return row_of, column_of, end
 
     start = nobody, nobody, jnp.zeros_like(unit[0])
-    return jax.lax.while_loop(lambda state: state[-1] >= 0, augment, start)[:2]
+    return repeat_while(lambda state: state[-1] >= 0, augment, start)[:2]
 
 
 def heaviest_permutation(log_matrix: jax.Array) -> jax.Array:
@@ -97,13 +99,13 @@ def heaviest_permutation(log_matrix: jax.Array) -> jax.Array:
         # The shortest path from the new row to a column that nobody has; then owners change.
         far, none = jnp.full(n + 1, jnp.inf, cost.dtype), jnp.zeros(n + 1, bool)
         start = row_price, column_price, far, jnp.full(n + 1, n), none, jnp.asarray(n)
-        state = jax.lax.while_loop(lambda state: owner[state[-1]] < n, reach, start)
+        state = repeat_while(lambda state: owner[state[-1]] < n, reach, start)
         row_price, column_price, _, previous, _, free = state
-        owner, _ = jax.lax.while_loop(lambda state: state[1] != n, hand_over, (owner, free))
+        owner, _ = repeat_while(lambda state: state[1] != n, hand_over, (owner, free))
         return row_price, column_price, owner.at[n].set(n)
 
     prices = jnp.zeros(n + 1, cost.dtype)
-    owner = jax.lax.fori_loop(0, n, add_row, (prices, prices, jnp.full(n + 1, n)))[2]
+    owner = repeat(n, add_row, (prices, prices, jnp.full(n + 1, n)))[2]
     return jnp.argsort(owner[:n])
 
 

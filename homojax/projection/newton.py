@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from homojax.birkhoff import center
-from homojax.numerics import repeat_while
+from homojax.loops import repeat_while
 
 COOLING = 0.35  # the next stage's ε over this one's
 ABOVE = 4.0  # a descent begins at so many times its first ε: a power of two, so nothing is rounded

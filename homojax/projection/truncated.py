@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 from jax.typing import ArrayLike
 
 from homojax.arguments import as_epsilon, as_square, compiled, require_count
+from homojax.loops import repeat
 from homojax.numerics import marginal_tolerance, scaled_logits
 from homojax.projection.result import SinkhornResult, dense_result
 
@@ -61,7 +61,7 @@ def truncated_sinkhorn(
         return first, second
 
     zero = jnp.zeros_like(scaled[0])
-    first, second = jax.lax.fori_loop(0, num_iters, alternate, (zero, zero))
+    first, second = repeat(num_iters, alternate, (zero, zero))
     f, g = (first, second) if last == "columns" else (second, first)
     tol = marginal_tolerance(len(scaled), scaled.dtype)
     log_matrix = scaled + f[:, None] + g[None, :]

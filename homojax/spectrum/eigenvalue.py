@@ -23,7 +23,8 @@ from homojax.arguments import compiled
 from homojax.batching import each_lane, in_buckets
 from homojax.decompositions.eigenvalues import eigenvalues
 from homojax.decompositions.jacobi import svd
-from homojax.numerics import arbitrary, matmul, power_of_two, repeat_while, rounding
+from homojax.loops import cond, repeat, repeat_while
+from homojax.numerics import arbitrary, matmul, power_of_two, rounding
 from homojax.spectrum.singular_value import decomposable_detail
 
 _MOST_SQUARINGS = 16  # before the proof of one eigenvalue or one pair is given up
@@ -91,7 +92,7 @@ def _find_unknown(find: Callable, matrices: jax.Array, radii: jax.Array) -> jax.
     def fill(matrices, radii):
         return jnp.where(jnp.isnan(radii), jax.vmap(find)(matrices), radii)
 
-    return jax.lax.cond(jnp.isnan(radii).any(), fill, lambda _, radii: radii, matrices, radii)
+    return cond(jnp.isnan(radii).any(), fill, lambda _, radii: radii, matrices, radii)
 
 
 def _largest_eigenvalue(matrix: jax.Array) -> jax.Array:
@@ -112,12 +113,12 @@ def _square_to_the_end(matrix: jax.Array) -> jax.Array:
         power = matmul(power, power)
         size = jnp.sqrt((power * power).sum())
         power = power / jnp.where(size > 0, size, 1)
-        log_radius = log_radius + jnp.log(size) / 2.0**k
-        return power, log_radius, jnp.where(k > 4, jnp.minimum(least, size), least)
+        log_radius = log_radius + jnp.log(size) / 2.0 ** (k + 1)
+        return power, log_radius, jnp.where(k > 3, jnp.minimum(least, size), least)
 
     size = jnp.sqrt((matrix * matrix).sum())
     begin = matrix / jnp.where(size > 0, size, 1), jnp.log(size), jnp.ones_like(size)
-    _, log_radius, least = jax.lax.fori_loop(1, 1 + _last(matrix), square, begin)
+    _, log_radius, least = repeat(_last(matrix), square, begin)
     return jnp.where(least * n**0.5 >= 0.5, jnp.exp(log_radius), jnp.nan)
 
 
@@ -210,7 +211,7 @@ def _slopes(matrices: jax.Array, radii: jax.Array) -> jax.Array:
         return gradients
 
     unknown = jnp.isnan(gradients).any()
-    return jax.lax.cond(unknown, fill, keep, matrices, powers, radii, gradients)
+    return cond(unknown, fill, keep, matrices, powers, radii, gradients)
 
 
 def _last_power(matrix: jax.Array) -> jax.Array:
@@ -219,7 +220,7 @@ def _last_power(matrix: jax.Array) -> jax.Array:
     def square(_, power):
         return _unit(matmul(power, power))
 
-    return jax.lax.fori_loop(0, _last(matrix), square, _unit(matrix))
+    return repeat(_last(matrix), square, _unit(matrix))
 
 
 def _slope_of_two(matrix: jax.Array, power: jax.Array, radius: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from homojax.arguments import as_square, compiled
 from homojax.birkhoff import detail
+from homojax.loops import repeat
 from homojax.numerics import log_gram
 from homojax.spectrum.singular_value import sigma2, top_singular_pair
 
@@ -146,7 +147,7 @@ def _log_bottleneck(log_weights: jax.Array) -> jax.Array:
         )
 
     start = jnp.full((), jnp.inf, log_weights.dtype), log_weights[0], unit > 0
-    return jax.lax.fori_loop(0, len(unit) - 1, join, start)[0]
+    return repeat(len(unit) - 1, join, start)[0]
 
 
 def _grounded_inverse(weights: jax.Array) -> jax.Array:
@@ -166,6 +167,6 @@ def _grounded_inverse(weights: jax.Array) -> jax.Array:
         at_p = unit == p
         return jnp.where(at_p[:, None] | at_p[None, :], 0, x) + row[:, None] * share[None, :]
 
-    inverse = jax.lax.fori_loop(0, len(unit) - 1, eliminate, weights)
+    inverse = repeat(len(unit) - 1, eliminate, weights)
     ground = unit == len(unit) - 1
     return jnp.where(ground[:, None] | ground[None, :], 0, inverse)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from homojax.numerics import repeat_while
+from homojax.loops import repeat_while
 
 
 class _Climb(NamedTuple):

@@ -18,6 +18,7 @@ from homojax.batching import each_lane, in_buckets
 from homojax.birkhoff import center, detail
 from homojax.decompositions.cholesky import cholesky, solve_positive, substitute
 from homojax.decompositions.jacobi import singular_values, svd
+from homojax.loops import cond
 from homojax.numerics import arbitrary, matmul, rounding
 from homojax.projection.factors import FactoredMatrix
 from homojax.spectrum.rayleigh import largest_rayleigh_quotient
@@ -207,4 +208,4 @@ def _decompose_unproved(matrices: jax.Array, *pairs: jax.Array) -> tuple[jax.Arr
             for a, b in zip(pairs, dense, strict=True)
         )
 
-    return jax.lax.cond(unproved.any(), decompose, lambda _, *pairs: pairs, matrices, *pairs)
+    return cond(unproved.any(), decompose, lambda _, *pairs: pairs, matrices, *pairs)
