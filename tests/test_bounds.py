@@ -219,7 +219,9 @@ def test_high_schatten_orders_neither_underflow_nor_lose_their_derivative(n, k, 
         lower, upper = hj.bounds.schatten_bounds(m, k)
         return upper, lower
 
-    (upper, lower), slope = jax.jit(jax.value_and_grad(both, has_aux=True))(jnp.eye(n, dtype=dtype))
+    (upper, lower), slope = jax.tree.map(
+        np.asarray, jax.jit(jax.value_and_grad(both, has_aux=True))(np.eye(n, dtype=dtype))
+    )
     tol = 40 * float(jnp.finfo(dtype).eps)  # every singular value is 1
     assert abs(lower - 1) < tol and abs(upper / (n - 1) ** (1 / (2 * k)) - 1) < tol
     expected = (n - 1.0) ** (1 / (2 * k) - 1) * (np.eye(n) - 1 / n)  # all of them share it
