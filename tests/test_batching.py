@@ -32,10 +32,11 @@ def wide(n, lanes):
 )
 def test_what_a_lane_gets_does_not_depend_on_its_neighbours(n, lanes, dtype):
     logits, epsilon = (x.astype(dtype) for x in wide(n, lanes))
-    together, order = batched(logits, epsilon), np.random.default_rng(0).permutation(lanes)
-    shuffled = batched(logits[order], epsilon[order])
-    third = lanes // 3
-    part = batched(logits[:third], epsilon[:third])
+    order, third = np.random.default_rng(0).permutation(lanes), lanes // 3
+    together, shuffled, part = (
+        jax.tree.map(np.asarray, batched(logits[some], epsilon[some]))
+        for some in (slice(None), order, slice(third))
+    )
     assert together.converged.all()
     eps, within = np.finfo(dtype).eps, 2 * n * hj.numerics.marginal_tolerance(n, dtype)
     for field in ("matrix", "num_steps", "status"):

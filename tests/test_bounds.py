@@ -150,16 +150,17 @@ def test_schatten_bounds_neither_underflow_nor_lose_digits_for_small_details(rng
 
 
 def test_schatten_bounds_are_smooth_at_ties_where_sigma2_is_not(rng):
-    m, direction = hj.birkhoff.lazy_cycle(6, 0.5), rng.normal(size=(6, 6))
-    upper = jax.jit(lambda m: hj.bounds.schatten_bounds(m, 3)[1])
-    slope = (jax.jit(jax.grad(upper))(m) * direction).sum()
-    assert slope == pytest.approx(oracles.difference(upper, m, direction), rel=1e-8)
+    m, direction = np.asarray(hj.birkhoff.lazy_cycle(6, 0.5)), rng.normal(size=(6, 6))
+    upper = jax.jit(jax.value_and_grad(lambda m: hj.bounds.schatten_bounds(m, 3)[1]))
+    slope = (np.asarray(upper(m)[1]) * direction).sum()
+    expected = oracles.difference(lambda m: upper(m)[0], m, direction)
+    assert slope == pytest.approx(expected, rel=1e-8)
 
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_schatten_bounds_have_finite_derivatives_at_the_barycentre(k, dtype):
     both = jax.jit(jax.jacrev(lambda m: jnp.stack(hj.bounds.schatten_bounds(m, k))))
-    sides = both(jnp.full((6, 6), 1 / 6, dtype))
+    sides = both(np.full((6, 6), 1 / 6, dtype))
     assert np.isfinite(sides).all() and sides.dtype == dtype
 
 
@@ -218,7 +219,9 @@ def test_high_schatten_orders_neither_underflow_nor_lose_their_derivative(n, k, 
         lower, upper = hj.bounds.schatten_bounds(m, k)
         return upper, lower
 
-    (upper, lower), slope = jax.jit(jax.value_and_grad(both, has_aux=True))(jnp.eye(n, dtype=dtype))
+    (upper, lower), slope = jax.tree.map(
+        np.asarray, jax.jit(jax.value_and_grad(both, has_aux=True))(np.eye(n, dtype=dtype))
+    )
     tol = 40 * float(jnp.finfo(dtype).eps)  # every singular value is 1
     assert abs(lower - 1) < tol and abs(upper / (n - 1) ** (1 / (2 * k)) - 1) < tol
     expected = (n - 1.0) ** (1 / (2 * k) - 1) * (np.eye(n) - 1 / n)  # all of them share it
@@ -272,8 +275,8 @@ def test_a_forbidden_entry_makes_the_diameter_infinite_and_the_bound_1(rng):
     assert np.isnan(hj.birkhoff.projective_diameter(logits))
 
 
-@pytest.mark.parametrize("epsilon", [0.0, -1.0])
-def test_an_epsilon_that_is_not_positive_has_no_derivative_either(epsilon):
+def test_an_epsilon_that_is_not_positive_has_no_derivative_either():
     for bound in (hj.bounds.hilbert_bound, lambda s, e: hj.sinkhorn(s, e).matrix[0, 0]):
-        value, slope = jax.value_and_grad(bound, 1)(np.eye(3), epsilon)
-        assert np.isnan(value) and np.isnan(slope)
+        value_and_slope = jax.jit(jax.value_and_grad(bound, 1))
+        for epsilon in (0.0, -1.0):
+            assert np.isnan(value_and_slope(np.eye(4), epsilon)).all()

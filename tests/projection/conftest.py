@@ -35,7 +35,7 @@ def project_each():
         result = jax.vmap(
             lambda s, e, *init: hj.sinkhorn(s, e, init=init[0] if init else None, **options)
         )(*filled)
-        return jax.tree.map(lambda x: x[:count], result)
+        return jax.tree.map(lambda x: np.asarray(x)[:count], result)
 
     return project
 
@@ -69,7 +69,6 @@ def _scalar(logits, epsilon, weights, tol, solver):
     result = solver(logits, epsilon) if tol is None else solver(logits, epsilon, tol=tol)
     c, u, v, w = weights
     potentials = u @ result.row_potential + v @ result.col_potential
-    logs = jnp.where(w != 0, w * result.log_matrix, 0).sum()
     logs = jnp.where(w != 0, w * result.log_matrix, 0).sum()
     return (c * result.matrix).sum() + potentials + logs, result
 

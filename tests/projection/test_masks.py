@@ -31,7 +31,7 @@ def by_minors(mask):
     )
 
 
-@pytest.mark.parametrize("n", [2, 3, 8])
+@pytest.mark.parametrize("n", [4, 8])
 def test_entries_kept_are_those_whose_minor_has_a_perfect_matching(n):
     rng = np.random.default_rng(n)
     masks = rng.random((100, n, n)) < rng.uniform(0.2, 0.8, (100, 1, 1))
@@ -42,7 +42,7 @@ def test_entries_kept_are_those_whose_minor_has_a_perfect_matching(n):
     assert min((~kept).sum(), (kept & ~whole).sum(), (whole & kept).sum()) >= 5
 
 
-@given(st.sampled_from([4, 12]), st.integers(0, 2**32 - 1))
+@given(st.sampled_from([4, 64]), st.integers(0, 2**32 - 1))
 def test_a_union_of_permutations_is_its_own_support_and_no_entry_off_a_block_triangle_is_used(
     n, seed
 ):

@@ -44,8 +44,8 @@ def test_trained_logits_project_to_what_many_digits_say(index):
 def test_trained_composite_is_as_far_from_uniform_as_many_digits_say_and_alternation_is_not():
     def distance(method):
         solve = partial(hj.sinkhorn, tol=1e-12, method=method, **MANY.get(method, {}))
-        matrices = jnp.stack([solve(logits, TAU).matrix for logits in TRAINED])
-        return np.linalg.norm(hj.composite(matrices)[-1] - hj.uniform(4))
+        matrices = np.array([solve(logits, TAU).matrix for logits in TRAINED])
+        return np.linalg.norm(hj.composite(matrices)[-1] - np.full((4, 4), 0.25))
 
     expected = float(trained_oracle.trained_composite_distance())
     assert distance("auto") == pytest.approx(expected, rel=1e-10)
@@ -69,7 +69,7 @@ def test_projection_agrees_with_ott_and_pot_where_they_converge(normal):
     solve = jax.jit(ott_sinkhorn.Sinkhorn(threshold=1e-12, max_iterations=20_000))
 
     def by_ott(logits, epsilon):
-        geometry = Geometry(cost_matrix=-jnp.asarray(logits), epsilon=epsilon)
+        geometry = Geometry(cost_matrix=jnp.asarray(-logits), epsilon=epsilon)
         return solve(LinearProblem(geometry)).matrix
 
     def by_pot(logits, epsilon):
@@ -145,7 +145,7 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_values_without_a_projection_never_raise_and_never_converge(name):
     for method in METHODS:
-        result = hj.sinkhorn(*BROKEN[name], method=method)
+        result = hj.sinkhorn(*BROKEN[name], method=method, **MANY.get(method, {}))
         assert not result.converged and result.status == hj.Status.NOT_FINITE
         assert np.isnan(result.row_error) or np.isnan(result.col_error)
 
@@ -163,14 +163,16 @@ def test_a_batch_says_which_of_its_larger_matrices_have_none(bad, project_each, 
 
 
 def test_status_says_how_a_projection_ended():
-    def status(logits, epsilon, **options):
-        return hj.Status(int(hj.sinkhorn(logits, epsilon, **options).status)).name
+    def status(logits, epsilon, method="auto", **options):
+        options = MANY.get(method, {}) | options
+        result = hj.sinkhorn(logits, epsilon, method=method, **options)
+        return hj.Status(int(result.status)).name
 
     no_matching = np.zeros((4, 4))
     no_matching[:2, 1:] = -np.inf
     assert status(ASYMMETRIC, 1.0) == "CONVERGED"
     assert status(ASYMMETRIC, 0.05, max_steps=3) == "STEP_LIMIT"
-    assert status(ASYMMETRIC, 0.05, method="alternating") == "STEP_LIMIT"
+    assert status(ASYMMETRIC, 0.01, method="alternating") == "STEP_LIMIT"
     assert status(ASYMMETRIC, 0.05, tol=1e-17) == "STALLED"
     assert status(ASYMMETRIC, 1.0, tol=1e-17, method="alternating") == "STALLED"
     assert status(ASYMMETRIC, 1.0, tol=np.nan) == "NOT_FINITE"
@@ -185,7 +187,8 @@ def test_an_unreachable_tolerance_ends_in_an_honest_no():
 
 
 def test_a_bad_lane_does_not_spoil_its_neighbours(normal, project_each):
-    lanes = jnp.asarray(normal[:3]).at[1, 0, 0].set(jnp.nan)
+    lanes = normal[:3].copy()
+    lanes[1, 0, 0] = np.nan
     result = project_each(lanes, 0.05)
     np.testing.assert_array_equal(result.converged, [True, False, True])
     np.testing.assert_allclose(result.matrix[2], project(normal[2], 0.05).matrix, atol=1e-11)
@@ -221,8 +224,8 @@ def test_shapes_and_names_that_do_not_exist_are_refused_with_what_was_given(call
     ],
 )
 def test_half_precision_projects_at_every_size(n, method, rng):
-    logits = jnp.asarray(rng.normal(size=(n, n)), jnp.bfloat16)
+    logits = rng.normal(size=(n, n)).astype(jnp.bfloat16)
     result = hj.sinkhorn(logits, 0.5, method=method)
-    exact = hj.sinkhorn(logits.astype("float32"), 0.5).matrix
+    exact = oracles.project_down(logits.astype(float), [8.0, 4.0, 2.0, 1.0, 0.5])[-1]
     assert result.converged and result.matrix.dtype == jnp.bfloat16
-    assert abs(result.matrix.astype("float32") - exact).max() < 0.1 * exact.max()
+    assert abs(np.asarray(result.matrix, float) - exact).max() < 0.1 * exact.max()

@@ -1,4 +1,4 @@
-"""λ₂, proved by repeated squaring beyond n = 12, and its derivative."""
+"""λ₂, proved by repeated squaring, and its derivative."""
 
 import jax
 import numpy as np
@@ -7,7 +7,6 @@ import scipy.linalg
 
 import homojax as hj
 import oracles
-from homojax.spectrum.eigenvalue import spectral_radius
 
 lambda2_of_each = jax.jit(jax.vmap(hj.lambda2))
 lambda2_and_gradient = jax.jit(jax.value_and_grad(hj.lambda2))
@@ -33,7 +32,7 @@ def eigenvalue_family(rng, n):
     return np.array([*logits, *mixtures, *symmetric, *tied, *nearly, oracles.isolated(n, 0.6)])
 
 
-@pytest.mark.parametrize("n", [16, 33])
+@pytest.mark.parametrize("n", [16, pytest.param(33, marks=pytest.mark.slow)])
 def test_eigenvalue_modulus_of_larger_matrices_is_that_of_a_matrix_within_rounding(n, rng, dtype):
     family = eigenvalue_family(rng, n).astype(dtype)
     p = oracles.centring(n)
@@ -52,30 +51,39 @@ def test_a_dominant_eigenvalue_that_the_start_does_not_see_is_found_all_the_same
     """Its left vector is orthogonal to both starts, which show powers of the others alone."""
     n = 16
     starts = np.asarray(jax.random.normal(jax.random.key(0), (2, n), dtype), float)
+    unseen = np.vstack([starts, np.ones(n)])
     left = rng.normal(size=n)
-    left = left - np.linalg.lstsq(starts.T, left, rcond=None)[0] @ starts
-    basis = np.linalg.qr(np.column_stack([left, rng.normal(size=(n, n - 1))]))[0]
-    matrix = (basis * np.r_[0.9, -0.8, np.linspace(1e-5, 0, n - 2)] @ basis.T).astype(dtype)
-    radius = jax.jit(spectral_radius)(matrix)
+    left = left - np.linalg.lstsq(unseen.T, left, rcond=None)[0] @ unseen
+    others = rng.normal(size=(n, n - 2))
+    basis = np.linalg.qr(np.column_stack([np.ones(n), left, others]))[0]
+    matrix = (basis * np.r_[0, 0.9, -0.8, np.linspace(1e-5, 0, n - 3)] @ basis.T).astype(dtype)
+    radius = lambda2_and_gradient(matrix)[0]
     assert radius == pytest.approx(0.9, rel=hj.numerics.rounding(n, dtype))
 
 
-@pytest.mark.parametrize("n", [6, 16])
+@pytest.mark.parametrize("n", [4, 16])
 def test_gradient_of_the_eigenvalue_modulus_matches_differences_where_simple(n, rng):
     m, direction = rng.uniform(size=(2, n, n)) * 2 / n
-    slope = (lambda2_and_gradient(m)[1] * direction).sum()
+    slope = (np.asarray(lambda2_and_gradient(m)[1]) * direction).sum()
     expected = oracles.difference(lambda m: lambda2_and_gradient(m)[0], m, direction, 1e-4)
     assert slope == pytest.approx(float(expected), rel=1e-7)
-    m[3, 4] = np.nan
+    m[2, 3] = np.nan
     assert np.isnan(lambda2_and_gradient(m)[0]) and lambda2_and_gradient(np.zeros((n, n)))[0] == 0
 
 
-def test_eigenvalue_modulus_has_a_finite_derivative_at_uniform():
-    assert np.isfinite(lambda2_and_gradient(np.full((6, 6), 1 / 6))[1]).all()
-
-
-@pytest.mark.parametrize("n", [4, 16, 40])
+@pytest.mark.parametrize(
+    ("n", "dtype"),
+    [
+        (4, "float64"),
+        (16, "float64"),
+        (16, "float32"),
+        pytest.param(4, "float32", marks=pytest.mark.slow),
+        pytest.param(40, "float64", marks=pytest.mark.slow),
+        pytest.param(40, "float32", marks=pytest.mark.slow),
+    ],
+    indirect=["dtype"],
+)
 def test_the_derivative_at_the_barycentre_is_finite_at_every_size(n, dtype):
     """Zero-initialised mixing starts there."""
-    value, slope = jax.value_and_grad(hj.lambda2)(hj.uniform(n, dtype))
+    value, slope = lambda2_and_gradient(np.full((n, n), 1 / n, dtype))
     assert value <= hj.numerics.rounding(n, dtype) and np.isfinite(slope).all()
