@@ -42,11 +42,25 @@ TOGETHER = {
 }
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        file = item.nodeid.split("::")[0]
-        names = [name for path, name in TOGETHER.items() if file.startswith(path)]
-        item.add_marker(pytest.mark.xdist_group([*names, file][0]))
+def group_of(test):
+    """What a test shares a worker with, by its id: the files of TOGETHER, or its own file."""
+    file = test.split("::")[0]
+    return next((name for path, name in TOGETHER.items() if file.startswith(path)), file)
+
+
+@pytest.hookimpl(optionalhook=True)  # without xdist there is no such hook
+def pytest_xdist_make_scheduler(config, log):
+    """xdist's own ``loadgroup`` writes the groups into names that pytest 9.2 no longer reads.
+
+    It then spreads single tests, and every worker makes every fixture.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+
+    return Groups(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(params=["float64", "float32"], scope="session")
