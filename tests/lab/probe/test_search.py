@@ -13,7 +13,7 @@ import homojax as hj
 import oracles
 from homojax.lab.cases import load_case, save_case
 from homojax.lab.inputs import InputError
-from homojax.lab.probe import cells, finding
+from homojax.lab.probe import finding, objective
 from homojax.lab.probe.config import Search
 from homojax.lab.probe.search import probed_claim, refute, tighten
 from homojax.lab.verify.outcome import replay
@@ -231,7 +231,7 @@ def test_first_order_steps_see_all_directions_of_a_tie_alike(name):
 
     def slope(smooth):
         search = Search(n=3, layers=1)
-        score = functools.partial(cells.score, claim, "refute", search, smooth=smooth)
+        score = functools.partial(objective.score, claim, "refute", search, smooth=smooth)
         found = np.asarray(jax.jit(jax.grad(score))(start)["logits"]).reshape(2, 2)
         return basis @ found @ basis.T
 
