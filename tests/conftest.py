@@ -34,11 +34,11 @@ hypothesis.settings.load_profile("homojax")
 # Files that go to one worker, because they share what is compiled or what a fixture has made.
 TOGETHER = {
     "tests/lab/train": "train",
-    "tests/lab/probe": "probe",
     "tests/lab/verify": "verify",
-    "tests/lab/sweep": "sweep",
-    "tests/lab/test_accessor.py": "sweep",
-    "tests/lab/test_cli.py": "sweep",
+    "tests/lab/probe": "lab",
+    "tests/lab/sweep": "lab",
+    "tests/lab/test_accessor.py": "lab",
+    "tests/lab/test_cli.py": "lab",
 }
 
 
