@@ -161,9 +161,9 @@ def test_a_refuted_claim_that_is_not_refuted_is_a_failure():
 def test_truncation_alone_never_makes_a_violation():
     """At logit scales 1, 3, 6: claims that assume M ∈ 𝔅ₙ are silent where rows miss their sums."""
     members = ("hilbert", "dobrushin", "doeblin", "pinsker", "frontier")
-    ds = hj.verify(
-        Verification(claims=members, families=("truncated",), n=(4,), cells=1_000, stacks=0)
-    )
+    asked = Verification(members, ("truncated",), n=(4,), cells=100, stacks=0)
+    seeds = [hj.verify(dataclasses.replace(asked, seed=seed)) for seed in range(10)]
+    ds = sum(each[list(VERDICTS)] for each in seeds)
     assert ds.violated.sum() == 0
     assert (ds.undecidable + ds.not_applicable).sum("claim").min() > 0 and (
         ds.holds.sum(("family", "n")) > 0
