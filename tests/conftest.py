@@ -34,19 +34,33 @@ hypothesis.settings.load_profile("homojax")
 # Files that go to one worker, because they share what is compiled or what a fixture has made.
 TOGETHER = {
     "tests/lab/train": "train",
-    "tests/lab/probe": "probe",
     "tests/lab/verify": "verify",
-    "tests/lab/sweep": "sweep",
-    "tests/lab/test_accessor.py": "sweep",
-    "tests/lab/test_cli.py": "sweep",
+    "tests/lab/probe": "lab",
+    "tests/lab/sweep": "lab",
+    "tests/lab/test_accessor.py": "lab",
+    "tests/lab/test_cli.py": "lab",
 }
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        file = item.nodeid.split("::")[0]
-        names = [name for path, name in TOGETHER.items() if file.startswith(path)]
-        item.add_marker(pytest.mark.xdist_group([*names, file][0]))
+def group_of(test):
+    """What a test shares a worker with, by its id: the files of TOGETHER, or its own file."""
+    file = test.split("::")[0]
+    return next((name for path, name in TOGETHER.items() if file.startswith(path)), file)
+
+
+@pytest.hookimpl(optionalhook=True)  # without xdist there is no such hook
+def pytest_xdist_make_scheduler(config, log):
+    """xdist's own ``loadgroup`` writes the groups into names that pytest 9.2 no longer reads.
+
+    It then spreads single tests, and every worker makes every fixture.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+
+    return Groups(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(params=["float64", "float32"], scope="session")

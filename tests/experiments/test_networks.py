@@ -11,8 +11,8 @@ from homojax.lab.train.dataset import COUNTS, VARIABLES, assemble
 from homojax.lab.train.judgements import JUDGED
 from homojax.lab.train.run import trainer_of
 
-QUICK = ("gradient_trap", "stagnation", "ways_out")
-LONG = ("as_run", "decay", "depth", "escape", "noise", "precision")
+QUICK = ("gradient_trap", "stagnation")
+LONG = ("as_run", "decay", "depth", "escape", "noise", "precision", "ways_out")
 
 
 def check_tables(tables):
@@ -58,6 +58,12 @@ class MadeUp(Bench):
         ]
         return assemble(config, parts)
 
+    def measured(self, label, about, measure):
+        rng, runs, depth = np.random.default_rng(0), 5, 16
+        values = {name: rng.random(runs) for name in ("accuracy", "kept", "turn")}
+        values |= {name: rng.random() for name in ("off", "least", "seconds")}
+        return {**values, "ε": rng.random((runs, depth)), "failed": np.full(runs, -1)}
+
 
 @pytest.mark.parametrize("name", ["depth", "escape", "stagnation"])
 def test_in_full_size_every_network_can_be_made_and_has_its_row(name, load, tmp_path):
@@ -66,6 +72,17 @@ def test_in_full_size_every_network_can_be_made_and_has_its_row(name, load, tmp_
     check_tables(study.tables)
     *_, table = study.tables
     assert {row[0] for row in table.rows} == set(module.CHOSEN["full"])
+    plt.close("all")
+
+
+def test_in_full_size_every_way_out_can_be_made_and_has_its_row(load, tmp_path):
+    module = load("ways_out")
+    for way in module.WAYS.values():
+        trainer_of(module.training("full", way.mixer), module.DEPTH["full"])
+    study = module.study("full", MadeUp(tmp_path))
+    check_tables(study.tables)
+    (table,) = study.tables
+    assert [row[0] for row in table.rows] == list(module.WAYS)
     plt.close("all")
 
 

@@ -1,7 +1,5 @@
 """Every verb's Dataset draws itself: each kind that it lists, whole, and on a given axis."""
 
-from functools import cache
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -10,36 +8,27 @@ import xarray as xr
 import homojax as hj
 from homojax.lab.figure_style import STYLE
 from homojax.lab.inputs import InputError
-from homojax.lab.probe.sensitivity import scan_sensitivity
 
-# Their shapes are those of tests/lab/sweep and tests/lab/probe, to compile once for all.
-GRID = {"samples": 200, "snr": (0.1, 10.0), "alpha": (0.0, 0.25, 1.0), "seeds": 4}
 TRAINED = {"source": "trained-mhc", "iterations": 10, "depth": tuple(range(1, 13)), "samples": 8}
-
-
-@cache
-def a_map():
-    return hj.sweep(
-        n=(2, 4), epsilon=(0.2, 1.0, 5.0), depth=(1, 2, 4, 5), retention=0.3, memory_mb=1e-3, **GRID
-    )
-
-
-MADE = {  # what is drawn -> how it is made
-    "a map": a_map,
-    "one ε as run": lambda: hj.sweep(epsilon=0.05, snr=1.0, alpha=1.0, **TRAINED),
-    "one depth": lambda: a_map().isel(n=[1], depth=[1]),
-    "one cell": lambda: a_map().isel(n=[1], depth=[1], epsilon=[1], seed=[0]),
-    "a verification": lambda: hj.verify(claims=("hilbert", "doeblin"), n=(3, 4), cells=60),
-    "a frontier": lambda: hj.frontier(n=3, deficits=4, starts=6, steps=100),
-    "a calibration": lambda: hj.calibrate(sigma2=0.5, n=3, seeds=2),
-    "a scan": lambda: scan_sensitivity(epsilon=np.geomspace(0.05, 50, 13), cases={"a pair": PAIR}),
+# What is drawn -> how it is made, of fixtures or in shapes of tests/lab/sweep and tests/lab/verify.
+MADE = {
+    "a map": lambda fixture: fixture("two_sizes").ds,
+    "one ε as run": lambda _: hj.sweep(epsilon=0.05, snr=1.0, alpha=1.0, **TRAINED),
+    "one depth": lambda fixture: fixture("two_sizes").ds.isel(n=[1], depth=[1]),
+    "one cell": lambda fixture: fixture("two_sizes").ds.isel(CELL),
+    "a verification": lambda _: hj.verify(
+        claims=("doeblin", "pinsker"), families=("permutations", "uniform"), n=(2, 4), cells=200
+    ),
+    "a frontier": lambda fixture: fixture("frontier_at_3"),
+    "a calibration": lambda fixture: fixture("calibrated"),
+    "a scan": lambda fixture: fixture("curves"),
 }
-PAIR = (np.array([[0.0, -8.0], [-8.0, 0.0]]), 0.05)
+CELL = {"n": [1], "depth": [1], "epsilon": [1], "seed": [0]}
 
 
 @pytest.fixture(scope="module", params=MADE)
 def made(request):
-    return MADE[request.param]()
+    return MADE[request.param](request.getfixturevalue)
 
 
 def is_whole(figure):
@@ -70,13 +59,13 @@ def test_one_panel_is_drawn_on_an_axis_and_several_are_refused(made):
     plt.close("all")
 
 
-def test_one_n_chosen_by_its_value_is_drawn_as_one_panel():
-    assert len(a_map().sel(n=4).homojax.plot("survival").axes) == 1
+def test_one_n_chosen_by_its_value_is_drawn_as_one_panel(two_sizes):
+    assert len(two_sizes.ds.sel(n=4).homojax.plot("survival").axes) == 1
     plt.close("all")
 
 
-def test_a_kind_or_a_dataset_that_there_is_not_is_told_in_one_sentence():
-    ds = MADE["one cell"]()
+def test_a_kind_or_a_dataset_that_there_is_not_is_told_in_one_sentence(two_sizes):
+    ds = two_sizes.ds.isel(CELL)
     with pytest.raises(InputError, match='no figure "phrase": did you mean "phase"'):
         ds.homojax.plot("phrase")
     with pytest.raises(InputError, match="no homojax verb made it"):

@@ -18,6 +18,7 @@ from homojax.theory.claim import Claim, Comparison, Verdict
 
 MATRIX = tuple(claim for claim in hj.CLAIMS.values() if claim.scope == "matrix")
 STACK = tuple(hj.CLAIMS[name] for name in ("product", "residual", "turn"))
+CELLS = 60  # of every test here: ε × seeds × layers of the sweep below, to compile once for all
 
 
 # ---------------------------------------------------------------- which claims
@@ -41,8 +42,10 @@ def test_a_claim_of_ones_own_is_chosen_as_it_is_and_judged_like_any_other():
         **words,
     )
     assert chosen_claims([own, "doeblin"]) == [hj.CLAIMS["doeblin"], own]
-    cells = {"logits": np.zeros((1, 4, 4)), "epsilon": np.ones(1), "matrix": np.eye(4)[None]}
-    assert judge_cells("matrix", (own,), cells, "float64")["trace"].verdict == Verdict.UNDECIDABLE
+    cells = {"logits": np.zeros((CELLS, 4, 4)), "epsilon": np.ones(CELLS)}
+    cells["matrix"] = np.stack([np.eye(4)] * CELLS)
+    verdict = judge_cells("matrix", (own,), cells, "float64")["trace"].verdict
+    assert (verdict == Verdict.UNDECIDABLE).all()
 
 
 @pytest.mark.parametrize(
@@ -61,13 +64,13 @@ def test_an_unknown_claim_is_refused_with_the_nearest(name, offered):
 )
 def test_many_cells_are_judged_as_each_of_them_is(dtype):
     """And a matrix that is not given is the projection of its logits."""
-    logits, epsilon, _ = FAMILIES["gaussian"].draw(np.random.default_rng(0), 4, 40)
+    logits, epsilon, _ = FAMILIES["gaussian"].draw(np.random.default_rng(0), 4, CELLS)
     given = {"logits": logits, "epsilon": epsilon}
     matrix = np.asarray(project(logits.astype(dtype), epsilon.astype(dtype)))
     judged = judge_cells("matrix", MATRIX, given, dtype.name)
     again = judge_cells("matrix", MATRIX, {**given, "matrix": matrix}, dtype.name)
     for name, (comparison, verdict, tightness) in judged.items():
-        assert verdict.shape == tightness.shape == comparison.lesser.shape == (40,)
+        assert verdict.shape == tightness.shape == comparison.lesser.shape == (CELLS,)
         assert comparison.greater.dtype == dtype and verdict.dtype == np.int8
         np.testing.assert_array_equal(verdict, again[name].verdict)
 
@@ -111,6 +114,7 @@ def test_a_sweep_and_a_verification_give_the_same_verdicts_on_the_same_cells(
     logits = np.stack([logits] * len(ASKED.epsilon))
     matrices = project_all(logits, ASKED.epsilon, iterations)
     cells = logits.shape[:3]  # ε, seed, layer
+    assert np.prod(cells) == CELLS
 
     single = {"logits": logits, "matrix": matrices}
     single = {name: x.reshape(-1, 4, 4) for name, x in single.items()}
@@ -150,7 +154,9 @@ def test_a_claim_of_ones_own_is_verified_refuted_and_tightened():
         source="a guess",
         compare=compare,
     )
-    ds = hj.verify(claims=(mine, "doeblin"), n=3, cells=60, stacks=0, signals=0)
+    # As many cells as there are starts, to compile less.
+    cells = {"families": "gaussian", "n": 3, "cells": 26}
+    ds = hj.verify(claims=(mine, "doeblin"), **cells)
     assert ds.claim.values.tolist() == ["doeblin", "half"]
     assert ds.sel(claim="half").violated.sum() > 0 == ds.sel(claim="doeblin").violated.sum()
     found = hj.refute(mine, n=3, starts=26, steps=20, polish=0)

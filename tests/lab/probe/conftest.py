@@ -1,11 +1,9 @@
-"""Small results of every probe, computed once for all tests of the room."""
+"""Small findings, computed once for all tests of the room; Datasets are in the folder above."""
 
-import numpy as np
 import pytest
 
 import homojax as hj
-from homojax.lab.probe.config import FrontierSearch, Search
-from homojax.lab.probe.sensitivity import scan_sensitivity
+from homojax.lab.probe.config import Search
 
 
 @pytest.fixture(scope="session")
@@ -24,29 +22,3 @@ def broken_gain():
 def tight_hilbert(short):
     """Law 2 (hilbert), which symmetric pairs attain."""
     return hj.tighten("hilbert", short)
-
-
-@pytest.fixture(scope="session")
-def frontier_run():
-    """A frontier at n = 3, and the progress that it told."""
-    told = []
-    search = FrontierSearch(n=(3,), deficits=4, starts=6, steps=100)
-    return hj.frontier(search, progress=lambda *args: told.append(args)), told
-
-
-@pytest.fixture(scope="session")
-def frontier_at_3(frontier_run):
-    return frontier_run[0]
-
-
-@pytest.fixture(scope="session")
-def calibrated():
-    return hj.calibrate(sigma2=0.5, n=3, seeds=2)
-
-
-@pytest.fixture(scope="session")
-def curves():
-    """A pair of units whose logits differ by 16 on and off the diagonal, and logits that are 0."""
-    pair = np.array([[0.0, -8.0], [-8.0, 0.0]])
-    cases = {"pair": (pair, 0.05), "flat": (np.zeros((2, 2)), 1.0)}
-    return scan_sensitivity(epsilon=np.geomspace(0.05, 50, 13), cases=cases)

@@ -13,7 +13,7 @@ import homojax as hj
 import oracles
 from homojax.lab.cases import load_case, save_case
 from homojax.lab.inputs import InputError
-from homojax.lab.probe import cells, finding
+from homojax.lab.probe import finding, objective
 from homojax.lab.probe.config import Search
 from homojax.lab.probe.search import probed_claim, refute, tighten
 from homojax.lab.verify.outcome import replay
@@ -229,15 +229,17 @@ def test_first_order_steps_see_all_directions_of_a_tie_alike(name):
     start = {"logits": basis.T @ basis} | ({"alpha": 0.0, "probe": np.ones(2)} if stacked else {})
     start["logits"] = start["logits"][None] if stacked else start["logits"]
 
-    def slope(smooth):
-        search = Search(n=3, layers=1)
-        score = functools.partial(cells.score, claim, "refute", search, smooth=smooth)
-        found = np.asarray(jax.jit(jax.grad(score))(start)["logits"]).reshape(2, 2)
-        return basis @ found @ basis.T
+    score = functools.partial(objective.score, claim, "refute", Search(n=3, layers=1))
+
+    @jax.jit
+    def slopes(start):
+        return [
+            jax.grad(functools.partial(score, smooth=s))(start)["logits"] for s in (True, False)
+        ]
 
     orders = [list(order) for order in itertools.permutations(range(3))]
-    for smooth, alike in ((True, True), (False, False)):
-        found = slope(smooth)
+    for slope, alike in zip(slopes(start), (True, False), strict=True):
+        found = basis @ np.asarray(slope).reshape(2, 2) @ basis.T
         assert abs(found).max() > 1e-2
         renumbered = [found[order][:, order] for order in orders]
         assert all(np.allclose(each, found, atol=1e-9) for each in renumbered) == alike

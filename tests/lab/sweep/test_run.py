@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import jax
 import numpy as np
@@ -21,21 +22,16 @@ from homojax.lab.sweep.run import sweep
 from homojax.theory import CLAIMS
 from homojax.theory.claim import Verdict, mutants_of
 
-SMALL = Sweep(
-    epsilon=(0.2, 1.0, 5.0),
-    depth=(1, 2, 4, 5),
-    n=(4,),
-    seeds=4,
-    snr=(0.1, 10.0),
-    alpha=(0.0, 0.25, 1.0),
-    samples=200,
-    retention=0.3,
-)
+
+@pytest.fixture(scope="module")
+def config(two_sizes):
+    """The larger of the two sizes, two cells at once."""
+    return dataclasses.replace(two_sizes.config, n=(4,), memory_mb=Sweep().memory_mb)
 
 
 @pytest.fixture(scope="module")
-def small():
-    return sweep(SMALL)
+def small(config):
+    return sweep(config)
 
 
 def np_center(n):
@@ -67,9 +63,9 @@ def test_every_variable_is_there_with_its_dimensions_unit_and_meaning(small):
     assert all(small[coordinate].attrs["long_name"] for coordinate in small.coords)
 
 
-def test_a_cell_is_what_numpy_finds_by_other_means(small):
+def test_a_cell_is_what_numpy_finds_by_other_means(config, small):
     epsilon, seed = 1.0, 2
-    logits = load_source(SMALL).draw(4, seed, 5)
+    logits = load_source(config).draw(4, seed, 5)
     matrices = [np_sinkhorn(s, epsilon) for s in logits]
     cell = small.sel(n=4, epsilon=epsilon, seed=seed)
     p = np_center(4)
@@ -81,7 +77,7 @@ def test_a_cell_is_what_numpy_finds_by_other_means(small):
     np.testing.assert_allclose(cell.entropy, [-(m * np.log(m)).sum() for m in matrices], atol=1e-10)
     np.testing.assert_allclose(cell.entropy_deficit, 4 * np.log(4) - cell.entropy, atol=1e-10)
     np.testing.assert_allclose(cell.doeblin_bound, [1 - 4 * m.min() for m in matrices], atol=1e-10)
-    products = [np.linalg.multi_dot([*matrices[:d][::-1], np.eye(4)]) for d in SMALL.depth]
+    products = [np.linalg.multi_dot([*matrices[:d][::-1], np.eye(4)]) for d in config.depth]
     np.testing.assert_allclose(
         cell.composite_sigma2, [norm2(c - 0.25) for c in products], atol=1e-10
     )
@@ -89,7 +85,7 @@ def test_a_cell_is_what_numpy_finds_by_other_means(small):
         cell.dist_to_uniform, [np.linalg.norm(c - 0.25) for c in products], atol=1e-10
     )
     np.testing.assert_allclose(
-        cell.product_sigma2, [sigma2[:d].prod() for d in SMALL.depth], atol=1e-10
+        cell.product_sigma2, [sigma2[:d].prod() for d in config.depth], atol=1e-10
     )
     np.testing.assert_allclose(
         cell.effective_depth_bound, np.log(0.3) / np.log(sigma2).mean(), atol=1e-8
@@ -97,10 +93,10 @@ def test_a_cell_is_what_numpy_finds_by_other_means(small):
     for alpha in (0.25, 1.0):
         layers = [(1 - alpha) * np.eye(4) + alpha * m for m in matrices]
         residual = [
-            norm2(np.linalg.multi_dot([*layers[:d][::-1], np.eye(4)]) - 0.25) for d in SMALL.depth
+            norm2(np.linalg.multi_dot([*layers[:d][::-1], np.eye(4)]) - 0.25) for d in config.depth
         ]
         np.testing.assert_allclose(cell.residual_sigma2.sel(alpha=alpha), residual, atol=1e-10)
-        bound = [np.prod(1 - alpha + alpha * sigma2[:d]) for d in SMALL.depth]
+        bound = [np.prod(1 - alpha + alpha * sigma2[:d]) for d in config.depth]
         np.testing.assert_allclose(cell.residual_sigma2_bound.sel(alpha=alpha), bound, atol=1e-10)
     spread = np.linalg.norm(p @ logits[0] @ p) / 3
     np.testing.assert_allclose(cell.relative_epsilon[0], epsilon / spread)
@@ -114,42 +110,40 @@ def test_no_theorem_is_violated_and_most_are_decided(small):
         assert (verdicts == Verdict.HOLDS).sum() > 0.5 * judged.sum(), law
 
 
-def test_a_bound_made_wrong_is_called_violated(monkeypatch):
+def test_a_bound_made_wrong_is_called_violated(monkeypatch, config, small):
     halved = next(m for m in mutants_of(CLAIMS["hilbert"]) if "halved" in m.name)
     wrong = [halved if claim.name == "hilbert" else claim for claim in measure.MATRIX_CLAIMS]
     wrong = [dataclasses.replace(c, name="hilbert") if c is halved else c for c in wrong]
     monkeypatch.setattr(measure, "MATRIX_CLAIMS", wrong)
-    measure.program_of.cache_clear()
-    ds = sweep(SMALL)
-    measure.program_of.cache_clear()
+    # A stage of its own, so that this one alone is compiled anew, and the old one is kept.
+    monkeypatch.setattr(measure, "_measure_matrices", partial(measure._measure_matrices))
+    ds = sweep(config)
+    assert not (small.verdict_hilbert == Verdict.VIOLATED).any()
     assert (ds.verdict_hilbert == Verdict.VIOLATED).any()
 
 
-def test_monte_carlo_agrees_with_the_exact_law_of_layer_norm(small):
+def test_monte_carlo_agrees_with_the_exact_law_of_layer_norm(config, small):
     z = (small.cosine_mean - small.cosine_exact) / small.cosine_stderr
     assert abs(z).max() < 5  # 24 points: a false alarm in about 70,000 runs
-    limit = np.sqrt(np.log(2 * small.cosine_ks.size / 1e-6) / (2 * SMALL.samples))
+    limit = np.sqrt(np.log(2 * small.cosine_ks.size / 1e-6) / (2 * config.samples))
     assert small.cosine_ks.max() < limit
 
 
 def test_results_depend_neither_on_blocks_nor_on_other_n_and_a_stage_is_compiled_once_for_each_n(
-    monkeypatch, small
+    monkeypatch, config, small, two_sizes
 ):
-    traced = []
-    measure.program_of.cache_clear()
-    entropy = measure.entropy  # of the stage that has it
+    assert two_sizes.traced == [2, 4]
+    traced, entropy = [], measure.entropy
     monkeypatch.setattr(measure, "entropy", lambda m: traced.append(m.shape[-1]) or entropy(m))
-    pieces = sweep(Sweep(**{**SMALL.as_dict(), "memory_mb": 1e-3, "n": (2, 4)}))
-    assert traced == [2, 4]
-    sweep(Sweep(**{**SMALL.as_dict(), "memory_mb": 1e-3, "seed": 7, "epsilon": (0.7, 7.0)}))
-    assert traced == [2, 4]  # nor by what is no setting of a stage
+    sweep(dataclasses.replace(config, seed=7, epsilon=(0.7, 7.0, 9.0)))
+    assert not traced  # again, by what is no setting of a stage
     for name in VARIABLES:
         np.testing.assert_allclose(
-            pieces[name].sel(n=[4]), small[name], rtol=1e-9, atol=1e-12, err_msg=name
+            two_sizes.ds[name].sel(n=[4]), small[name], rtol=1e-9, atol=1e-12, err_msg=name
         )
 
 
-def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, small):
+def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, config, small):
     store = tmp_path / "sweep.zarr"
 
     def interrupt(done, total, doing):
@@ -157,7 +151,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, sm
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep(SMALL, store, progress=interrupt)
+        sweep(config, store, progress=interrupt)
     assert not store.exists()
     kept = sorted(tmp_path.glob("sweep.zarr.blocks-*/*.npz"))
     assert len(kept) == 3
@@ -165,12 +159,12 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, sm
     calls = []
     original = sweeping.measure_block
     monkeypatch.setattr(sweeping, "measure_block", lambda *args: calls.append(1) or original(*args))
-    resumed = sweep(SMALL, store)
+    resumed = sweep(config, store)
     assert len(calls) == 4  # of 6
     xr.testing.assert_allclose(resumed, small)
     assert not list(tmp_path.glob("*.blocks-*"))
     calls.clear()
-    xr.testing.assert_identical(sweep(SMALL, store), read_dataset(store))
+    xr.testing.assert_identical(sweep(config, store), read_dataset(store))
     assert not calls
     with pytest.raises(InputError, match="holds something else"):
         sweep(Sweep(seeds=1), store)
@@ -194,11 +188,10 @@ def test_the_store_says_how_to_run_it_again(tmp_path, small):
 
 
 def test_trained_matrices_as_run_have_the_published_figures_and_converged_they_do_not_collapse():
-    depth = tuple(range(1, 13))
-    common = {
+    common = {  # as in tests/lab/test_accessor.py, to compile once for both
         "source": "trained-mhc",
         "epsilon": (0.05,),
-        "depth": depth,
+        "depth": tuple(range(1, 13)),
         "samples": 8,
         "snr": (1.0,),
         "alpha": (1.0,),
@@ -244,10 +237,9 @@ def test_one_matrix_from_a_file_is_shared_by_all_layers(tmp_path):
     np.testing.assert_allclose(ds.composite_sigma2.squeeze()[-1], kept, rtol=1e-3)
 
 
-def test_cells_that_do_not_converge_are_marked_and_the_rest_is_kept():
-    ds = sweep(
-        Sweep(**{**SMALL.as_dict(), "max_steps": 4, "tol": 1e-12, "epsilon": (0.01, 1.0, 50.0)})
-    )  # as many cells as SMALL has
+def test_cells_that_do_not_converge_are_marked_and_the_rest_is_kept(config):
+    """With as many cells as the others."""
+    ds = sweep(dataclasses.replace(config, max_steps=4, tol=1e-12, epsilon=(0.01, 1.0, 50.0)))
     assert (ds.status.sel(epsilon=0.01) == hj.Status.STEP_LIMIT).any()
     assert (ds.status.sel(epsilon=50.0) == hj.Status.CONVERGED).any()
     worst = np.maximum(ds.row_error, ds.col_error).sel(epsilon=0.01)
@@ -256,6 +248,6 @@ def test_cells_that_do_not_converge_are_marked_and_the_rest_is_kept():
         assert not (ds[f"verdict_{law}"] == Verdict.VIOLATED).any(), law
 
 
-def test_float64_without_x64_is_refused():
+def test_float64_without_x64_is_refused(config):
     with jax.enable_x64(False), pytest.raises(InputError, match="jax_enable_x64"):
-        sweep(SMALL)
+        sweep(config)

@@ -103,7 +103,7 @@ def test_verdicts_are_told_layer_by_layer(kept):
     assert not any(first for first, _ in changed) and any(second for _, second in changed)
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def test_matrices_outside_the_polytope_violate_no_law_about_it(kept, dtype):
     """Sums of 1, and negative entries: no bound for 𝔅ₙ is about this."""
     signed = (1.5 * np.eye(8) - 0.5 * np.full((8, 8), 1 / 8)).astype(dtype)
@@ -147,10 +147,10 @@ def cliff(monkeypatch):
 def test_what_is_not_finite_is_told_with_its_layer_and_whether_all_was_finite_forward(cliff):
     trainer, runs = cliff
     embedding = runs.parameters["embedding"]
-    spoilt = jax.tree.map(lambda x: x.at[1].multiply(jnp.nan), embedding)
-    runs.parameters["embedding"] = spoilt  # of the second run
+    second = np.array([1, np.nan], np.float32)[:, None, None]
+    runs.parameters["embedding"] = jax.tree.map(lambda x: x * second, embedding)
     runs, _ = side_by_side(trainer.advance, runs, steps=1)
-    failures = failures_of(trainer, runs)
+    failures = failures_of(trainer, jax.device_get(runs))  # NumPy compiles nothing to index
     assert failures["failed_step"].tolist() == [0, 0]
     assert failures["failed_layer"].tolist() == [3, 0]  # a backward pass meets the last one first
     assert failures["failed_backward"].tolist() == [True, False]

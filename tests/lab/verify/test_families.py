@@ -9,7 +9,7 @@ import pytest
 import homojax as hj
 import oracles
 from homojax.lab.inputs import InputError
-from homojax.lab.judging import judge_cells
+from homojax.lab.judging import judge_cells, project
 from homojax.lab.verify.families import FAMILIES, choose_families
 from homojax.theory.claim import Verdict
 
@@ -57,7 +57,7 @@ def detail_moduli(matrix):
 
 
 def projected(logits, epsilon):
-    return np.asarray(jax.vmap(hj.sinkhorn)(logits, epsilon).matrix)
+    return np.asarray(project(logits, epsilon))
 
 
 def at_sizes(name, *sizes):
@@ -138,7 +138,7 @@ ATTAINED = tuple(c for c in hj.CLAIMS.values() if c.scope == "matrix" and c.atta
 @pytest.mark.parametrize("claim", ATTAINED, ids=lambda claim: claim.name)
 def test_a_family_that_a_claim_says_attains_it_does(claim):
     n = next(n for n in (4, 2) if FAMILIES[claim.attained_by].sizes(n))
-    logits, epsilon, matrix = drawn(claim.attained_by, n, 200)
+    logits, epsilon, matrix = drawn(claim.attained_by, n, 100)
     matrix = projected(logits, epsilon) if matrix is None else matrix
     cells = {"logits": logits, "epsilon": epsilon, "matrix": matrix}
     comparison, verdict, _ = judge_cells("matrix", ATTAINED, cells, "float64")[claim.name]
@@ -226,7 +226,7 @@ def test_sigma2_of_rising_logits_rises_with_epsilon_and_so_does_entropy(n):
 
 
 def test_a_symmetric_pair_needs_its_logits_and_no_less():
-    logits, epsilon, _ = drawn("symmetric-pair", 2, 300)
+    logits, epsilon, _ = drawn("symmetric-pair", 2, 100)
     kept = oracles.sigma2(projected(logits, epsilon))
     size = abs(logits).max((1, 2)) / epsilon
     np.testing.assert_allclose(kept, np.tanh(size), rtol=1e-9, atol=1e-13)
