@@ -50,8 +50,17 @@ LONG_TO_LOOK_AT = {
     "calibrate_epsilon",
     "calibrate_depth",
     "epsilon_schedule",
+    "sensitivity",
     "PARAMETRIZATIONS",
+    "critical_cosine",
     "critical_depth",
+    "critical_snr",
+    "contraction_gap",
+    "distance_to_uniform",
+    "lyapunov_spectrum",
+    "sinkhorn newton",
+    "sinkhorn of factors",
+    "transient_gain",
 }
 
 
