@@ -39,8 +39,13 @@ def sides_of(names, case):
     return [hj.CLAIMS[name].judge(case)[0][:2] for name in names]
 
 
-def case_of_stack(matrices, alpha, probe):
-    return hj.theory.cases.stack.stack_case(
+def matrix_and_claims(scaled, epsilon, matrix):
+    case = hj.theory.cases.matrix.matrix_case(scaled, epsilon, matrix)
+    return case, sides_of(BOUNDS, case)
+
+
+def stack_and_claims(matrices, alpha, probe):
+    case = hj.theory.cases.stack.stack_case(
         matrices,
         sigma2=jax.vmap(hj.sigma2)(matrices),
         alpha=alpha / 4,
@@ -48,6 +53,8 @@ def case_of_stack(matrices, alpha, probe):
         depths=(1, 3),
         measured=("composite_sigma2", "residual_sigma2", "turned"),
     )
+    margins = {"margin": None, "residual_margin": None}  # they are of the precision
+    return replace(case, **margins), sides_of(("product", "residual", "turn"), case)
 
 
 # name -> (function of arrays alone, one maker for each of them). Every argument is differentiated.
@@ -77,25 +84,8 @@ TABLE = {
     ),
     "pinsker_bound": (hj.bounds.pinsker_bound, matrix),
     "schatten_bounds": (lambda m: hj.bounds.schatten_bounds(m, 3), matrix),
-    "matrix_case": (hj.theory.cases.matrix.matrix_case, logits, share, matrix),
-    "CLAIMS of §2": (
-        lambda s, e, m: sides_of(BOUNDS, hj.theory.cases.matrix.matrix_case(s, e, m)),
-        logits,
-        share,
-        matrix,
-    ),
-    "stack_case": (  # its margins are of the precision
-        lambda m, a, x: replace(case_of_stack(m, a, x), margin=None, residual_margin=None),
-        stack,
-        share,
-        vector,
-    ),
-    "CLAIMS of §3 and §5": (
-        lambda m, a, x: sides_of(("product", "residual", "turn"), case_of_stack(m, a, x)),
-        stack,
-        share,
-        vector,
-    ),
+    "matrix_case and CLAIMS of §2": (matrix_and_claims, logits, share, matrix),
+    "stack_case and CLAIMS of §3 and §5": (stack_and_claims, stack, share, vector),
     "amax_gain": (hj.depth.amax_gain, matrix),
     "composite": (hj.composite, stack),
     "composite_doeblin_bound": (hj.depth.composite_doeblin_bound, stack),

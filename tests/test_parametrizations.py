@@ -36,22 +36,42 @@ def compiled(name, **settings):
 
 @functools.cache
 def batched(name):
-    return jax.jit(jax.vmap(PARAMETRIZATIONS[name].matrix))
+    """Of each lane: (⟨C, M⟩, M), and derivatives of the first by parameters and ε."""
+
+    def weighed(s, epsilon, cotangent):
+        matrix = PARAMETRIZATIONS[name].matrix(s, epsilon)
+        return (cotangent * matrix).sum(), matrix
+
+    return jax.jit(jax.vmap(jax.value_and_grad(weighed, (0, 1), has_aux=True)))
 
 
-@functools.cache
-def slopes(name):
-    """(⟨C, M⟩, its derivatives with respect to parameters and ε)."""
-    matrix = PARAMETRIZATIONS[name].matrix
-    return jax.jit(jax.value_and_grad(lambda s, e, c: (c * matrix(s, e)).sum(), (0, 1)))
+def weigh(name, parameters, epsilons, cotangents):
+    """``batched`` of B ≤ 64 lanes: one program for all at one n."""
+    count = len(parameters)
+    index = np.arange(LANES) % count
+    found = batched(name)(parameters[index], epsilons[index], cotangents[index])
+    return jax.tree.map(lambda x: np.asarray(x)[:count], found)
+
+
+def size_of(name, shape):
+    row = PARAMETRIZATIONS[name]
+    return next(n for n in range(2, 10) if row.sizes(n) and row.shape(n) == shape)
 
 
 def make(name, parameters, epsilon=1.0):
-    """Matrices of parameters [B, ...], with B ≤ 64: one program for all at one n."""
+    """Matrices of parameters [B, ...]."""
     parameters = np.asarray(parameters)
-    index = np.arange(LANES) % len(parameters)
-    epsilons = np.broadcast_to(np.asarray(epsilon, float), len(parameters))
-    return np.asarray(batched(name)(parameters[index], epsilons[index]))[: len(parameters)]
+    count, n = len(parameters), size_of(name, parameters.shape[1:])
+    epsilons = np.broadcast_to(np.asarray(epsilon, float), count)
+    return weigh(name, parameters, epsilons, np.zeros((count, n, n)))[0][1]
+
+
+def slopes(name, parameters, epsilon, cotangent):
+    """(⟨C, M⟩, its derivatives with respect to parameters and ε)."""
+    (value, _), derivatives = weigh(
+        name, parameters[None], np.array([epsilon]), np.asarray(cotangent)[None]
+    )
+    return value[0], tuple(x[0] for x in derivatives)
 
 
 def make_one(name, parameters, epsilon=1.0):
@@ -248,7 +268,7 @@ def test_a_spectral_filter_damps_each_direction_by_its_own_gain_and_ties_have_gr
     np.testing.assert_allclose(make_one("spectral-filter", logits), expected, atol=1e-11)
     for tied in (np.zeros((4, 4)), 9 * np.eye(4)):
         for cotangent in rng.normal(size=(3, 4, 4)):
-            _, (gradient, _) = slopes("spectral-filter")(tied, 1.0, cotangent)
+            _, (gradient, _) = slopes("spectral-filter", tied, 1.0, cotangent)
             assert np.isfinite(gradient).all()
 
 
@@ -279,7 +299,7 @@ def test_epsilon_divides_the_parameters_where_it_acts_and_does_nothing_elsewhere
 def test_gradients_are_those_of_differences(name, rng):
     shape = PARAMETRIZATIONS[name].shape(4)
     s, direction, cotangent = (rng.normal(size=size) for size in (shape, shape, (4, 4)))
-    _, (gradient, slope) = slopes(name)(s, 0.7, cotangent)
+    _, (gradient, slope) = slopes(name, s, 0.7, cotangent)
 
     def value(s, epsilon):
         return (cotangent * make_one(name, s, epsilon)).sum()
@@ -296,7 +316,7 @@ def test_a_parameter_of_minus_infinity_weighs_nothing_and_its_gradient_is_0(name
     index = (0,) * s.ndim
     s[index] = -np.inf
     cotangent = rng.normal(size=(4, 4))
-    value, (gradient, slope) = slopes(name)(s, 0.7, cotangent)
+    value, (gradient, slope) = slopes(name, s, 0.7, cotangent)
     assert np.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(slope)
     assert gradient[index] == 0
     s[index] = -1e3

@@ -14,6 +14,7 @@ from homojax.calibration import CalibrationStatus, calibrate_epsilon
 
 TARGETS = np.array([0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 1 - 1e-4, 1 - 1e-6])
 SWAP = np.array([[1.0, 0.0], [0.0, 1.0]])
+TWICE = np.ones((2, 2))  # kron(S, TWICE) has every unit of S twice, and the σ₂ of S
 LANES = {2: 8, 4: 128}  # each n has one program for each root, precision and number of lanes
 
 alone = jax.jit(calibrate_epsilon, static_argnames=("root", "max_projections"))
@@ -62,19 +63,21 @@ def meets(result, targets):
 
 
 @pytest.mark.parametrize(
-    ("root", "dtype"),
+    ("root", "dtype", "n"),
     [
-        ("first", "float64"),
-        ("last", "float32"),
-        pytest.param("first", "float32", marks=pytest.mark.slow),
-        pytest.param("last", "float64", marks=pytest.mark.slow),
+        ("first", "float64", 4),
+        ("last", "float32", 2),
+        pytest.param("first", "float64", 2, marks=pytest.mark.slow),
+        pytest.param("first", "float32", 2, marks=pytest.mark.slow),
+        pytest.param("last", "float64", 2, marks=pytest.mark.slow),
     ],
     indirect=["dtype"],
 )
-def test_epsilon_of_two_by_two_is_the_closed_form(root, dtype):
+def test_epsilon_of_two_by_two_and_of_each_unit_twice_is_the_closed_form(root, dtype, n):
     wide = dtype == np.float64
     targets = TARGETS if wide else TARGETS[:-3]
-    found = solve([3 * SWAP.astype(dtype)] * len(targets), targets, root)
+    logits = 3 * (SWAP if n == 2 else np.kron(SWAP, TWICE))
+    found = solve([logits.astype(dtype)] * len(targets), targets, root)
     assert found.epsilon.dtype == found.shortfall.dtype == dtype
     assert (found.status == CalibrationStatus.FOUND).all()
     # ε is as good as what the last digits of σ₂ near 1 are worth.
@@ -230,7 +233,7 @@ def test_bad_input_has_a_status_and_no_epsilon():
         ([[0.0, 0.0], [0.0, 0.0]], 0.5, "NO_DETAIL"),
     ]
     logits, targets, expected = zip(*bad, strict=True)
-    found = solve(logits, targets)
+    found = solve(np.kron(logits, TWICE), targets)
     assert [CalibrationStatus(x).name for x in found.status] == list(expected)
     assert np.isnan(found.epsilon).all() and np.isnan(found.kept).all()
     assert np.isinf(found.shortfall).all() and not found.certified.any()
@@ -253,7 +256,7 @@ def test_calibration_refuses_what_is_no_question():
 
 
 def test_a_calibration_shows_its_status_in_words_one_or_many_or_traced():
-    found = solve([SWAP, np.zeros((2, 2)), SWAP], [0.5, 0.5, 2.0])
+    found = solve(np.kron([SWAP, 0 * SWAP, SWAP], TWICE), [0.5, 0.5, 2.0])
     first, second, _ = (jax.tree.map(lambda x, i=i: x[i], found) for i in range(3))
     assert repr(first) == "Calibration: FOUND; ε = 0.910239, keeps 0.5, certified"
     assert repr(second) == "Calibration: NO_DETAIL"

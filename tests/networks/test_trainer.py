@@ -161,10 +161,9 @@ def test_where_the_gradient_underflows_decay_alone_moves_the_logits():
 
 def test_residual_weights_are_trained_where_asked_and_parameters_that_are_not_learned_stay():
     made = trainer_of(mixer="kronecker", learned=False, learned_alpha=True, norm="none")
-    start = made.begin(jax.random.key(0), 1.0, jnp.array([0.2, 0.7]))
-    runs = jax.tree.map(lambda x: x[None], start)
+    runs = side_by_side(made.begin, KEYS[:1], jnp.ones(1), jnp.array([[0.2, 0.7]]))
     after, _ = side_by_side(made.advance, runs, steps=30)
-    np.testing.assert_allclose(residual_weights(start), [0.2, 0.7], rtol=1e-6)
+    np.testing.assert_allclose(residual_weights(runs), [[0.2, 0.7]], rtol=1e-6)
     alpha = np.asarray(residual_weights(after)[0], np.float64)
     assert (abs(alpha - [0.2, 0.7]) > 0.01).all() and ((alpha > 0) & (alpha < 1)).all()
     # The mixing is by the α that came out.
@@ -175,7 +174,7 @@ def test_residual_weights_are_trained_where_asked_and_parameters_that_are_not_le
         before, state = (np.asarray(trace.states[0, 0, index + i]) for i in (0, 1))
         np.testing.assert_allclose(state, residual @ before, rtol=1e-4, atol=1e-5)
     # Parameters that are not learned are settings.
-    assert start.settings["layers"]["mixing"]["parameters"]["values"][...].shape == (2, 2, 2)
+    assert runs.settings["layers"]["mixing"]["parameters"]["values"][...].shape == (1, 2, 2, 2)
     jax.tree.map(np.testing.assert_array_equal, after.settings, runs.settings)
 
 

@@ -1,8 +1,11 @@
 """Bounds on σ₂ of one matrix: never violated, undecidable where attained, caught where wrong."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
+from scipy import special
 
 import homojax as hj
 import oracles
@@ -10,6 +13,7 @@ from homojax.theory.cases.matrix import matrix_case
 from homojax.theory.claim import Verdict, mutants_of
 
 N, BATCH = 4, 128
+SWAP = np.array([[0.0, 1.0], [1.0, 0.0]])
 RNG = np.random.default_rng(17)
 BOUNDS = {name: claim for name, claim in hj.CLAIMS.items() if claim.number == "2"}
 ABOUT_MEMBERS = [name for name, claim in BOUNDS.items() if claim.assumptions]
@@ -25,7 +29,7 @@ def judge(logits, epsilon, matrix):
 
 
 def judged(logits, epsilon, matrix):
-    """Claim -> (comparison, verdicts); in batches of one size, to compile once for each n."""
+    """Claim -> (comparison, verdicts); in batches of one size, to compile once for each dtype."""
     count = len(matrix)
     rows = np.resize(np.arange(count), -(-count // BATCH) * BATCH).reshape(-1, BATCH)
     arrays = (logits, np.asarray(epsilon, logits.dtype), matrix)
@@ -76,9 +80,10 @@ def test_a_case_takes_the_moduli_that_are_known_already():
 
 def test_a_matrix_with_a_nan_gets_no_verdict():
     bad, fine = np.full((1, N, N), np.nan), np.full((1, N, N), 0.25)
+    one_bad = np.where(np.arange(N * N).reshape(1, N, N) == 6, np.nan, fine)
     silent = (Verdict.UNDECIDABLE, Verdict.NOT_APPLICABLE)
-    for logits in (bad, fine):
-        results = judged(logits, [1.0], bad)
+    for logits, broken in itertools.product((bad, fine), (bad, one_bad)):
+        results = judged(logits, [1.0], broken)
         assert all(np.isin(verdicts, silent).all() for _, verdicts in results.values())
     assert judged(bad, [1.0], fine)["hilbert"][1] == Verdict.NOT_APPLICABLE
     assert judged(fine, [np.nan], fine)["hilbert"][1] == Verdict.UNDECIDABLE
@@ -146,6 +151,11 @@ def test_the_margin_of_dobrushin_covers_a_bound_that_moves_faster_than_its_matri
 # ---------------------------------------------------------------- attained, caught
 
 
+def twofold(matrices):
+    """[K, 2, 2] -> [K, 4, 4]: every unit twice. σ₂, Δ and Doeblin's bound stay as they are."""
+    return np.kron(matrices, np.full((2, 2), 0.5))
+
+
 def attained(name, dtype):
     """[K] cases at which the law is an equality, in exact arithmetic."""
     rng = np.random.default_rng(23)
@@ -155,11 +165,14 @@ def attained(name, dtype):
         # Shifts of columns do not matter, but for the rounding of S/ε.
         logits[::2] += epsilons[::2, None, None] * rng.normal(size=(150, 1, 2)) * 1e3
         logits = logits.astype(dtype)
-        return logits, epsilons, jax.jit(jax.vmap(hj.sinkhorn))(logits, epsilons).matrix
+        across = (logits.astype(float) * [[1, -1], [-1, 1]]).sum((1, 2))
+        stay = special.expit(across / (2 * epsilons.astype(float)))
+        matrices = stay[:, None, None] * np.eye(2) + (1 - stay)[:, None, None] * SWAP
+        return np.kron(logits, np.ones((2, 2), dtype)), epsilons, twofold(matrices).astype(dtype)
     shares, shifts = rng.uniform(0.01, 1, 40), np.subtract.outer(range(N), range(N)) % N
     matrices = {
         "dobrushin": [oracles.permutation(rng, N) for _ in range(20)],
-        "doeblin": [[[(1 + t) / 2, (1 - t) / 2], [(1 - t) / 2, (1 + t) / 2]] for t in shares],
+        "doeblin": twofold([[[1 + t, 1 - t], [1 - t, 1 + t]] for t in shares]) / 2,
         "lower": [oracles.lazy_permutation(rng, N, t) for t in shares],
         "upper": [oracles.isolated(N, t) for t in shares],
         "eigenvalue": [weights[shifts] for weights in rng.dirichlet(np.ones(N), 500)],

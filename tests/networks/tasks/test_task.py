@@ -9,6 +9,7 @@ from homojax.networks.tasks.images import classification
 from homojax.networks.tasks.made import copying, recall
 from homojax.networks.tasks.text import language
 
+SIZE = 7  # of every batch here: one program for each task
 TEXT = "".join(chr(97 + i * i % 7) + "—é"[i % 2] for i in range(400))
 IMAGES = np.random.default_rng(0).normal(size=(40, 6, 4))
 LABELS = np.arange(40) % 3
@@ -41,7 +42,7 @@ def task(request, built):
 
 
 def test_a_batch_has_the_shapes_types_and_ranges_that_the_task_says(task, batch_of):
-    for inputs, targets, weights in (batch_of(task, size=7), [np.asarray(x) for x in task.test]):
+    for inputs, targets, weights in (batch_of(task, size=SIZE), [np.asarray(x) for x in task.test]):
         assert inputs.shape == (len(inputs), task.units) + (
             () if task.features is None else (task.features,)
         )
@@ -63,16 +64,15 @@ def test_a_batch_has_the_shapes_types_and_ranges_that_the_task_says(task, batch_
         )
         if task.vocabulary is not None:
             assert inputs.dtype == np.int32 and inputs.min() >= 0 and inputs.max() < task.vocabulary
-    assert (
-        0 < task.chance < 1 and "\n" not in task.statement and len(batch_of(task, size=7)[0]) == 7
-    )
+    assert 0 < task.chance < 1 and "\n" not in task.statement
+    assert len(batch_of(task, size=SIZE)[0]) == SIZE
 
 
 def test_a_batch_is_a_pure_function_of_its_key_under_jit_and_vmap(task):
     traces = []
-    many = jax.jit(jax.vmap(lambda key: traces.append(0) or task.train(key, 9)))
+    many = jax.jit(jax.vmap(lambda key: traces.append(0) or task.train(key, SIZE)))
     keys = jax.random.split(jax.random.key(3), 4)
-    batches, one = many(keys), jax.jit(lambda key: task.train(key, 9))
+    batches, one = many(keys), jax.jit(lambda key: task.train(key, SIZE))
     for i, key in enumerate(keys):
         for lane, alone, again in zip(batches, one(key), one(key), strict=True):
             np.testing.assert_array_equal(lane[i], alone)
@@ -89,8 +89,8 @@ def test_a_task_is_the_same_every_time_it_is_made(name, built, batch_of):
     task, other = built(name), MADE[name]()
     jax.tree.map(
         np.testing.assert_array_equal,
-        (task.test, batch_of(task, 1)),
-        (other.test, batch_of(other, 1)),
+        (task.test, batch_of(task, 1, SIZE)),
+        (other.test, batch_of(other, 1, SIZE)),
     )
     assert task[:8] == other[:8] and task.chance == other.chance
 
@@ -98,7 +98,7 @@ def test_a_task_is_the_same_every_time_it_is_made(name, built, batch_of):
 @pytest.mark.parametrize("name", ["copying", "recall", "language", "digits"])
 def test_examples_are_the_same_whichever_precision_jax_is_in(name, built):
     def examples(task):
-        batch = jax.jit(lambda key: task.train(key, 5))(jax.random.key(1))
+        batch = jax.jit(lambda key: task.train(key, SIZE))(jax.random.key(1))
         return [np.asarray(x) for x in (*task.test, *batch)]
 
     with jax.enable_x64(False):
