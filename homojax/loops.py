@@ -72,20 +72,16 @@ def scan(
     return jax.lax.scan(alike, start, rows, length)
 
 
-def cond(wanted: jax.Array, do: Callable, leave: Callable, *operands: Any) -> Any:
-    """Return ``do(*operands)`` where it is wanted, else ``leave(*operands)``, as ``jax.lax.cond``.
+def advance_if(wanted: jax.Array, advance: Callable[[Any], Any], state: Any) -> Any:
+    """Return ``advance(state)`` where it is wanted, else ``state``: a loop of one turn at most.
 
-    >>> cond(jnp.asarray(True), jnp.negative, jnp.abs, jnp.asarray(2)).tolist()
+    Under ``vmap``, where lanes differ in what is wanted, both are computed.
+
+    >>> advance_if(jnp.asarray(True), jnp.negative, jnp.asarray(2)).tolist()
     -2
     """
-    if not _divided():
-        return jax.lax.cond(wanted, do, leave, *operands)
-    results = [jax.eval_shape(branch, *operands) for branch in (do, leave)]
-
-    def alike(branch):
-        return lambda *operands: _vary_as(_vary_as(branch(*operands), results[0]), results[1])
-
-    return jax.lax.cond(wanted, alike(do), alike(leave), *operands)
+    state = _cast(advance, state)
+    return jax.lax.cond(wanted, lambda s: _vary_as(advance(s), s), lambda s: s, state)
 
 
 def _cast(advance: Callable[[Any], Any], start: Any) -> Any:

@@ -84,10 +84,12 @@ MOST_PROGRAMS = 1_000
 programs = []
 
 
-@jax.monitoring.register_event_duration_secs_listener
-def _note_program(event, duration, **_):
+def note_program(event, duration, **_):
     if "backend_compile" in event:
         programs.append(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(note_program)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -60,7 +60,8 @@ def measure(logits):
 
 jax.config.update("jax_enable_x64", True)
 logits = np.random.default_rng(0).normal(size=(64, 4, 4))
-mesh, cells = jax.make_mesh((4,), ("cells",)), jax.P("cells")
+auto, cells = (jax.sharding.AxisType.Auto,), jax.P("cells")
+mesh = jax.make_mesh((4,), ("cells",), axis_types=auto)
 program = jax.shard_map(jax.vmap(measure), mesh=mesh, in_specs=cells, out_specs=cells)
 compiled = jax.jit(program).lower(logits).compile()
 assert not any(word in compiled.as_text() for word in ("all-gather", "all-reduce", "permute"))

@@ -10,7 +10,6 @@ derivatives, which form each block again. Only the number of passes counts.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -19,7 +18,7 @@ from jax.typing import ArrayLike
 
 from homojax.birkhoff import center
 from homojax.decompositions.cholesky import solve_positive
-from homojax.loops import cond, repeat_while
+from homojax.loops import repeat_while
 from homojax.numerics import marginal_tolerance, matmul, max_or_nan
 from homojax.projection.factors import FactoredLogits, FactoredMatrix, over_rows
 from homojax.projection.linear import conjugate_gradients
@@ -92,10 +91,15 @@ def _solve(queries, keys, epsilon, g, tol, *, method, max_steps, warm) -> _Itera
         return _alternate(queries / epsilon, keys, at, tol, max_steps=max_steps, memory=0)
     if method == "auto":
         at = _alternate(queries / epsilon, keys, at, tol, max_steps=max_steps, memory=_MEMORY)
-    newton = partial(
-        _newton, queries, keys, epsilon, at, tol, warm=warm or method == "auto", max_steps=max_steps
-    )
-    return cond(at.error > tol / 2, newton, lambda: at)
+    warm = warm or method == "auto"
+
+    def newton(state):
+        at, _ = state
+        at = _newton(queries, keys, epsilon, at, tol, warm=warm, max_steps=max_steps)
+        return at, jnp.asarray(False)
+
+    # A loop of one turn at most: under vmap a cond would do both sides.
+    return repeat_while(lambda state: state[1], newton, (at, at.error > tol / 2))[0]
 
 
 def _start(queries: jax.Array, keys: jax.Array, g: jax.Array, num_steps: ArrayLike) -> _Iterate:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax.batching import each_lane
-from homojax.loops import cond, repeat, repeat_while
+from homojax.loops import repeat, repeat_while
 from homojax.projection.matching import perfect_matching
 
 
@@ -81,7 +81,7 @@ def drop_unused(logits: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.A
 
     def turn(state):
         first, feasible, supported, _, _ = state
-        mask = cond(
+        mask = jax.lax.cond(
             first,
             lambda s: s != -jnp.inf,
             lambda s: each_lane(_above_drops)(s, epsilon),

@@ -23,7 +23,7 @@ from homojax.arguments import (
 )
 from homojax.batching import each_lane, in_buckets
 from homojax.birkhoff import detail
-from homojax.loops import cond
+from homojax.loops import advance_if
 from homojax.numerics import marginal_tolerance, max_or_nan, scaled_logits
 from homojax.projection.factored_solver import project_factored
 from homojax.projection.factors import FactoredLogits
@@ -241,8 +241,8 @@ def _solve(
             return iterate, feasible
         go_on = each_lane(partial(newton, warm=warm, max_steps=max_steps))
         left = ~(iterate.error <= tol / 2).all()
-        lanes = allowed, epsilon, iterate, tol
-        return cond(left, go_on, lambda *lanes: lanes[2], *lanes), feasible
+        end = advance_if(left, lambda iterate: go_on(allowed, epsilon, iterate, tol), iterate)
+        return end, feasible
 
     def detail_per_epsilon(logits, epsilon, *_):
         """Grows with σ₂ (theory.md 1.1), and so with the steps (1.5)."""

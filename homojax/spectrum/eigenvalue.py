@@ -23,7 +23,7 @@ from homojax.arguments import compiled
 from homojax.batching import each_lane, in_buckets
 from homojax.decompositions.eigenvalues import eigenvalues
 from homojax.decompositions.jacobi import svd
-from homojax.loops import cond, repeat, repeat_while
+from homojax.loops import advance_if, repeat, repeat_while
 from homojax.numerics import arbitrary, matmul, power_of_two, rounding
 from homojax.spectrum.singular_value import decomposable_detail
 
@@ -89,10 +89,10 @@ def _spectral_radius_jvp(primals, tangents):
 def _find_unknown(find: Callable, matrices: jax.Array, radii: jax.Array) -> jax.Array:
     """Return ``radii`` [B], where they are NaN what ``find`` has for them."""
 
-    def fill(matrices, radii):
+    def fill(radii):
         return jnp.where(jnp.isnan(radii), jax.vmap(find)(matrices), radii)
 
-    return cond(jnp.isnan(radii).any(), fill, lambda _, radii: radii, matrices, radii)
+    return advance_if(jnp.isnan(radii).any(), fill, radii)
 
 
 def _largest_eigenvalue(matrix: jax.Array) -> jax.Array:
@@ -203,15 +203,11 @@ def _slopes(matrices: jax.Array, radii: jax.Array) -> jax.Array:
     powers = jax.vmap(_last_power)(matrices)
     gradients = jax.vmap(_slope_of_two)(matrices, powers, radii)
 
-    def fill(matrices, powers, radii, gradients):
+    def fill(gradients):
         tied = jax.vmap(_slope_of_ties)(matrices, powers, radii)
         return jnp.where(jnp.isnan(gradients), tied, gradients)
 
-    def keep(matrices, powers, radii, gradients):
-        return gradients
-
-    unknown = jnp.isnan(gradients).any()
-    return cond(unknown, fill, keep, matrices, powers, radii, gradients)
+    return advance_if(jnp.isnan(gradients).any(), fill, gradients)
 
 
 def _last_power(matrix: jax.Array) -> jax.Array:

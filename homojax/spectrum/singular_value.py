@@ -18,7 +18,7 @@ from homojax.batching import each_lane, in_buckets
 from homojax.birkhoff import center, detail
 from homojax.decompositions.cholesky import cholesky, solve_positive, substitute
 from homojax.decompositions.jacobi import singular_values, svd
-from homojax.loops import cond
+from homojax.loops import advance_if
 from homojax.numerics import arbitrary, matmul, rounding
 from homojax.projection.factors import FactoredMatrix
 from homojax.spectrum.rayleigh import largest_rayleigh_quotient
@@ -200,7 +200,7 @@ def _decompose_unproved(matrices: jax.Array, *pairs: jax.Array) -> tuple[jax.Arr
     """Return ``pairs`` (θ, u, v) [B, ...], with Jacobi's where θ is NaN."""
     unproved = jnp.isnan(pairs[0])
 
-    def decompose(matrices, *pairs):
+    def decompose(pairs):
         u, s, v = jax.vmap(svd)(matrices)
         dense = s[:, 0], u[:, :, 0], v[:, :, 0]
         return tuple(
@@ -208,4 +208,4 @@ def _decompose_unproved(matrices: jax.Array, *pairs: jax.Array) -> tuple[jax.Arr
             for a, b in zip(pairs, dense, strict=True)
         )
 
-    return cond(unproved.any(), decompose, lambda _, *pairs: pairs, matrices, *pairs)
+    return advance_if(unproved.any(), decompose, pairs)

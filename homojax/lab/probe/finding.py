@@ -28,7 +28,7 @@ class Finding(NamedTuple):
     claim: Claim
     search: Search
     history: np.ndarray  # [steps + polish, starts], the best score of each start so far
-    score: float  # of the best case, as ``cells.score_sides`` says
+    score: float  # of the best case, as ``objective.score_sides`` says
     lesser: float
     greater: float
     margin: float

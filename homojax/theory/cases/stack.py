@@ -15,6 +15,7 @@ from homojax.arguments import as_stack, compiled
 from homojax.birkhoff import birkhoff_distance, detail, marginal_errors
 from homojax.decompositions.jacobi import singular_values
 from homojax.depth import composite, detail_composite, lyapunov_exponents
+from homojax.loops import scan
 from homojax.numerics import matmul, rounding
 from homojax.residual import residual_bound, residual_matrix
 from homojax.theory.cases.turns import prenorm_layer, residual_layer, turned_angles
@@ -294,5 +295,5 @@ def _product_margin(case: StackCase, factors: jax.Array, alpha: jax.Array) -> ja
         product = matmul(block, product)
         return product, product[1, 1]
 
-    _, upper = jax.lax.scan(multiply, jnp.eye(2, dtype=factors.dtype), blocks)
+    _, upper = scan(multiply, jnp.eye(2, dtype=factors.dtype), blocks)
     return 2 * (upper - jnp.cumprod(factors))

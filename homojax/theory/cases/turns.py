@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from homojax.birkhoff import center
+from homojax.loops import scan
 from homojax.numerics import matmul
 from homojax.residual import residual_matrix, turn_angle
 
@@ -40,7 +41,7 @@ def turned_angles(
         x = x / jnp.maximum(abs(x).max(), jnp.finfo(x.dtype).tiny)  # only its direction counts
         return x, turn_angle(start, x)
 
-    return jax.lax.scan(step, start, (matrices, alpha))[1]
+    return scan(step, start, (matrices, alpha))[1]
 
 
 def residual_layer(x: jax.Array, matrix: jax.Array, alpha: jax.Array) -> jax.Array:
