@@ -23,7 +23,14 @@ def divided(function):
     return jax.shard_map(jax.vmap(function), mesh=MESH, in_specs=spec, out_specs=spec)
 
 
-@pytest.mark.parametrize("name", CALLED)
+# They take seconds to trace, and are made of the others.
+LONG = ("calibrate_epsilon", "epsilon_schedule", "PARAMETRIZATIONS")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in CALLED],
+)
 def test_a_function_and_its_gradient_may_be_divided_and_need_no_word_from_other_devices(name, rng):
     function, *makers = CALLED[name]
 

@@ -228,7 +228,7 @@ def test_bad_input_has_a_status_and_no_epsilon():
         (SWAP, -0.5, "BAD_TARGET"),
         (SWAP, np.nan, "BAD_TARGET"),
         ([[np.nan, 0.0], [0.0, 1.0]], 0.5, "NOT_FINITE"),
-        ([[-np.inf, 0.0], [0.0, 1.0]], 0.5, "NOT_FINITE"),
+        ([[np.inf, 0.0], [0.0, 1.0]], 0.5, "NOT_FINITE"),
         ([[0.3, 1.3], [0.1, 1.1]], 0.5, "NO_DETAIL"),
         ([[0.0, 0.0], [0.0, 0.0]], 0.5, "NO_DETAIL"),
     ]

@@ -26,23 +26,23 @@ def solve():
 
 
 def two_cycles(height):
-    """Height on the diagonal, 0 on the next one, −inf elsewhere: M = pI + (1 − p)C, n = 3.
+    """Height on the diagonal, 0 on the next one, −inf elsewhere: M = pI + (1 − p)C, n = 4.
 
-    p/(1 − p) = exp(height/ε), and σ₂² = p² + (1 − p)² − p(1 − p), which is ¼ as ε → ∞.
+    p/(1 − p) = exp(height/ε), and σ₂² = p² + (1 − p)², which is ½ as ε → ∞.
     """
-    logits = np.full((3, 3), -np.inf)
-    logits[range(3), range(3)], logits[range(3), [1, 2, 0]] = height, 0
+    logits = np.full((4, 4), -np.inf)
+    logits[range(4), range(4)], logits[range(4), [1, 2, 3, 0]] = height, 0
     return logits
 
 
 def epsilon_of_two_cycles(height, target):
-    p = 0.5 + np.sqrt(0.25 - (1 - target**2) / 3)  # 3p² − 3p + 1 = σ₂²
+    p = 0.5 + np.sqrt(2 * target**2 - 1) / 2
     return height / np.log(p / (1 - p))
 
 
 @pytest.mark.parametrize("root", ROOTS)
 def test_epsilon_of_two_cycles_is_the_closed_form(root, solve):
-    heights, targets = np.array([1.0, 5.0, 0.1, 1.0]), np.array([0.9, 0.6, 0.99, 0.501])
+    heights, targets = np.array([1.0, 5.0, 0.1, 1.0]), np.array([0.9, 0.8, 0.99, 0.708])
     result = solve([two_cycles(height) for height in heights], targets, root)
     np.testing.assert_allclose(result.epsilon, epsilon_of_two_cycles(heights, targets), rtol=1e-6)
     assert (result.status == CalibrationStatus.FOUND).all() and result.certified.all()
@@ -52,8 +52,8 @@ def test_epsilon_of_two_cycles_is_the_closed_form(root, solve):
 @pytest.mark.parametrize("root", ROOTS)
 def test_what_a_mask_keeps_at_any_heat_is_always_met(root, solve):
     result = solve(
-        [two_cycles(1.0), two_cycles(0.0), np.where(np.eye(3), 0, -np.inf)],
-        np.array([0.4, 0.5 - 1e-9, 0.9]),
+        [two_cycles(1.0), two_cycles(0.0), np.where(np.eye(4), 0, -np.inf)],
+        np.array([0.6, 0.5**0.5 - 1e-9, 0.9]),
         root,
     )
     assert (result.status == CalibrationStatus.ALWAYS_MET).all()
@@ -62,8 +62,8 @@ def test_what_a_mask_keeps_at_any_heat_is_always_met(root, solve):
 
 @pytest.mark.parametrize("root", ROOTS)
 def test_a_mask_that_keeps_less_at_every_heat_and_one_that_carries_no_matrix(root, solve):
-    nothing = np.array([[0, 0, 0], [0, -np.inf, -np.inf], [0, -np.inf, -np.inf]])
-    result = solve([two_cycles(0.0), nothing], np.array([0.6, 0.6]), root)
+    nothing = np.where(np.arange(4)[:, None] * np.arange(4) > 0, -np.inf, 0)
+    result = solve([two_cycles(0.0), nothing], np.array([0.8, 0.8]), root)
     assert list(result.status) == [CalibrationStatus.UNREACHABLE, CalibrationStatus.NOT_CONVERGED]
 
 

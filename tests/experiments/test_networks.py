@@ -11,8 +11,8 @@ from homojax.lab.train.dataset import COUNTS, VARIABLES, assemble
 from homojax.lab.train.judgements import JUDGED
 from homojax.lab.train.run import trainer_of
 
-QUICK = ("gradient_trap", "stagnation")
-LONG = ("as_run", "decay", "depth", "escape", "noise", "precision", "ways_out")
+QUICK = ("gradient_trap",)
+LONG = ("as_run", "decay", "depth", "escape", "noise", "precision", "stagnation", "ways_out")
 
 
 def check_tables(tables):
