@@ -1,5 +1,7 @@
 """Every verb's Dataset draws itself: each kind that it lists, whole, and on a given axis."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -39,12 +41,38 @@ def is_whole(figure):
     return box.x0 > -0.02 and box.y0 > -0.02 and box.x1 < width + 0.02 and box.y1 < height + 0.02
 
 
+def labels_are_apart(axis):
+    """Whether no number at an axis runs into another one."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    labels = [
+        x for tick in ticks if low <= tick.get_loc() <= high for x in (tick.label1, tick.label2)
+    ]
+    shown = [x for x in labels if x.get_visible() and x.get_text() and x.get_rotation() % 90 == 0]
+    boxes = [x.get_window_extent() for x in shown]
+    return not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
 def test_every_kind_is_drawn_whole(made):
     assert made.homojax.kinds and made.homojax.summary()
     with plt.rc_context(STYLE):
         for kind in made.homojax.kinds:
-            assert is_whole(made.homojax.plot(kind)), kind
+            figure = made.homojax.plot(kind)
+            assert is_whole(figure), kind
+            assert all(labels_are_apart(a) for ax in figure.axes for a in (ax.xaxis, ax.yaxis)), (
+                kind
+            )
     plt.close("all")
+
+
+@pytest.mark.parametrize(("style", "apart"), [(STYLE, True), ({}, False)])
+def test_numbers_of_a_short_logarithmic_axis_are_apart(style, apart):
+    with plt.rc_context(style):
+        figure, ax = plt.subplots(figsize=(5, 4))
+        ax.set(xscale="log", xlim=(0.22, 8.9))
+        figure.draw_without_rendering()
+        assert labels_are_apart(ax.xaxis) == apart
+    plt.close(figure)
 
 
 def test_one_panel_is_drawn_on_an_axis_and_several_are_refused(made):
