@@ -22,6 +22,7 @@ from homojax.arguments import as_square, compiled
 from homojax.birkhoff import marginal_errors
 from homojax.loops import repeat, repeat_while
 from homojax.numerics import log_gram, marginal_tolerance
+from homojax.projection.errors import accepted_loss
 from homojax.projection.masks import drop_stand_ins
 from homojax.projection.matching import heaviest_permutation
 from homojax.projection.result import BalanceResult
@@ -111,7 +112,8 @@ def _newton(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
     # logits were lost.
     row, counts = solution - log_matrix - g[None, :], solution > math.log(tolerance)
     spread = jnp.where(counts, row, -jnp.inf).max(1) - jnp.where(counts, row, jnp.inf).min(1)
-    kept = spread.max() < float(jnp.finfo(log_matrix.dtype).eps) ** 0.125
+    size = jnp.where(counts, abs(log_matrix) + abs(g[None, :]), 0).max(1)
+    kept = (spread <= accepted_loss(2 * size, log_matrix.dtype)).all()
     return BalanceResult(solution, num_steps, within & kept)
 
 

@@ -26,6 +26,23 @@ def missed_sums(row_error: jax.Array, col_error: jax.Array, n: int, dtype: DType
     return math.sqrt(n) * jnp.hypot(row_error, col_error) + rounding(n, dtype) / 4
 
 
+def accepted_loss(size: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """Return by how much log M may miss S/ε + f + g in an entry that counts, and be converged.
+
+    It is rounding: 64 eps of the numbers that are summed. Where that is more than eps^⅛, the sums
+    would be right and the entries lost.
+
+    Args:
+        size: |S/ε| + |f| + |g| of the entry.
+        dtype: of the projection.
+
+    >>> bool(accepted_loss(jnp.asarray(10.0), "float64") < 2e-13)
+    True
+    """
+    eps = float(jnp.finfo(dtype).eps)
+    return jnp.minimum(64 * eps * (1 + size), eps**0.125)
+
+
 def relative_error(missed: jax.Array, gap: jax.Array, added: ArrayLike = 0.0) -> jax.Array:
     """Return a bound on the relative error of every entry of a scaling; ∞ where it proves nothing.
 
