@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, SupportsIndex, TypeVar
@@ -62,13 +63,13 @@ def _as_setting(x: Any, name: str) -> Any:
     """Return a value that a program is compiled for."""
     try:
         if isinstance(x, SupportsIndex) and not isinstance(x, bool):
-            return int(x)
+            return operator.index(x)  # no array of floats has one
         x = tuple(x) if isinstance(x, list) else x
         hash(x)
         return x
     except TypeError:  # of an array, or of a number that is traced
-        what = type(x).__name__
-        raise TypeError(f"{name} must be a plain Python value, got a {what}") from None
+        what = "an array" if hasattr(x, "shape") else f"a {type(x).__name__}"
+        raise TypeError(f"{name} must be a plain Python value, got {what}") from None
 
 
 def _as_operand(x: Any, name: str) -> Any:
@@ -201,9 +202,13 @@ def require_count(name: str, value: SupportsIndex, least: int) -> int:
     >>> require_count("depth", 3, 1)
     3
     """
-    if not isinstance(value, SupportsIndex) or int(value) < least:
+    try:
+        count = operator.index(value)
+    except TypeError:  # an array of floats, too
+        count = least - 1
+    if count < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return int(value)
+    return count
 
 
 def as_key(key: jax.Array) -> jax.Array:
@@ -240,6 +245,8 @@ def _refuse_results(x: Any, name: str) -> None:
     given = f"{name} must be an array, got a {type(x).__name__}"
     if hasattr(x, "dense"):
         raise TypeError(f"{given}: where n is small, dense() makes an array of these factors")
-    for field in ("matrix", "log_matrix"):
-        if hasattr(x, field):
-            raise TypeError(f"{given}: pass result.{field}")
+    if hasattr(x, "log_matrix"):
+        wanted = "result.matrix" if hasattr(x, "matrix") else "jnp.exp(result.log_matrix)"
+        raise TypeError(f"{given}: pass {'result.log_matrix' if 'log' in name else wanted}")
+    if hasattr(x, "matrix"):
+        raise TypeError(f"{given}: pass result.matrix")

@@ -32,10 +32,15 @@ def center(x: ArrayLike) -> jax.Array:
 
     theory.md §0.
 
+    Raises:
+        ValueError: it is a number, which has no mean to take off.
+
     >>> center([1.0, 3.0]).tolist()
     [-1.0, 1.0]
     """
-    x = as_float(x)
+    x = as_float(x, "x")
+    if not x.size or not x.ndim:
+        raise ValueError(f"x must be a vector [n] or a matrix [n, m], got shape {list(x.shape)}")
     return x - x.mean(axis=0, keepdims=True)
 
 

@@ -187,6 +187,7 @@ def isolated_unit_frontier(deficit: ArrayLike, *, n: int) -> jax.Array:
     >>> round(float(isolated_unit_frontier(deficit, n=2)), 6)
     0.5
     """
+    n = require_count("n", n, 2)
     deficit = as_scalar(deficit, "deficit")
     fixed = jax.lax.stop_gradient(deficit)
 
@@ -230,7 +231,7 @@ def logit_budget(*, retention: ArrayLike, depth: ArrayLike) -> jax.Array:
     0.5493
     """
     retention = as_float(retention)
-    depth = jnp.asarray(depth, retention.dtype)
+    depth = as_float(depth, "depth").astype(retention.dtype)
     valid = (retention > 0) & (retention < 1) & (depth > 0)
     log_kept = jnp.where(valid, jnp.log(retention) / depth, jnp.nan)
     return -jnp.log(jnp.tanh(-log_kept / 2)) / 2  # artanh(e^−x) = −½ log tanh(x/2), exact as x → 0
@@ -247,13 +248,14 @@ def path_length_bound(entropy_rise: ArrayLike, *, log_ratio: ArrayLike, n: int) 
     Args:
         entropy_rise: D = H(M_ε₁) − H(M_ε₀), in nats, an array; a negative D counts as 0.
         log_ratio: ℓ = log(ε₁/ε₀), an array alike, of either sign.
-        n: the number of units.
+        n: the number of units, at least 2.
 
     Source: law 1.6, sigma2_path.
 
     >>> round(float(path_length_bound(0.5, log_ratio=0.25, n=2)), 4)
     0.25
     """
+    n = require_count("n", n, 2)
     entropy_rise = as_float(entropy_rise)
-    length = abs(jnp.asarray(log_ratio, entropy_rise.dtype))
+    length = abs(as_float(log_ratio, "log_ratio").astype(entropy_rise.dtype))
     return sqrt((1 - 1 / n) * jnp.maximum(entropy_rise, 0) * length)

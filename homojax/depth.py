@@ -119,12 +119,12 @@ def effective_depth(
     1.0
     """
     sigma2 = as_float(sigma2)
-    retention = jnp.asarray(retention, sigma2.dtype)
+    retention = as_float(retention, "retention").astype(sigma2.dtype)
     log_kept = jnp.log(jnp.where((retention > 0) & (retention < 1), retention, jnp.nan))
     inside = (sigma2 > 0) & (sigma2 < 1)
     log_sigma2 = jnp.log(jnp.where(inside, sigma2, 0.5))
     if gap is not None:
-        gap = jnp.asarray(gap, sigma2.dtype)
+        gap = as_float(gap, "gap").astype(sigma2.dtype)
         near_one = ~(gap >= 0.5)  # NaN is not ignored
         inside = jnp.where(near_one, gap > 0, inside)
         used = near_one & inside
@@ -154,7 +154,7 @@ def measured_depth(kept: ArrayLike, *, retention: ArrayLike) -> jax.Array:
     """
     kept = as_float(kept)
     log_kept = jnp.log(jnp.concatenate([jnp.ones(1, kept.dtype), kept]))
-    retention = jnp.asarray(retention, kept.dtype)
+    retention = as_float(retention, "retention").astype(kept.dtype)
     log_target = jnp.log(jnp.where((retention > 0) & (retention < 1), retention, jnp.nan))
     below = log_kept <= log_target
     after = jnp.argmax(below)

@@ -48,7 +48,7 @@ def residual_bound(sigma2: ArrayLike, *, alpha: ArrayLike) -> jax.Array:
     0.75
     """
     sigma2 = as_float(sigma2)
-    alpha = jnp.asarray(alpha, sigma2.dtype)
+    alpha = as_float(alpha, "alpha").astype(sigma2.dtype)
     return 1 - alpha + alpha * sigma2
 
 
@@ -72,7 +72,7 @@ def turn_bound(sigma2: ArrayLike, *, alpha: ArrayLike) -> jax.Array:
     0.523599
     """
     sigma2 = as_float(sigma2)
-    alpha = jnp.asarray(alpha, sigma2.dtype)
+    alpha = as_float(alpha, "alpha").astype(sigma2.dtype)
     premise = alpha * sigma2 < 1 - alpha
     ratio = alpha * sigma2 / jnp.where(premise, 1 - alpha, 1)
     return jnp.where(
@@ -94,14 +94,23 @@ def turn_angle(before: ArrayLike, after: ArrayLike) -> jax.Array:
         A scalar in [0, π], in radians: 2 atan2(‖u − v‖, ‖u + v‖) of the unit vectors, which is
         accurate for tiny angles. NaN if either vector has no detail.
 
+    Raises:
+        ValueError: they are not two vectors of one length.
+
     Source: law 5.3, turn_prenorm.
 
     >>> round(float(turn_angle([1.0, -1.0, 0.0], [1.0, 1.0, -2.0])), 6)
     1.570796
     """
 
+    before, after = as_float(before, "before"), as_float(after, "after")
+    if before.ndim != 1 or before.shape != after.shape or not before.size:
+        raise ValueError(
+            "before and after must be vectors of one length, got shapes "
+            f"{list(before.shape)} and {list(after.shape)}"
+        )
+
     def unit(x):
-        x = as_float(x)
         x = center(x / power_of_two(abs(x).max()))
         length = norm(x)
         return x / jnp.where(length > 0, length, jnp.nan)

@@ -89,6 +89,49 @@ REFUSED = {  # what is called -> a word of the sentence
         lambda: hj.calibrate_epsilon(EYE, 0.5, max_projections=8.5),
         "max_projections must be a whole number",
     ),
+    "half a step in an array": (
+        lambda: hj.truncated_sinkhorn(EYE, 0.5, np.array(2.5)),
+        "num_iters must be a plain Python value, got an array",
+    ),
+    "a depth that was computed": (
+        lambda: hj.calibrate_depth(EYE, 0.5, depth=hj.effective_depth(0.9, retention=0.5)),
+        "depth must be a plain Python value, got an array",
+    ),
+    "half a unit of a bound": (
+        lambda: hj.bounds.isolated_unit_frontier(0.5, n=2.5),
+        "n must be a whole number of at least 2",
+    ),
+    "no unit of a path": (
+        lambda: hj.bounds.path_length_bound(0.5, log_ratio=0.2, n=0),
+        "n must be a whole number of at least 2",
+    ),
+    "a result for its logarithm": (
+        lambda: jax.eval_shape(lambda: hj.contraction_gap(hj.sinkhorn(EYE, 1.0))),
+        "pass result.log_matrix",
+    ),
+    "a balance for its matrix": (
+        lambda: jax.eval_shape(lambda: hj.sigma2(hj.balance(EYE))),
+        "pass jnp.exp(result.log_matrix)",
+    ),
+    "no target": (lambda: hj.calibrate_epsilon(EYE, None), "target must be an array of numbers"),
+    "no residual weight": (
+        lambda: hj.residual.residual_bound(0.5, alpha=None),
+        "alpha must be an array of numbers, got NoneType",
+    ),
+    "a complex weight": (lambda: hj.residual.residual_bound(0.5, alpha=1j), "real, got complex"),
+    "two retentions": (
+        lambda: hj.sensitivity(EYE, 0.5, retention=[0.1, 0.2]),
+        "retention must be a scalar, got shape [2]",
+    ),
+    "the mean of a number": (lambda: hj.center(5.0), "x must be a vector [n] or a matrix"),
+    "vectors of two lengths": (
+        lambda: hj.residual.turn_angle([1.0, 2.0], [1.0, 2.0, 3.0]),
+        "before and after must be vectors of one length, got shapes [2] and [3]",
+    ),
+    "norms at no ε": (
+        lambda: hj.calibration.sensitivity.trainable_band([1.0, 2.0], gradient_norms=[1.0]),
+        "must be vectors of one length",
+    ),
     "spectra in half precision": (
         lambda: hj.lyapunov_exponents(jnp.ones((1, 2, 2), "bfloat16")),
         "no spectra in bfloat16",

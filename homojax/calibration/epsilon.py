@@ -201,7 +201,7 @@ def epsilon_schedule(
     [0.9102, 1.8205]
     """
     logits = as_stack(logits, "logits")
-    retention = jnp.asarray(retention, logits.dtype)
+    retention = as_float(retention, "retention").astype(logits.dtype)
     valid = retention > 0
     target = jnp.where(valid, jnp.where(valid, retention, 1) ** (1 / len(logits)), jnp.nan)
     return jax.vmap(
@@ -227,7 +227,7 @@ def _calibrate(logits: jax.Array, target: ArrayLike, settings: Settings) -> Cali
     if settings.root not in ("first", "last"):
         raise ValueError(f'root must be "first" or "last", got {settings.root!r}')
     require_count("max_projections", settings.max_projections, 8)
-    target = jnp.asarray(target, logits.dtype)
+    target = as_float(target, "target").astype(logits.dtype)
     if target.ndim:
         raise ValueError(
             f"the target must be a scalar, got shape {list(target.shape)}; batch with jax.vmap"

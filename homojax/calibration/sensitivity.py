@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_epsilon, as_float, as_square, compiled
+from homojax.arguments import as_epsilon, as_float, as_scalar, as_square, compiled
 from homojax.depth import effective_depth
 from homojax.numerics import sqrt
 from homojax.projection.balance import balance
@@ -75,6 +75,7 @@ def sensitivity(
     """
     logits = as_square(logits, "logits")
     epsilon = as_epsilon(epsilon, logits.dtype)
+    retention = as_scalar(retention, "retention", logits.dtype)
     (log_gap, log_matrix), (slopes, slope) = jax.value_and_grad(
         _log_gap_and_matrix, (0, 1), has_aux=True
     )(logits, epsilon)
@@ -100,7 +101,7 @@ def sensitivity(
 
 def _log_gap_and_matrix(logits: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return log(1 − σ₂) and log M of the projection; NaN where it does not converge."""
-    allowed = logits > -jnp.inf
+    allowed = logits != -jnp.inf  # a NaN stays one
     balanced = balance(jnp.where(allowed, jnp.where(allowed, logits, 0) / epsilon, -jnp.inf))
     log_matrix = jnp.where(balanced.converged, balanced.log_matrix, jnp.nan)
     return log_contraction_gap(log_matrix), log_matrix
@@ -132,14 +133,22 @@ def trainable_band(
 
     Returns:
         Two scalars: low = 0 and high = ∞ where the grid ends before the band does. NaN where an
-        input is NaN, no norm is positive, or the share is outside (0, 1].
+        input is NaN, no norm is positive, the ε do not ascend, or the share is outside (0, 1].
+
+    Raises:
+        ValueError: the two are not vectors of one length, or the share is not a scalar.
 
     >>> low, high = trainable_band([0.01, 0.1, 1.0, 10.0], gradient_norms=[1e-9, 1e-1, 1.0, 0.1])
     >>> round(float(low), 6), float(high)
     (0.1, inf)
     """
-    norms = as_float(gradient_norms)
-    epsilons, share = jnp.asarray(epsilons, norms.dtype), jnp.asarray(share, norms.dtype)
+    norms, share = as_float(gradient_norms, "gradient_norms"), as_scalar(share, "share")
+    epsilons, share = as_float(epsilons, "epsilons").astype(norms.dtype), share.astype(norms.dtype)
+    if norms.ndim != 1 or norms.shape != epsilons.shape or not len(norms):
+        raise ValueError(
+            "epsilons and gradient_norms must be vectors of one length, at least 1, got shapes "
+            f"{list(epsilons.shape)} and {list(norms.shape)}"
+        )
     top, k = norms.argmax(), jnp.arange(len(norms))
     log_level, log_norms, x = jnp.log(share * norms[top]), jnp.log(norms), jnp.log(epsilons)
     below = log_norms < log_level
@@ -157,5 +166,6 @@ def trainable_band(
     end = jnp.minimum(first, len(k) - 1)
     high = jnp.where(first < len(k), crossing(end, first - 1), jnp.inf)
     possible = (norms[top] > 0) & (share > 0) & (share <= 1)
-    valid = possible & ~jnp.isnan(norms).any() & (epsilons > 0).all()
+    ascending = (epsilons[0] > 0) & (epsilons[1:] > epsilons[:-1]).all()
+    valid = possible & ~jnp.isnan(norms).any() & ascending
     return jnp.where(valid, low, jnp.nan), jnp.where(valid, high, jnp.nan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xarray as xr
@@ -72,11 +73,24 @@ class Accessor:
         # One n that was chosen by its value is no dimension any more.
         alone = "n" in self._ds.coords and "n" not in self._ds.dims
         ds = self._ds.expand_dims("n") if alone else self._ds
-        return getattr(_load(f"{verb.room}.plots"), verb.figures[kind])(ds, ax)
+        return self._with(getattr(_load(f"{verb.room}.plots"), verb.figures[kind]), ds, ax)
 
     def summary(self) -> str:
         """Return what the run found, in a few sentences."""
-        return _load(f"{self._verb().room}.report").headline(self._ds)
+        return self._with(_load(f"{self._verb().room}.report").headline, self._ds)
+
+    def _with(self, make: Callable, ds: xr.Dataset, *args: Any) -> Any:
+        """Return ``make`` of a Dataset, or say what a selection has taken out of it."""
+        try:
+            return make(ds, *args)
+        except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+            single = [name for name in ds.coords if ds[name].ndim == 0]
+            gone = ", ".join(str(name) for name in single)
+            hint = f"; {gone}: one value each" if gone else ""
+            raise InputError(
+                "this Dataset has not all that its verb gave it, as after a mean or a choice of "
+                f"variables{hint}: choose by lists, as ds.isel(seed=[0]), and keep the variables."
+            ) from error
 
     def _verb(self) -> _Verb:
         verb = self._ds.attrs.get("verb")

@@ -74,6 +74,8 @@ def listed(*claims: Claim) -> Iterator[None]:
 
 def _named(name: str) -> list[Claim]:
     """Return the claims of a name or number, or with a number that starts with it."""
+    if not isinstance(name, str):
+        raise InputError(f'a claim goes by its name or its number as a word, "{name}", got {name}.')
     claims = [
         claim
         for claim in CLAIMS.values()

@@ -223,6 +223,8 @@ _DAMAGE = (
 
 
 def _read_npy(path: Path, name: str | None) -> np.ndarray:
+    if name is not None:
+        raise InputError(f"{path} holds one array without a name: leave array out.")
     # A memory map checks the shape that is promised against the length of the file.
     return np.load(path, allow_pickle=False, mmap_mode="r")
 

@@ -199,7 +199,7 @@ def overlap(input_overlap: ArrayLike, *, snr: ArrayLike) -> jax.Array:
     0.25
     """
     snr = as_float(snr)
-    return jnp.asarray(input_overlap, snr.dtype) * _share(snr, 1)
+    return as_float(input_overlap, "input_overlap").astype(snr.dtype) * _share(snr, 1)
 
 
 @compiled()
@@ -220,7 +220,7 @@ def cosine_bound(snr: ArrayLike, *, d: ArrayLike, u: ArrayLike) -> jax.Array:
     0.1711
     """
     snr = as_float(snr)
-    d, u = jnp.asarray(d, snr.dtype), jnp.asarray(u, snr.dtype)
+    d, u = as_float(d, "d").astype(snr.dtype), as_float(u, "u").astype(snr.dtype)
     least_radius = d - 1 - 2 * jnp.sqrt((d - 1) * u)
     defined = least_radius > 0
     bound = (sqrt(d * snr) + jnp.sqrt(2 * u)) / jnp.sqrt(jnp.where(defined, least_radius, 1))
@@ -250,7 +250,10 @@ def retained_cosine(
     0.5
     """
     sigma2 = as_float(sigma2)
-    noise_std, d, depth = (jnp.asarray(x, sigma2.dtype) for x in (noise_std, d, depth))
+    noise_std, d, depth = (
+        as_float(x, name).astype(sigma2.dtype)
+        for x, name in ((noise_std, "noise_std"), (d, "d"), (depth, "depth"))
+    )
     return (sigma2**2 / (sigma2**2 + d * noise_std**2)) ** (depth / 2)
 
 

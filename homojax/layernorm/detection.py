@@ -111,8 +111,8 @@ def critical_depth(
     3.26
     """
     sigma2 = as_float(sigma2)
-    least = critical_snr(d, level=jnp.asarray(level, sigma2.dtype), power=power)
-    ratio = jnp.asarray(snr, sigma2.dtype) / least
+    least = critical_snr(d, level=as_float(level, "level").astype(sigma2.dtype), power=power)
+    ratio = as_float(snr, "snr").astype(sigma2.dtype) / least
     inside = (sigma2 > 0) & (sigma2 < 1)
     above = ratio > 1
     depth = jnp.log(jnp.where(above, ratio, 1)) / (-2 * jnp.log(jnp.where(inside, sigma2, 0.5)))

@@ -63,7 +63,7 @@ def normalise(
             f"x must have shape [n, D] or be one vector, got {list(x.shape)}; batch with jax.vmap"
         )
     along_first = x.T if axis == "features" else x
-    eps = jnp.asarray(eps, x.dtype)
+    eps = as_float(eps, "eps").astype(x.dtype)
     size = abs(along_first).max(0, keepdims=True)
     unit = power_of_two(jnp.maximum(size, jnp.sqrt(eps)))
     along_first = along_first / unit
@@ -115,6 +115,7 @@ def token_detail_bound(
     tokens = tokens / power_of_two(abs(tokens).max())  # the share has no scale
     tokens = center(tokens.T).T if kind == "layer" else tokens
     mean, spread = norm(tokens.mean(0)), norm(center(tokens)) / math.sqrt(len(tokens))
-    largest = 1 if gain is None else max_or_nan(abs(jnp.asarray(gain, tokens.dtype)))
-    share = 2 * jnp.asarray(sigma2, tokens.dtype) * spread * largest / jnp.where(mean > 0, mean, 1)
+    largest = 1 if gain is None else max_or_nan(abs(as_float(gain, "gain").astype(tokens.dtype)))
+    sigma2 = as_float(sigma2, "sigma2").astype(tokens.dtype)
+    share = 2 * sigma2 * spread * largest / jnp.where(mean > 0, mean, 1)
     return jnp.where(mean == 0, jnp.inf, share)

@@ -49,8 +49,8 @@ def log_contraction_gap(log_matrix: ArrayLike) -> jax.Array:
 
     Returns:
         A scalar, to absolute accuracy: −inf where M is reducible (the units fall into sets that do
-        not mix), and 0 at J up to rounding. NaN where there is a NaN, a +inf, or a σ₂ far above 1,
-        as no doubly stochastic matrix has.
+        not mix), and 0 at J up to rounding. NaN where there is a NaN, a +inf, a σ₂ far above 1,
+        or a row that sums to more than 2, as of an M given for its logarithm.
 
     Raises:
         ValueError: the shape is not [n, n], or the dtype has no decompositions.
@@ -75,14 +75,17 @@ def log_contraction_gap(log_matrix: ArrayLike) -> jax.Array:
     -999.307
     """
     log_matrix = as_square(log_matrix, "log_matrix")
-    kept = sigma2(jnp.exp(log_matrix))
+    matrix = jnp.exp(log_matrix)
+    kept = sigma2(matrix)
     log_least = _log_least_eigenvalue(log_gram(log_matrix))
     small = log_least < -math.log(2)
     least = -jnp.expm1(jnp.where(small, log_least, -1))  # 1 − λ, and λ = (1 − σ₂)(1 + σ₂)
     from_weights = log_least - jnp.log1p(jnp.sqrt(least))
     # The root of 1 − λ has no digits where λ is near 1.
     from_sigma2 = jnp.log1p(-jnp.where(small, 0, kept))
-    return jnp.where(small, from_weights, from_sigma2)
+    # Of an M that is given for its logarithm the rows sum to more.
+    stochastic = matrix.sum(1).max() <= 2
+    return jnp.where(stochastic, jnp.where(small, from_weights, from_sigma2), jnp.nan)
 
 
 @jax.custom_jvp

@@ -42,6 +42,11 @@ def test_sensitivity_of_a_bad_epsilon_is_nan():
         assert np.isnan(field[:3]).all() and np.isfinite(field[3]).all()
 
 
+def test_sensitivity_of_a_logit_that_is_nan_is_nan():
+    found = over_epsilon(np.array([[np.nan, 0.0], [0.0, 1.0]]), np.ones(4))
+    assert all(np.isnan(field).all() for field in found)
+
+
 @pytest.mark.slow
 def test_sensitivity_is_the_derivative_through_the_projection_and_within_its_bound(rng):
     logits = rng.normal(size=(5, 5))
@@ -100,6 +105,7 @@ def test_trainable_band_of_norms_that_underflow_and_of_none():
     epsilons, one = np.geomspace(1e-3, 1e3, 600), np.where(np.arange(600) == 300, 1.0, 0.0)
     assert band(epsilons, one) == (pytest.approx(epsilons[300]), pytest.approx(epsilons[300]))
     assert all(np.isnan(band(epsilons, 0 * one)))
+    assert all(np.isnan(band(epsilons[::-1], one)))  # not ascending
 
 
 def test_trainable_band_of_gaussian_logits_lies_between_saturation_and_the_barycentre(rng):

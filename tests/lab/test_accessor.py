@@ -92,6 +92,23 @@ def test_one_n_chosen_by_its_value_is_drawn_as_one_panel(two_sizes):
     plt.close("all")
 
 
+@pytest.mark.parametrize("chosen", [{"seed": 0}, {"epsilon": 0}, {"depth": 0}])
+def test_what_a_choice_has_taken_out_is_told_in_one_sentence(chosen, two_sizes):
+    name = next(iter(chosen))
+    with pytest.raises(InputError, match=rf"; {name}: one value each: choose by lists"):
+        two_sizes.ds.isel(chosen).homojax.plot()
+    with pytest.raises(InputError, match="keep the variables"):
+        two_sizes.ds[["sigma2"]].homojax.summary()
+
+
+def test_cells_of_the_main_figure_meet_half_way_on_its_axes(two_sizes):
+    page = two_sizes.ds.sel(n=[4]).homojax.plot()
+    mesh = next(x for x in page.axes[0].collections if hasattr(x, "get_coordinates"))
+    edges = mesh.get_coordinates()[0, :, 0]
+    np.testing.assert_allclose(edges[1:-1], np.sqrt([0.2 * 1.0, 1.0 * 5.0]))
+    plt.close("all")
+
+
 def test_a_kind_or_a_dataset_that_there_is_not_is_told_in_one_sentence(two_sizes):
     ds = two_sizes.ds.isel(CELL)
     with pytest.raises(InputError, match='no figure "phrase": did you mean "phase"'):

@@ -376,6 +376,11 @@ def test_gap_and_gradient_are_the_same_under_vmap(rng):
         assert np.isfinite(in_batch.log_gradient[i]).all()
 
 
+def test_a_matrix_that_is_given_for_its_logarithm_has_no_gap(rng):
+    for matrix in oracles.birkhoff_family(rng, 4):
+        assert np.isnan(contraction_gap(matrix))
+
+
 def test_gap_refuses_what_is_not_a_square():
     with pytest.raises(ValueError, match="log_matrix must have shape"):
         contraction_gap(np.zeros((2, 3)))

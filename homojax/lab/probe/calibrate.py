@@ -57,7 +57,7 @@ REASONS = {  # why there is no answer
     CalibrationStatus.BAD_TARGET: "the target is outside (0, 1)",
     CalibrationStatus.NOT_FINITE: "a logit is NaN or +∞, or logits are too far apart",
     CalibrationStatus.NOT_CONVERGED: "no answer: a projection on the way did not converge, or the "
-    "last interval did not close",
+    "last interval did not close, or the mask carries no doubly stochastic matrix",
     CalibrationStatus.ALWAYS_MET: "none is needed: the mask keeps that much however hot ε is",
 }
 
@@ -128,8 +128,10 @@ def _solver(single: bool, schedule: bool, kept: Kept, root: Root) -> Callable[[A
 
 def _grid_around(epsilon: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
     """Return the ε of the curves, with the answers in their middle."""
-    middle = np.nanmedian(np.append(epsilon, np.median(ceiling)))
-    low, high = (middle / GRID_SPAN, middle * GRID_SPAN) if middle > 0 else (0.01, 100)
+    known = np.append(epsilon, np.median(ceiling))
+    known = known[np.isfinite(known) & (known > 0)]  # a mask has no ceiling, and may need no ε
+    middle = np.median(known) if len(known) else 1.0
+    low, high = middle / GRID_SPAN, middle * GRID_SPAN
     return np.geomspace(low, high, GRID)
 
 

@@ -118,7 +118,10 @@ def describe_sensitivity(ds: xr.Dataset) -> Section:
     """Return the trainable band of each case, and whether it is used at an ε within that."""
     rows = [_band(ds.sel(case=case)) for case in ds.case.values]
     outside = [row[0] for row in rows if row[-1] == "no"]
-    caption = "band: where ‖∂σ₂/∂S‖ keeps a tenth of its maximum over ε (law 6.2, gradient trap)"
+    caption = (
+        "band: where ‖∂σ₂/∂S‖ keeps a tenth of its maximum over the grid of ε (law 6.2, gradient "
+        "trap); < and >: beyond the grid"
+    )
     header = ["logits", "ε", "‖∂σ₂/∂S‖", "band from", "to", "inside"]
     return Section(
         heading="",
@@ -134,7 +137,9 @@ def _band(cells: xr.Dataset) -> list[str]:
     row = [str(cells.case.item()), f"{started:g}", f"{plots.gradient_norm_at_start(cells):.1e}"]
     if float(cells.sigma2.max()) < LEAST_SIGMA2:  # J at every ε: nothing to train away from
         return [*row, NONE, NONE, "σ₂ = 0"]
-    norms = cells.gradient_norm.values
-    low, high = map(float, trainable_band(cells.epsilon.values, gradient_norms=norms))
+    norms, epsilon = cells.gradient_norm.values, cells.epsilon.values
+    low, high = map(float, trainable_band(epsilon, gradient_norms=norms))
     inside = low <= started <= high
-    return [*row, f"{low:.3g}", f"{high:.3g}", "yes" if inside else "no"]
+    start = f"{low:.3g}" if low > 0 else f"< {epsilon[0]:.3g}"
+    end = f"{high:.3g}" if np.isfinite(high) else f"> {epsilon[-1]:.3g}"
+    return [*row, start, end, "yes" if inside else "no"]

@@ -160,7 +160,8 @@ def sensitivity(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
 def gradient_norm_at_start(cells: xr.Dataset) -> float:
     """Return ‖∂σ₂/∂S‖ of a case at the ε that it is used at, log-linear between those scanned."""
     norms = np.log(np.maximum(cells.gradient_norm, LEAST_POSITIVE))
-    return float(np.exp(np.interp(np.log(cells.started), np.log(cells.epsilon), norms)))
+    norm = float(np.exp(np.interp(np.log(cells.started), np.log(cells.epsilon), norms)))
+    return norm if norm > 2 * LEAST_POSITIVE else 0.0
 
 
 def _line(label: str, **style) -> Line2D:

@@ -101,11 +101,22 @@ def _few(ds: xr.Dataset, dim: str, most: int = 5) -> list[int]:
     return np.unique(np.linspace(0, ds.sizes[dim] - 1, most).round().astype(int)).tolist()
 
 
+def _edges(centres: np.ndarray, *, logarithmic: bool) -> np.ndarray:
+    """Return the edges [K + 1] of cells around centres [K], half-way between them on their axis."""
+    x = np.log(centres) if logarithmic else np.asarray(centres, float)
+    between = (x[1:] + x[:-1]) / 2
+    first, last = (2 * x[0] - between[0], 2 * x[-1] - between[-1]) if len(x) > 1 else x[[0, 0]]
+    edges = np.concatenate([[first], between, [last]])
+    edges = edges + np.array([-0.5, 0.5]) if len(x) == 1 else edges
+    return np.exp(edges) if logarithmic else edges
+
+
 def _phase_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm, retention: float) -> None:
     epsilon, depth = cells.epsilon, cells.depth
     kept = np.clip(cells.composite_sigma2.median("seed").T, LEAST_KEPT, 1)
-    ax.pcolormesh(epsilon, depth, kept, norm=norm, cmap="viridis", shading="nearest")
-    wide = depth.max() >= 16 * depth.min()
+    wide = bool(depth.max() >= 16 * depth.min())
+    edges = _edges(epsilon.values, logarithmic=True), _edges(depth.values, logarithmic=wide)
+    ax.pcolormesh(*edges, kept, norm=norm, cmap="viridis")
     ax.set(xscale="log", yscale="log" if wide else "linear", title=f"n = {int(cells.n)}")
     edge: list[Any] = [withStroke(linewidth=3.6, foreground="black", alpha=0.5)]
     for name, (colour, style, _) in CONTOURS.items():
@@ -116,6 +127,9 @@ def _phase_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm, retention: float) -
             line.set_path_effects(edge)
     ticks = depth.values[:: 1 + len(depth) // 13]
     ax.set_yticks(ticks, [str(tick) for tick in ticks])
+    if epsilon.max() < 20 * epsilon.min():  # there may be no power of ten within
+        few = epsilon.values[:: 1 + len(epsilon) // 5]
+        ax.set_xticks(few, [f"{tick:.3g}" for tick in few])
     ax.minorticks_off()
     ax.grid(False)
     ax.set(xlabel=EPSILON, ylabel="depth (layers)")

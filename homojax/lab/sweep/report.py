@@ -161,7 +161,9 @@ def _summary_row(cells: xr.Dataset) -> list[str]:
     return [
         str(int(cells.n)),
         f"{float(cells.epsilon):.3g}",
-        f"{float(cells.relative_epsilon.median()):.3g}",
+        "–"
+        if (cells.relative_epsilon == 0).any()
+        else f"{float(cells.relative_epsilon.median()):.3g}",
         _share(float(cells.sigma2.median())),
         f"{float(np.maximum(cells.row_error, cells.col_error).max()):.1e}",
         _depth(bound),

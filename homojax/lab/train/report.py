@@ -155,7 +155,7 @@ def _network_row(runs: xr.Dataset, varied: list[str], measures: list[str]) -> li
     return [
         *(f"{runs[name].item():.3g}" for name in varied),
         f"{float(runs.accuracy.mean()):.3f}",
-        f"{float(runs.accuracy.std()):.3f}",
+        f"{float(runs.accuracy.std()):.3f}" if runs.sizes["seed"] > 1 else "–",
         *(
             f"{float(runs[f'{name}_{when}'].median()):.3g}"
             for name in measures

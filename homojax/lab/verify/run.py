@@ -59,7 +59,7 @@ def verify(
     1
     """
     wanted = fields.get("claims", ())
-    wanted = [wanted] if isinstance(wanted, str | Claim) else list(wanted)
+    wanted = [wanted] if isinstance(wanted, str | Claim | float | int) else list(wanted)
     own = [claim for claim in wanted if isinstance(claim, Claim)]
     if own:
         fields["claims"] = [one.name if isinstance(one, Claim) else one for one in wanted]
@@ -77,6 +77,11 @@ def verify(
 def _verify(config: Verification, progress: Progress, blocks: Blocks) -> xr.Dataset:
     groups = plan(config)
     total, done, counted = sum(group.cells for group in groups), 0, []
+    if not total:
+        raise InputError(
+            "there is no case to judge these claims on: choose other families or claims, or more "
+            "cells, stacks or signals."
+        )
     for group in groups:
         parts = []
         for block in range(group.num_blocks()):

@@ -259,6 +259,13 @@ def test_the_worst_case_of_a_violation_is_drawn_again_and_judged_in_every_precis
     assert float(rows["float64"][0]) == pytest.approx(oracles.sigma2(case.arrays["matrix"]))
 
 
+def test_nothing_to_judge_is_told_in_one_sentence():
+    with pytest.raises(InputError, match="no case to judge these claims on"):
+        hj.verify(claims="hilbert", families="noise", n=4)
+    with pytest.raises(InputError, match="as a word"):
+        hj.refute(1.4, n=3)
+
+
 def test_the_run_has_a_report_that_opens_with_nothing_else_and_its_cases_replay(capsys):
     asked = "--claims 2.2 --families isolated-unit uniform --n 4 --cells 100 --out a"
     code, out, _ = said(capsys, "verify", *asked.split())
