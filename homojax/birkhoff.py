@@ -39,7 +39,7 @@ def center(x: ArrayLike) -> jax.Array:
     [-1.0, 1.0]
     """
     x = as_float(x, "x")
-    if not x.size or not x.ndim:
+    if not x.ndim or not len(x):
         raise ValueError(f"x must be a vector [n] or a matrix [n, m], got shape {list(x.shape)}")
     return x - x.mean(axis=0, keepdims=True)
 

@@ -193,7 +193,9 @@ SEARCHED = {
     "epsilon_schedule": (lambda s: hj.epsilon_schedule(s[None], 0.5), logits),
     "sensitivity": (lambda s: hj.sensitivity(s, 0.5), logits),
     "trainable_band": (
-        lambda x: hj.calibration.sensitivity.trainable_band(abs(x) + 1, gradient_norms=abs(x)),
+        lambda x: hj.calibration.sensitivity.trainable_band(
+            1 + jnp.cumsum(abs(x)), gradient_norms=abs(x)
+        ),
         vector,
     ),
 }
