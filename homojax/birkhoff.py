@@ -33,7 +33,7 @@ def center(x: ArrayLike) -> jax.Array:
     theory.md §0.
 
     Raises:
-        ValueError: it is a number, which has no mean to take off.
+        ValueError: it is a number, or it has no rows.
 
     >>> center([1.0, 3.0]).tolist()
     [-1.0, 1.0]

@@ -66,7 +66,8 @@ def test_a_function_is_traced_without_promotion_of_ranks_or_dtypes_and_without_l
     with contextlib.ExitStack() as modes:
         for refuse in REFUSALS[refused]:
             modes.enter_context(refuse())
-        jax.eval_shape(function, *args)
+        traced = jax.eval_shape(function, *args)
+    assert jax.tree.leaves(traced)
 
 
 VALUED = {"debug_nans": lambda: jax.debug_nans(True), "disable_jit": jax.disable_jit}

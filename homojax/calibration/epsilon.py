@@ -85,7 +85,7 @@ def calibrate_epsilon(
         A Calibration. Nothing is raised on values: ``status`` says what went wrong. Where optimal
         assignments are tied, σ₂ need not tend to 1 as ε → 0. A target above its limit is
         UNREACHABLE for "first", though "last" may find one. Ties are resolved to ε = √eps Δ(S).
-        Where logits of −inf keep so much detail at any heat, the target is ALWAYS_MET.
+        Where logits of −inf keep that much however large ε is, the target is ALWAYS_MET.
 
     Raises:
         ValueError: a shape, a root or a number of projections does not exist.
@@ -271,7 +271,7 @@ def _pose(logits: jax.Array, target: jax.Array, settings: Settings) -> _Posed:
     failure = jnp.where(has_detail, CalibrationStatus.FOUND, CalibrationStatus.NO_DETAIL)
     failure = jnp.where(possible, failure, CalibrationStatus.BAD_TARGET)
     bounded = span_below(jnp.log(jnp.where(has_detail, ceiling, 1 / budget)))
-    endless = span_of_masked(allowed, depth)
+    endless = span_of_masked(logits, depth)
     return _Posed(
         logits=jnp.where(has_detail, logits, harmless),
         target=target,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from homojax.calibration.certificate import Kept, Point, project_stack, range_between
 from homojax.loops import repeat_while
 from homojax.numerics import marginal_tolerance
+from homojax.projection.shifts import take_out_shifts
 
 Root = Literal["first", "last"]
 
@@ -39,7 +40,7 @@ class CalibrationStatus(enum.IntEnum):
     # carries no doubly stochastic matrix none does.
     NOT_CONVERGED = 5
     # root="first": every ε tried meets the target. "last": the hottest does. Logits of −inf keep
-    # that much detail at any heat.
+    # that much detail however large ε is.
     ALWAYS_MET = 6
 
 
@@ -122,23 +123,27 @@ def span_below(log_ceiling: jax.Array) -> Span:
     return Span(top, floor, jnp.zeros_like(top))
 
 
-def span_of_masked(allowed: jax.Array, depth: int) -> Span:
+def span_of_masked(logits: jax.Array, depth: int) -> Span:
     """Return where to search for ``depth`` layers of which some have a logit of −inf.
 
-    Their matrices tend to some other one than J as ε → ∞, and may keep any share for ever.
+    As ε → ∞ their matrices tend to another one than J. So the share kept may stay above the target.
 
     Args:
-        allowed: logits [L, n, n], 0 where they are −inf.
+        logits: [L, n, n], finite or −inf.
         depth: number of layers, all passes through them counted.
 
     Notes:
-        In β = 1/ε the path law's angle moves by at most √((1 − 1/n) ΣMR²) (``certificate``). With
-        S shifted by its mean extreme, ΣMR² ≤ n(spread/2)². So from β down to 0 a layer's angle
-        moves by at most ½√(n − 1)·spread·β.
+        Let the spread be the largest less the least finite logit. In β = 1/ε the path law's angle
+        moves by at most √((1 − 1/n) ΣMR²) (``certificate``). R is smallest among all shifts of S,
+        and one constant brings S within spread/2. So ΣMR² ≤ n(spread/2)², and from β down to 0 a
+        layer's angle moves by at most ½√(n − 1)·spread·β.
     """
-    n, eps = allowed.shape[-1], float(jnp.finfo(allowed.dtype).eps)
-    spread = allowed.max() - allowed.min()
-    spread = jnp.where(spread > 0, spread, 1)
+    n, eps = logits.shape[-1], float(jnp.finfo(logits.dtype).eps)
+    logits, _, _ = jax.vmap(take_out_shifts)(logits)
+    finite = logits > -jnp.inf
+    largest = jnp.where(finite, logits, -jnp.inf).max((1, 2))
+    spread = (largest - jnp.where(finite, logits, jnp.inf).min((1, 2))).max()
+    spread = jnp.where(spread > 0, spread, 1)  # a mask alone has none, and any ε will do
     path = depth * math.sqrt(n - 1) * spread / 2  # over β
     beyond = eps**0.25 / 8
     return Span(
@@ -275,7 +280,7 @@ def _conclude(problem: _Problem, near: Point, state: _State) -> Outcome:
 
 
 def _start(problem: _Problem, near: Point, state: _State, point: Point) -> _State:
-    """Take the ceiling for the first certified point."""
+    """Take the hottest ε for the first certified point, unless it meets the target of "last"."""
     seeks = problem.sign > 0
     always = False if seeks else point.kept >= problem.target
     most = point.kept + problem.span.beyond

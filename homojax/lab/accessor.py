@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +21,7 @@ class _Verb(NamedTuple):
 
     room: str  # its report.py and plots.py
     figures: dict[str, str]  # kind -> function of plots.py; the first is the main one
+    dims: tuple[str, ...]  # the dimensions that figures and summary go along
 
 
 _VERBS = {
@@ -32,14 +34,16 @@ _VERBS = {
             "layernorm": "cosine_against_snr",
             "residual": "retention_against_turn",
         },
+        dims=("n", "epsilon", "depth", "seed"),
     ),
-    "verify": _Verb("verify", {"tightness": "tightness_map"}),
-    "probe frontier": _Verb("probe", {"frontier": "frontier"}),
-    "probe calibrate": _Verb("probe", {"calibration": "calibration"}),
-    "probe sensitivity": _Verb("probe", {"sensitivity": "sensitivity"}),
+    "verify": _Verb("verify", {"tightness": "tightness_map"}, dims=("claim", "family", "n")),
+    "probe frontier": _Verb("probe", {"frontier": "frontier"}, dims=("n",)),
+    "probe calibrate": _Verb("probe", {"calibration": "calibration"}, dims=("n", "seed", "layer")),
+    "probe sensitivity": _Verb("probe", {"sensitivity": "sensitivity"}, dims=("case",)),
     "train": _Verb(
         "train",
         {kind: kind for kind in ("training", "loss", "accuracy", "layers", "kept")},
+        dims=("depth", "epsilon", "alpha", "noise", "seed"),
     ),
 }
 
@@ -64,39 +68,54 @@ class Accessor:
             ax: an axis to draw on, where the figure has one panel; default: a figure of its own.
 
         Raises:
-            InputError: there is no such kind, or the figure has more than one panel.
+            InputError: there is no such kind, the figure has more than one panel, or a selection or
+                a mean has left out a dimension or a variable.
         """
         verb = self._verb()
         kind = self.kinds[0] if kind is None else kind
         if kind not in verb.figures:
             raise InputError(f'there is no figure "{kind}": {nearest(kind, verb.figures)}')
+        return _made(getattr(_load(f"{verb.room}.plots"), verb.figures[kind]), self._whole(), ax)
+
+    def summary(self) -> str:
+        """Return what the run found, in a few sentences.
+
+        Raises:
+            InputError: a selection or a mean has left out a dimension or a variable.
+        """
+        return _made(_load(f"{self._verb().room}.report").headline, self._whole())
+
+    def _whole(self) -> xr.Dataset:
+        """Return the Dataset, with every dimension that its verb gave it."""
         # One n that was chosen by its value is no dimension any more.
         alone = "n" in self._ds.coords and "n" not in self._ds.dims
         ds = self._ds.expand_dims("n") if alone else self._ds
-        return self._with(getattr(_load(f"{verb.room}.plots"), verb.figures[kind]), ds, ax)
-
-    def summary(self) -> str:
-        """Return what the run found, in a few sentences."""
-        return self._with(_load(f"{self._verb().room}.report").headline, self._ds)
-
-    def _with(self, make: Callable, ds: xr.Dataset, *args: Any) -> Any:
-        """Return ``make`` of a Dataset, or say what a selection has taken out of it."""
-        try:
-            return make(ds, *args)
-        except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-            single = [name for name in ds.coords if ds[name].ndim == 0]
-            gone = ", ".join(str(name) for name in single)
-            hint = f"; {gone}: one value each" if gone else ""
+        gone = [name for name in self._verb().dims if name not in ds.dims]
+        if gone:
             raise InputError(
-                "this Dataset has not all that its verb gave it, as after a mean or a choice of "
-                f"variables{hint}: choose by lists, as ds.isel(seed=[0]), and keep the variables."
-            ) from error
+                f"this Dataset has no dimension {gone[0]} any more: choose by lists, as "
+                f"ds.isel({gone[0]}=[0]), and take means of single variables."
+            )
+        return ds
 
     def _verb(self) -> _Verb:
         verb = self._ds.attrs.get("verb")
         if verb not in _VERBS:
             raise InputError(f"this Dataset says verb = {verb!r}: no homojax verb made it.")
         return _VERBS[verb]
+
+
+def _made(make: Callable, ds: xr.Dataset, *args: Any) -> Any:
+    """Return ``make(ds, *args)``, or name the variable that was left out of the Dataset."""
+    try:
+        return make(ds, *args)
+    except (KeyError, AttributeError) as error:
+        missing = re.search(r"(?:No variable named|object has no attribute) '(\w+)'", str(error))
+        if missing is None or missing[1] in ds.variables:
+            raise
+        raise InputError(
+            f"this Dataset has no {missing[1]} any more: keep all variables of the run."
+        ) from error
 
 
 def _load(room: str) -> Any:

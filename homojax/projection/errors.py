@@ -29,8 +29,8 @@ def missed_sums(row_error: jax.Array, col_error: jax.Array, n: int, dtype: DType
 def accepted_loss(size: jax.Array, dtype: DTypeLike) -> jax.Array:
     """Return by how much log M may miss S/ε + f + g in an entry that counts, and be converged.
 
-    It is rounding: 64 eps of the numbers that are summed. Where that is more than eps^⅛, the sums
-    would be right and the entries lost.
+    The bound is the rounding of the sum, 64 eps of its terms, and at most eps^⅛. Beyond that the
+    row and column sums may be right though the entries are lost.
 
     Args:
         size: |S/ε| + |f| + |g| of the entry.

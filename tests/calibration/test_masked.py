@@ -1,4 +1,4 @@
-"""Calibration of logits with −inf among them: a mask may keep detail at any heat."""
+"""Calibration of logits with −inf among them: a mask keeps detail however large ε is."""
 
 from functools import partial
 
@@ -42,8 +42,10 @@ def epsilon_of_two_cycles(height, target):
 
 @pytest.mark.parametrize("root", ROOTS)
 def test_epsilon_of_two_cycles_is_the_closed_form(root, solve):
-    heights, targets = np.array([1.0, 5.0, 0.1, 1.0]), np.array([0.9, 0.8, 0.99, 0.708])
-    result = solve([two_cycles(height) for height in heights], targets, root)
+    heights, targets = np.array([1.0, 5.0, 0.1, 1.0, 2.0]), np.array([0.9, 0.8, 0.99, 0.708, 0.99])
+    logits = [two_cycles(height) for height in heights]
+    logits[-1] += 1e9  # a shift is no spread
+    result = solve(logits, targets, root)
     np.testing.assert_allclose(result.epsilon, epsilon_of_two_cycles(heights, targets), rtol=1e-6)
     assert (result.status == CalibrationStatus.FOUND).all() and result.certified.all()
     assert np.isinf(result.ceiling).all()

@@ -92,13 +92,15 @@ def test_one_n_chosen_by_its_value_is_drawn_as_one_panel(two_sizes):
     plt.close("all")
 
 
-@pytest.mark.parametrize("chosen", [{"seed": 0}, {"epsilon": 0}, {"depth": 0}])
-def test_what_a_choice_has_taken_out_is_told_in_one_sentence(chosen, two_sizes):
-    name = next(iter(chosen))
-    with pytest.raises(InputError, match=rf"; {name}: one value each: choose by lists"):
-        two_sizes.ds.isel(chosen).homojax.plot()
-    with pytest.raises(InputError, match="keep the variables"):
-        two_sizes.ds[["sigma2"]].homojax.summary()
+@pytest.mark.parametrize("name", ["seed", "epsilon", "depth"])
+def test_a_dimension_or_a_variable_that_was_left_out_is_named(name, two_sizes):
+    for ds in (two_sizes.ds.isel({name: 0}), two_sizes.ds.mean(name, keep_attrs=True)):
+        with pytest.raises(InputError, match=rf"no dimension {name} any more: .* as ds\.isel"):
+            ds.homojax.plot()
+    with pytest.raises(InputError, match="no composite_sigma2 any more: keep all variables"):
+        two_sizes.ds.drop_vars("composite_sigma2").homojax.plot()
+    with pytest.raises(InputError, match="no status any more: keep all variables"):
+        two_sizes.ds.drop_vars("status").homojax.summary()
 
 
 def test_cells_of_the_main_figure_meet_half_way_on_its_axes(two_sizes):

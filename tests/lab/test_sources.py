@@ -114,6 +114,19 @@ def npy(array, allow_pickle=False):
     return content.getvalue()
 
 
+def test_an_array_is_not_named_in_a_file_that_holds_one(tmp_path):
+    np.save(tmp_path / "one.npy", np.eye(3))
+    with pytest.raises(InputError, match="holds one array without a name: leave array out"):
+        file_source(tmp_path / "one.npy", array="w")
+
+
+def test_a_logit_of_minus_infinity_is_read(tmp_path):
+    logits = np.array([[0, 1, -np.inf], [2, 0, 1], [1, 1, 0]])
+    np.save(tmp_path / "masked.npy", logits)
+    source = file_source(tmp_path / "masked.npy", orientation="outputs-first")
+    np.testing.assert_array_equal(source.draw(3, 0, 1)[0], logits)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

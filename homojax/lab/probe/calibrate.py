@@ -58,7 +58,7 @@ REASONS = {  # why there is no answer
     CalibrationStatus.NOT_FINITE: "a logit is NaN or +∞, or logits are too far apart",
     CalibrationStatus.NOT_CONVERGED: "no answer: a projection on the way did not converge, or the "
     "last interval did not close, or the mask carries no doubly stochastic matrix",
-    CalibrationStatus.ALWAYS_MET: "none is needed: the mask keeps that much however hot ε is",
+    CalibrationStatus.ALWAYS_MET: "none is needed: the mask keeps that much however large ε is",
 }
 
 

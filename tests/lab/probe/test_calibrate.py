@@ -124,3 +124,15 @@ def test_public_initialisations_are_finite_square_logits():
     assert sum("KromHC" in name for name in cases) == 4
     for logits, epsilon in cases.values():
         assert logits.shape[0] == logits.shape[1] and np.isfinite(logits).all() and epsilon > 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_mask_that_needs_no_epsilon_still_has_its_curve(tmp_path):
+    """Two groups that do not mix: σ₂ = 1 at every ε."""
+    np.save(
+        tmp_path / "groups.npy", np.array([[0, -np.inf, -np.inf], [-np.inf, 1, 0], [-np.inf, 0, 1]])
+    )
+    file = {"source": "file", "path": tmp_path / "groups.npy", "orientation": "outputs-first"}
+    ds = hj.calibrate(sigma2=0.5, **file)
+    assert (ds.status == CalibrationStatus.ALWAYS_MET).all() and np.isnan(ds.epsilon).all()
+    np.testing.assert_allclose(ds.curve, 1)
