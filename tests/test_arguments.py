@@ -136,6 +136,22 @@ REFUSED = {  # what is called -> a word of the sentence
         lambda: hj.lyapunov_exponents(jnp.ones((1, 2, 2), "bfloat16")),
         "no spectra in bfloat16",
     ),
+    "a calibration in half precision": (
+        lambda: hj.calibrate_epsilon(jnp.eye(2, dtype="bfloat16"), 0.5),
+        "no spectra in bfloat16",
+    ),
+    "a gain of another length": (
+        lambda: hj.layernorm.normalise(EYE, gain=[1.0, 2.0]),
+        "gain must be a scalar or have shape [3], got [2]",
+    ),
+    "a shift of another length": (
+        lambda: hj.layernorm.normalise(EYE, shift=[[1.0, 2.0]]),
+        "shift must be a scalar or have shape [3], got [1, 2]",
+    ),
+    "a gain that fits no token": (
+        lambda: hj.layernorm.token_detail_bound(EYE, 0.5, gain=[1.0]),
+        "gain must be a scalar or have shape [3], got [1]",
+    ),
 }
 
 

@@ -13,7 +13,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_float, as_square, as_stack, compiled, require_count
+from homojax.arguments import (
+    as_decomposable,
+    as_float,
+    as_square,
+    as_stack,
+    compiled,
+    require_count,
+)
 from homojax.batching import in_buckets
 from homojax.birkhoff import detail, projective_diameter
 from homojax.bounds import logit_budget
@@ -88,7 +95,8 @@ def calibrate_epsilon(
         Where logits of −inf keep that much however large ε is, the target is ALWAYS_MET.
 
     Raises:
-        ValueError: a shape, a root or a number of projections does not exist.
+        ValueError: a shape, a root or a number of projections does not exist, or the logits are in
+            half precision.
 
     Notes:
         "first" comes up from an ε below which a bound holds everywhere. "last" comes down from the
@@ -194,7 +202,8 @@ def epsilon_schedule(
         A Calibration with a leading axis of L layers.
 
     Raises:
-        ValueError: a shape, a root or a number of projections does not exist.
+        ValueError: a shape, a root or a number of projections does not exist, or the logits are in
+            half precision.
 
     >>> result = epsilon_schedule([[[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 2.0]]], 0.25)
     >>> [round(x, 4) for x in result.epsilon.tolist()]
@@ -232,7 +241,7 @@ def _calibrate(logits: jax.Array, target: ArrayLike, settings: Settings) -> Cali
         raise ValueError(
             f"the target must be a scalar, got shape {list(target.shape)}; batch with jax.vmap"
         )
-    logits = logits.reshape(-1, *logits.shape[-2:])
+    logits = as_decomposable(logits).reshape(-1, *logits.shape[-2:])
     posed = _pose(logits, target, settings)
     outcome = _search(settings, *jax.lax.stop_gradient(posed[:3]))
     log_epsilon = _implicit(settings, posed.logits, posed.target, outcome.log_epsilon)

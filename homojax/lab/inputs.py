@@ -13,7 +13,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -81,11 +81,30 @@ class Config:
         return json.loads(json.dumps(dataclasses.asdict(self), default=str))
 
     @property
+    def flags(self) -> list[str]:
+        """The words that ask the command line for this config: what differs from its defaults."""
+        return list(_flags(self))
+
+    @property
     def digest(self) -> str:
         """A hash of everything that changes a result: the fields, and the version of homojax."""
         fields = {key: x for key, x in self.as_dict().items() if key not in self.cosmetic}
         content = json.dumps({**fields, "homojax": version("homojax")}, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _flags(config: Any) -> Iterator[str]:
+    for field in dataclasses.fields(config):
+        value, flag = getattr(config, field.name), field.name.replace("_", "-")
+        made = field.default_factory is not dataclasses.MISSING
+        if value == (field.default_factory() if made else field.default):
+            continue
+        if dataclasses.is_dataclass(value):
+            yield from _flags(value)
+        elif isinstance(value, bool):
+            yield f"--{flag}" if value else f"--no-{flag}"
+        else:
+            yield from (f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -109,7 +109,7 @@ def _pretty(about: Mapping[str, Any]) -> str:
 
 def about(attrs: dict[str, Any], file: str) -> dict[str, Any]:
     """Return what a page says of how to run it again: from a Dataset's attrs, kept in ``file``."""
-    plain = {key: attrs[key] for key in ("verb", "config_hash", "dtype", "device")}
+    plain = {key: attrs[key] for key in ("command", "config_hash", "dtype", "device")}
     return {
         **plain,
         "data": file,

@@ -215,14 +215,12 @@ class RunFolder:
         self.name = out  # as it is told
         self.out = out.resolve()
         if not _is_empty(self.out):
+            if not _is_a_run(self.out):
+                holds = "holds what" if self.out.is_dir() else "is a file that"
+                raise InputError(f"{out} {holds} homojax did not write: choose another --out.")
             if not overwrite:
                 raise InputError(
                     f"{out} exists already: choose another --out, or add --overwrite to replace it."
-                )
-            if not _is_a_run(self.out):
-                raise InputError(
-                    f"{out} holds what homojax did not write, and will not be overwritten: choose "
-                    "another --out."
                 )
         self.part = _part_of(self.out)
         self._made = [path for path in self.out.parents if not path.exists()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import platform
+import shlex
 import shutil
 import tempfile
 import warnings
@@ -32,7 +33,7 @@ def provenance(verb: str, config: Config, *, dtype: str, title: str = "") -> dic
     """Return the attrs of a verb's Dataset: all that is needed to run it again.
 
     Args:
-        verb: the command, such as "sweep" or "probe frontier".
+        verb: the command, such as "sweep" or "probe refute hilbert".
         config: what was asked.
         dtype: the precision of what was computed.
         title: a name for tables and figures; default: the command.
@@ -43,6 +44,7 @@ def provenance(verb: str, config: Config, *, dtype: str, title: str = "") -> dic
     return {
         "title": title or f"homojax {verb}",
         "verb": verb,
+        "command": shlex.join(["homojax", *verb.split(), *config.flags]),
         "config": json.dumps(config.as_dict()),
         "config_hash": config.digest,
         "versions": json.dumps(versions()),

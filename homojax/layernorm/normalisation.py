@@ -42,7 +42,8 @@ def normalise(
         An array like x; NaN where there is nothing to divide by.
 
     Raises:
-        ValueError: the axis or the kind does not exist, or x is neither a matrix nor a vector.
+        ValueError: the axis or the kind does not exist, x is neither a matrix nor a vector, or the
+            gain or the shift does not fit it.
 
     Source: law 4.7, unit_layer_norm and unit_rms_norm.
 
@@ -72,14 +73,21 @@ def normalise(
     eps = jax.lax.optimization_barrier(eps / unit) / unit
     scale = sqrt((along_first**2).mean(0, keepdims=True) + eps)
     along_last = (along_first / jnp.where(scale > 0, scale, jnp.nan)).T
-    along_last = along_last if gain is None else along_last * _beside(gain, along_last)
-    along_last = along_last if shift is None else along_last + _beside(shift, along_last)
+    along_last = along_last if gain is None else along_last * _beside(gain, "gain", along_last)
+    along_last = along_last if shift is None else along_last + _beside(shift, "shift", along_last)
     return along_last if axis == "features" else along_last.T
 
 
-def _beside(one: ArrayLike, units: jax.Array) -> jax.Array:
-    """Return a scalar, or a vector along the last axis, in a shape to combine with ``units``."""
-    one = jnp.asarray(one, units.dtype)
+def _beside(one: ArrayLike, name: str, units: jax.Array) -> jax.Array:
+    """Return a scalar, or a vector along the last axis of ``units``, in the precision of those.
+
+    Raises:
+        ValueError: it is of another shape.
+    """
+    one = as_float(one, name).astype(units.dtype)
+    length = units.shape[-1]
+    if one.shape not in ((), (length,)):
+        raise ValueError(f"{name} must be a scalar or have shape [{length}], got {list(one.shape)}")
     return one if one.ndim == 0 else one.reshape((1,) * (units.ndim - 1) + one.shape)
 
 
@@ -101,6 +109,9 @@ def token_detail_bound(
     Returns:
         A share, without unit; ∞ at m = 0. Without gain it says nothing above 1.
 
+    Raises:
+        ValueError: the gain does not fit the tokens.
+
     Notes:
         For a row a of MX, ‖a/‖a‖ − m/‖m‖‖ ≤ 2‖a − m‖/(‖a‖ + ‖m‖). M keeps m, and no constant rows
         are nearer to the normalised ones than their mean, which P takes away. A token that all
@@ -112,10 +123,10 @@ def token_detail_bound(
     0.5
     """
     tokens = as_float(tokens)
+    gain = jnp.ones((), tokens.dtype) if gain is None else _beside(gain, "gain", tokens)
     tokens = tokens / power_of_two(abs(tokens).max())  # the share has no scale
     tokens = center(tokens.T).T if kind == "layer" else tokens
     mean, spread = norm(tokens.mean(0)), norm(center(tokens)) / math.sqrt(len(tokens))
-    largest = 1 if gain is None else max_or_nan(abs(as_float(gain, "gain").astype(tokens.dtype)))
     sigma2 = as_float(sigma2, "sigma2").astype(tokens.dtype)
-    share = 2 * sigma2 * spread * largest / jnp.where(mean > 0, mean, 1)
+    share = 2 * sigma2 * spread * max_or_nan(abs(gain)) / jnp.where(mean > 0, mean, 1)
     return jnp.where(mean == 0, jnp.inf, share)

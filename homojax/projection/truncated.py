@@ -36,7 +36,7 @@ def truncated_sinkhorn(
 
     Returns:
         A SinkhornResult with ``num_steps == num_iters``; ``converged`` says if the errors happen to
-        be within ``marginal_tolerance(n, dtype)``.
+        be within ``marginal_tolerance(n, dtype)``. A row or column of −inf alone is INFEASIBLE.
 
     Raises:
         ValueError: ``num_iters`` < 1 or an unknown ``last``.
@@ -65,4 +65,5 @@ def truncated_sinkhorn(
     f, g = (first, second) if last == "columns" else (second, first)
     tol = marginal_tolerance(len(scaled), scaled.dtype)
     log_matrix = scaled + f[:, None] + g[None, :]
-    return dense_result(log_matrix, f, g, jnp.asarray(num_iters), tol)
+    empty = (scaled == -jnp.inf).all(0).any() | (scaled == -jnp.inf).all(1).any()
+    return dense_result(log_matrix, f, g, jnp.asarray(num_iters), tol, feasible=~empty)

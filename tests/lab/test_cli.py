@@ -3,6 +3,7 @@ cannot.
 """
 
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,7 +16,14 @@ import xarray as xr
 
 import homojax as hj
 from homojax.lab.cli import main
+from homojax.lab.probe.config import Calibrate, FrontierSearch, Search, SensitivityScan
 from homojax.lab.sources import SOURCES
+from homojax.lab.store import provenance
+from homojax.lab.sweep.config import Sweep
+from homojax.lab.train.config import Train
+from homojax.lab.verify.config import Verification
+from homojax.networks.architecture import Architecture
+from homojax.networks.training import Training
 
 # Shapes and precision of the docstrings' examples: all of them share what is compiled.
 FLAGS = "--epsilon 0.5 5 --depth 1 2 --n 4 --seeds 2 --samples 8 --dtype float32"
@@ -331,3 +339,37 @@ def test_a_source_has_its_own_depths_and_one_epsilon_is_drawn():
     assert (ds.status == hj.Status.CONVERGED).mean() < 1
     drawn = {path.name for path in Path("published/figures").iterdir()}
     assert {"trained-mhc-survival.png", "trained-mhc-entropy.png"} <= drawn
+
+
+ASKED = {  # verb -> a config that differs from the default in fields of every kind
+    "sweep": Sweep(
+        epsilon=(0.1, 1 / 3), n=8, name="a b", iterations=2, path="c d.npy", source="file"
+    ),
+    "verify": Verification(claims=("hilbert", "2.3"), mutants=True, dtype="float32"),
+    "probe refute": Search(epsilon=None, starts=3),
+    "probe frontier": FrontierSearch(n=(3,)),
+    "probe calibrate": Calibrate(retention=1e-5, depth=3, schedule=True, root="last"),
+    "probe sensitivity": SensitivityScan(epsilon=(1.0, 2.0)),
+    "train": Train(
+        architecture=Architecture(depth=3, learned_alpha=True, learned=False),
+        training=Training(steps=7),
+        alpha=(0.25,),
+        claims=False,
+    ),
+}
+
+
+@pytest.mark.parametrize("verb", ASKED)
+def test_what_a_dataset_says_of_how_to_run_it_again_asks_for_the_same(verb, monkeypatch):
+    Path("c d.npy").touch()
+    words = shlex.split(provenance(verb, ASKED[verb], dtype="float64")["command"])
+    room = words[1]
+    asked = []
+    monkeypatch.setattr(
+        f"homojax.lab.{room}.report.run_command", lambda command, _: asked.append(command)
+    )
+    claim = ["hilbert"] if verb == "probe refute" else []
+    with pytest.raises(SystemExit):
+        main([*words[1:], *claim])
+    fields = vars(asked[0]).values()
+    assert ASKED[verb] in fields

@@ -12,7 +12,7 @@ from homojax.lab import page
 from homojax.lab.page import Section, Table
 
 ATTRS = {
-    "verb": "sweep",
+    "command": "homojax sweep --n 4",
     "config_hash": "abc",
     "dtype": "float64",
     "device": "cpu",
@@ -49,7 +49,7 @@ def test_a_page_holds_everything_itself_and_escapes_what_it_is_given(tmp_path):
         assert raw not in text
     assert "a &lt;b&gt;" in text and 'class="bad"' in text and "What it is." in text
     assert len(re.findall('<tr class="wrong">', text)) == 1
-    assert "config_hash" in text and "a.zarr" in text
+    assert "<pre>homojax sweep --n 4</pre>" in text and "config_hash" in text and "a.zarr" in text
 
 
 def test_a_figure_that_cannot_be_drawn_is_left_out_with_a_warning():

@@ -180,8 +180,11 @@ def test_a_users_files_are_never_overwritten_however_deep_and_an_empty_folder_is
     (folder.part / "figures" / "a.png").touch()
     folder.finish()
     (out / "figures" / "mine.svg").write_text("hours of work")
-    with pytest.raises(InputError, match="holds what homojax did not write"):
-        runs.RunFolder(out, ONE, overwrite=True)
+    for overwrite in (True, False):  # and no advice that would not help
+        with pytest.raises(InputError, match="holds what homojax did not write: choose another"):
+            runs.RunFolder(out, ONE, overwrite=overwrite)
+    with pytest.raises(InputError, match="is a file that homojax did not write"):
+        runs.RunFolder(out / "figures" / "mine.svg", ONE)
     (out / "figures" / "mine.svg").unlink()
     runs.RunFolder(out, ONE, overwrite=True)
     runs.discard_empty()

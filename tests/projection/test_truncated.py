@@ -58,6 +58,13 @@ def test_values_without_a_projection_never_raise_and_never_converge():
         assert not result.converged and result.status == hj.Status.NOT_FINITE
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_row_or_column_without_an_entry_has_no_matrix(axis):
+    logits = np.zeros((4, 4))
+    logits.swapaxes(0, axis)[2] = -np.inf
+    assert truncate(logits, 1.0, 10).status == hj.Status.INFEASIBLE
+
+
 @pytest.mark.parametrize(
     ("num_iters", "last", "message"),
     [

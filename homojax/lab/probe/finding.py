@@ -99,7 +99,7 @@ def judge_best(
 
 def make_case(goal: Goal, claim: Claim, search: Search, cell: dict[str, np.ndarray]) -> Case:
     """Return a cell as a case that can be saved, with all that is needed to search it again."""
-    about = provenance(f"probe {goal}", search, dtype="float64")
+    about = provenance(f"probe {goal} {claim.name}", search, dtype="float64")
     about |= {"config": search.as_dict(), "versions": versions()}
     if claim.scope == "stack":  # its arrays are matrices, without the logits that made them
         about |= {"logits": cell["logits"].tolist(), "epsilon": float(cell["epsilon"])}

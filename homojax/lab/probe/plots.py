@@ -99,9 +99,13 @@ def calibration(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     handles = [
         _line("calibrated ε (hollow: not certified)", color=MEASURED, marker="o", lw=1.4),
         _line(f"target {target:.4g}", color=WARNING, ls="--"),
-        _line("above: no logits of this diameter meet it (law 2.1)", color=BOUND, ls=":"),
     ]
-    page.legend(handles)
+    if np.isfinite(ds.ceiling.isel(seed=0)).any():
+        text = "above: no logits of this diameter meet it (law 2.1)"
+        handles.append(_line(text, color=BOUND, ls=":"))
+    layers, shown = ds.sizes["layer"], ds.sizes["shown_layer"]
+    some = f"seed 0, layers 1 to {shown} of {layers}" if layers > shown else "seed 0"
+    page.legend(handles, title=some)
     page.title(f"Calibrated ε, {asked['root']} root\n{ds.attrs['source']}")
     return page.fig
 
@@ -115,10 +119,11 @@ def _calibration_panel(ax: Axes, cells: xr.Dataset) -> None:
         if np.isfinite(answer.epsilon):
             face = colour if answer.certified else "white"
             ax.plot(answer.epsilon, answer.kept, "o", ms=7, zorder=4, mfc=face, color=colour)
+    ends = float(cells.grid_epsilon.min()), float(cells.grid_epsilon.max())
     ceiling = float(cells.ceiling.isel(seed=0).max())
     if np.isfinite(ceiling):
         ax.axvline(ceiling, color=BOUND, ls=":", lw=1.5)
-    ends = float(cells.grid_epsilon.min()), float(cells.grid_epsilon.max())
+        ends = ends[0], max(ends[1], 1.2 * ceiling)
     ax.set(xscale="log", ylim=(-0.03, 1.05), xlim=ends)
 
 

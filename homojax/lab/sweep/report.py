@@ -126,7 +126,7 @@ def headline(ds: xr.Dataset) -> str:
             f"{worst:.2g}. Where that leaves no room, the laws of doubly stochastic matrices do "
             "not apply, or are undecidable."
         )
-        told = {Status.NOT_FINITE: CONVERGENCE[Status.NOT_FINITE]}
+        told = {status: CONVERGENCE[status] for status in (Status.INFEASIBLE, Status.NOT_FINITE)}
     distinct = int(ds.attrs["distinct_layers"])
     if distinct < ds.sizes["layer"]:
         text += f" The {distinct} layers of the source are repeated in order."
@@ -134,9 +134,11 @@ def headline(ds: xr.Dataset) -> str:
         if counts[status]:
             text += f" {counts[status]:,} {remedy}."
     verdicts = _verdicts(ds, LAWS)
+    rejected, points = ks_rejections(ds)
+    undecidable, violated = verdicts["undecidable"] + points - rejected, verdicts["violated"]
     return (
-        f"{text} {verdicts['holds']:,} comparisons hold, {verdicts['undecidable']:,} are "
-        f"undecidable within their error, {verdicts['violated']:,} violated."
+        f"{text} {verdicts['holds']:,} comparisons hold, {undecidable:,} are undecidable within "
+        f"their error, {violated + rejected:,} violated."
     )
 
 

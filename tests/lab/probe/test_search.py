@@ -115,7 +115,7 @@ def test_a_free_epsilon_is_searched_too(short):
 
 def test_a_case_says_how_it_was_found(broken_gain):
     about = broken_gain.case.about
-    assert about["verb"] == "probe refute" and about["dtype"] == "float64"
+    assert about["verb"] == f"probe refute {broken_gain.claim.name}" and about["dtype"] == "float64"
     assert Search(**about["config"]) == broken_gain.search
     assert about["config_hash"] == broken_gain.search.digest
     assert {"jax", "numpy", "homojax", "python"} <= set(about["versions"]) and about["device"]
