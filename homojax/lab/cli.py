@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from homojax.lab import interrupts
+from homojax.lab.compile_cache import keep_programs
 from homojax.lab.inputs import InputError, nearest, parse_grid
 
 
@@ -113,6 +114,7 @@ def _run(args: list[str]) -> int:
     if verb is None:
         return 0
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are files here, on machines with no screen
+    keep_programs()
     command = _parse(verb, f"homojax {name}", rest)
     from rich.console import Console
 
