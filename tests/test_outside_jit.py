@@ -58,16 +58,27 @@ LOOKED_AT = ("sigma2", "truncated_sinkhorn", "dobrushin_bound", "amax_gain", "tu
         for name, refused in itertools.product(CALLED, REFUSALS)
     ],
 )
-def test_a_function_is_traced_without_promotion_of_ranks_or_dtypes_and_without_leaks(
+def test_a_function_and_its_derivative_are_traced_without_promotion_and_without_leaks(
     name, refused, rng
 ):
+    """Without promotion of ranks or dtypes."""
     function, *makers = CALLED[name]
     args = [np.asarray(maker(rng)) for maker in makers]
     with contextlib.ExitStack() as modes:
         for refuse in REFUSALS[refused]:
             modes.enter_context(refuse())
-        traced = jax.eval_shape(function, *args)
-    assert jax.tree.leaves(traced)
+        gradient = jax.eval_shape(gradient_of(function, len(args)), *args)
+    assert [g.shape for g in gradient] == [arg.shape for arg in args]
+
+
+def gradient_of(function, num_args):
+    """The derivative of the sum of all real numbers that a function returns."""
+
+    def total(*args):
+        leaves = jax.tree.leaves(function(*args))
+        return sum(x.sum() for x in leaves if jnp.issubdtype(x.dtype, jnp.floating))
+
+    return jax.grad(total, range(num_args))
 
 
 VALUED = {"debug_nans": lambda: jax.debug_nans(True), "disable_jit": jax.disable_jit}
@@ -109,3 +120,13 @@ def test_every_function_gives_the_same_to_those_who_look_for_nans_or_go_without_
         for value, other in zip(jax.tree.leaves(function(*args)), expected, strict=True):
             if jnp.issubdtype(value.dtype, jnp.floating):
                 np.testing.assert_allclose(value, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CALLED)
+def test_a_derivative_meets_no_nan_on_its_way(name, rng):
+    function, *makers = CALLED[name]
+    args = [np.asarray(maker(rng)) for maker in makers]
+    with jax.debug_nans(True):
+        gradient = jax.jit(gradient_of(function, len(args)))(*args)
+    assert all(np.isfinite(g).all() for g in gradient)

@@ -245,7 +245,7 @@ def _slope_of_ties(matrix: jax.Array, power: jax.Array, radius: jax.Array) -> ja
     inside = matmul(v, matmul(matmul(v.T, matrix), matmul(u, u.T)))
     u, s, v = svd(inside)
     inverse = jnp.where(s > s[0] * float(jnp.finfo(s.dtype).eps) ** 0.75, 1 / s, 0)
-    return radius / kept.sum() * matmul(u * inverse[None, :], v.T)
+    return radius / kept.sum().astype(radius.dtype) * matmul(u * inverse[None, :], v.T)
 
 
 # ---------------------------------------------------------------- arithmetic
