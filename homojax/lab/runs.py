@@ -13,17 +13,19 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from filelock import FileLock, Timeout
 
 from homojax.lab.inputs import InputError, Output
 from homojax.lab.interrupts import UNTOUCHED
-from homojax.lab.store import read_dataset, write_dataset
+from homojax.lab.store import holds_nothing, is_url, read_dataset, write_dataset
 
 # ---------------------------------------------------------------- unfinished blocks
 
@@ -105,6 +107,36 @@ def resume(
     return dataset
 
 
+@contextmanager
+def writing(store: str | Path | None, part: str = "", *, wait: bool = False) -> Iterator[None]:
+    """Hold a store for this process, as long as this lasts.
+
+    Args:
+        store: a path; in memory, and at a URL, there is nothing to hold.
+        part: what is held of it, where others may write other parts.
+        wait: until another process that holds it is done.
+
+    Raises:
+        InputError: another process holds it, and this one does not wait.
+    """
+    if store is None or is_url(store):
+        yield
+        return
+    store = Path(store)
+    lock = FileLock(store.with_name(f"{store.name}.lock{part}"))
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise InputError(
+            f"another process writes {store}{part.replace('-', ' ')}: wait for it, or stop it."
+        ) from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
 # ---------------------------------------------------------------- folders
 
 MANIFEST = "run.json"  # in every folder: what the run is, and at its end the files that it wrote
@@ -123,7 +155,10 @@ def own(folder: Path, identity: dict[str, Any]) -> None:
     manifest = folder / MANIFEST
     if not folder.is_dir() or not any(path.name != MANIFEST for path in folder.iterdir()):
         folder.mkdir(parents=True, exist_ok=True)
-        manifest.write_text(json.dumps(_asked(identity), indent=1) + "\n", "utf-8")
+        # Whole at once, for whoever else looks.
+        part = folder.with_name(f"{folder.name}-{MANIFEST}-{os.getpid()}")
+        part.write_text(json.dumps(_asked(identity), indent=1) + "\n", "utf-8")
+        part.replace(manifest)
         return
     if not manifest.exists():
         raise InputError(
@@ -168,16 +203,22 @@ def _flat(nested: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def run_folder(command: Output, identity: dict[str, Any]) -> RunFolder:
+def run_folder(command: Output, identity: dict[str, Any], *, shared: bool = False) -> RunFolder:
     """Return the folder that a command names; or the next free one of its verb, by number.
 
     Where one of the verb's folders holds this very run, interrupted, that is taken up.
+
+    Args:
+        command: with the folder, or none.
+        identity: what the run is.
+        shared: whether other processes fill the folder, too.
 
     Raises:
         InputError: as of ``RunFolder``.
     """
     if command.out is not None or command.overwrite:
-        return RunFolder(command.out or command.place, identity, overwrite=command.overwrite)
+        out = command.out or command.place
+        return RunFolder(out, identity, overwrite=command.overwrite, shared=shared)
     numbered = (command.place.with_name(f"{command.place.name}-{k}") for k in itertools.count(2))
     for out in itertools.chain([command.place], numbered):
         part = _part_of(out)
@@ -202,8 +243,12 @@ def _holds(part: Path, identity: dict[str, Any]) -> bool:
 class RunFolder:
     """The folder of a run: filled as ``part`` beside ``out``, and given its name by ``finish``."""
 
-    def __init__(self, out: Path, identity: dict[str, Any], *, overwrite: bool = False):
+    def __init__(
+        self, out: Path, identity: dict[str, Any], *, overwrite: bool = False, shared: bool = False
+    ):
         """Make the folder, or take up an interrupted run of the same identity.
+
+        One that is ``shared`` with other processes stays where this one is stopped.
 
         Raises:
             InputError: ``out`` exists and may not be replaced, or cannot be made; or an interrupted
@@ -231,13 +276,14 @@ class RunFolder:
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"cannot make the folder {out}: {reason}.") from error
-        _unfinished.append(self)
+        if not shared:
+            _unfinished.append(self)
 
     def discard_if_empty(self) -> bool:
         """Remove the folder if nothing was kept in it; return whether it is gone."""
         aside = self.part.with_name(f"{self.part.name}-{os.getpid()}")
         self.part.rename(aside)  # so that nothing comes into it meanwhile
-        if _files_in(aside) - {MANIFEST}:
+        if _kept_in(aside):
             aside.rename(self.part)
             return False
         shutil.rmtree(aside)
@@ -259,10 +305,16 @@ class RunFolder:
             if self.out.exists():
                 self.out.rename(Path(old) / "run")
             self.part.rename(self.out)
-        _unfinished.remove(self)
+        if self in _unfinished:
+            _unfinished.remove(self)
 
 
 _unfinished: list[RunFolder] = []  # of this process
+
+
+def holds_finished(out: Path, identity: dict[str, Any]) -> bool:
+    """Return whether a folder is this very run, finished."""
+    return _is_a_run(out) and not _changes(out, identity)
 
 
 def discard_empty() -> bool:
@@ -283,6 +335,15 @@ def _is_empty(folder: Path) -> bool:
 def _files_in(folder: Path) -> set[str]:
     """Return all files in a folder and the folders in it, by their path from there."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def _kept_in(folder: Path) -> bool:
+    """Return whether an unfinished run has anything that would have to be made again."""
+    unfilled = [store.name for store in folder.glob("*.zarr") if holds_nothing(store)]
+    files = _files_in(folder) - {MANIFEST}
+    idle = (".zarr.lock", ".zarr.part-")
+    tops = {file.split("/")[0] for file in files}
+    return any(top not in unfilled and not any(word in top for word in idle) for top in tops)
 
 
 def _is_a_run(folder: Path) -> bool:

@@ -9,14 +9,23 @@ import shlex
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.storage import FsspecStore, LocalStore
 
 from homojax.lab import accessor  # noqa: F401  (a Dataset of ours can draw itself)
 from homojax.lab.inputs import Config, InputError, nearest
+
+DONE = "done"  # the array of a store that is filled block by block: which chunks are whole
+CODECS = (ZstdCodec(), Crc32cCodec())  # of what is on disk
+IN_MEMORY = 10**9  # bytes of a Dataset up to which it is read at once
 
 
 def versions() -> dict[str, str]:
@@ -69,23 +78,40 @@ def write_dataset(dataset: xr.Dataset, path: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
     dataset = dataset.assign_attrs(written=" ".join(sorted(map(str, dataset.data_vars))))
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.part-") as part:
-        with warnings.catch_warnings():
-            # Not every library reads consolidated metadata of this format; none is hindered by it.
-            warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
-            dataset.to_zarr(Path(part) / "store", mode="w", zarr_format=3, consolidated=True)
+        with consolidating():
+            dataset.to_zarr(
+                Path(part) / "store",
+                mode="w",
+                zarr_format=3,
+                consolidated=True,
+                write_empty_chunks=True,  # so that one that is not there was lost
+                encoding={name: {"compressors": CODECS} for name in dataset.variables},
+            )
         (Path(part) / "store").rename(path)
 
 
+@contextmanager
+def consolidating() -> Iterator[None]:
+    """Not every library reads consolidated metadata of this format; none is hindered by it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
+        yield
+
+
 def open_run(path: str | Path, name: str | None = None) -> xr.Dataset:
-    """Return the Dataset of a finished run, in memory, as the verb returned it.
+    """Return the Dataset of a run, as the verb returned it: in memory where it has at most 1 GB.
 
     Args:
-        path: the folder of a run, or a zarr store.
+        path: the folder of a run, or a zarr store; of a sweep also one that is half done.
         name: which Dataset, where the run has several, such as one for each sweep of a config.
 
+    Returns:
+        The Dataset. Of a sweep that is half done, what is not there yet is NaN, or −1 of a code,
+        and the attribute ``unfinished`` says how much that is.
+
     Raises:
-        InputError: there is no run, it is unfinished or damaged, it has no Dataset, or it has
-            several and none of this name.
+        InputError: there is no run, it is damaged, it has no Dataset, or it has several and none of
+            this name.
 
     >>> import tempfile
     >>> from homojax.lab.sweep.run import sweep
@@ -112,20 +138,61 @@ def open_run(path: str | Path, name: str | None = None) -> xr.Dataset:
 
 
 def read_dataset(path: str | Path) -> xr.Dataset:
-    """Return the Dataset of a finished run, in memory.
+    """Return the Dataset of a zarr store, with no chunk of it lost or damaged.
 
     Raises:
         InputError: there is none, or it is damaged.
     """
-    path = Path(path)
-    if not path.exists():
+    if not is_url(path) and not Path(path).exists():
         raise InputError(f"there is no run at {path}.")
     try:
-        dataset = xr.load_dataset(path, engine="zarr", consolidated=False)
+        place = FsspecStore.from_url(str(path)) if is_url(path) else LocalStore(path)
+        group = zarr.open_group(place, mode="r", use_consolidated=False)
+        arrays = dict(group.arrays())
+        counts = {name: (one.nchunks_initialized, one.nchunks) for name, one in arrays.items()}
+        dataset = as_dataset(place)
+    except InputError:
+        raise
     except Exception as error:  # on a damaged store zarr raises anything, zlib's errors too
         raise InputError(f"{path} is not a whole zarr store: {type(error).__name__}.") from error
-    missing = set(dataset.attrs.pop("written", "").split()) - set(dataset.data_vars)
+    written = {*dataset.attrs.pop("written", "").split(), *dataset.dims}
+    missing = sorted(map(str, written - set(dataset.variables)))
     if missing:
-        names = ", ".join(sorted(missing))
-        raise InputError(f"{path} is not a whole zarr store: {names} is missing.")
+        raise InputError(f"{path} is not a whole zarr store: {', '.join(missing)} is missing.")
+    done, chunks = counts.pop(DONE, (0, 0))
+    if done < chunks:
+        dataset.attrs["unfinished"] = f"{done} of {chunks} chunks are there"
+        return dataset
+    for name, (there, wanted) in counts.items():
+        if there < wanted:
+            raise InputError(f"{path} is damaged: {name} lacks {wanted - there} of its chunks.")
     return dataset
+
+
+def as_dataset(place: Any) -> xr.Dataset:
+    """Return what a zarr store holds: in memory, or on the disk where it is large.
+
+    Raises:
+        InputError: a variable is damaged.
+    """
+    dataset = xr.open_dataset(
+        place, engine="zarr", consolidated=False, cache=False, drop_variables=[DONE]
+    )
+    if dataset.nbytes > IN_MEMORY:
+        return dataset
+    for name, variable in dataset.variables.items():
+        try:
+            variable.load()
+        except Exception as error:  # a checksum, or a chunk that is no chunk
+            raise InputError(f"{place} is damaged: {name} cannot be read.") from error
+    return dataset
+
+
+def holds_nothing(path: Path) -> bool:
+    """Return whether a store is one that is filled block by block, and has no block yet."""
+    return (path / DONE / "zarr.json").exists() and not (path / DONE / "c").exists()
+
+
+def is_url(path: str | Path) -> bool:
+    """Return whether a store is elsewhere, such as s3://bucket/run.zarr."""
+    return "://" in str(path)

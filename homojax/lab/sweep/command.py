@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from homojax.lab.inputs import Output
+from homojax.lab.inputs import InputError, Output
 from homojax.lab.sweep.config import Sweep, load_sweeps, require_distinct_labels
 
 
@@ -26,6 +26,25 @@ class SweepCommand(Output):
     config: Path | None = None
     """A TOML file with a sweep, or several in [[sweep]] tables; flags given beside it win."""
     sweeps: tyro.conf.Suppress[tuple[Sweep, ...]] = ()
+    shard: str | None = None
+    """I/K: measure every K-th block alone, from the I-th on, counted from 0, into the folder that
+    all shards share, on one machine or many. The shard that ends last writes the report."""
+    distributed: bool = False
+    """Take I/K from the cluster that this process was started by, as JAX finds it: Slurm,
+    Kubernetes, a TPU slice, Open MPI."""
+
+    def __post_init__(self):
+        if self.shard is not None:
+            parse_shard(self.shard)
+        if (self.shard or self.distributed) and self.out is None:
+            raise InputError("name the folder that all shards share: add --out.")
+        if self.shard and self.distributed:
+            raise InputError("--distributed finds the shard by itself: leave --shard out.")
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes measure a part of this run."""
+        return self.distributed or self.shard is not None
 
     @classmethod
     def from_args(cls, args: Sequence[str], parse: Callable[..., SweepCommand]) -> SweepCommand:
@@ -36,6 +55,43 @@ class SweepCommand(Output):
         sweeps = tuple(command.sweep for command in commands)
         require_distinct_labels(sweeps)
         return dataclasses.replace(commands[0], sweeps=sweeps)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return (I, K) of "I/K".
+
+    Raises:
+        InputError: it is something else, or there is no such shard.
+
+    >>> parse_shard("3/8")
+    (3, 8)
+    """
+    which, _, count = text.partition("/")
+    if not (which.isdecimal() and count.isdecimal() and int(which) < int(count)):
+        raise InputError(f'--shard "{text}" is none: give I/K with I from 0 to K - 1, such as 0/8.')
+    return int(which), int(count)
+
+
+def shard_of(command: SweepCommand) -> tuple[int, int] | None:
+    """Return (I, K) of a command, None where it is the whole.
+
+    Processes of a cluster are counted and leave each other then: one that dies stops no other.
+    """
+    if command.shard is not None:
+        return parse_shard(command.shard)
+    if not command.distributed:
+        return None
+    import jax
+
+    try:
+        jax.distributed.initialize()
+        shard = jax.process_index(), jax.process_count()
+        jax.distributed.shutdown()
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"JAX finds no cluster here ({error}): give each process its --shard I/K."
+        ) from error
+    return shard
 
 
 def _value_of(flag: str, args: Sequence[str]) -> str | None:

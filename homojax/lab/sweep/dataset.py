@@ -1,10 +1,10 @@
-"""The Dataset of a sweep: its variables, with unit and meaning, and how blocks become it."""
+"""The Dataset of a sweep: its variables, with unit and meaning."""
 
 from __future__ import annotations
 
 import numpy as np
-import xarray as xr
 
+from homojax.lab.grid_store import MISSING, Layout, Variable
 from homojax.lab.sources import Source
 from homojax.lab.store import provenance
 from homojax.lab.sweep.config import Sweep
@@ -13,6 +13,8 @@ from homojax.projection.result import Status
 from homojax.theory import CLAIMS
 from homojax.theory.claim import VERDICTS
 
+CELL = ("n", "epsilon", "seed")  # the dimensions of which each block has a part
+OF_ALL_SEEDS = ("lyapunov_sigma2",)
 NUM_PROBES = 8  # random detail vectors whose turn is measured; the largest is kept
 MATRIX_CLAIMS = [
     claim for claim in CLAIMS.values() if claim.scope == "matrix" and claim.number == "2"
@@ -125,48 +127,61 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
 }
 
 
-def assemble(sweep: Sweep, source: Source, results: list[dict[str, np.ndarray]]) -> xr.Dataset:
-    """Return the Dataset of a sweep, from the variables [epsilon, seed, …] of every n."""
-    variables = {name: np.stack([result[name] for result in results]) for name in results[0]}
-    # The typical rate is the ensemble's, over seeds, not the stack's own.
-    exponents = variables["lyapunov_exponent"].mean(2, keepdims=True)
-    rates = np.asarray(sweep.depth) * np.repeat(exponents, source.seeds, 2)[..., None]
-    variables["lyapunov_sigma2"] = np.exp(rates).astype(sweep.dtype)
-    data = {
-        name: (("n", "epsilon", "seed", *dims), variables[name], _attrs(name, units, meaning))
-        for name, (dims, units, meaning) in VARIABLES.items()
-    }
+def layout(sweep: Sweep, source: Source, chunks: dict[str, int]) -> Layout:
+    """Return what the Dataset of a sweep will be, divided into such chunks."""
     attrs = provenance("sweep", sweep, dtype=sweep.dtype, title=f"homojax sweep: {sweep.label}")
-    layers = max(sweep.depth) if source.layers is None else source.layers
     attrs |= {
         "source": source.description,
-        "distinct_layers": layers,
+        "distinct_layers": max(sweep.depth) if source.layers is None else source.layers,
         "seed": sweep.seed,
         "tol": _tolerance(sweep, source),
     }
-    return xr.Dataset(data, _coordinates(sweep, source), attrs)
+    variables = {
+        name: Variable(
+            dims=tuple(dim for dim in (*CELL, *dims) if dim != "seed" or name not in OF_ALL_SEEDS),
+            dtype=_dtype(name, sweep),
+            attrs=_attrs(name, units, meaning),
+        )
+        for name, (dims, units, meaning) in VARIABLES.items()
+    }
+    return Layout(_coordinates(sweep, source), chunks, variables, attrs)
+
+
+def of_all_seeds(sweep: Sweep, exponents: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the variables that only all seeds together have, from exponents [n, epsilon, seed]."""
+    rates = np.asarray(sweep.depth) * exponents.mean(2)[..., None]
+    return {"lyapunov_sigma2": np.exp(rates).astype(sweep.dtype)}
+
+
+def _dtype(name: str, sweep: Sweep) -> np.dtype:
+    kind = "int32" if name == "num_steps" else "int8" if _is_code(name) else sweep.dtype
+    return np.dtype(kind)
+
+
+def _is_code(name: str) -> bool:
+    return name.split("_")[0] in ("status", "verdict")
 
 
 def _attrs(name: str, units: str, meaning: str) -> dict:
     flags = {"status": _STATUS, "verdict": VERDICTS}.get(name.split("_")[0])
     if flags is None:
         return {"long_name": meaning, "units": units}
+    flags = {**flags, "missing": MISSING}
     values = [int(value) for value in flags.values()]
     return {"long_name": meaning, "flag_values": values, "flag_meanings": " ".join(flags)}
 
 
-def _coordinates(sweep: Sweep, source: Source) -> dict:
-    layers = np.arange(1, max(sweep.depth) + 1)
-    snr = {"long_name": "input signal-to-noise ratio ‖x‖²/(dν²)", "units": "1"}
+def _coordinates(sweep: Sweep, source: Source) -> dict[str, tuple[np.ndarray, dict[str, str]]]:
     epsilon = {"long_name": "entropy weight ε", "units": "logit units"}
+    snr = {"long_name": "input signal-to-noise ratio ‖x‖²/(dν²)", "units": "1"}
     return {
-        "n": ("n", list(source.sizes), {"long_name": "mixed units", "units": "1"}),
-        "epsilon": ("epsilon", list(sweep.epsilon), epsilon),
-        "seed": ("seed", np.arange(source.seeds), {"long_name": "independent stack"}),
-        "layer": ("layer", layers, {"long_name": "layer, from the input"}),
-        "depth": ("depth", list(sweep.depth), {"long_name": "depth", "units": "layers"}),
-        "snr": ("snr", list(sweep.snr), snr),
-        "alpha": ("alpha", list(sweep.alpha), {"long_name": "residual weight α", "units": "1"}),
+        "n": (np.asarray(source.sizes), {"long_name": "mixed units", "units": "1"}),
+        "epsilon": (np.asarray(sweep.epsilon), epsilon),
+        "seed": (np.arange(source.seeds), {"long_name": "independent stack"}),
+        "layer": (np.arange(1, max(sweep.depth) + 1), {"long_name": "layer, from the input"}),
+        "depth": (np.asarray(sweep.depth), {"long_name": "depth", "units": "layers"}),
+        "snr": (np.asarray(sweep.snr), snr),
+        "alpha": (np.asarray(sweep.alpha), {"long_name": "residual weight α", "units": "1"}),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 from homojax import layernorm, spectrum
 from homojax.birkhoff import center, entropy, entropy_deficit, logit_spread
@@ -24,6 +25,7 @@ from homojax.depth import (
 from homojax.lab.sources import Source
 from homojax.lab.sweep.config import Sweep
 from homojax.lab.sweep.dataset import BOUNDS, MATRIX_CLAIMS, NUM_PROBES
+from homojax.lab.sweep.plan import Block, Cell
 from homojax.numerics import matmul
 from homojax.projection.result import SinkhornResult
 from homojax.projection.sinkhorn import sinkhorn
@@ -43,18 +45,23 @@ class Spectra(NamedTuple):
     exponent: jax.Array  # the top Lyapunov exponent
 
 
-def measure_block(
-    sweep: Sweep, source: Source, n: int, cells: list[tuple[int, int]], size: int
-) -> dict[str, np.ndarray]:
-    """Return the variables of some cells, arrays [cells, …].
+def measure_blocks(
+    sweep: Sweep, source: Source, blocks: list[Block]
+) -> list[dict[str, np.ndarray]]:
+    """Return the variables of blocks of one n, arrays [1, epsilon, seed, …]: one block a device.
 
-    A block of fewer cells than ``size`` is filled up, so that there is one compilation for each n.
+    A block of fewer cells than it has lanes is filled up, and so are the devices: there is one
+    compilation for each n. What a block gets does not depend on the others.
     """
-    logits, epsilon, keys = _inputs(sweep, source, n, cells + [cells[-1]] * (size - len(cells)))
+    mesh = jax.make_mesh((jax.local_device_count(),), ("cells",), devices=jax.local_devices())
+    filled = blocks + [blocks[-1]] * (mesh.size - len(blocks))
+    n, lanes = blocks[0].n, blocks[0].lanes
+    cells = [cell for b in filled for cell in b.cells + [b.cells[-1]] * (lanes - len(b.cells))]
+    logits, epsilon, keys = _inputs(sweep, source, n, cells)
 
     def over_cells(stage: Callable, *args):
         settings = tuple((name, getattr(sweep, name)) for name in _settings_of(stage))
-        return program_of(stage, settings)(*args)
+        return program_of(stage, settings, mesh)(*args)
 
     projected = over_cells(_project, logits, epsilon)
     matrices = projected.matrix
@@ -66,11 +73,17 @@ def measure_block(
         **over_cells(_measure_layernorm, matrices, keys),
         **over_cells(_measure_residual, matrices, spectra, keys),
     }
-    return {name: np.asarray(x)[: len(cells)] for name, x in jax.device_get(measured).items()}
+    measured = jax.device_get(measured)
+
+    def of_block(k: int, block: Block) -> dict[str, np.ndarray]:
+        own = slice(k * lanes, k * lanes + len(block.cells))
+        return {name: x[own].reshape(*block.shape, *x.shape[1:]) for name, x in measured.items()}
+
+    return [of_block(k, block) for k, block in enumerate(blocks)]
 
 
 def _inputs(
-    sweep: Sweep, source: Source, n: int, cells: list[tuple[int, int]]
+    sweep: Sweep, source: Source, n: int, cells: list[Cell]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return logits [cells, L, n, n], ε [cells] and a key for each cell."""
     layers = max(sweep.depth)
@@ -83,12 +96,17 @@ def _inputs(
 
 
 @cache
-def program_of(stage: Callable, settings: tuple[tuple[str, Any], ...]) -> Callable:
-    """Return a stage over the cells of a block, compiled once for the settings that it reads.
+def program_of(stage: Callable, settings: tuple[tuple[str, Any], ...], mesh: Mesh) -> Callable:
+    """Return a stage over the cells of blocks, compiled once for the settings that it reads.
 
-    Sweeps over other ε, seeds or sources run the same programs.
+    Sweeps over other ε, seeds or sources run the same programs. Each device has its own cells.
     """
-    return jax.jit(jax.vmap(partial(stage, **dict(settings))))
+    over_cells = jax.vmap(partial(stage, **dict(settings)))
+    if mesh.size > 1:
+        over_cells = jax.shard_map(
+            over_cells, mesh=mesh, in_specs=PartitionSpec("cells"), out_specs=PartitionSpec("cells")
+        )
+    return jax.jit(over_cells)
 
 
 def _settings_of(stage: Callable) -> list[str]:

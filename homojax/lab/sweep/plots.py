@@ -23,6 +23,7 @@ from homojax.layernorm import asymptotic_cosine, critical_snr, expected_cosine
 
 EPSILON = "entropy weight ε (logit units)"
 LEAST_KEPT = 1e-4  # the share of detail at which the phase diagram's colours end
+MOST_POINTS = 20_000  # of one n that are drawn
 LEAST_ERROR = 1e-17  # of a marginal error that is drawn
 CONVERGED_ERROR = 1e-3  # a marginal error above it is drawn as a warning
 CONTOURS = {  # variable -> (colour, line style, what it is)
@@ -88,7 +89,7 @@ def survival(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
 
 def _survival_curve(ax: Axes, cells: xr.Dataset, along: str, colour: tuple, label: str) -> None:
     kept, bound = (
-        np.maximum(cells[name].median("seed"), LEAST_KEPT)
+        np.maximum(_typical(cells[name]), LEAST_KEPT)
         for name in ("composite_sigma2", "product_sigma2")
     )
     ax.plot(cells[along], kept, "o-", color=colour, ms=4, label=label)
@@ -120,7 +121,7 @@ def _phase_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm, retention: float) -
     ax.set(xscale="log", yscale="log" if wide else "linear", title=f"n = {int(cells.n)}")
     edge: list[Any] = [withStroke(linewidth=3.6, foreground="black", alpha=0.5)]
     for name, (colour, style, _) in CONTOURS.items():
-        share = np.clip(cells[name].median("seed").T, 1e-30, 1)
+        share = np.clip(_typical(cells[name]).T, 1e-30, 1)
         if float(share.min()) < retention < float(share.max()):
             look = {"colors": colour, "linestyles": style, "linewidths": 2.2}
             line = ax.contour(epsilon, depth, np.log(share), [np.log(retention)], **look)
@@ -151,18 +152,21 @@ def entropy_against_sigma2(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
         _entropy_panel(panel, ds.sel(n=n), norm)
     page.legend(page.axes[0].get_legend_handles_labels()[0])
     page.colorbar(ScalarMappable(norm, "plasma"), EPSILON)
-    page.title(f"Entropy against σ₂, every matrix of {label_of(ds)}")
+    shown = _of_all(ds.sigma2[0].size, "matrix", "matrices")
+    page.title(f"Entropy against σ₂, {shown} of {label_of(ds)}")
     return page.fig
 
 
 def _entropy_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm) -> None:
     n, most = int(cells.n), int(cells.n) * np.log(int(cells.n))
     # the matrices themselves
+    shown = _few_points(cells.sigma2.size)
     deficit, sigma2 = (
-        cells[name].transpose("epsilon", "seed", "layer").values.reshape(len(cells.epsilon), -1)
+        cells[name].transpose("epsilon", "seed", "layer").values.ravel()[shown]
         for name in ("entropy_deficit", "sigma2")
     )
-    colours = np.broadcast_to(cells.epsilon.values[:, None], sigma2.shape)
+    each = cells.sizes["seed"] * cells.sizes["layer"]
+    colours = cells.epsilon.values[np.arange(cells.sigma2.size)[shown] // each]
     floor = max(1e-6, float(deficit[deficit > 0].min(initial=np.inf)))
     floor = floor if np.isfinite(floor) else 1e-6
     look = {"norm": norm, "cmap": "plasma", "s": 7, "lw": 0, "alpha": 0.6, "rasterized": True}
@@ -203,8 +207,10 @@ def cosine_against_snr(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     critical = jax.jit(jax.vmap(critical_snr))(dimensions)
     for k, (n, colour) in enumerate(zip(ds.n.values, shades(len(ds.n)), strict=True)):
         cells = ds.sel(n=n)
+        shown = _few_points(cells.output_snr.size)
         x, y, error = (
-            cells[name].values.ravel() for name in ("output_snr", "cosine_mean", "cosine_stderr")
+            cells[name].values.ravel()[shown]
+            for name in ("output_snr", "cosine_mean", "cosine_stderr")
         )
         ax.errorbar(x, y, 2 * error, fmt="o", ms=2.5, lw=0.6, color=colour, alpha=0.35)
         ax.plot(grid, exact[k], color=colour, lw=2, label=f"exact law 4.2, d = {n - 1}")
@@ -309,6 +315,23 @@ def _error_panel(ax: Axes, cells: xr.Dataset) -> None:
 def label_of(ds: xr.Dataset) -> str:
     """Return what a sweep is called."""
     return ds.attrs["title"].removeprefix("homojax sweep: ")
+
+
+def _typical(values: xr.DataArray) -> xr.DataArray:
+    """Return the median over seeds, of what each of them has."""
+    return values.median("seed") if "seed" in values.dims else values
+
+
+def _few_points(count: int) -> np.ndarray | slice:
+    """Return which of so many points are drawn: all, or as many as can be told apart, by chance."""
+    if count <= MOST_POINTS:
+        return slice(None)
+    return np.unique(np.random.default_rng(0).integers(count, size=MOST_POINTS))
+
+
+def _of_all(count: int, one: str, many: str) -> str:
+    """Return how many of so many points are drawn, in words."""
+    return f"every {one}" if count <= MOST_POINTS else f"{MOST_POINTS:,} of {count:,} {many} an n"
 
 
 def _seeds(ds: xr.Dataset) -> str:

@@ -9,11 +9,11 @@ from rich.console import Console
 from homojax.lab import page
 from homojax.lab.page import Picture, Section, Table
 from homojax.lab.progress import progress_bar
-from homojax.lab.runs import run_folder
+from homojax.lab.runs import RunFolder, holds_finished, run_folder, writing
 from homojax.lab.sources import load_source
 from homojax.lab.store import config_of
 from homojax.lab.sweep import plots
-from homojax.lab.sweep.command import SweepCommand
+from homojax.lab.sweep.command import SweepCommand, shard_of
 from homojax.lab.sweep.dataset import LAWS
 from homojax.lab.sweep.run import sweep as run_sweep
 from homojax.projection.result import Status
@@ -72,14 +72,41 @@ def run_command(command: SweepCommand, console: Console) -> bool:
 
     for sweep in command.sweeps:  # a mistake in the last one is told before the first one runs
         load_source(sweep)
-    identity = {sweep.label: {**sweep.as_dict(), "hash": sweep.digest} for sweep in command.sweeps}
-    folder = run_folder(command, {"verb": "sweep", "sweeps": identity})
+    sweeps = {sweep.label: {**sweep.as_dict(), "hash": sweep.digest} for sweep in command.sweeps}
+    identity = {"verb": "sweep", "sweeps": sweeps}
+    if command.is_shared and command.out and holds_finished(command.out, identity):
+        console.print(f"{command.out} is finished already.", highlight=False)
+        return True
+    folder = run_folder(command, identity, shared=command.is_shared)
     jax.config.update("jax_enable_x64", any(s.dtype == "float64" for s in command.sweeps))
+    shard = shard_of(command)
     datasets = {}
     for sweep in command.sweeps:
         with progress_bar(console, sweep.label) as progress:
             store = folder.part / f"{sweep.label}.zarr"
-            datasets[sweep.label] = run_sweep(sweep, store, progress=progress)
+            datasets[sweep.label] = run_sweep(sweep, store, shard=shard, progress=progress)
+    if shard is None:
+        _finish(folder, datasets, console)
+        return True
+    return _finish_last(folder, datasets, console)
+
+
+def _finish_last(folder: RunFolder, datasets: dict[str, xr.Dataset], console: Console) -> bool:
+    """Finish a run that several processes made, if this one is the last; else say what is left."""
+    left = [f"{name}: {ds.unfinished}" for name, ds in datasets.items() if "unfinished" in ds.attrs]
+    if left:
+        console.print(f"This shard is done; others are not ({'; '.join(left)}).", highlight=False)
+        return True
+    with writing(folder.out, wait=True):
+        if folder.part.exists():
+            _finish(folder, datasets, console)
+        else:
+            console.print(f"{folder.name} was finished by another shard.", highlight=False)
+    return True
+
+
+def _finish(folder: RunFolder, datasets: dict[str, xr.Dataset], console: Console) -> None:
+    """Write and show the report of a run that is whole."""
     with progress_bar(console, "figures") as progress:
         progress(0, 1, "drawing")
         sections = describe_all(datasets)
@@ -89,7 +116,6 @@ def run_command(command: SweepCommand, console: Console) -> bool:
     for section in sections:
         page.show(section, console)
     page.show_place(folder.name, console)
-    return True
 
 
 def describe_all(datasets: dict[str, xr.Dataset]) -> list[Section]:

@@ -1,30 +1,33 @@
-"""Run a sweep: cells in blocks, kept as they are done, joined to one Dataset."""
+"""Run a sweep: blocks of cells, on all devices, written as they are done."""
 
 from __future__ import annotations
 
-import os
-from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import jax
 import xarray as xr
 
+from homojax.lab.grid_store import GridStore, opened
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.progress import Progress, silent
-from homojax.lab.runs import Blocks, resume
+from homojax.lab.runs import writing
 from homojax.lab.sources import Source, load_source
+from homojax.lab.store import read_dataset
 from homojax.lab.sweep.config import Sweep
-from homojax.lab.sweep.dataset import assemble
-from homojax.lab.sweep.measure import measure_block
+from homojax.lab.sweep.dataset import layout, of_all_seeds
+from homojax.lab.sweep.measure import measure_blocks
+from homojax.lab.sweep.plan import Block, blocks_of, chunks_of
 
-Cell = tuple[int, int]  # (index of ε, seed)
+Shard = tuple[int, int]  # (which, of how many)
 
 
 def sweep(
     config: Sweep | None = None,
     store: str | Path | None = None,
     *,
+    shard: Shard | None = None,
     progress: Progress = silent,
     **fields: Any,
 ) -> xr.Dataset:
@@ -32,21 +35,25 @@ def sweep(
 
     Args:
         config: what to run; or give its fields as keywords, such as ``epsilon=(0.1, 1), n=8``.
-        store: a path for a zarr store; one that holds this very sweep is read and returned, and an
-            interrupted sweep goes on.
+        store: a path for a zarr store, or a URL that fsspec knows, such as s3://bucket/a.zarr; one
+            that holds this very sweep is read and returned, and an interrupted sweep goes on.
+        shard: (i, k): measure every k-th block alone, from the i-th on, counted from 0; others
+            measure the rest into the same store. Default: all, or this process's part of a
+            ``jax.distributed`` run.
         progress: called with (cells done, cells in all, what is being done).
         fields: fields of ``Sweep``.
 
     Returns:
         A Dataset of dimensions n, epsilon, seed, and layer, depth, snr, alpha where a quantity
         varies with them, with ``units`` and ``long_name`` on every variable. Its attrs have all
-        that is needed to run it again. Results do not depend on how cells are blocked, but for
+        that is needed to run it again. It stays on the disk where it has more than 1 GB. Results do
+        not depend on how many devices or processes made them; on how cells are blocked only by
         rounding.
 
     Raises:
-        InputError: the source or the store is not usable as asked, or float64 is asked with JAX's
-            x64 switched off.
-        OSError: the store cannot be written; blocks done so far are kept beside it.
+        InputError: the source, the store or the shard is not usable as asked, another process
+            writes the store, or float64 is asked with JAX's x64 switched off.
+        OSError: the store cannot be written; blocks done so far are kept in it.
 
     >>> tiny = dict(epsilon=(1.0,), depth=(1, 2), n=4, seeds=1, samples=8, dtype="float32")
     >>> dict(sweep(**tiny).sigma2.sizes)
@@ -56,52 +63,40 @@ def sweep(
     require_precision(config.dtype)
     source = load_source(config)
     config = config.settled(source.layers)
-    for n in source.sizes:
-        block_size(config, n)  # says what cannot fit before anything runs
-    return resume(store, config.digest, partial(_measure, config, source, progress))
+    which, count = _checked(shard)
+    grid = opened(store, layout(config, source, chunks_of(config, source)))
+    if not grid.finished:
+        with writing(store, f"-{which}-of-{count}" if count > 1 else ""):
+            mine = blocks_of(config, source, grid.chunks)[which::count]
+            _measure(config, source, grid, mine, progress)
+            if not grid.num_left:
+                grid.finish(of_all_seeds(config, grid.read("lyapunov_exponent")))
+    return grid.dataset() if store is None else read_dataset(store)
 
 
-def _measure(config: Sweep, source: Source, progress: Progress, blocks: Blocks) -> xr.Dataset:
-    total = len(source.sizes) * len(config.epsilon) * source.seeds
-    done, results = 0, []
-    for n in source.sizes:
-        # Lanes alike in ε lie together. Four blocks at least, so that an interrupt loses a quarter.
-        # Their sizes are powers of two, so that most sweeps run programs of few sizes.
-        cells = [(e, s) for e in range(len(config.epsilon)) for s in range(source.seeds)]
-        size = min(block_size(config, n), max(1, -(-len(cells) // 4)))
-        size = 2 ** (size.bit_length() - 1)
-        parts = []
-        for start in range(0, len(cells), size):
-            progress(done, total, f"n = {n}" + ("" if parts else ", compiling"))
-            chosen = cells[start : start + size]
-            make = partial(measure_block, config, source, n, chosen, size)
-            parts.append(blocks.get(f"{n}-{start}-{size}", make))
-            done += len(chosen)
-        results.append(_joined(parts, (len(config.epsilon), source.seeds)))
+def _measure(
+    config: Sweep, source: Source, grid: GridStore, blocks: list[Block], progress: Progress
+) -> None:
+    """Measure the blocks that are not done yet, one a device at a time."""
+    total, together = sum(len(block.cells) for block in blocks), jax.local_device_count()
+    left = [block for block in blocks if not grid.is_done(block.region)]
+    done = total - sum(len(block.cells) for block in left)
+    for n, alike in groupby(left, lambda block: block.n):
+        waiting = list(alike)
+        for start in range(0, len(waiting), together):
+            progress(done, total, f"n = {n}" + ("" if start else ", compiling"))
+            chosen = waiting[start : start + together]
+            for block, values in zip(chosen, measure_blocks(config, source, chosen), strict=True):
+                grid.write(block.region, values)
+                done += len(block.cells)
     progress(total, total, "done")
-    return assemble(config, source, results)
 
 
-def _joined(parts: list[dict[str, np.ndarray]], shape: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Return the blocks' variables as arrays [epsilon, seed, …]."""
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return {name: values.reshape(*shape, *values.shape[1:]) for name, values in joined.items()}
-
-
-def block_size(config: Sweep, n: int) -> int:
-    """Return how many cells fit in the memory allowed, by a count of the largest arrays.
-
-    Raises:
-        InputError: not even one cell fits in this machine.
-    """
-    layers = max(config.depth)
-    stack = layers * n * n * (24 + 3 * len(config.alpha))
-    noise = config.samples * (len(config.snr) * n + 6 * 256)
-    cell = np.dtype(config.dtype).itemsize * (stack + noise)
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if cell > machine:
-        raise InputError(
-            f"one cell at n = {n}, depth {layers} and {config.samples} samples needs about "
-            f"{cell / 1e9:.3g} GB, and this machine has {machine / 1e9:.3g}: ask for less."
-        )
-    return max(1, int(config.memory_mb * 1e6 / cell))
+def _checked(shard: Shard | None) -> Shard:
+    """Return a shard that there is; by default this process's."""
+    if shard is None:
+        return jax.process_index(), jax.process_count()
+    which, count = shard
+    if not 0 <= which < count:
+        raise InputError(f"there is no shard {which} of {count}: they are 0 to {count - 1}.")
+    return which, count

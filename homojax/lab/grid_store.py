@@ -1,0 +1,240 @@
+"""A Dataset that is filled block by block, on disk or in memory, by one process or by many.
+
+It is there from the beginning, with every value missing: NaN, or −1 where a code is. A block is
+written first and marked as done then, so that what is marked is whole. Every chunk has a checksum.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.codecs import Crc32cCodec
+from zarr.storage import FsspecStore, LocalStore, MemoryStore
+
+from homojax.lab.inputs import InputError
+from homojax.lab.store import CODECS, DONE, as_dataset, consolidating, is_url
+
+MISSING = -1  # of whole numbers: no code of ours is negative
+Region = dict[str, slice]  # of the dimensions that blocks divide
+
+
+class Variable(NamedTuple):
+    """One variable of the Dataset."""
+
+    dims: tuple[str, ...]
+    dtype: np.dtype
+    attrs: dict[str, Any]
+
+
+class Layout(NamedTuple):
+    """What the Dataset will be."""
+
+    coords: dict[str, tuple[np.ndarray, dict[str, Any]]]  # dimension -> (its values, attrs)
+    chunks: dict[str, int]  # of each dimension that blocks divide
+    variables: dict[str, Variable]
+    attrs: dict[str, Any]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {name: len(values) for name, (values, _) in self.coords.items()}
+
+
+class GridStore:
+    """The Dataset of a run while it is made. Use ``opened``."""
+
+    def __init__(self, group: zarr.Group):
+        self.group = group
+        self.chunks: dict[str, int] = dict(self._array(DONE).attrs["chunks"])  # type: ignore
+
+    def _array(self, name: str) -> zarr.Array:
+        array = self.group[name]
+        assert isinstance(array, zarr.Array)
+        return array
+
+    def _flags(self, region: Region) -> tuple[slice, ...]:
+        """Return where the marks of a region's chunks are."""
+        spans = ((region[dim], size) for dim, size in self.chunks.items())
+        return tuple(slice(s.start // size, -(-s.stop // size)) for s, size in spans)
+
+    @property
+    def finished(self) -> bool:
+        """Whether ``finish`` was called."""
+        return bool(self._array(DONE).attrs.get("finished", False))
+
+    @property
+    def num_left(self) -> int:
+        """How many chunks are not done."""
+        done = np.asarray(self._array(DONE)[:])
+        return int((done != 1).sum())
+
+    def is_done(self, region: Region) -> bool:
+        """Return whether all of a region was written."""
+        return bool((np.asarray(self._array(DONE)[self._flags(region)]) == 1).all())
+
+    def write(self, region: Region, values: Mapping[str, np.ndarray]) -> None:
+        """Write a block: whole chunks of every variable that it divides; then mark it.
+
+        Raises:
+            OSError: it cannot be written; the block is not marked.
+        """
+        for name, value in values.items():
+            array = self._array(name)
+            divided = [dim for dim in array.metadata.dimension_names if dim in region]  # type: ignore
+            array[tuple(region[dim] for dim in divided)] = value  # type: ignore[arg-type]
+        self._make_durable(region, values)
+        flags = self._flags(region)
+        self._array(DONE)[flags] = 1
+
+    def _make_durable(self, region: Region, names: Mapping[str, Any]) -> None:
+        """Wait until a block is on the disk, where there is one."""
+        if not isinstance(self.group.store, LocalStore):
+            return
+        flags = self._flags(region)
+        for name in names:
+            array = self._array(name)
+            rest = len(array.shape) - len(flags)
+            for index in np.ndindex(*(flag.stop - flag.start for flag in flags)):
+                at = tuple(f.start + i for f, i in zip(flags, index, strict=True)) + (0,) * rest
+                key = array.metadata.encode_chunk_key(at)
+                with (Path(self.group.store.root) / array.path / key).open("rb") as file:
+                    os.fsync(file.fileno())
+
+    def read(self, name: str) -> np.ndarray:
+        """Return a whole variable."""
+        return np.asarray(self._array(name)[...])
+
+    def finish(self, whole: Mapping[str, np.ndarray]) -> None:
+        """Write the variables that no block has, and close the store."""
+        for name, value in whole.items():
+            self._array(name)[...] = value
+        self._array(DONE).update_attributes({"finished": True})
+        if isinstance(self.group.store, LocalStore):
+            _clear_left_overs(Path(self.group.store.root))
+        with consolidating():
+            zarr.consolidate_metadata(self.group.store)
+
+    def dataset(self) -> xr.Dataset:
+        """Return the Dataset; what is not done yet is missing in it."""
+        dataset = as_dataset(self.group.store)
+        del dataset.attrs["written"]
+        return dataset
+
+
+def opened(store: str | Path | None, layout: Layout) -> GridStore:
+    """Return the store of this layout: the one that is there, or a new one, all missing.
+
+    Args:
+        store: a path, or any URL that fsspec knows; None is a store in memory.
+        layout: what it will be; ``attrs`` has the ``config_hash`` that tells one run from another.
+
+    Raises:
+        InputError: there is a store of something else, or what is there is none.
+        OSError: it cannot be made.
+    """
+    if store is None:
+        return GridStore(_created(MemoryStore(), layout, (Crc32cCodec(),)))
+    if is_url(store):
+        place = FsspecStore.from_url(str(store))
+        group = _found(place, str(store))
+        # Whoever else makes it at the same time writes the same bytes.
+        return GridStore(group if group is not None else _created(place, layout, CODECS))
+    path = Path(store)
+    group = _found(LocalStore(path), str(path)) if path.exists() else None
+    if group is None:
+        _make(path, layout)
+        group = zarr.open_group(LocalStore(path), mode="r+")
+    if group.attrs.get("config_hash") != layout.attrs["config_hash"]:
+        raise InputError(
+            f"{path} holds something else than what is asked; choose another place or remove it."
+        )
+    return GridStore(group)
+
+
+def _found(place: Any, name: str) -> zarr.Group | None:
+    """Return the group that is there, or None."""
+    try:
+        group = zarr.open_group(place, mode="r+", use_consolidated=False)
+    except FileNotFoundError:
+        if isinstance(place, LocalStore):
+            raise InputError(f"{name} is not a whole zarr store: choose another place.") from None
+        return None
+    except Exception as error:  # on a damaged store zarr raises anything
+        raise InputError(f"{name} is not a whole zarr store: {type(error).__name__}.") from error
+    if DONE not in group:
+        raise InputError(
+            f"{name} holds something else than what is asked; choose another place or remove it."
+        )
+    return group
+
+
+def _make(path: Path, layout: Layout) -> None:
+    """Make an empty store, which appears under its name at once, or find another one's there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{path.name}.part-"))
+    try:
+        _created(LocalStore(aside / "store"), layout, CODECS)
+        with contextlib.suppress(FileExistsError, OSError):
+            (aside / "store").rename(path)
+        if not path.exists():
+            raise OSError(f"cannot make {path}")
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _clear_left_overs(path: Path) -> None:
+    """Remove what killed processes were about to write; no other is at work in a finished store."""
+    for left in path.parent.glob(f"{glob.escape(path.name)}.part-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for left in (*path.rglob("*.partial"), *path.parent.glob(f"{glob.escape(path.name)}.lock*")):
+        left.unlink(missing_ok=True)
+
+
+def _created(place: Any, layout: Layout, codecs: tuple[Any, ...]) -> zarr.Group:
+    """Return a new group with every array of the layout, all missing."""
+    written = " ".join(sorted(layout.variables))
+    group = zarr.open_group(place, mode="a", attributes={**layout.attrs, "written": written})
+    sizes = layout.sizes
+
+    def make(name: str, dims: tuple[str, ...], dtype: Any, attrs: dict, chunks: tuple) -> None:
+        whole = np.issubdtype(dtype, np.integer)
+        group.create_array(
+            name,
+            shape=tuple(sizes[dim] for dim in dims),
+            chunks=chunks,
+            dtype=dtype,
+            fill_value=MISSING if whole else np.nan,
+            dimension_names=dims,
+            attributes=attrs,
+            compressors=codecs,
+            overwrite=True,
+            config={"write_empty_chunks": True},
+        )
+
+    for name, (values, attrs) in layout.coords.items():
+        make(name, (name,), values.dtype, attrs, values.shape)
+        group[name][...] = values  # type: ignore[index]
+    for name, (dims, dtype, attrs) in layout.variables.items():
+        make(name, dims, dtype, attrs, tuple(layout.chunks.get(d, sizes[d]) for d in dims))
+    counts = {dim: -(-sizes[dim] // size) for dim, size in layout.chunks.items()}
+    group.create_array(
+        DONE,
+        shape=tuple(counts.values()),
+        chunks=(1,) * len(counts),
+        dtype=np.int8,
+        fill_value=0,
+        dimension_names=[f"{dim}_chunk" for dim in counts],
+        attributes={"chunks": layout.chunks, "long_name": "whether a chunk is whole"},
+        compressors=codecs,
+        overwrite=True,
+    )
+    return group

@@ -1,0 +1,107 @@
+"""How the cells of a sweep are divided into blocks, which are measured one after the other."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from homojax.lab.grid_store import Region
+from homojax.lab.inputs import InputError
+from homojax.lab.sources import Source
+from homojax.lab.sweep.config import Sweep
+
+Cell = tuple[int, int]  # (index of ε, seed)
+
+
+class Block(NamedTuple):
+    """Cells of one n, a rectangle of ε × seeds."""
+
+    n: int
+    region: Region  # of the Dataset
+    lanes: int  # for how many cells its program is compiled
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells, lanes alike in ε side by side."""
+        epsilons, seeds = (_range(self.region[dim]) for dim in ("epsilon", "seed"))
+        return [(e, s) for e in epsilons for s in seeds]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """How many n, ε and seeds it has."""
+        return tuple(len(_range(span)) for span in self.region.values())  # type: ignore
+
+
+def _range(span: slice) -> range:
+    return range(span.start, span.stop)
+
+
+def chunks_of(config: Sweep, source: Source) -> dict[str, int]:
+    """Return how many n, ε and seeds a chunk of the Dataset has: a block of the largest n.
+
+    Lanes alike in ε lie together.
+    """
+    lanes = min(_lanes(config, source, n) for n in source.sizes)
+    epsilons, seeds = len(config.epsilon), source.seeds
+    few = min(lanes, seeds)
+
+    def blocks(width: int) -> int:
+        return -(-epsilons // (lanes // width)) * -(-seeds // width)
+
+    width = min(range(few, max(0, few - 4096), -1), key=blocks)  # the widest of those with fewest
+    return {"n": 1, "epsilon": min(epsilons, lanes // width), "seed": width}
+
+
+def blocks_of(config: Sweep, source: Source, chunks: dict[str, int]) -> list[Block]:
+    """Return all blocks in the order in which they are measured, each of whole chunks."""
+    blocks = []
+    for i, n in enumerate(source.sizes):
+        width = chunks["seed"]
+        lanes = max(_lanes(config, source, n), _power_of_two(chunks["epsilon"] * width))
+        height = chunks["epsilon"] * max(1, lanes // (chunks["epsilon"] * width))
+        for e in range(0, len(config.epsilon), height):
+            for s in range(0, source.seeds, width):
+                region = {
+                    "n": slice(i, i + 1),
+                    "epsilon": slice(e, min(e + height, len(config.epsilon))),
+                    "seed": slice(s, min(s + width, source.seeds)),
+                }
+                blocks.append(Block(n, region, lanes))
+    return blocks
+
+
+def _lanes(config: Sweep, source: Source, n: int) -> int:
+    """Return for how many cells at once the programs of one n are compiled.
+
+    There are four blocks at least, so that an interrupt loses a quarter. It is a power of two, so
+    that most sweeps run programs of few sizes.
+    """
+    cells = len(config.epsilon) * source.seeds
+    most = min(block_size(config, n), max(1, -(-cells // 4)))
+    return 2 ** (most.bit_length() - 1)
+
+
+def _power_of_two(count: int) -> int:
+    """Return the least power of two that is at least ``count``."""
+    return 2 ** (count - 1).bit_length()
+
+
+def block_size(config: Sweep, n: int) -> int:
+    """Return how many cells fit in the memory allowed, by a count of the largest arrays.
+
+    Raises:
+        InputError: not even one cell fits in this machine.
+    """
+    layers = max(config.depth)
+    stack = layers * n * n * (24 + 3 * len(config.alpha))
+    noise = config.samples * (len(config.snr) * n + 6 * 256)
+    cell = np.dtype(config.dtype).itemsize * (stack + noise)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if cell > machine:
+        raise InputError(
+            f"one cell at n = {n}, depth {layers} and {config.samples} samples needs about "
+            f"{cell / 1e9:.3g} GB, and this machine has {machine / 1e9:.3g}: ask for less."
+        )
+    return max(1, int(config.memory_mb * 1e6 / cell))
