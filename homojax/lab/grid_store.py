@@ -54,7 +54,10 @@ class GridStore:
 
     def __init__(self, group: zarr.Group):
         self.group = group
-        self.chunks: dict[str, int] = dict(self._array(DONE).attrs["chunks"])  # type: ignore
+        # Of a finished store nothing is asked any more.
+        self.chunks: dict[str, int] = (
+            dict(self._array(DONE).attrs["chunks"]) if DONE in group else {}  # type: ignore
+        )
 
     def _array(self, name: str) -> zarr.Array:
         array = self.group[name]
@@ -68,18 +71,27 @@ class GridStore:
 
     @property
     def finished(self) -> bool:
-        """Whether ``finish`` was called."""
-        return bool(self._array(DONE).attrs.get("finished", False))
+        """Whether ``finish`` came to its end."""
+        whole = zarr.open_group(self.group.store, mode="r").metadata.consolidated_metadata
+        return not self.chunks and whole is not None
 
     @property
     def num_left(self) -> int:
         """How many chunks are not done."""
-        done = np.asarray(self._array(DONE)[:])
-        return int((done != 1).sum())
+        return int((self._done(...) != 1).sum()) if self.chunks else 0
+
+    def _done(self, where: Any) -> np.ndarray:
+        """Return the marks of chunks: 1 where one is whole."""
+        try:
+            return np.asarray(self._array(DONE)[where])
+        except Exception as error:  # a checksum, or no chunk
+            raise InputError(
+                f"{self.group.store} is damaged: {DONE} cannot be read; remove it to start anew."
+            ) from error
 
     def is_done(self, region: Region) -> bool:
         """Return whether all of a region was written."""
-        return bool((np.asarray(self._array(DONE)[self._flags(region)]) == 1).all())
+        return bool((self._done(self._flags(region)) == 1).all())
 
     def write(self, region: Region, values: Mapping[str, np.ndarray]) -> None:
         """Write a block: whole chunks of every variable that it divides; then mark it.
@@ -117,11 +129,21 @@ class GridStore:
         """Write the variables that no block has, and close the store."""
         for name, value in whole.items():
             self._array(name)[...] = value
-        self._array(DONE).update_attributes({"finished": True})
-        if isinstance(self.group.store, LocalStore):
-            _clear_left_overs(Path(self.group.store.root))
+        self._forget_marks()
         with consolidating():
             zarr.consolidate_metadata(self.group.store)
+
+    def _forget_marks(self) -> None:
+        """Remove the marks, which are no data, and what killed processes were about to write."""
+        if not isinstance(self.group.store, LocalStore):
+            if DONE in self.group:
+                del self.group[DONE]
+        else:
+            root = Path(self.group.store.root)
+            if DONE in self.group:
+                (root / DONE).rename(root.with_name(f"{root.name}.part-{DONE}"))  # all at once
+            _clear_left_overs(root)
+        self.chunks = {}
 
     def dataset(self) -> xr.Dataset:
         """Return the Dataset; what is not done yet is missing in it."""
@@ -147,15 +169,16 @@ def opened(store: str | Path | None, layout: Layout) -> GridStore:
         place = FsspecStore.from_url(str(store))
         group = _found(place, str(store))
         # Whoever else makes it at the same time writes the same bytes.
-        return GridStore(group if group is not None else _created(place, layout, CODECS))
-    path = Path(store)
-    group = _found(LocalStore(path), str(path)) if path.exists() else None
-    if group is None:
-        _make(path, layout)
-        group = zarr.open_group(LocalStore(path), mode="r+")
+        group = _created(place, layout, CODECS) if group is None else group
+    else:
+        path = Path(store)
+        if not path.exists():
+            _make(path, layout)
+        group = _found(LocalStore(path), str(path))
+        assert group is not None
     if group.attrs.get("config_hash") != layout.attrs["config_hash"]:
         raise InputError(
-            f"{path} holds something else than what is asked; choose another place or remove it."
+            f"{store} holds something else than what is asked; choose another place or remove it."
         )
     return GridStore(group)
 
@@ -170,10 +193,6 @@ def _found(place: Any, name: str) -> zarr.Group | None:
         return None
     except Exception as error:  # on a damaged store zarr raises anything
         raise InputError(f"{name} is not a whole zarr store: {type(error).__name__}.") from error
-    if DONE not in group:
-        raise InputError(
-            f"{name} holds something else than what is asked; choose another place or remove it."
-        )
     return group
 
 
@@ -201,7 +220,7 @@ def _clear_left_overs(path: Path) -> None:
 
 def _created(place: Any, layout: Layout, codecs: tuple[Any, ...]) -> zarr.Group:
     """Return a new group with every array of the layout, all missing."""
-    written = " ".join(sorted(layout.variables))
+    written = " ".join(sorted({**layout.coords, **layout.variables}))
     group = zarr.open_group(place, mode="a", attributes={**layout.attrs, "written": written})
     sizes = layout.sizes
 

@@ -76,7 +76,7 @@ def write_dataset(dataset: xr.Dataset, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f"{glob.escape(path.name)}.part-*"):  # by a write that was killed
         shutil.rmtree(left, ignore_errors=True)
-    dataset = dataset.assign_attrs(written=" ".join(sorted(map(str, dataset.data_vars))))
+    dataset = dataset.assign_attrs(written=" ".join(sorted(map(str, dataset.variables))))
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.part-") as part:
         with consolidating():
             dataset.to_zarr(
@@ -155,8 +155,8 @@ def read_dataset(path: str | Path) -> xr.Dataset:
         raise
     except Exception as error:  # on a damaged store zarr raises anything, zlib's errors too
         raise InputError(f"{path} is not a whole zarr store: {type(error).__name__}.") from error
-    written = {*dataset.attrs.pop("written", "").split(), *dataset.dims}
-    missing = sorted(map(str, written - set(dataset.variables)))
+    written = dataset.attrs.pop("written", "").split()
+    missing = sorted(set(written) - set(dataset.variables))
     if missing:
         raise InputError(f"{path} is not a whole zarr store: {', '.join(missing)} is missing.")
     done, chunks = counts.pop(DONE, (0, 0))

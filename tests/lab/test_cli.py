@@ -227,7 +227,7 @@ def test_an_interrupt_is_told_and_the_run_goes_on_later():
     signal.signal(signal.SIGINT, inherited)
     parts = None
     while process.poll() is None and not parts:
-        parts = list(Path().glob("long.part/*.blocks-*/*.npz"))
+        parts = list(Path().glob("long.part/*.zarr/done/c/*"))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert (

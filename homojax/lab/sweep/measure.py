@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
 
 from homojax import layernorm, spectrum
 from homojax.birkhoff import center, entropy, entropy_deficit, logit_spread
@@ -45,23 +44,19 @@ class Spectra(NamedTuple):
     exponent: jax.Array  # the top Lyapunov exponent
 
 
-def measure_blocks(
-    sweep: Sweep, source: Source, blocks: list[Block]
-) -> list[dict[str, np.ndarray]]:
-    """Return the variables of blocks of one n, arrays [1, epsilon, seed, …]: one block a device.
+def measure_block(sweep: Sweep, source: Source, block: Block) -> dict[str, np.ndarray]:
+    """Return the variables of a block of cells, arrays [1, epsilon, seed, …].
 
-    A block of fewer cells than it has lanes is filled up, and so are the devices: there is one
-    compilation for each n. What a block gets does not depend on the others.
+    It is filled up to its number of lanes, so that there is one compilation for each n. What it
+    gets does not depend on other blocks.
     """
-    mesh = jax.make_mesh((jax.local_device_count(),), ("cells",), devices=jax.local_devices())
-    filled = blocks + [blocks[-1]] * (mesh.size - len(blocks))
-    n, lanes = blocks[0].n, blocks[0].lanes
-    cells = [cell for b in filled for cell in b.cells + [b.cells[-1]] * (lanes - len(b.cells))]
-    logits, epsilon, keys = _inputs(sweep, source, n, cells)
+    own = len(block.cells)
+    cells = block.cells + [block.cells[-1]] * (block.lanes - own)
+    logits, epsilon, keys = _inputs(sweep, source, block.n, cells)
 
     def over_cells(stage: Callable, *args):
         settings = tuple((name, getattr(sweep, name)) for name in _settings_of(stage))
-        return program_of(stage, settings, mesh)(*args)
+        return program_of(stage, settings)(*args)
 
     projected = over_cells(_project, logits, epsilon)
     matrices = projected.matrix
@@ -74,12 +69,7 @@ def measure_blocks(
         **over_cells(_measure_residual, matrices, spectra, keys),
     }
     measured = jax.device_get(measured)
-
-    def of_block(k: int, block: Block) -> dict[str, np.ndarray]:
-        own = slice(k * lanes, k * lanes + len(block.cells))
-        return {name: x[own].reshape(*block.shape, *x.shape[1:]) for name, x in measured.items()}
-
-    return [of_block(k, block) for k, block in enumerate(blocks)]
+    return {name: x[:own].reshape(*block.shape, *x.shape[1:]) for name, x in measured.items()}
 
 
 def _inputs(
@@ -96,17 +86,12 @@ def _inputs(
 
 
 @cache
-def program_of(stage: Callable, settings: tuple[tuple[str, Any], ...], mesh: Mesh) -> Callable:
-    """Return a stage over the cells of blocks, compiled once for the settings that it reads.
+def program_of(stage: Callable, settings: tuple[tuple[str, Any], ...]) -> Callable:
+    """Return a stage over the cells of a block, compiled once for the settings that it reads.
 
-    Sweeps over other ε, seeds or sources run the same programs. Each device has its own cells.
+    Sweeps over other ε, seeds or sources run the same programs.
     """
-    over_cells = jax.vmap(partial(stage, **dict(settings)))
-    if mesh.size > 1:
-        over_cells = jax.shard_map(
-            over_cells, mesh=mesh, in_specs=PartitionSpec("cells"), out_specs=PartitionSpec("cells")
-        )
-    return jax.jit(over_cells)
+    return jax.jit(jax.vmap(partial(stage, **dict(settings))))
 
 
 def _settings_of(stage: Callable) -> list[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import jax
+import numpy as np
 import xarray as xr
 
 from homojax.lab.grid_store import GridStore, opened
@@ -17,7 +21,7 @@ from homojax.lab.sources import Source, load_source
 from homojax.lab.store import read_dataset
 from homojax.lab.sweep.config import Sweep
 from homojax.lab.sweep.dataset import layout, of_all_seeds
-from homojax.lab.sweep.measure import measure_blocks
+from homojax.lab.sweep.measure import measure_block
 from homojax.lab.sweep.plan import Block, blocks_of, chunks_of
 
 Shard = tuple[int, int]  # (which, of how many)
@@ -67,8 +71,9 @@ def sweep(
     grid = opened(store, layout(config, source, chunks_of(config, source)))
     if not grid.finished:
         with writing(store, f"-{which}-of-{count}" if count > 1 else ""):
-            mine = blocks_of(config, source, grid.chunks)[which::count]
-            _measure(config, source, grid, mine, progress)
+            if grid.num_left:
+                mine = blocks_of(config, source, grid.chunks)[which::count]
+                _measure(config, source, grid, mine, progress)
             if not grid.num_left:
                 grid.finish(of_all_seeds(config, grid.read("lyapunov_exponent")))
     return grid.dataset() if store is None else read_dataset(store)
@@ -77,19 +82,58 @@ def sweep(
 def _measure(
     config: Sweep, source: Source, grid: GridStore, blocks: list[Block], progress: Progress
 ) -> None:
-    """Measure the blocks that are not done yet, one a device at a time."""
-    total, together = sum(len(block.cells) for block in blocks), jax.local_device_count()
+    """Measure the blocks that are not done yet, and write them."""
+    total = sum(len(block.cells) for block in blocks)
     left = [block for block in blocks if not grid.is_done(block.region)]
     done = total - sum(len(block.cells) for block in left)
-    for n, alike in groupby(left, lambda block: block.n):
-        waiting = list(alike)
-        for start in range(0, len(waiting), together):
-            progress(done, total, f"n = {n}" + ("" if start else ", compiling"))
-            chosen = waiting[start : start + together]
-            for block, values in zip(chosen, measure_blocks(config, source, chosen), strict=True):
-                grid.write(block.region, values)
-                done += len(block.cells)
+    seen: set[int] = set()
+
+    def say(next_block: Block) -> None:
+        new = "" if next_block.n in seen else ", compiling"
+        progress(done, total, f"n = {next_block.n}{new}")
+        seen.add(next_block.n)
+
+    if left:
+        say(left[0])
+    measured = _on_all_devices(partial(measure_block, config, source), left)
+    for following, (block, values) in zip([*left[1:], None], measured, strict=True):
+        grid.write(block.region, values)
+        done += len(block.cells)
+        if following is not None:
+            say(following)
     progress(total, total, "done")
+
+
+def _on_all_devices(
+    measure: Callable[[Block], dict[str, np.ndarray]], blocks: list[Block]
+) -> Iterator[tuple[Block, dict[str, np.ndarray]]]:
+    """Yield each block with what is measured of it, as soon as it is.
+
+    Each device has a block of its own at a time, and runs the very program that one device alone
+    would run: a program for several rounds in other ways.
+    """
+    devices = jax.local_devices()
+    if len(devices) == 1:
+        yield from ((block, measure(block)) for block in blocks)
+        return
+    idle = SimpleQueue()
+    for device in devices:
+        idle.put(device)
+
+    def measure_where_idle(block: Block) -> tuple[Block, dict[str, np.ndarray]]:
+        device = idle.get()
+        try:
+            with jax.default_device(device):
+                return block, measure(block)
+        finally:
+            idle.put(device)
+
+    pool = ThreadPoolExecutor(len(devices))
+    try:
+        waiting = [pool.submit(measure_where_idle, block) for block in blocks]
+        yield from (one.result() for one in as_completed(waiting))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _checked(shard: Shard | None) -> Shard:
