@@ -1,4 +1,4 @@
-"""The command line: ``homojax sweep``, ``verify``, ``probe`` and ``train``.
+"""The command line: ``homojax sweep``, ``verify``, ``probe``, ``train`` and ``runs``.
 
 Nothing heavy is imported before a verb runs: help answers at once.
 """
@@ -47,6 +47,11 @@ VERBS = {
         "check in networks: over ε × depth × α × noise × seeds, do trained networks obey the laws",
         "train",
         "TrainCommand",
+    ),
+    "runs": Verb(
+        "list the runs in a folder, with how far each is; or show what one has found",
+        "overview",
+        "RunsCommand",
     ),
 }
 PROBES = {

@@ -1,6 +1,6 @@
 """A Dataset that is filled block by block, on disk or in memory, by one process or by many.
 
-It is there from the beginning, with every value missing: NaN, or −1 where a code is. A block is
+It is there from the beginning, with every value missing: NaN, or −99 of a whole number. A block is
 written first and marked as done then, so that what is marked is whole. Every chunk has a checksum.
 """
 
@@ -24,7 +24,7 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore
 from homojax.lab.inputs import InputError
 from homojax.lab.store import CODECS, DONE, as_dataset, consolidating, is_url
 
-MISSING = -1  # of whole numbers: no code of ours is negative
+MISSING = -99  # of whole numbers: no count and no code of ours
 Region = dict[str, slice]  # of the dimensions that blocks divide
 
 

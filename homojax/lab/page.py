@@ -122,7 +122,7 @@ def about(attrs: dict[str, Any], file: str) -> dict[str, Any]:
 
 TEXT_COLUMNS = (
     *("law", "claim", "statement", "status", "worst case", "precision", "verdict"),
-    *("mutant", "caught in", "logits"),
+    *("mutant", "caught in", "logits", "run", "verb", "state"),
 )
 
 

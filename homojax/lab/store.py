@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
@@ -106,8 +107,8 @@ def open_run(path: str | Path, name: str | None = None) -> xr.Dataset:
         name: which Dataset, where the run has several, such as one for each sweep of a config.
 
     Returns:
-        The Dataset. Of a sweep that is half done, what is not there yet is NaN, or −1 of a code,
-        and the attribute ``unfinished`` says how much that is.
+        The Dataset. Of a sweep that is half done, what is not there yet is NaN, or −99 of a
+        whole number, and the attribute ``unfinished`` says how much that is.
 
     Raises:
         InputError: there is no run, it is damaged, it has no Dataset, or it has several and none of
@@ -186,6 +187,20 @@ def as_dataset(place: Any) -> xr.Dataset:
         except Exception as error:  # a checksum, or a chunk that is no chunk
             raise InputError(f"{place} is damaged: {name} cannot be read.") from error
     return dataset
+
+
+def progress_of(path: Path) -> tuple[int, int]:
+    """Return how many chunks of a store are done, and how many there will be: 1, 1 of a whole one.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        group = zarr.open_group(LocalStore(path), mode="r", use_consolidated=False)
+        marks = np.asarray(group[DONE]) if DONE in group else np.ones(1)
+    except Exception as error:  # on a damaged store zarr raises anything
+        raise InputError(f"{path} is not a whole zarr store: {type(error).__name__}.") from error
+    return int((marks == 1).sum()), marks.size
 
 
 def holds_nothing(path: Path) -> bool:

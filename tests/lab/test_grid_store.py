@@ -78,7 +78,7 @@ def test_a_store_is_taken_up_where_it_was_left(place, tmp_path, whole):
     assert [grid.is_done(region) for region in REGIONS] == [True, False, True, False]
     half = read_dataset(store)
     assert half.unfinished == "2 of 4 chunks are there"
-    assert np.isnan(half.x[:, 3:]).all() and (half.code[:, 3:] == -1).all()
+    assert np.isnan(half.x[:, 3:]).all() and (half.code[:, 3:] == -99).all()
     np.testing.assert_array_equal(half.x[:, :3], VALUES["x"][:, :3])
     fill(grid)
     assert read_dataset(store).identical(whole)

@@ -140,7 +140,7 @@ def describe(ds: xr.Dataset) -> Section:
 def headline(ds: xr.Dataset) -> str:
     """Say what the sweep found; convergence first, because nothing else counts without it."""
     counts = {status: int((ds.status == status).sum()) for status in Status}
-    total, worst = ds.status.size, float(np.maximum(ds.row_error, ds.col_error).max())
+    total, worst = sum(counts.values()), float(np.maximum(ds.row_error, ds.col_error).max())
     iterations, converged = config_of(ds)["iterations"], counts[Status.CONVERGED]
     if iterations is None:
         text = f"{converged:,} of {total:,} projections converged (worst error {worst:.1e})."
@@ -153,6 +153,8 @@ def headline(ds: xr.Dataset) -> str:
             "not apply, or are undecidable."
         )
         told = {status: CONVERGENCE[status] for status in (Status.INFEASIBLE, Status.NOT_FINITE)}
+    if "unfinished" in ds.attrs:
+        text = f"The sweep is unfinished: {ds.unfinished}. {text}"
     distinct = int(ds.attrs["distinct_layers"])
     if distinct < ds.sizes["layer"]:
         text += f" The {distinct} layers of the source are repeated in order."
@@ -220,9 +222,9 @@ def ks_rejections(ds: xr.Dataset) -> tuple[int, int]:
 
     By the Dvoretzky-Kiefer-Wolfowitz inequality. A test can reject the law, and never prove it.
     """
-    samples = config_of(ds)["samples"]
+    samples, points = config_of(ds)["samples"], int(ds.cosine_ks.notnull().sum())
     limit = np.sqrt(np.log(2 * ds.cosine_ks.size / KS_FALSE_ALARM) / (2 * samples))
-    return int((ds.cosine_ks > limit).sum()), ds.cosine_ks.size
+    return int((ds.cosine_ks > limit).sum()), points
 
 
 def draw(label: str, datasets: dict[str, xr.Dataset]) -> list[Picture]:

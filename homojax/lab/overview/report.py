@@ -1,0 +1,90 @@
+"""What a person sees of runs: a table of all, or what one has found so far."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import xarray as xr
+from rich.console import Console
+
+from homojax.lab import page
+from homojax.lab.inputs import InputError
+from homojax.lab.overview.command import RunsCommand
+from homojax.lab.page import Table
+from homojax.lab.runs import MANIFEST
+from homojax.lab.store import open_run, progress_of
+
+
+class Run(NamedTuple):
+    """A folder that a verb wrote, or is writing."""
+
+    folder: Path
+    identity: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        return "files" in self.identity
+
+    @property
+    def stores(self) -> list[Path]:
+        return sorted(self.folder.glob("*.zarr"))
+
+    @property
+    def state(self) -> str:
+        """How far it is, in words."""
+        if self.finished:
+            return "finished"
+        counts = [progress_of(store) for store in self.stores]
+        done, total = sum(done for done, _ in counts), sum(total for _, total in counts)
+        return f"unfinished, {done / total:.0%} of its chunks" if total else "unfinished"
+
+
+def run_command(command: RunsCommand, console: Console) -> bool:
+    """List the runs of a folder, or show one. Returns True."""
+    folder = command.folder.expanduser()
+    if command.what == "show":
+        _show(_run_in(folder), console)
+        return True
+    runs = [_run_in(manifest.parent) for manifest in sorted(folder.glob(f"*/{MANIFEST}"))]
+    if not runs:
+        raise InputError(f"there are no runs in {folder}: name the folder that they are in.")
+    rows = [[str(run.folder), str(run.identity.get("verb")), run.state, _size(run)] for run in runs]
+    page.print_table(Table("", ["run", "verb", "state", "MB"], rows), console)
+    return True
+
+
+def _run_in(folder: Path) -> Run:
+    """Return the run that is in a folder.
+
+    Raises:
+        InputError: there is none, or its manifest is damaged.
+    """
+    try:
+        identity = json.loads((folder / MANIFEST).read_text("utf-8"))
+        return Run(folder, dict(identity))
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} is no run: it has no {MANIFEST}.") from error
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{folder / MANIFEST} is damaged.") from error
+
+
+def _size(run: Run) -> str:
+    size = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
+    return f"{size / 1e6:.1f}"
+
+
+def _show(run: Run, console: Console) -> None:
+    console.print(f"{run.folder}: {run.identity.get('verb')}, {run.state}", highlight=False)
+    for store in run.stores:
+        _show_dataset(open_run(store), console)
+    if not run.finished:
+        console.print("\nGive its command again to go on.", highlight=False)
+    elif (run.folder / "report.html").exists():
+        page.show_place(run.folder, console)
+
+
+def _show_dataset(ds: xr.Dataset, console: Console) -> None:
+    console.print(f"\n{ds.attrs['command']}", style="dim", soft_wrap=True, highlight=False)
+    console.print(ds.homojax.summary(), markup=False, highlight=False)
