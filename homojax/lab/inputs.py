@@ -96,8 +96,8 @@ class Config:
 def _flags(config: Any) -> Iterator[str]:
     for field in dataclasses.fields(config):
         value, flag = getattr(config, field.name), field.name.replace("_", "-")
-        made = field.default_factory is not dataclasses.MISSING
-        if value == (field.default_factory() if made else field.default):
+        make: Any = field.default_factory
+        if value == (field.default if make is dataclasses.MISSING else make()):
             continue
         if dataclasses.is_dataclass(value):
             yield from _flags(value)

@@ -281,6 +281,8 @@ class RunFolder:
 
     def discard_if_empty(self) -> bool:
         """Remove the folder if nothing was kept in it; return whether it is gone."""
+        if _kept_in(self.part):
+            return False
         aside = self.part.with_name(f"{self.part.name}-{os.getpid()}")
         self.part.rename(aside)  # so that nothing comes into it meanwhile
         if _kept_in(aside):

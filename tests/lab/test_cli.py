@@ -170,7 +170,7 @@ def test_help_names_every_verb_and_option(capsys):
     assert said(capsys, "--version")[:2] == (0, f"homojax {version('homojax')}\n")
 
 
-@pytest.mark.parametrize("verb", ["sweep", "verify", "probe", "probe tighten", "train"])
+@pytest.mark.parametrize("verb", ["sweep", "verify", "probe", "probe tighten", "train", "runs"])
 def test_no_option_shows_where_it_is_kept(capsys, verb):
     out = said(capsys, *verb.split(), "--help")[1]
     assert "config." not in out and "config options" not in out
@@ -236,6 +236,39 @@ def test_an_interrupt_is_told_and_the_run_goes_on_later():
         and "Traceback" not in err
     )
     assert not Path("long").exists() and parts
+
+
+def test_shards_share_a_folder_and_the_last_one_writes_the_report(capsys):
+    def shard(which):
+        return said(capsys, "sweep", *TINY, "--shard", which, "--out", "many")
+
+    code, out, _ = shard("0/2")
+    assert code == 0 and "This shard is done; others are not (gaussian: 2 of 4 chunks" in out
+    assert not Path("many").exists()
+    _, listed, _ = said(capsys, "runs", "list", ".")
+    assert "many.part" in listed and "unfinished, 50% of its chunks" in listed
+    code, out, _ = shard("1/2")
+    assert code == 0 and "8 of 8 projections converged" in out and "many/report.html" in out
+    assert [path.name for path in Path().iterdir()] == ["many"]
+    assert "many is finished already" in shard("0/2")[1]
+    _, shown, _ = said(capsys, "runs", "show", "many")
+    assert "homojax sweep --n 4" in shown
+    assert "many: sweep, finished" in shown and "8 of 8 projections converged" in shown
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["sweep", "--shard", "0/2"], "name the folder that all shards share: add --out"),
+        (["sweep", "--shard", "2/2", "--out", "a"], '--shard "2/2" is none: give I/K'),
+        (["sweep", "--shard", "0/1", "--distributed", "--out", "a"], "leave --shard out"),
+        (["runs"], "there are no runs in runs"),
+        (["runs", "show", "a"], "a is no run: it has no run.json"),
+    ],
+)
+def test_what_there_is_not_of_shards_and_runs_is_told_in_one_sentence(args, message, capsys):
+    code, _, err = said(capsys, *args)
+    assert code == 2 and message in err and not list(Path().iterdir())
 
 
 def test_numbers_from_a_config_keep_every_digit(capsys):
