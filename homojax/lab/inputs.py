@@ -232,7 +232,7 @@ def typed(value: Any, hint: Any, name: str) -> Any:
     hint = typing.get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
         if value is None:
             return None
         hint = next(option for option in typing.get_args(hint) if option is not type(None))

@@ -60,8 +60,8 @@ class Sweep(LogitSource):
     """Largest |row or column sum − 1| of a converged projection; default: by dtype and n."""
     max_steps: Annotated[int, at_least(1)] = 1_000
     """Most solver steps of a converged projection."""
-    dtype: Literal["float32", "float64"] = "float64"
-    """Precision of everything computed."""
+    dtype: Literal["float32", "float64"] | None = None
+    """Precision of everything computed; default: float64 on CPUs, float32 on GPUs and TPUs."""
     memory_mb: Annotated[float, POSITIVE] = 512.0
     """About how much memory a block of cells may take."""
 
@@ -78,13 +78,18 @@ class Sweep(LogitSource):
             )
 
     def settled(self, layers: int | None) -> Sweep:
-        """Return the sweep with its depths, of a source with so many layers (None: any number)."""
-        if self.depth:
-            return self
+        """Return the sweep as it runs here, of a source with so many layers (None: any number)."""
         deepest = layers or DEEPEST
         powers = (2**k for k in range(deepest.bit_length()))
-        depths = (*(depth for depth in powers if depth < deepest), deepest)
-        return dataclasses.replace(self, depth=depths)
+        depths = self.depth or (*(depth for depth in powers if depth < deepest), deepest)
+        return dataclasses.replace(self, depth=depths, dtype=self.precision)
+
+    @property
+    def precision(self) -> str:
+        """The precision that it runs in on this machine."""
+        import jax
+
+        return self.dtype or ("float64" if jax.default_backend() == "cpu" else "float32")
 
     @property
     def label(self) -> str:

@@ -129,7 +129,7 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
 
 def layout(sweep: Sweep, source: Source, chunks: dict[str, int]) -> Layout:
     """Return what the Dataset of a sweep will be, divided into such chunks."""
-    attrs = provenance("sweep", sweep, dtype=sweep.dtype, title=f"homojax sweep: {sweep.label}")
+    attrs = provenance("sweep", sweep, dtype=sweep.precision, title=f"homojax sweep: {sweep.label}")
     attrs |= {
         "source": source.description,
         "distinct_layers": max(sweep.depth) if source.layers is None else source.layers,
@@ -150,11 +150,11 @@ def layout(sweep: Sweep, source: Source, chunks: dict[str, int]) -> Layout:
 def of_all_seeds(sweep: Sweep, exponents: np.ndarray) -> dict[str, np.ndarray]:
     """Return the variables that only all seeds together have, from exponents [n, epsilon, seed]."""
     rates = np.asarray(sweep.depth) * exponents.mean(2)[..., None]
-    return {"lyapunov_sigma2": np.exp(rates).astype(sweep.dtype)}
+    return {"lyapunov_sigma2": np.exp(rates).astype(sweep.precision)}
 
 
 def _dtype(name: str, sweep: Sweep) -> np.dtype:
-    kind = "int32" if name == "num_steps" else "int8" if _is_code(name) else sweep.dtype
+    kind = "int32" if name == "num_steps" else "int8" if _is_code(name) else sweep.precision
     return np.dtype(kind)
 
 
@@ -188,4 +188,4 @@ def _coordinates(sweep: Sweep, source: Source) -> dict[str, tuple[np.ndarray, di
 def _tolerance(sweep: Sweep, source: Source) -> str:
     if sweep.iterations:
         return "as truncated"
-    return str(sweep.tol or {n: marginal_tolerance(n, sweep.dtype) for n in source.sizes})
+    return str(sweep.tol or {n: marginal_tolerance(n, sweep.precision) for n in source.sizes})

@@ -78,8 +78,8 @@ def _inputs(
     """Return logits [cells, L, n, n], ε [cells] and a key for each cell."""
     layers = max(sweep.depth)
     stacks = {seed: source.draw(n, seed, layers) for seed in {seed for _, seed in cells}}
-    logits = jnp.asarray(np.stack([stacks[seed] for _, seed in cells]), sweep.dtype)
-    epsilon = jnp.asarray([sweep.epsilon[e] for e, _ in cells], sweep.dtype)
+    logits = jnp.asarray(np.stack([stacks[seed] for _, seed in cells]), sweep.precision)
+    epsilon = jnp.asarray([sweep.epsilon[e] for e, _ in cells], sweep.precision)
     key = jax.random.fold_in(jax.random.key(sweep.seed), n)
     numbers = jnp.asarray([e * source.seeds + seed for e, seed in cells])
     return logits, epsilon, jax.vmap(partial(jax.random.fold_in, key))(numbers)

@@ -97,7 +97,7 @@ def block_size(config: Sweep, n: int) -> int:
     layers = max(config.depth)
     stack = layers * n * n * (24 + 3 * len(config.alpha))
     noise = config.samples * (len(config.snr) * n + 6 * 256)
-    cell = np.dtype(config.dtype).itemsize * (stack + noise)
+    cell = np.dtype(config.precision).itemsize * (stack + noise)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if cell > machine:
         raise InputError(

@@ -78,7 +78,7 @@ def run_command(command: SweepCommand, console: Console) -> bool:
         console.print(f"{command.out} is finished already.", highlight=False)
         return True
     folder = run_folder(command, identity, shared=command.is_shared)
-    jax.config.update("jax_enable_x64", any(s.dtype == "float64" for s in command.sweeps))
+    jax.config.update("jax_enable_x64", any(s.precision == "float64" for s in command.sweeps))
     shard = shard_of(command)
     datasets = {}
     for sweep in command.sweeps:
@@ -130,7 +130,7 @@ def describe(ds: xr.Dataset) -> Section:
     """Return what a sweep found, without figures."""
     return Section(
         heading=plots.label_of(ds),
-        source=ds.attrs["source"],
+        source=f"{ds.attrs['source']}; {ds.attrs['dtype']}",
         text=headline(ds),
         tables=[summary(ds), law_table(ds)],
         about=page.about(ds.attrs, f"{plots.label_of(ds)}.zarr"),

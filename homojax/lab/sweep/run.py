@@ -64,7 +64,7 @@ def sweep(
     {'n': 1, 'epsilon': 1, 'seed': 1, 'layer': 2}
     """
     config = as_config(Sweep, config, fields)
-    require_precision(config.dtype)
+    require_precision(config.precision)
     source = load_source(config)
     config = config.settled(source.layers)
     which, count = _checked(shard)

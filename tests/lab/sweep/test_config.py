@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import pytest
 
 from homojax.lab.inputs import InputError
@@ -122,3 +123,13 @@ def test_python_values_of_any_like_type_are_taken_and_others_named():
     for fields in wrong:
         with pytest.raises(InputError, match=f"{next(iter(fields))} must be"):
             Sweep(**fields)
+
+
+@pytest.mark.parametrize(("backend", "precision"), [("cpu", "float64"), ("gpu", "float32")])
+def test_the_precision_is_that_of_the_machine_unless_it_is_asked_for(
+    backend, precision, monkeypatch
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert Sweep().settled(None).dtype == precision
+    assert Sweep(dtype="float32").precision == "float32"
+    assert Sweep(dtype="float64").settled(None).dtype == "float64"
