@@ -211,5 +211,6 @@ def _kept() -> str:
 
 def _discard_empty_folders() -> bool:
     """Remove the folders of a run that kept nothing; return whether it kept something."""
-    runs = sys.modules.get("homojax.lab.runs")  # not loaded: there is no run
-    return bool(runs and runs.discard_empty())
+    # Not loaded, or not to its end: there is no run.
+    discard_empty = getattr(sys.modules.get("homojax.lab.runs"), "discard_empty", None)
+    return bool(discard_empty and discard_empty())
