@@ -24,6 +24,7 @@ from homojax.depth import (
 from homojax.lab.sources import Source
 from homojax.lab.sweep.config import Sweep
 from homojax.lab.sweep.dataset import BOUNDS, MATRIX_CLAIMS, NUM_PROBES
+from homojax.layernorm.kolmogorov import distance_to_law
 from homojax.numerics import matmul
 from homojax.projection.result import SinkhornResult
 from homojax.projection.sinkhorn import sinkhorn
@@ -33,6 +34,7 @@ from homojax.theory.cases.matrix import matrix_case
 from homojax.theory.cases.stack import stack_case
 
 Measured = dict[str, jax.Array]  # by the names of dataset.VARIABLES
+FEW = 8  # cells whose layer norm is simulated side by side: more need memory and are slower
 
 
 class Spectra(NamedTuple):
@@ -54,7 +56,8 @@ def measure_block(
 
     def over_cells(stage: Callable, *args):
         settings = tuple((name, getattr(sweep, name)) for name in _settings_of(stage))
-        return program_of(stage, settings)(*args)
+        at_once = min(size, FEW) if stage is _measure_layernorm else None
+        return program_of(stage, settings, at_once)(*args)
 
     projected = over_cells(_project, logits, epsilon)
     matrices = projected.matrix
@@ -83,12 +86,25 @@ def _inputs(
 
 
 @cache
-def program_of(stage: Callable, settings: tuple[tuple[str, Any], ...]) -> Callable:
+def program_of(
+    stage: Callable, settings: tuple[tuple[str, Any], ...], at_once: int | None = None
+) -> Callable:
     """Return a stage over the cells of a block, compiled once for the settings that it reads.
 
     Sweeps over other ε, seeds or sources run the same programs.
+
+    Args:
+        stage: one of the functions below.
+        settings: its keyword-only arguments.
+        at_once: how many cells are computed side by side, a divisor of the block's size; default:
+            all.
     """
-    return jax.jit(jax.vmap(partial(stage, **dict(settings))))
+    over_one = partial(stage, **dict(settings))
+    if at_once is None:
+        return jax.jit(jax.vmap(over_one))
+    return jax.jit(
+        lambda *args: jax.lax.map(lambda cell: over_one(*cell), args, batch_size=at_once)
+    )
 
 
 def _settings_of(stage: Callable) -> list[str]:
@@ -209,24 +225,10 @@ def _measure_layernorm(
             "cosine_mean": draws.mean(),
             "cosine_stderr": draws.std(ddof=1) / jnp.sqrt(samples),
             "cosine_exact": layernorm.expected_cosine(output_snr, d=n - 1),
-            "cosine_ks": _ks_distance(draws, output_snr, n - 1),
+            "cosine_ks": distance_to_law(draws, snr=output_snr, d=n - 1),
         }
 
     return jax.lax.map(measure, (jnp.asarray(snr, dtype), jnp.stack(noise_keys)))
-
-
-def _ks_distance(draws: jax.Array, snr: jax.Array, d: int) -> jax.Array:
-    """Return sup |empirical − exact CDF|.
-
-    At d = 1 the cosine is ±1 and the law has one jump inside, whose height is compared.
-    """
-    draws = jnp.sort(draws)
-    count = draws.shape[0]
-    exact = jax.vmap(lambda t: layernorm.cosine_cdf(jnp.clip(t, -1, 1), snr=snr, d=d))(draws)
-    ranks = jnp.arange(count, dtype=draws.dtype)
-    continuous = jnp.maximum(exact - ranks / count, (ranks + 1) / count - exact).max()
-    below = layernorm.cosine_cdf(jnp.zeros((), draws.dtype), snr=snr, d=d)
-    return jnp.where(d == 1, abs((draws < 0).mean() - below), continuous)
 
 
 def _measure_residual(
