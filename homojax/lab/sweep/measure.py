@@ -54,8 +54,8 @@ def measure_block(
     projected = over_cells(_project, logits, epsilon)
     matrices, asked = projected.matrix, sweep.measure
     measured = over_cells(_measure_matrices, logits, epsilon, projected)
-    if set(asked) - {"layernorm"}:  # all else is told of σ₂
-        sigma2 = over_cells(_sigma2, matrices)
+    # layer norm alone does not need σ₂
+    sigma2 = over_cells(_sigma2, matrices) if set(asked) - {"layernorm"} else None
     if "spectrum" in asked:
         lambda2 = over_cells(_lambda2, matrices)
         measured |= over_cells(_measure_spectrum, logits, epsilon, matrices, sigma2, lambda2)
