@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from homojax.layernorm.cosine import cosine_cdf
 from homojax.loops import scan
 
 KS_ERROR = 1e-3  # what ``distance_to_law`` may miss, where cosines are drawn from the law
+NUM_NODES = 32  # of the quadrature
 LEAST_KNOTS = 24  # draws at which the law is computed first, at least
 
 
@@ -24,8 +26,9 @@ def distance_to_law(cosines: jax.Array, *, snr: jax.Array, d: int) -> jax.Array:
 
     Returns:
         A scalar, never above the exact distance. It falls short by less than 1/20, whatever the
-        draws, and by at most ``KS_ERROR`` where they follow the law. Up to 24 draws it is exact.
-        NaN where a cosine is NaN.
+        draws, and by at most ``KS_ERROR`` where they follow the law. Up to 24 draws nothing is
+        missed. All this is up to 2e-8, the error of the quadrature, and rounding. NaN where a
+        cosine is NaN.
 
     Notes:
         F is the costly part. It is computed at K sorted draws, the knots, evenly spaced by rank,
@@ -50,7 +53,7 @@ def distance_to_law(cosines: jax.Array, *, snr: jax.Array, d: int) -> jax.Array:
     draws = jnp.clip(jnp.sort(cosines), -1, 1)
     count = len(draws)
     ranks = jnp.arange(count, dtype=draws.dtype)
-    exact = jax.vmap(lambda t: cosine_cdf(t, snr=snr, d=d))
+    exact = jax.vmap(partial(cosine_cdf, snr=snr, d=d, num_nodes=NUM_NODES))
 
     def distances(cdf: jax.Array, ranks: jax.Array) -> jax.Array:
         """Return how far F is from both ends of the empirical function's steps."""
