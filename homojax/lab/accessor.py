@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import xarray as xr
 
 from homojax.lab.inputs import InputError, nearest
+from homojax.lab.sweep.config import figures_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +24,7 @@ class _Verb(NamedTuple):
     room: str  # its report.py and plots.py
     figures: dict[str, str]  # kind -> function of plots.py; the first is the main one
     dims: tuple[str, ...]  # the dimensions that figures and summary go along
+    drawn: Callable[[dict[str, Any]], list[str]] | None = None  # config -> kinds; None: all
 
 
 _VERBS = {
@@ -35,6 +38,7 @@ _VERBS = {
             "residual": "retention_against_turn",
         },
         dims=("n", "epsilon", "depth", "seed"),
+        drawn=figures_of,
     ),
     "verify": _Verb("verify", {"tightness": "tightness_map"}, dims=("claim", "family", "n")),
     "probe frontier": _Verb("probe", {"frontier": "frontier"}, dims=("n",)),
@@ -58,7 +62,10 @@ class Accessor:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of figures that there are of this Dataset; the first is the main one."""
-        return tuple(self._verb().figures)
+        verb = self._verb()
+        return tuple(
+            verb.figures if verb.drawn is None else verb.drawn(json.loads(self._ds.attrs["config"]))
+        )
 
     def plot(self, kind: str | None = None, ax: Axes | None = None) -> Figure:
         """Return a figure.
@@ -71,10 +78,16 @@ class Accessor:
             InputError: there is no such kind, the figure has more than one panel, or a selection or
                 a mean has left out a dimension or a variable.
         """
-        verb = self._verb()
-        kind = self.kinds[0] if kind is None else kind
-        if kind not in verb.figures:
-            raise InputError(f'there is no figure "{kind}": {nearest(kind, verb.figures)}')
+        verb, kinds = self._verb(), self.kinds
+        if not kinds:
+            raise InputError("there is no figure of what this sweep was asked to measure.")
+        kind = kinds[0] if kind is None else kind
+        if kind in verb.figures and kind not in kinds:
+            raise InputError(
+                f'this sweep did not measure what "{kind}" draws; there are: {", ".join(kinds)}.'
+            )
+        if kind not in kinds:
+            raise InputError(f'there is no figure "{kind}": {nearest(kind, kinds)}')
         return _made(getattr(_load(f"{verb.room}.plots"), verb.figures[kind]), self._whole(), ax)
 
     def summary(self) -> str:

@@ -140,9 +140,10 @@ def show(section: Section, console: Console) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def show_place(out: Path, console: Console) -> None:
+def show_place(out: Path, console: Console, *, figures: bool = True) -> None:
     """Print where a run is, and what to open."""
-    text = f"\nData, figures and report are in {out}/; open {out / 'report.html'} in a browser."
+    kept = "Data, figures and report" if figures else "Data and report"
+    text = f"\n{kept} are in {out}/; open {out / 'report.html'} in a browser."
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

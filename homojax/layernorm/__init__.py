@@ -5,7 +5,8 @@ of standard deviation ν. Layer norm without affine part centres and projects on
 V⊥. SNR is ‖s‖²/(dν²), and θ is the angle between s and the normalised output.
 
 ``cosine`` has the law of cos θ, ``detection`` the SNR and the depth at which a test loses the
-signal, ``normalisation`` the norms that networks use, and ``noncentral_t`` the quadrature below.
+signal, ``normalisation`` the norms that networks use, ``kolmogorov`` the distance of simulated
+cosines to their law, and ``noncentral_t`` the quadrature below.
 """
 
 from __future__ import annotations

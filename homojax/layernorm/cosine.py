@@ -73,8 +73,8 @@ def sample_cosine(
     return jnp.where(norms > 0, matmul(signal, output) / jnp.where(norms > 0, norms, 1), jnp.nan)
 
 
-@compiled()
-def cosine_cdf(t: ArrayLike, *, snr: ArrayLike, d: ArrayLike) -> jax.Array:
+@compiled("num_nodes")
+def cosine_cdf(t: ArrayLike, *, snr: ArrayLike, d: ArrayLike, num_nodes: int = 64) -> jax.Array:
     """Return P(cos θ ≤ t), exactly.
 
     √(d−1) cos θ/√(1 − cos² θ) is noncentral t with d − 1 degrees of freedom and noncentrality
@@ -84,6 +84,7 @@ def cosine_cdf(t: ArrayLike, *, snr: ArrayLike, d: ArrayLike) -> jax.Array:
         t: a scalar in [−1, 1].
         snr: SNR ≥ 0, a scalar.
         d: the dimension of the detail, a scalar, 1 or at least 2.
+        num_nodes: of the quadrature, a Python int. 32 take half the time and add an error of 2e-8.
 
     Returns:
         A scalar; NaN outside the ranges. The absolute error is near 1e-14 in float64 for whole d,
@@ -104,7 +105,7 @@ def cosine_cdf(t: ArrayLike, *, snr: ArrayLike, d: ArrayLike) -> jax.Array:
     inside = jnp.where(valid & (abs(t) < 1), t, 0)
     ratio = inside / jnp.sqrt((1 - inside) * (1 + inside))
     root_kappa = jnp.sqrt(jnp.where(valid, snr * d, 0))
-    cdf = ratio_cdf(ratio, root_kappa, d=jnp.where(valid, d, 2))
+    cdf = ratio_cdf(ratio, root_kappa, d=jnp.where(valid, d, 2), num_nodes=num_nodes)
     cdf = jnp.where(t == 1, 1, jnp.where((t == -1) & (d > 1), 0, cdf))
     return jnp.where(valid, cdf, jnp.nan)
 

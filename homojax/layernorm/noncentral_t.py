@@ -20,7 +20,12 @@ from homojax.loops import repeat
 
 
 def ratio_cdf(
-    ratio: jax.Array, root_kappa: ArrayLike, *, d: jax.Array, above: bool = False
+    ratio: jax.Array,
+    root_kappa: ArrayLike,
+    *,
+    d: jax.Array,
+    above: bool = False,
+    num_nodes: int = 64,
 ) -> jax.Array:
     """Return P(√κ + z ≤ τR) = E Φ(τR − √κ), where R ~ χ_{d−1}; for d = 1, R = 0.
 
@@ -29,6 +34,7 @@ def ratio_cdf(
         root_kappa: √κ ≥ 0, the noncentrality.
         d: the dimension, 1 or at least 2.
         above: return one minus that instead, to relative accuracy.
+        num_nodes: of the quadrature, on each of its panels.
 
     Notes:
         The mean over R is taken by Gauss and Legendre's rule on five panels, which meet where Φ
@@ -37,7 +43,7 @@ def ratio_cdf(
     """
     sign = -1 if above else 1
     root_kappa = jnp.asarray(root_kappa, ratio.dtype)
-    nodes, weights = gauss_legendre(ratio.dtype)
+    nodes, weights = gauss_legendre(ratio.dtype, num_nodes)
     mode = jnp.sqrt(jnp.maximum(d - 2, 0))
     edges = _panel_edges(ratio, root_kappa, mode)
     lengths = jnp.diff(edges)
@@ -96,12 +102,12 @@ def bisect(
     return root - jnp.where(slope < 0, (value - jax.lax.stop_gradient(value)) / slope, 0)
 
 
-def gauss_legendre(dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
-    """Return the 64 nodes and weights of Gauss and Legendre's rule on [0, 1].
+def gauss_legendre(dtype: DTypeLike, num_nodes: int = 64) -> tuple[jax.Array, jax.Array]:
+    """Return the nodes and weights of Gauss and Legendre's rule on [0, 1].
 
-    They resolve a Gaussian on ±12 of its standard deviations.
+    64 nodes resolve a Gaussian on ±12 of its standard deviations.
     """
-    nodes, weights = _legendre_rule(64)
+    nodes, weights = _legendre_rule(num_nodes)
     return jnp.asarray(nodes, dtype), jnp.asarray(weights, dtype)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,14 @@ from homojax.lab.inputs import (
 from homojax.lab.sources import LogitSource
 
 DEEPEST = 64  # layers of a random source, where no depth is given
+GROUPS = ("spectrum", "bounds", "depth", "layernorm", "residual")  # what a sweep may measure
+FIGURES = {  # figure -> the group that it draws; the first is the main one
+    "phase": "depth",
+    "survival": "depth",
+    "entropy": "spectrum",
+    "layernorm": "layernorm",
+    "residual": "residual",
+}
 _EPSILONS = tuple(float(f"{e:.4g}") for e in np.geomspace(0.05, 20, 12))
 
 
@@ -48,6 +56,10 @@ class Sweep(LogitSource):
     """Input signal-to-noise ratios ‖x‖²/(dν²) of a random detail direction x, before layer 1."""
     alpha: Annotated[tuple[float, ...], SHARE] = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
     """Residual weights in [0, 1] of (1 − α)I + αM."""
+    measure: tuple[str, ...] = GROUPS
+    """Groups of variables to measure, of spectrum, bounds, depth, layernorm and residual.
+
+    The rest is neither computed nor stored; the projections and their entropies always are."""
     retention: Annotated[float, FRACTION] = 0.1
     """Share of detail, in (0, 1), at which the three effective depths are read."""
     samples: Annotated[int, at_least(2)] = 256
@@ -67,6 +79,12 @@ class Sweep(LogitSource):
 
     def check(self) -> None:
         super().check()
+        for group in self.measure:
+            if group not in GROUPS:
+                raise InputError(f'a sweep measures no "{group}": {nearest(group, GROUPS)}')
+        # in one order, so that the order asked is no other sweep
+        measure = tuple(group for group in GROUPS if group in self.measure)
+        object.__setattr__(self, "measure", measure)
         name = self.name
         if name is None:
             return
@@ -139,3 +157,9 @@ def _from_table(table: dict[str, Any], path: Path) -> Sweep:
     if values.get("path") is not None:
         values["path"] = path.parent / values["path"]  # relative to the config that names it
     return Sweep(**values)
+
+
+def figures_of(config: Mapping[str, Any]) -> list[str]:
+    """Return the figures that a sweep of this config, as plain values, can draw."""
+    measured = config.get("measure", GROUPS)
+    return [figure for figure, group in FIGURES.items() if group in measured]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from homojax.lab.grid_store import MISSING, Layout, Variable
 from homojax.lab.sources import Source
 from homojax.lab.store import provenance
 from homojax.lab.sweep.config import Sweep
+from homojax.layernorm.kolmogorov import KS_ERROR
 from homojax.numerics import marginal_tolerance
 from homojax.projection.result import Status
 from homojax.theory import CLAIMS
@@ -16,113 +19,156 @@ from homojax.theory.claim import VERDICTS
 CELL = ("n", "epsilon", "seed")  # the dimensions of which each block has a part
 OF_ALL_SEEDS = ("lyapunov_sigma2",)
 NUM_PROBES = 8  # random detail vectors whose turn is measured; the largest is kept
-MATRIX_CLAIMS = [
-    claim for claim in CLAIMS.values() if claim.scope == "matrix" and claim.number == "2"
+BOUNDS = [
+    claim
+    for claim in CLAIMS.values()
+    if claim.scope == "matrix" and claim.number == "2" and claim.name != "eigenvalue"
 ]
 _STATUS = {status.name.lower(): status for status in Status}
-LAWS: dict[str, tuple[tuple[str, ...], str]] = {  # claim -> (dimensions of its verdicts, statement)
-    **{claim.name: (("layer",), claim.statement) for claim in MATRIX_CLAIMS},
-    "product": (("depth",), CLAIMS["product"].statement),
-    "residual": (("depth", "alpha"), CLAIMS["residual"].statement),
-    "turn": (("depth", "alpha"), CLAIMS["turn"].statement),
+LAWS: dict[str, tuple[str, tuple[str, ...]]] = {  # claim -> (group, dimensions of its verdicts)
+    "eigenvalue": ("spectrum", ("layer",)),
+    **{claim.name: ("bounds", ("layer",)) for claim in BOUNDS},
+    "product": ("depth", ("depth",)),
+    "residual": ("residual", ("depth", "alpha")),
+    "turn": ("residual", ("depth", "alpha")),
 }
-BOUNDS = [claim for claim in MATRIX_CLAIMS if claim.name != "eigenvalue"]  # λ₂ is measured anyway
 
-# name -> (dimensions after n, epsilon, seed; unit; meaning)
-VARIABLES: dict[str, tuple[tuple[str, ...], str, str]] = {
-    "row_error": (("layer",), "1", "max |row sum − 1|"),
-    "col_error": (("layer",), "1", "max |column sum − 1|"),
-    "num_steps": (("layer",), "steps", "solver steps"),
-    "status": (("layer",), "", "how the projection ended"),
-    "relative_epsilon": (("layer",), "1", "ε over the logits' spread ‖PSP‖_F/(n−1)"),
-    "sigma2": (("layer",), "1", "subdominant singular value σ₂ = ‖PMP‖₂"),
-    "lambda2": (("layer",), "1", "subdominant eigenvalue modulus λ₂"),
-    "entropy": (("layer",), "nat", "entropy H(M), at most n log n"),
-    "entropy_deficit": (("layer",), "nat", "entropy deficit ΔH = n log n − H(M)"),
+# name -> (group; dimensions after n, epsilon, seed; unit; meaning). What has no group is the
+# projection's, and is always measured.
+VARIABLES: dict[str, tuple[str | None, tuple[str, ...], str, str]] = {
+    "row_error": (None, ("layer",), "1", "max |row sum − 1|"),
+    "col_error": (None, ("layer",), "1", "max |column sum − 1|"),
+    "num_steps": (None, ("layer",), "steps", "solver steps"),
+    "status": (None, ("layer",), "", "how the projection ended"),
+    "relative_epsilon": (None, ("layer",), "1", "ε over the logits' spread ‖PSP‖_F/(n−1)"),
+    "sigma2": ("spectrum", ("layer",), "1", "subdominant singular value σ₂ = ‖PMP‖₂"),
+    "lambda2": ("spectrum", ("layer",), "1", "subdominant eigenvalue modulus λ₂"),
+    "entropy": (None, ("layer",), "nat", "entropy H(M), at most n log n"),
+    "entropy_deficit": (None, ("layer",), "nat", "entropy deficit ΔH = n log n − H(M)"),
     **{
-        f"{claim.name}_bound": (("layer",), "1", f"bound of {claim.name}: {claim.statement}")
+        f"{claim.name}_bound": (
+            "bounds",
+            ("layer",),
+            "1",
+            f"bound of {claim.name}: {claim.statement}",
+        )
         for claim in BOUNDS
     },
     "composite_sigma2": (
+        "depth",
         ("depth",),
         "1",
         "σ₂ of the product of the first layers, measured: detail retained",
     ),
-    "product_sigma2": (("depth",), "1", "Π σ₂ of the first layers: bound on the above (3.1)"),
+    "product_sigma2": (
+        "depth",
+        ("depth",),
+        "1",
+        "Π σ₂ of the first layers: bound on the above (3.1)",
+    ),
     "lyapunov_sigma2": (
+        "depth",
         ("depth",),
         "1",
         "exp(depth × λ₁), λ₁ the mean over seeds of the top Lyapunov exponent: the typical rate",
     ),
     "composite_distance": (
+        "depth",
         ("depth",),
         "1",
         "‖M_L ⋯ M_1 − J‖₂: equal to composite_sigma2 on doubly stochastic products only",
     ),
     "dist_to_uniform": (
+        "depth",
         ("depth",),
         "1",
         "‖M_L ⋯ M_1 − J‖_F, the Frobenius distance that public mHC logs use",
     ),
     "composite_doeblin_bound": (
+        "depth",
         ("depth",),
         "1",
         "Π (1 − n min M): bound on composite_distance (3.6)",
     ),
     "composite_amax_gain_fwd": (
+        "depth",
         ("depth",),
         "1",
         "max absolute row sum of the composite: sees lost feasibility, blind to collapse (3.4)",
     ),
-    "composite_amax_gain_bwd": (("depth",), "1", "max absolute column sum of the composite"),
+    "composite_amax_gain_bwd": (
+        "depth",
+        ("depth",),
+        "1",
+        "max absolute column sum of the composite",
+    ),
     "lyapunov_exponent": (
+        "depth",
         (),
         "nat/layer",
         "top Lyapunov exponent of the stack on V⊥; of few layers a transient",
     ),
     "effective_depth_bound": (
+        "depth",
         (),
         "layers",
         "depth at which Π σ₂ (geometric mean) falls to the retention; inf: σ₂ rounds to 1",
     ),
     "effective_depth_lyapunov": (
+        "depth",
         (),
         "layers",
         "depth at which the typical rate falls to the retention; inf: the loss is rounding",
     ),
     "effective_depth_measured": (
+        "depth",
         (),
         "layers",
         "depth at which the measured composite falls to it; inf: not within the stack",
     ),
-    "output_snr": (("snr",), "1", "‖Mx‖²/(dν²) after the first layer"),
-    "cosine_mean": (("snr",), "1", "layer-norm cosine, Monte Carlo mean"),
-    "cosine_stderr": (("snr",), "1", "standard error of that mean"),
-    "cosine_exact": (("snr",), "1", "layer-norm cosine, exact mean (4.2) at output_snr"),
-    "cosine_ks": (("snr",), "1", "Kolmogorov-Smirnov distance of the draws to the exact law (4.1)"),
+    "output_snr": ("layernorm", ("snr",), "1", "‖Mx‖²/(dν²) after the first layer"),
+    "cosine_mean": ("layernorm", ("snr",), "1", "layer-norm cosine, Monte Carlo mean"),
+    "cosine_stderr": ("layernorm", ("snr",), "1", "standard error of that mean"),
+    "cosine_exact": (
+        "layernorm",
+        ("snr",),
+        "1",
+        "layer-norm cosine, exact mean (4.2) at output_snr",
+    ),
+    "cosine_ks": (
+        "layernorm",
+        ("snr",),
+        "1",
+        "Kolmogorov-Smirnov distance of the draws to the exact law (4.1): never too large, and "
+        f"at most {KS_ERROR:g} too small where they follow it",
+    ),
     "residual_sigma2": (
+        "residual",
         ("depth", "alpha"),
         "1",
         "σ₂ of the product of residual layers: retention, measured",
     ),
     "residual_sigma2_bound": (
+        "residual",
         ("depth", "alpha"),
         "1",
         "Π (1 − α + ασ₂): bound on the above (5.1)",
     ),
     "turn": (
+        "residual",
         ("depth", "alpha"),
         "rad",
         f"largest angle turned by {NUM_PROBES} random detail vectors: transformation, measured",
     ),
     "turn_bound": (
+        "residual",
         ("depth", "alpha"),
         "rad",
         "Σ arcsin(ασ₂/(1−α)): bound on the turn where its premise holds, else π or more (5.2)",
     ),
     **{
-        f"verdict_{law}": (dims, "", f"verdict on {statement}")
-        for law, (dims, statement) in LAWS.items()
+        f"verdict_{law}": (group, dims, "", f"verdict on {CLAIMS[law].statement}")
+        for law, (group, dims) in LAWS.items()
     },
 }
 
@@ -142,14 +188,17 @@ def layout(sweep: Sweep, source: Source, chunks: dict[str, int]) -> Layout:
             dtype=_dtype(name, sweep),
             attrs=_attrs(name, units, meaning),
         )
-        for name, (dims, units, meaning) in VARIABLES.items()
+        for name, (group, dims, units, meaning) in VARIABLES.items()
+        if group is None or group in sweep.measure
     }
     return Layout(_coordinates(sweep, source), chunks, variables, attrs)
 
 
-def of_all_seeds(sweep: Sweep, exponents: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the variables that only all seeds together have, from exponents [n, epsilon, seed]."""
-    rates = np.asarray(sweep.depth) * exponents.mean(2)[..., None]
+def of_all_seeds(sweep: Sweep, read: Callable[[str], np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the variables that only all seeds together have; ``read`` gives those of each."""
+    if "depth" not in sweep.measure:
+        return {}
+    rates = np.asarray(sweep.depth) * read("lyapunov_exponent").mean(2)[..., None]
     return {"lyapunov_sigma2": np.exp(rates).astype(sweep.precision)}
 
 

@@ -5,43 +5,39 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from homojax import layernorm, spectrum
-from homojax.birkhoff import center, entropy, entropy_deficit, logit_spread
+from homojax.birkhoff import center, detail, entropy, entropy_deficit, logit_spread
 from homojax.depth import (
     amax_gain,
     composite,
     composite_doeblin_bound,
+    detail_composite,
     effective_depth,
     lyapunov_exponents,
     measured_depth,
 )
 from homojax.lab.sources import Source
 from homojax.lab.sweep.config import Sweep
-from homojax.lab.sweep.dataset import BOUNDS, MATRIX_CLAIMS, NUM_PROBES
-from homojax.lab.sweep.plan import Block, Cell
+from homojax.lab.sweep.dataset import BOUNDS, NUM_PROBES
+from homojax.lab.sweep.plan import FEW, Block, Cell
+from homojax.layernorm.kolmogorov import distance_to_law
 from homojax.numerics import matmul
 from homojax.projection.result import SinkhornResult
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.projection.truncated import truncated_sinkhorn
+from homojax.residual import residual_matrix
+from homojax.spectrum.singular_value import spectral_norm
 from homojax.theory import CLAIMS
 from homojax.theory.cases.matrix import matrix_case
 from homojax.theory.cases.stack import stack_case
 
 Measured = dict[str, jax.Array]  # by the names of dataset.VARIABLES
-
-
-class Spectra(NamedTuple):
-    """What the stages with a decomposition find of a stack, for those without."""
-
-    sigma2: jax.Array  # [L]
-    lambda2: jax.Array  # [L]
-    exponent: jax.Array  # the top Lyapunov exponent
 
 
 def measure_block(sweep: Sweep, source: Source, block: Block) -> dict[str, np.ndarray]:
@@ -56,18 +52,27 @@ def measure_block(sweep: Sweep, source: Source, block: Block) -> dict[str, np.nd
 
     def over_cells(stage: Callable, *args):
         settings = tuple((name, getattr(sweep, name)) for name in _settings_of(stage))
-        return program_of(stage, settings)(*args)
+        at_once = min(block.lanes, FEW) if stage is _measure_layernorm else None
+        return program_of(stage, settings, at_once)(*args)
 
     projected = over_cells(_project, logits, epsilon)
-    matrices = projected.matrix
-    spectra = Spectra(*(over_cells(stage, matrices) for stage in (_sigma2, _lambda2, _exponent)))
-    measured = {
-        **over_cells(_measure_matrices, logits, epsilon, projected, spectra),
-        **over_cells(_measure_depth, matrices, spectra),
-        **over_cells(_measure_composites, matrices),
-        **over_cells(_measure_layernorm, matrices, keys),
-        **over_cells(_measure_residual, matrices, spectra, keys),
-    }
+    matrices, asked = projected.matrix, sweep.measure
+    measured = over_cells(_measure_matrices, logits, epsilon, projected)
+    # layer norm alone does not need σ₂
+    norms = over_cells(_norms, matrices) if set(asked) - {"layernorm"} else {}
+    sigma2 = norms.get("sigma2")
+    if "spectrum" in asked:
+        lambda2 = over_cells(_lambda2, matrices)
+        measured |= over_cells(_measure_spectrum, logits, epsilon, matrices, sigma2, lambda2)
+    if "bounds" in asked:
+        measured |= over_cells(_measure_bounds, logits, epsilon, matrices, sigma2)
+    if "depth" in asked:
+        measured |= over_cells(_measure_depth, matrices, norms, over_cells(_exponent, matrices))
+        measured |= over_cells(_measure_composites, matrices, norms)
+    if "layernorm" in asked:
+        measured |= over_cells(_measure_layernorm, matrices, keys)
+    if "residual" in asked:
+        measured |= over_cells(_measure_residual, matrices, norms, keys)
     measured = jax.device_get(measured)
     return {name: x[:own].reshape(*block.shape, *x.shape[1:]) for name, x in measured.items()}
 
@@ -86,12 +91,25 @@ def _inputs(
 
 
 @cache
-def program_of(stage: Callable, settings: tuple[tuple[str, Any], ...]) -> Callable:
+def program_of(
+    stage: Callable, settings: tuple[tuple[str, Any], ...], at_once: int | None = None
+) -> Callable:
     """Return a stage over the cells of a block, compiled once for the settings that it reads.
 
     Sweeps over other ε, seeds or sources run the same programs.
+
+    Args:
+        stage: one of the functions below.
+        settings: its keyword-only arguments.
+        at_once: how many cells are computed side by side, a divisor of the block's size; default:
+            all.
     """
-    return jax.jit(jax.vmap(partial(stage, **dict(settings))))
+    over_one = partial(stage, **dict(settings))
+    if at_once is None:
+        return jax.jit(jax.vmap(over_one))
+    return jax.jit(
+        lambda *args: jax.lax.map(lambda cell: over_one(*cell), args, batch_size=at_once)
+    )
 
 
 def _settings_of(stage: Callable) -> list[str]:
@@ -121,8 +139,31 @@ def _project(
     return jax.vmap(project, (0, None))(logits, epsilon)
 
 
-def _sigma2(matrices: jax.Array) -> jax.Array:
-    return jax.vmap(spectrum.sigma2)(matrices)
+def _norms(
+    matrices: jax.Array,
+    *,
+    depth: tuple[int, ...],
+    alpha: tuple[float, ...],
+    measure: tuple[str, ...],
+) -> Measured:
+    """Return every largest singular value that is asked for, by one program for all of them."""
+    last, n = np.asarray(depth) - 1, matrices.shape[1]
+    parts = {"sigma2": jax.vmap(detail)(matrices)}  # [L, n, n]
+    if "depth" in measure:
+        parts["composite_sigma2"] = detail_composite(matrices)  # after every layer
+        parts["composite_distance"] = composite(matrices)[last] - 1 / n
+    if "residual" in measure:
+
+        def kept(weight: jax.Array) -> jax.Array:
+            return detail_composite(jax.vmap(residual_matrix, (0, None))(matrices, weight))[last]
+
+        weights = jnp.asarray(alpha, matrices.dtype)
+        parts["residual_sigma2"] = jax.lax.map(kept, weights)  # [alpha, depth, n, n]
+    together = jnp.concatenate([part.reshape(-1, n, n) for part in parts.values()])
+    values = jax.vmap(spectral_norm)(together)
+    ends = np.cumsum([part.size // n**2 for part in parts.values()])[:-1]
+    split = zip(parts.items(), jnp.split(values, ends), strict=True)
+    return {name: own.reshape(part.shape[:-2]) for (name, part), own in split}
 
 
 def _lambda2(matrices: jax.Array) -> jax.Array:
@@ -133,59 +174,87 @@ def _exponent(matrices: jax.Array) -> jax.Array:
     return lyapunov_exponents(matrices)[0]
 
 
-def _measure_matrices(
-    logits: jax.Array, epsilon: jax.Array, projected: SinkhornResult, spectra: Spectra
-) -> Measured:
-    def measure(logits, matrix, sigma2, lambda2) -> Measured:
-        case = matrix_case(logits, epsilon, matrix, sigma2=sigma2, lambda2=lambda2)
-        judged = {claim.name: claim.judge(case) for claim in MATRIX_CLAIMS}
-        return {
-            "relative_epsilon": epsilon / logit_spread(logits),
-            "entropy": entropy(matrix),
-            "entropy_deficit": entropy_deficit(matrix),
-            **{f"{claim.name}_bound": claim.predicted(judged[claim.name][0]) for claim in BOUNDS},
-            **{f"verdict_{name}": verdict for name, (_, verdict) in judged.items()},
-        }
-
+def _measure_matrices(logits: jax.Array, epsilon: jax.Array, projected: SinkhornResult) -> Measured:
     matrices = cast(jax.Array, projected.matrix)
     return {
         "row_error": projected.row_error,
         "col_error": projected.col_error,
         "num_steps": projected.num_steps,
         "status": projected.status.astype(jnp.int8),
-        "sigma2": spectra.sigma2,
-        "lambda2": spectra.lambda2,
-        **jax.vmap(measure)(logits, matrices, spectra.sigma2, spectra.lambda2),
+        "relative_epsilon": epsilon / jax.vmap(logit_spread)(logits),
+        "entropy": jax.vmap(entropy)(matrices),
+        "entropy_deficit": jax.vmap(entropy_deficit)(matrices),
     }
 
 
-def _measure_depth(
-    matrices: jax.Array, spectra: Spectra, *, depth: tuple[int, ...], retention: float
+def _measure_spectrum(
+    logits: jax.Array,
+    epsilon: jax.Array,
+    matrices: jax.Array,
+    sigma2: jax.Array,
+    lambda2: jax.Array,
 ) -> Measured:
-    depths = tuple(range(1, max(depth) + 1))
+    def judge(logits, matrix, sigma2, lambda2) -> jax.Array:
+        case = matrix_case(logits, epsilon, matrix, sigma2=sigma2, lambda2=lambda2)
+        return CLAIMS["eigenvalue"].judge(case)[1]
+
+    verdict = jax.vmap(judge)(logits, matrices, sigma2, lambda2)
+    return {"sigma2": sigma2, "lambda2": lambda2, "verdict_eigenvalue": verdict}
+
+
+def _measure_bounds(
+    logits: jax.Array, epsilon: jax.Array, matrices: jax.Array, sigma2: jax.Array
+) -> Measured:
+    def measure(logits, matrix, sigma2) -> Measured:
+        # no bound is told of λ₂
+        case = matrix_case(logits, epsilon, matrix, sigma2=sigma2, lambda2=jnp.nan)
+        judged = {claim.name: claim.judge(case) for claim in BOUNDS}
+        return {
+            **{f"{claim.name}_bound": claim.predicted(judged[claim.name][0]) for claim in BOUNDS},
+            **{f"verdict_{name}": verdict for name, (_, verdict) in judged.items()},
+        }
+
+    return jax.vmap(measure)(logits, matrices, sigma2)
+
+
+def _measure_depth(
+    matrices: jax.Array,
+    norms: Measured,
+    exponent: jax.Array,
+    *,
+    depth: tuple[int, ...],
+    retention: float,
+) -> Measured:
+    sigma2 = norms["sigma2"]
     case = stack_case(
-        matrices, sigma2=spectra.sigma2, depths=depths, measured=("composite_sigma2",)
+        matrices,
+        sigma2=sigma2,
+        depths=tuple(range(1, max(depth) + 1)),
+        measured=("composite_sigma2",),
+        composite_sigma2=norms["composite_sigma2"],
     )
     product, verdict = CLAIMS["product"].judge(case)
     last = np.asarray(depth) - 1
-    geometric_mean = jnp.exp(jnp.log(spectra.sigma2).mean())
+    geometric_mean = jnp.exp(jnp.log(sigma2).mean())
     return {
         "composite_sigma2": product.lesser[last],
         "product_sigma2": product.greater[last],
         "verdict_product": verdict[last],
         "composite_doeblin_bound": composite_doeblin_bound(matrices)[last],
-        "lyapunov_exponent": spectra.exponent,
+        "lyapunov_exponent": exponent,
         "effective_depth_bound": effective_depth(geometric_mean, retention=retention),
-        "effective_depth_lyapunov": effective_depth(jnp.exp(spectra.exponent), retention=retention),
+        "effective_depth_lyapunov": effective_depth(jnp.exp(exponent), retention=retention),
         "effective_depth_measured": measured_depth(product.lesser, retention=retention),
     }
 
 
-def _measure_composites(matrices: jax.Array, *, depth: tuple[int, ...]) -> Measured:
+def _measure_composites(
+    matrices: jax.Array, norms: Measured, *, depth: tuple[int, ...]
+) -> Measured:
     products = composite(matrices)[np.asarray(depth) - 1]
     forward, backward = jax.vmap(amax_gain)(products)
     return {
-        "composite_distance": jax.vmap(spectrum.distance_to_uniform)(products),
+        "composite_distance": norms["composite_distance"],
         "dist_to_uniform": jnp.sqrt(((products - 1 / products.shape[1]) ** 2).sum((1, 2))),
         "composite_amax_gain_fwd": forward,
         "composite_amax_gain_bwd": backward,
@@ -212,29 +281,15 @@ def _measure_layernorm(
             "cosine_mean": draws.mean(),
             "cosine_stderr": draws.std(ddof=1) / jnp.sqrt(samples),
             "cosine_exact": layernorm.expected_cosine(output_snr, d=n - 1),
-            "cosine_ks": _ks_distance(draws, output_snr, n - 1),
+            "cosine_ks": distance_to_law(draws, snr=output_snr, d=n - 1),
         }
 
     return jax.lax.map(measure, (jnp.asarray(snr, dtype), jnp.stack(noise_keys)))
 
 
-def _ks_distance(draws: jax.Array, snr: jax.Array, d: int) -> jax.Array:
-    """Return sup |empirical − exact CDF|.
-
-    At d = 1 the cosine is ±1 and the law has one jump inside, whose height is compared.
-    """
-    draws = jnp.sort(draws)
-    count = draws.shape[0]
-    exact = jax.vmap(lambda t: layernorm.cosine_cdf(jnp.clip(t, -1, 1), snr=snr, d=d))(draws)
-    ranks = jnp.arange(count, dtype=draws.dtype)
-    continuous = jnp.maximum(exact - ranks / count, (ranks + 1) / count - exact).max()
-    below = layernorm.cosine_cdf(jnp.zeros((), draws.dtype), snr=snr, d=d)
-    return jnp.where(d == 1, abs((draws < 0).mean() - below), continuous)
-
-
 def _measure_residual(
     matrices: jax.Array,
-    spectra: Spectra,
+    norms: Measured,
     key: jax.Array,
     *,
     depth: tuple[int, ...],
@@ -242,13 +297,16 @@ def _measure_residual(
 ) -> Measured:
     n, dtype = matrices.shape[1], matrices.dtype
     probes = jax.random.normal(jax.random.fold_in(key, 1), (NUM_PROBES, n), dtype)
-    case = partial(stack_case, matrices, sigma2=spectra.sigma2, depths=depth)
+    case = partial(stack_case, matrices, sigma2=norms["sigma2"], depths=depth)
 
-    def measure(weight) -> Measured:
+    def measure(weight_and_kept) -> Measured:
+        weight, kept = weight_and_kept
+
         def judge_turn(probe):
             return CLAIMS["turn"].judge(case(alpha=weight, probe=probe, measured=("turned",)))
 
-        kept, verdict = CLAIMS["residual"].judge(case(alpha=weight, measured=("residual_sigma2",)))
+        of_residual = case(alpha=weight, measured=("residual_sigma2",), residual_sigma2=kept)
+        kept, verdict = CLAIMS["residual"].judge(of_residual)
         turns, turn_verdicts = jax.vmap(judge_turn)(probes)
         return {
             "residual_sigma2": kept.lesser,
@@ -260,5 +318,5 @@ def _measure_residual(
             "verdict_turn": turn_verdicts.min(0),
         }
 
-    by_alpha = jax.lax.map(measure, jnp.asarray(alpha, dtype))
+    by_alpha = jax.lax.map(measure, (jnp.asarray(alpha, dtype), norms["residual_sigma2"]))
     return {name: jnp.moveaxis(x, 0, -1) for name, x in by_alpha.items()}

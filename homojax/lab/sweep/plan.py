@@ -13,6 +13,7 @@ from homojax.lab.sources import Source
 from homojax.lab.sweep.config import Sweep
 
 Cell = tuple[int, int]  # (index of ε, seed)
+FEW = 8  # cells whose layer norm is simulated side by side: more need memory and are slower
 
 
 class Block(NamedTuple):
@@ -96,12 +97,15 @@ def block_size(config: Sweep, n: int) -> int:
     """
     layers = max(config.depth)
     stack = layers * n * n * (24 + 3 * len(config.alpha))
-    noise = config.samples * (len(config.snr) * n + 6 * 256)
-    cell = np.dtype(config.precision).itemsize * (stack + noise)
+    noise = config.samples * (4 * n + 100) + 20_000  # of a few cells only, however many there are
+    itemsize = np.dtype(config.precision).itemsize
+    cell = itemsize * (stack + noise)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if cell > machine:
         raise InputError(
             f"one cell at n = {n}, depth {layers} and {config.samples} samples needs about "
             f"{cell / 1e9:.3g} GB, and this machine has {machine / 1e9:.3g}: ask for less."
         )
-    return max(1, int(config.memory_mb * 1e6 / cell))
+    most = config.memory_mb * 1e6 / itemsize
+    side_by_side = most / (stack + noise)
+    return max(1, int(side_by_side if side_by_side < FEW else (most - FEW * noise) / stack))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 from rich.console import Console
@@ -14,9 +16,11 @@ from homojax.lab.sources import load_source
 from homojax.lab.store import config_of
 from homojax.lab.sweep import plots
 from homojax.lab.sweep.command import SweepCommand, shard_of
+from homojax.lab.sweep.config import figures_of
 from homojax.lab.sweep.dataset import LAWS
 from homojax.lab.sweep.run import sweep as run_sweep
 from homojax.projection.result import Status
+from homojax.theory import CLAIMS
 from homojax.theory.claim import VERDICTS
 
 KS_FALSE_ALARM = 0.01  # the chance, for a whole sweep, that a true law is rejected
@@ -26,15 +30,13 @@ CONVERGENCE = {  # how a projection did not end well, and what to try
     Status.INFEASIBLE: "have no doubly stochastic matrix on their support",
     Status.NOT_FINITE: "are not finite",
 }
-SUMMARY = (
-    "What survives. Medians; error: the worst |row or column sum − 1|; L: the depth in layers at "
-    "which {retention:.0%} of detail is left"
-)
+SUMMARY = "{title}. Medians; error: the worst |row or column sum − 1|"
+SUMMARY_DEPTH = "; L: the depth in layers at which {retention:.0%} of detail is left"
 LAW_CAPTION = (
     "The laws. undec.: undecidable, equal within the error of the matrix and of rounding; n.a.: "
     "an assumption is not met"
 )
-FIGURES = {  # name -> (how it is drawn, caption)
+FIGURES = {  # name, as in config.FIGURES -> (how it is drawn, caption)
     "phase": (
         plots.phase_diagram,
         "Share of detail that survives, by entropy weight and depth, with the contours that the "
@@ -115,7 +117,8 @@ def _finish(folder: RunFolder, datasets: dict[str, xr.Dataset], console: Console
     folder.finish()
     for section in sections:
         page.show(section, console)
-    page.show_place(folder.name, console)
+    drawn = any(section.pictures for section in sections)
+    page.show_place(folder.name, console, figures=drawn)
 
 
 def describe_all(datasets: dict[str, xr.Dataset]) -> list[Section]:
@@ -161,7 +164,7 @@ def headline(ds: xr.Dataset) -> str:
     for status, remedy in told.items():
         if counts[status]:
             text += f" {counts[status]:,} {remedy}."
-    verdicts = _verdicts(ds, LAWS)
+    verdicts = _verdicts(ds)
     rejected, points = ks_rejections(ds)
     undecidable, violated = verdicts["undecidable"] + points - rejected, verdicts["violated"]
     return (
@@ -172,47 +175,57 @@ def headline(ds: xr.Dataset) -> str:
 
 def summary(ds: xr.Dataset) -> Table:
     """Return what the matrices are and what survives, by n and (at most six, evenly chosen) ε."""
-    header = ["n", "ε", "ε/spread", "σ₂", "error", "L bound", "L typical", "L measured"]
-    header += ["holds", "undec.", "viol."]
     chosen = np.unique(np.linspace(0, ds.sizes["epsilon"] - 1, 6).round().astype(int))
     rows = [_summary_row(ds.sel(n=n).isel(epsilon=e)) for n in ds.n.values for e in chosen]
-    caption = SUMMARY.format(retention=config_of(ds)["retention"])
-    return Table(caption, header, rows, _violated(header, rows))
+    header = list(rows[0])
+    survives = "sigma2" in ds or "effective_depth_bound" in ds
+    caption = SUMMARY.format(title="What survives" if survives else "The matrices")
+    if "effective_depth_bound" in ds:
+        caption += SUMMARY_DEPTH.format(retention=config_of(ds)["retention"])
+    texts = [list(row.values()) for row in rows]
+    return Table(caption, header, texts, _violated(header, texts))
 
 
-def _summary_row(cells: xr.Dataset) -> list[str]:
-    """Return the row of one n and ε: medians over seeds and layers, and verdicts counted."""
-    verdicts = _verdicts(cells, LAWS)
-    bound, typical, measured = (
-        float(cells[f"effective_depth_{kind}"].median())
-        for kind in ("bound", "lyapunov", "measured")
-    )
-    deepest = int(cells.depth.max())
-    return [
-        str(int(cells.n)),
-        f"{float(cells.epsilon):.3g}",
-        "–"
-        if (cells.relative_epsilon == 0).any()
-        else f"{float(cells.relative_epsilon.median()):.3g}",
-        _share(float(cells.sigma2.median())),
-        f"{float(np.maximum(cells.row_error, cells.col_error).max()):.1e}",
-        _depth(bound),
-        _depth(typical),
-        f"> {deepest}" if np.isinf(measured) else _depth(measured),
-        *(f"{verdicts[kind]:,}" for kind in ("holds", "undecidable", "violated")),
-    ]
+def _summary_row(cells: xr.Dataset) -> dict[str, str]:
+    """Return one n and ε, column -> text: medians over seeds and layers, and verdicts counted."""
+    spread = cells.relative_epsilon
+    row = {
+        "n": str(int(cells.n)),
+        "ε": f"{float(cells.epsilon):.3g}",
+        "ε/spread": "–" if (spread == 0).any() else f"{float(spread.median()):.3g}",
+    }
+    if "sigma2" in cells:
+        row["σ₂"] = _share(float(cells.sigma2.median()))
+    row["error"] = f"{float(np.maximum(cells.row_error, cells.col_error).max()):.1e}"
+    if "effective_depth_bound" in cells:
+        bound, typical, measured = (
+            float(cells[f"effective_depth_{kind}"].median())
+            for kind in ("bound", "lyapunov", "measured")
+        )
+        deepest = int(cells.depth.max())
+        row["L bound"], row["L typical"] = _depth(bound), _depth(typical)
+        row["L measured"] = f"> {deepest}" if np.isinf(measured) else _depth(measured)
+    if _laws(cells):
+        verdicts = _verdicts(cells)
+        row |= {
+            "holds": f"{verdicts['holds']:,}",
+            "undec.": f"{verdicts['undecidable']:,}",
+            "viol.": f"{verdicts['violated']:,}",
+        }
+    return row
 
 
 def law_table(ds: xr.Dataset) -> Table:
-    """Return how often each verdict was given, law by law."""
+    """Return how often each verdict was given, law by law, of the laws that were measured."""
     kinds = ("holds", "undecidable", "violated", "not_applicable")
     rows = []
-    for law, (_, statement) in LAWS.items():
+    for law in _laws(ds):
         verdicts = _verdicts(ds, [law])
-        rows.append([law, statement, *(f"{verdicts[kind]:,}" for kind in kinds)])
-    rejected, points = ks_rejections(ds)
-    kept = f"{points - rejected:,}"
-    rows.append(["layer norm", "cos θ has law 4.1 (KS test)", "–", kept, f"{rejected:,}", "0"])
+        rows.append([law, CLAIMS[law].statement, *(f"{verdicts[kind]:,}" for kind in kinds)])
+    if "cosine_ks" in ds:
+        rejected, points = ks_rejections(ds)
+        kept = f"{points - rejected:,}"
+        rows.append(["layer norm", "cos θ has law 4.1 (KS test)", "–", kept, f"{rejected:,}", "0"])
     header = ["law", "statement", "holds", "undec.", "viol.", "n.a."]
     return Table(LAW_CAPTION, header, rows, _violated(header, rows))
 
@@ -221,7 +234,10 @@ def ks_rejections(ds: xr.Dataset) -> tuple[int, int]:
     """Return (points whose Monte Carlo cosines reject the exact law 4.1, points in all).
 
     By the Dvoretzky-Kiefer-Wolfowitz inequality. A test can reject the law, and never prove it.
+    ``cosine_ks`` is never above the distance, so its error rejects nothing.
     """
+    if "cosine_ks" not in ds:
+        return 0, 0
     samples, points = config_of(ds)["samples"], int(ds.cosine_ks.notnull().sum())
     limit = np.sqrt(np.log(2 * ds.cosine_ks.size / KS_FALSE_ALARM) / (2 * samples))
     return int((ds.cosine_ks > limit).sum()), points
@@ -241,7 +257,8 @@ def draw(label: str, datasets: dict[str, xr.Dataset]) -> list[Picture]:
         file = f"figures/{label}-truncation.png"
         wanted.append((file, text, plots.as_run_against_converged, ds, twins[0].sortby(order)))
     is_map = ds.sizes["epsilon"] > 1 and ds.sizes["depth"] > 1
-    for name, (make, caption) in FIGURES.items():
+    for name in figures_of(config_of(ds)):
+        make, caption = FIGURES[name]
         if name != ("survival" if is_map else "phase"):
             wanted.append((f"figures/{label}-{name}.png", f"{label}: {caption}", make, ds))
     return page.draw_all(wanted)
@@ -253,6 +270,7 @@ def _is_converged_twin(as_run: xr.Dataset, other: xr.Dataset) -> bool:
     same = all(a[key] == b[key] for key in ("source", "path", "array", "orientation", "seed"))
     return bool(
         same
+        and all("composite_sigma2" in ds for ds in (as_run, other))
         and a["iterations"] is not None
         and b["iterations"] is None
         and as_run.sizes["n"] == 1
@@ -261,16 +279,22 @@ def _is_converged_twin(as_run: xr.Dataset, other: xr.Dataset) -> bool:
     )
 
 
-def _verdicts(ds: xr.Dataset, laws) -> dict[str, int]:
-    """Return how many comparisons of these laws got each verdict."""
+def _laws(ds: xr.Dataset) -> list[str]:
+    """Return the laws that the sweep has verdicts on."""
+    return [law for law in LAWS if f"verdict_{law}" in ds]
+
+
+def _verdicts(ds: xr.Dataset, laws: Sequence[str] | None = None) -> dict[str, int]:
+    """Return how many comparisons of these laws, or of all, got each verdict."""
+    judged = _laws(ds) if laws is None else laws
     return {
-        name: sum(int((ds[f"verdict_{law}"] == verdict).sum()) for law in laws)
+        name: sum(int((ds[f"verdict_{law}"] == verdict).sum()) for law in judged)
         for name, verdict in VERDICTS.items()
     }
 
 
 def _violated(header: list[str], rows: list[list[str]]) -> list[bool]:
-    return [row[header.index("viol.")] != "0" for row in rows]
+    return [row[header.index("viol.")] != "0" for row in rows] if "viol." in header else []
 
 
 def _share(value: float) -> str:

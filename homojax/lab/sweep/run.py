@@ -75,7 +75,7 @@ def sweep(
                 mine = blocks_of(config, source, grid.chunks)[which::count]
                 _measure(config, source, grid, mine, progress)
             if not grid.num_left:
-                grid.finish(of_all_seeds(config, grid.read("lyapunov_exponent")))
+                grid.finish(of_all_seeds(config, grid.read))
     return grid.dataset() if store is None else read_dataset(store)
 
 

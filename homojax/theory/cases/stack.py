@@ -116,6 +116,8 @@ def stack_case(
     probe: ArrayLike | None = None,
     depths: Sequence[int] | None = None,
     measured: Sequence[str] = MEASURED,
+    composite_sigma2: ArrayLike | None = None,
+    residual_sigma2: ArrayLike | None = None,
 ) -> StackCase:
     """Return the case of a stack of (nearly) doubly stochastic matrices.
 
@@ -129,6 +131,8 @@ def stack_case(
         probe: a vector whose detail is followed through the layers, [n].
         depths: the numbers of layers to ask about, from 1 to L; default: ``claim_depths``.
         measured: fields of ``StackCase`` to fill.
+        composite_sigma2: that field, [D], where it was found before.
+        residual_sigma2: that field, [D], where it was found before.
 
     Raises:
         ValueError: a shape or a depth does not fit, or a field cannot be measured from these
@@ -165,7 +169,9 @@ def stack_case(
         fields["composites"] = composite(matrices)[case.last]
     if "exponent" in measured:
         fields["exponent"] = lyapunov_exponents(matrices)[0]
-    fields |= _singular_values(case, measured)
+    found = {"composite_sigma2": composite_sigma2, "residual_sigma2": residual_sigma2}
+    fields |= {name: jnp.asarray(x, dtype) for name, x in found.items() if x is not None}
+    fields |= _singular_values(case, [name for name in measured if name not in fields])
     return dataclasses.replace(case, **fields)
 
 

@@ -30,6 +30,10 @@ from homojax.lab.sweep.config import Sweep, load_sweeps
         ("tol", 0.0, "tol = 0.0"),
         ("memory_mb", 0.0, "memory_mb"),
         ("name", "../evil", "cannot name a file"),
+        ("measure", ("spectum",), 'a sweep measures no "spectum": did you mean "spectrum"?'),
+        ("measure", ("everything",), "there are: bounds, depth, layernorm, residual, spectrum."),
+        ("measure", ("depth", "depth"), "measure has a value twice"),
+        ("measure", (), "measure is an empty grid"),
         ("path", "x.npy", "path is read only by source"),
         ("source", "file", "source file needs a path"),
     ],
@@ -55,6 +59,8 @@ def test_an_impossible_value_is_named(field, value, said):
         ("sweep = 3", "write each sweep as a"),
         ("[[sweep]]\n[[sweep]]", 'two sweeps are called "gaussian"'),
         ("depth = [0]", "depth = 0 is not possible"),
+        ('measure = ["dept"]', 'a sweep measures no "dept": did you mean "depth"'),
+        ("measure = [1]", "measure must be str"),
     ],
 )
 def test_a_mistake_in_a_toml_file_is_named(tmp_path, text, said):
@@ -92,6 +98,9 @@ def test_the_digest_follows_results_and_nothing_else(tmp_path):
     sweep = Sweep(seed=1)
     assert sweep.digest == dataclasses.replace(sweep, memory_mb=9.0, name="other").digest
     assert sweep.digest != dataclasses.replace(sweep, seed=2).digest
+    assert sweep.digest != Sweep(seed=1, measure=("depth",)).digest
+    orders = ("spectrum", "depth"), ("depth", "spectrum")
+    assert len({Sweep(measure=order).digest for order in orders}) == 1
     path = tmp_path / "a.npy"
     digests = []
     for content in (b"a", b"b"):

@@ -53,7 +53,7 @@ def norm2(a):
 
 def test_every_variable_is_there_with_its_dimensions_unit_and_meaning(small):
     assert set(small.data_vars) == set(VARIABLES)
-    for name, (dims, units, _) in VARIABLES.items():
+    for name, (_, dims, units, _) in VARIABLES.items():
         own = ("n", "epsilon") if name == "lyapunov_sigma2" else ("n", "epsilon", "seed")
         assert small[name].dims == (*own, *dims)
         assert small[name].attrs["long_name"]
@@ -113,12 +113,12 @@ def test_no_theorem_is_violated_and_most_are_decided(small):
 
 def test_a_bound_made_wrong_is_called_violated(monkeypatch, config, small):
     halved = next(m for m in mutants_of(CLAIMS["hilbert"]) if "halved" in m.name)
-    wrong = [halved if claim.name == "hilbert" else claim for claim in measure.MATRIX_CLAIMS]
+    wrong = [halved if claim.name == "hilbert" else claim for claim in measure.BOUNDS]
     wrong = [dataclasses.replace(c, name="hilbert") if c is halved else c for c in wrong]
-    monkeypatch.setattr(measure, "MATRIX_CLAIMS", wrong)
+    monkeypatch.setattr(measure, "BOUNDS", wrong)
     # A stage of its own, so that this one alone is compiled anew, and the old one is kept.
-    monkeypatch.setattr(measure, "_measure_matrices", partial(measure._measure_matrices))
-    ds = sweep(config)
+    monkeypatch.setattr(measure, "_measure_bounds", partial(measure._measure_bounds))
+    ds = sweep(dataclasses.replace(config, measure=("bounds",)))
     assert not (small.verdict_hilbert == Verdict.VIOLATED).any()
     assert (ds.verdict_hilbert == Verdict.VIOLATED).any()
 
