@@ -309,6 +309,15 @@ def test_a_case_has_what_was_measured_and_says_what_it_lacks():
         some.require("curve")
 
 
+def test_a_norm_that_was_found_before_is_taken_as_it_is_with_the_margin_of_a_measured_one():
+    options = {"sigma2": [0.5, 0.5], "depths": (1, 2), "measured": ("composite_sigma2",)}
+    matrices = [[[0.75, 0.25], [0.25, 0.75]]] * 2
+    measured = stack_case(matrices, **options)
+    found = stack_case(matrices, composite_sigma2=[0.5, 0.125], **options)
+    assert found.composite_sigma2.tolist() == [0.5, 0.125]
+    np.testing.assert_array_equal(found.margin, measured.margin)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
