@@ -25,11 +25,11 @@ TINY = {
 }
 FLAGS = Sweep(**TINY).flags
 STAGES = {  # group -> the stages that it needs, beside _project and _measure_matrices
-    "spectrum": {"_sigma2", "_lambda2", "_measure_spectrum"},
-    "bounds": {"_sigma2", "_measure_bounds"},
-    "depth": {"_sigma2", "_exponent", "_measure_depth", "_measure_composites"},
+    "spectrum": {"_norms", "_lambda2", "_measure_spectrum"},
+    "bounds": {"_norms", "_measure_bounds"},
+    "depth": {"_norms", "_exponent", "_measure_depth", "_measure_composites"},
     "layernorm": {"_measure_layernorm"},
-    "residual": {"_sigma2", "_measure_residual"},
+    "residual": {"_norms", "_measure_residual"},
 }
 COLUMNS = {  # group -> columns of the summary
     "spectrum": {"σ₂", "holds", "undec.", "viol."},

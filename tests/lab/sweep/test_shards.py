@@ -19,6 +19,7 @@ GRID["dtype"] = "float32"
 PROGRAM = f"""
 import sys, jax
 from homojax.lab.sweep.run import sweep
+jax.config.update("jax_enable_x64", True)  # as here
 store, address, k, i = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 if address != "none":
     jax.distributed.initialize(address, k, i)
