@@ -6,12 +6,11 @@ written first and marked as done then, so that what is marked is whole. Every ch
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,20 +77,21 @@ class GridStore:
     @property
     def num_left(self) -> int:
         """How many chunks are not done."""
-        return int((self._done(...) != 1).sum()) if self.chunks else 0
+        return int((self._done() != 1).sum()) if self.chunks else 0
 
-    def _done(self, where: Any) -> np.ndarray:
+    def _done(self) -> np.ndarray:
         """Return the marks of chunks: 1 where one is whole."""
         try:
-            return np.asarray(self._array(DONE)[where])
+            return self.read(DONE)
         except Exception as error:  # a checksum, or no chunk
             raise InputError(
                 f"{self.group.store} is damaged: {DONE} cannot be read; remove it to start anew."
             ) from error
 
-    def is_done(self, region: Region) -> bool:
-        """Return whether all of a region was written."""
-        return bool((self._done(self._flags(region)) == 1).all())
+    def are_done(self, regions: Sequence[Region]) -> list[bool]:
+        """Return of each region whether all of it was written."""
+        done = self._done() == 1
+        return [bool(done[self._flags(region)].all()) for region in regions]
 
     def write(self, region: Region, values: Mapping[str, np.ndarray]) -> None:
         """Write a block: whole chunks of every variable that it divides; then mark it.
@@ -202,10 +202,11 @@ def _make(path: Path, layout: Layout) -> None:
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{path.name}.part-"))
     try:
         _created(LocalStore(aside / "store"), layout, CODECS)
-        with contextlib.suppress(FileExistsError, OSError):
+        try:
             (aside / "store").rename(path)
-        if not path.exists():
-            raise OSError(f"cannot make {path}")
+        except OSError:
+            if not path.exists():  # not another one's
+                raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -84,7 +85,8 @@ def _measure(
 ) -> None:
     """Measure the blocks that are not done yet, and write them."""
     total = sum(len(block.cells) for block in blocks)
-    left = [block for block in blocks if not grid.is_done(block.region)]
+    ready = grid.are_done([block.region for block in blocks])
+    left = [block for block, is_ready in zip(blocks, ready, strict=True) if not is_ready]
     done = total - sum(len(block.cells) for block in left)
     seen: set[int] = set()
 
@@ -96,11 +98,11 @@ def _measure(
     if left:
         say(left[0])
     measured = _on_all_devices(partial(measure_block, config, source), left)
-    for following, (block, values) in zip([*left[1:], None], measured, strict=True):
+    for following, (block, values) in enumerate(measured, 1):
         grid.write(block.region, values)
         done += len(block.cells)
-        if following is not None:
-            say(following)
+        if following < len(left):
+            say(left[following])
     progress(total, total, "done")
 
 
@@ -128,10 +130,13 @@ def _on_all_devices(
         finally:
             idle.put(device)
 
-    pool = ThreadPoolExecutor(len(devices))
+    pool, waiting = ThreadPoolExecutor(len(devices)), iter(blocks)
     try:
-        waiting = [pool.submit(measure_where_idle, block) for block in blocks]
-        yield from (one.result() for one in as_completed(waiting))
+        running = {pool.submit(measure_where_idle, one) for one in islice(waiting, len(devices))}
+        while running:
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(measure_where_idle, one) for one in islice(waiting, len(ended))}
+            yield from (one.result() for one in ended)
     finally:
         pool.shutdown(cancel_futures=True)
 
