@@ -103,6 +103,7 @@ def test_two_processes_of_two_devices_that_jax_counts(tmp_path, expected):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_hundred_kills_lose_nothing_that_was_done(tmp_path, expected):
     chance, kills, stores = random.Random(0), 0, 0
     while kills < 100:
@@ -110,7 +111,7 @@ def test_a_hundred_kills_lose_nothing_that_was_done(tmp_path, expected):
         while True:
             process = start(store)
             try:
-                process.wait(chance.uniform(1, 12))
+                process.wait(chance.uniform(1, 9))
                 break
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
