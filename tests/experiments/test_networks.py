@@ -28,8 +28,8 @@ def check_tables(tables):
 )
 def test_it_runs_and_leaves_tables_a_figure_and_a_page(name, load, tmp_path):
     module, out = load(name), tmp_path / "out"
-    console = Console(file=(tmp_path / "said.txt").open("w"), width=200)
-    section = run_experiment(module.study, "smoke", out, console)
+    with (tmp_path / "said.txt").open("w") as said:
+        section = run_experiment(module.study, "smoke", out, Console(file=said, width=200))
     assert section.text and section.as_expected
     check_tables(section.tables)
     assert (out / "figure.png").read_bytes()[:4] == b"\x89PNG"

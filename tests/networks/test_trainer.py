@@ -88,6 +88,7 @@ def test_streams_part_in_training_and_their_mixing_has_a_gradient_unless_all_are
     assert max(jnp.linalg.norm(slope[i]) for i in (0, 2)) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_bit_for_bit_the_run_that_never_stopped():
     """60 steps are compiled apart from 30."""
     whole, losses = advance(three_runs(), 60)
@@ -144,6 +145,7 @@ def test_a_loss_that_is_not_finite_stops_its_run_alone_and_leaves_it_as_it_was()
     assert first_not_finite(Trace(None, None, None, jnp.ones((4, 3), bool), None)) is None
 
 
+@pytest.mark.slow
 def test_where_the_gradient_underflows_decay_alone_moves_the_logits():
     """tokenbender's start in float32, theory.md 6.2: what is left is the schedule's product."""
     training = dataclasses.replace(QUICK, mixing_decay=0.5, steps=20)
@@ -202,6 +204,7 @@ def test_every_mixer_can_depend_on_the_token(name):
     assert trace.matrices.shape == (2, 3, TASK.units, 4, 4)
 
 
+@pytest.mark.slow
 def test_layers_computed_again_have_the_gradient_of_those_that_are_kept():
     slopes = []
     for remat in (False, True):
