@@ -35,7 +35,7 @@ WIDE = ("sigma2", "hilbert_bound", "truncated_sinkhorn", "normalise")  # fast in
 
 
 def is_fast(name, dtype):
-    return name != "transient_gain" and (dtype == "float32" or name in WIDE)
+    return name not in ("transient_gain", "lambda2") and (dtype == "float32" or name in WIDE)
 
 
 @jax.jit

@@ -69,6 +69,12 @@ def test_copying_is_learned_where_detail_survives_and_elsewhere_only_the_most_fr
     assert (np.asarray(runs.step) == 120).all() and (np.asarray(runs.failed) == -1).all()
 
 
+def test_a_network_that_mixes_by_a_converged_projection_learns():
+    made = trainer_of(mixer="sinkhorn", depth=1, width=8)
+    _, losses = side_by_side(made.advance, drawn_run(made), steps=30)
+    assert np.isfinite(losses).all() and losses[0, -5:].mean() < losses[0, :5].mean()
+
+
 @pytest.mark.parametrize(("alike", "least", "most"), [(False, 1e-4, np.inf), (True, 0, 1e-5)])
 def test_streams_part_in_training_and_their_mixing_has_a_gradient_unless_all_are_read_alike(
     alike, least, most

@@ -54,7 +54,8 @@ def small_blocks(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("d", "epsilon", "kept"), [(8, 4.0, (0.3, 0.9)), (2, 0.15, (0.95, 0.9999))]
+    ("d", "epsilon", "kept"),
+    [(8, 4.0, (0.3, 0.9)), pytest.param(2, 0.15, (0.95, 0.9999), marks=pytest.mark.slow)],
 )
 def test_products_and_sigma2_are_those_of_the_projection_to_eight_digits_at_1024(
     d, epsilon, kept, rng
