@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import homojax as hj
 import oracles
@@ -147,6 +148,11 @@ TABLE = {
         share,
         *(lambda rng, p=p: rng.normal(size=p.shape(4)) for p in hj.PARAMETRIZATIONS.values()),
     ),
+    "PARAMETRIZATIONS of one map": (
+        lambda x, epsilon: hj.PARAMETRIZATIONS["softmax"].matrix(x, epsilon),
+        logits,
+        share,
+    ),
     "PRESETS": (
         lambda *parameters: [
             preset.matrix(x) for preset, x in zip(hj.PRESETS.values(), parameters, strict=True)
@@ -200,3 +206,35 @@ SEARCHED = {
     ),
 }
 CALLED = {**TABLE, **SEARCHED}
+
+# Of what a test of all functions compiles, these are four fifths. They are made of the others, or
+# the tests of their rooms have them under the same transforms.
+LONG = {
+    "balance",
+    "matrix_case and CLAIMS of §2",
+    "stack_case and CLAIMS of §3 and §5",
+    "schatten_bounds",
+    "detail_composite",
+    "lyapunov_exponents",
+    "lyapunov_spectrum",
+    "transient_gain",
+    "suppression_ratios",
+    "critical_cosine",
+    "critical_depth",
+    "critical_snr",
+    "sample_cosine",
+    "PARAMETRIZATIONS",
+    "PRESETS",
+    "sinkhorn alternating",
+    "sinkhorn newton",
+    "sinkhorn of factors",
+    "contraction_gap",
+    "log_contraction_gap",
+    "lambda2",
+    *(set(SEARCHED) - {"trainable_band"}),
+}
+
+
+def of_every_room(names):
+    """Test parameters: each of ``names``, slow if it is long. Every room keeps fast ones."""
+    return [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in names]

@@ -277,6 +277,9 @@ def test_errors_are_nan_beside_minus_infinity_and_refused_of_fewer_layers_than_b
 # ---------------------------------------------------------------- transients
 
 
+@pytest.mark.parametrize(
+    "dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)], indirect=True
+)
 def test_the_transient_of_a_shared_normal_layer_is_one(dtype, rng):
     for matrix in (
         oracles.symmetric_psd(rng, 8),

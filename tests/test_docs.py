@@ -64,7 +64,16 @@ EXAMPLES = {
 }
 
 
-@pytest.mark.parametrize(("code", "said"), EXAMPLES.values(), ids=EXAMPLES)
+WHOLE_RUNS = ("docs/sweep.md-0", "docs/probe.md-0")  # README's sweep is fast
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        pytest.param(*example, id=name, marks=pytest.mark.slow if name in WHOLE_RUNS else ())
+        for name, example in EXAMPLES.items()
+    ],
+)
 def test_the_examples_of_the_pages_run(code, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     output, _ = printed_by(code, "docs")
@@ -72,6 +81,7 @@ def test_the_examples_of_the_pages_run(code, said, tmp_path, monkeypatch):
     assert not said or output == said
 
 
+@pytest.mark.slow
 def test_the_example_of_a_network_has_the_shapes_that_it_says():
     (code,) = blocks(TEXTS["docs/networks.md"], "python")
     _, names = printed_by(code, "docs/networks.md")

@@ -15,6 +15,7 @@ import pytest
 import homojax as hj
 from public_functions import (
     KEY,
+    LONG,
     SEARCHED,
     TABLE,
     logits,
@@ -77,22 +78,16 @@ def test_a_dtype_that_is_asked_for_is_given(make, dtype):
 
 # Each function is compiled in one precision, and in the other where there is time. Cases and claims
 # are judged in both by tests/theory, and tests/test_parametrizations.py has the dtype of each map.
-FAST = {
-    "PRESETS": "float64",
-    "PARAMETRIZATIONS": None,
-    "matrix_case and CLAIMS of §2": None,
-    "stack_case and CLAIMS of §3 and §5": None,
-}
+def is_fast(name, dtype):
+    return dtype == "float32" and name not in LONG
+
+
+IN_BOTH = list(itertools.product(TABLE, ("float64", "float32")))
 
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [
-        pytest.param(
-            name, dtype, marks=() if FAST.get(name, "float32") == dtype else pytest.mark.slow
-        )
-        for name, dtype in itertools.product(TABLE, ("float64", "float32"))
-    ],
+    [pytest.param(*cell, marks=() if is_fast(*cell) else pytest.mark.slow) for cell in IN_BOTH],
     indirect=["dtype"],
 )
 def test_public_function_keeps_its_dtype_and_means_the_same_under_every_transform(name, dtype):
@@ -148,16 +143,11 @@ def test_public_function_keeps_its_dtype_and_means_the_same_under_every_transfor
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [
-        pytest.param(
-            name, dtype, marks=pytest.mark.slow if FAST.get(name, "float32") == dtype else ()
-        )
-        for name, dtype in itertools.product(TABLE, ("float64", "float32"))
-    ],
+    [pytest.param(*cell, marks=pytest.mark.slow if is_fast(*cell) else ()) for cell in IN_BOTH],
     indirect=["dtype"],
 )
 def test_public_function_keeps_its_dtype_and_so_do_its_derivatives(name, dtype):
-    """In the precision in which the test above is slow."""
+    """Where the test above is slow."""
     function, *makers = TABLE[name]
     args = [jnp.asarray(maker(np.random.default_rng(0)), dtype) for maker in makers]
     results, tangents = jax.eval_shape(partial(jax.jvp, function), args, args)
@@ -173,15 +163,7 @@ OF_ONE_MATRIX = {
 CLAIMS = "matrix_case and CLAIMS of §2"
 OF_ONE_MATRIX[CLAIMS] = lambda *args: TABLE[CLAIMS][0](*args)[1]  # a case carries its ε, too
 # The tests of their rooms give these a NaN, at other sizes or in the other precision.
-LONG = {
-    CLAIMS,
-    "distance_to_uniform",
-    "log_contraction_gap",
-    "sinkhorn",
-    "sinkhorn newton",
-    "sinkhorn of factors",
-    "transient_gain",
-}
+NAN_ELSEWHERE = LONG | {"distance_to_uniform", "sinkhorn"}
 
 
 @pytest.mark.parametrize(
@@ -190,7 +172,7 @@ LONG = {
         pytest.param(
             name,
             dtype,
-            marks=pytest.mark.slow if dtype == "float64" or name in LONG else (),
+            marks=pytest.mark.slow if dtype == "float64" or name in NAN_ELSEWHERE else (),
         )
         for name, dtype in itertools.product(OF_ONE_MATRIX, ("float64", "float32"))
     ],

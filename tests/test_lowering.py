@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from public_functions import CALLED
+from public_functions import CALLED, of_every_room
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 OWN = {"Sharding", "cu_threefry2x32_ffi", "annotate_device_placement"}  # of JAX itself
@@ -36,7 +36,7 @@ def floats(function):
     return leaves
 
 
-@pytest.mark.parametrize("name", CALLED)
+@pytest.mark.parametrize("name", of_every_room(CALLED))
 def test_a_function_and_its_gradient_lower_for_every_platform_and_call_no_library(name):
     function, args = operands(name, "float32")
 

@@ -8,10 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from public_functions import CALLED
+from public_functions import CALLED, LONG, SEARCHED
+
+# Dozens of programs each, or a search: one search is fast.
+MANY_PROGRAMS = {
+    "PARAMETRIZATIONS",
+    "matrix_case and CLAIMS of §2",
+    "stack_case and CLAIMS of §3 and §5",
+    *(set(SEARCHED) - {"calibrate_epsilon"}),
+}
 
 
-@pytest.mark.parametrize("name", CALLED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in MANY_PROGRAMS else ())
+        for name in CALLED
+    ],
+)
 def test_a_second_call_compiles_nothing(name, rng):
     """A program that is compiled anew costs seconds, and memory that is never given back."""
     function, *makers = CALLED[name]
@@ -44,7 +58,13 @@ REFUSALS = {
 }
 
 # Each trace within a trace is looked at, which takes seconds of most: one of a room is fast.
-LOOKED_AT = ("sigma2", "truncated_sinkhorn", "dobrushin_bound", "amax_gain", "turn_bound")
+LOOKED_AT = (
+    "detail_singular_values",
+    "truncated_sinkhorn",
+    "dobrushin_bound",
+    "amax_gain",
+    "turn_bound",
+)
 
 
 @pytest.mark.parametrize(
@@ -83,30 +103,31 @@ def gradient_of(function, num_args):
 
 VALUED = {"debug_nans": lambda: jax.debug_nans(True), "disable_jit": jax.disable_jit}
 
-# Operation by operation, each of these is dozens of programs, or runs for seconds.
-LONG = {
-    "matrix_case and CLAIMS of §2",
-    "stack_case and CLAIMS of §3 and §5",
-    "calibrate_epsilon",
-    "calibrate_depth",
-    "epsilon_schedule",
-    "trainable_band",
-    "PARAMETRIZATIONS",
-    "PRESETS",
-    "sinkhorn of factors",
-    "lyapunov_exponents",
-    "transient_gain",
-    "critical_depth",
-    "contraction_gap",
-}
+# Operation by operation, each function is dozens of programs: one or two of a room are fast.
+WITHOUT_JIT = (
+    "center",
+    "entropy",
+    "dobrushin_bound",
+    "frobenius_bounds",
+    "amax_gain",
+    "effective_depth",
+    "overlap",
+    "residual_matrix",
+    "turn_bound",
+    "truncated_sinkhorn",
+    "PARAMETRIZATIONS of one map",
+    "sigma2",
+)
+
+
+def is_long(name, mode):
+    return name in LONG or (mode == "disable_jit" and name not in WITHOUT_JIT)
 
 
 @pytest.mark.parametrize(
     ("name", "mode"),
     [
-        pytest.param(
-            name, mode, marks=pytest.mark.slow if mode == "disable_jit" and name in LONG else ()
-        )
+        pytest.param(name, mode, marks=pytest.mark.slow if is_long(name, mode) else ())
         for name, mode in itertools.product(CALLED, VALUED)
     ],
 )

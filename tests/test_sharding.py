@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from public_functions import CALLED
+from public_functions import CALLED, of_every_room
 
 MESH = jax.sharding.AbstractMesh((4,), ("cells",))
 COLLECTIVES = ("psum", "all_gather", "all_to_all", "ppermute", "reduce_scatter")
@@ -23,14 +23,7 @@ def divided(function):
     return jax.shard_map(jax.vmap(function), mesh=MESH, in_specs=spec, out_specs=spec)
 
 
-# They take seconds to trace, and are made of the others.
-LONG = ("calibrate_epsilon", "epsilon_schedule", "PARAMETRIZATIONS")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in CALLED],
-)
+@pytest.mark.parametrize("name", of_every_room(CALLED))
 def test_a_function_and_its_gradient_may_be_divided_and_need_no_word_from_other_devices(name, rng):
     function, *makers = CALLED[name]
 

@@ -19,6 +19,7 @@ LANES = {2: 8, 4: 128}  # each n has one program for each root, precision and nu
 
 alone = jax.jit(calibrate_epsilon, static_argnames=("root", "max_projections"))
 epsilon_of = jax.jit(lambda logits, target: calibrate_epsilon(logits, target).epsilon)
+slopes_of = jax.jit(jax.grad(lambda s, t: calibrate_epsilon(s, t).epsilon, argnums=(0, 1)))
 
 
 @functools.cache
@@ -66,7 +67,7 @@ def meets(result, targets):
     ("root", "dtype", "n"),
     [
         ("first", "float64", 4),
-        ("last", "float32", 2),
+        pytest.param("last", "float32", 2, marks=pytest.mark.slow),
         pytest.param("first", "float64", 2, marks=pytest.mark.slow),
         pytest.param("first", "float32", 2, marks=pytest.mark.slow),
         pytest.param("last", "float64", 2, marks=pytest.mark.slow),
@@ -150,7 +151,7 @@ def test_batch_gives_what_a_single_call_gives(rng):
     targets = np.array([0.1, 0.99, 0.5])
     together = solve(logits, targets)
     for i in range(3):
-        one = alone(logits[i], targets[i])
+        one = calibrate_epsilon(logits[i], targets[i])
         assert status(one) == CalibrationStatus(int(together.status[i])).name
         np.testing.assert_allclose(one.epsilon, together.epsilon[i], rtol=1e-9)
         assert one.certified == together.certified[i]
@@ -240,7 +241,7 @@ def test_bad_input_has_a_status_and_no_epsilon():
 
 
 def test_logits_further_apart_than_the_largest_number_are_not_finite():
-    found = solve([np.array([[3e38, 0], [0, 3e38]], "float32")], [0.5], "last")
+    found = solve([1.7e308 * np.kron(SWAP, TWICE)], [0.5])
     assert found.status[0] == CalibrationStatus.NOT_FINITE
 
 
@@ -287,9 +288,10 @@ def test_gradient_of_epsilon_is_that_of_differences_in_both_modes(rng):
 
 
 def test_the_gradient_of_two_by_two_is_that_of_the_closed_form():
-    """ε = (S₁₁ − S₁₂)/(2 artanh t) for S = [[a, b], [b, a]]; twice differentiated in t as well."""
+    """ε = (S₁₁ − S₁₂)/(2 artanh t) for S = [[a, b], [b, a]], of which each unit is there twice."""
     target, artanh = 0.5, np.arctanh(0.5)
-    by_logits, by_target = jax.jit(jax.grad(epsilon_of, (0, 1)))(SWAP, target)
+    by_logits, by_target = slopes_of(np.kron(SWAP, TWICE), target)
     slope = -1 / (2 * artanh**2 * (1 - target**2))
-    np.testing.assert_allclose(by_logits, np.array([[1, -1], [-1, 1]]) / (4 * artanh), rtol=1e-9)
+    of_each = np.kron([[1, -1], [-1, 1]], TWICE / 4)  # a quarter of the slope by an entry of S
+    np.testing.assert_allclose(by_logits, of_each / (4 * artanh), rtol=1e-9)
     assert by_target == pytest.approx(slope, rel=1e-9)

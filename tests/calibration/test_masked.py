@@ -10,7 +10,7 @@ import oracles
 from homojax.calibration import CalibrationStatus, calibrate_depth, calibrate_epsilon
 
 ROOTS = ("first", "last")
-LANES = 32  # of every program here
+LANES = 128  # of every program, as in test_epsilon.py, whose programs these are
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +97,8 @@ def test_no_colder_epsilon_of_first_and_no_hotter_one_of_last_breaks_the_promise
 
 
 def test_gradients_are_those_of_the_closed_form_and_0_where_nothing_is_allowed():
-    program = jax.jit(jax.grad(lambda s, t: calibrate_epsilon(s, t).epsilon, argnums=(0, 1)))
-    by_logits, by_target = program(two_cycles(1.0), 0.8)
+    slopes_of = jax.jit(jax.grad(lambda s, t: calibrate_epsilon(s, t).epsilon, argnums=(0, 1)))
+    by_logits, by_target = slopes_of(two_cycles(1.0), 0.8)
     step = 1e-6
     expected = epsilon_of_two_cycles(1.0, 0.8 + np.array([step, -step]))
     assert by_target == pytest.approx((expected[0] - expected[1]) / (2 * step), rel=1e-6)
@@ -106,6 +106,7 @@ def test_gradients_are_those_of_the_closed_form_and_0_where_nothing_is_allowed()
     assert (np.asarray(by_logits)[np.isinf(two_cycles(1.0))] == 0).all()
 
 
+@pytest.mark.slow
 def test_a_masked_stack_keeps_the_share_asked_for():
     """Two layers of C-commuting matrices: σ₂ of the product is the product of σ₂."""
     logits = np.stack([two_cycles(1.0)] * 2)

@@ -18,6 +18,12 @@ SIZES = [1, 4, 7, 70, *(pytest.param(n, marks=slow) for n in (2, 3, 33))]
 EIGENVALUE_SIZES = [2, 4, 33, *(pytest.param(n, marks=slow) for n in (3, 7))]
 
 
+@pytest.fixture(params=["float64", pytest.param("float32", marks=slow)])
+def dtype(request):
+    """In float32 where there is time: spectra at n = 4 have it in fast tests."""
+    return np.dtype(request.param)
+
+
 @jax.jit
 def factor_and_solutions(matrix, b):
     return cholesky(matrix), solve_positive(matrix, b)

@@ -11,8 +11,10 @@ from homojax.lab.train.dataset import COUNTS, VARIABLES, assemble
 from homojax.lab.train.judgements import JUDGED
 from homojax.lab.train.run import trainer_of
 
-QUICK = ("gradient_trap",)
-LONG = ("as_run", "decay", "depth", "escape", "noise", "precision", "stagnation", "ways_out")
+NETWORKS = (
+    *("as_run", "decay", "depth", "escape", "gradient_trap", "noise", "precision"),
+    *("stagnation", "ways_out"),
+)
 
 
 def check_tables(tables):
@@ -23,13 +25,12 @@ def check_tables(tables):
 
 
 # Their smallest sizes have four layers and two runs each, so that most of them share programs.
-@pytest.mark.parametrize(
-    "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 def test_it_runs_and_leaves_tables_a_figure_and_a_page(name, load, tmp_path):
     module, out = load(name), tmp_path / "out"
-    console = Console(file=(tmp_path / "said.txt").open("w"), width=200)
-    section = run_experiment(module.study, "smoke", out, console)
+    with (tmp_path / "said.txt").open("w") as said:
+        section = run_experiment(module.study, "smoke", out, Console(file=said, width=200))
     assert section.text and section.as_expected
     check_tables(section.tables)
     assert (out / "figure.png").read_bytes()[:4] == b"\x89PNG"

@@ -140,11 +140,14 @@ def test_a_sweep_and_a_verification_give_the_same_verdicts_on_the_same_cells(
     assert silent.any() == (iterations == 2) and not silent.all()
 
 
-def test_a_claim_of_ones_own_is_verified_refuted_and_tightened():
+@pytest.fixture
+def mine():
+    """σ₂ ≤ ½: a guess that is wrong."""
+
     def compare(case):
         return Comparison(case.sigma2, 0 * case.sigma2 + 0.5, case.distance)
 
-    mine = Claim(
+    return Claim(
         number="0",
         name="half",
         scope="matrix",
@@ -154,6 +157,9 @@ def test_a_claim_of_ones_own_is_verified_refuted_and_tightened():
         source="a guess",
         compare=compare,
     )
+
+
+def test_a_claim_of_ones_own_is_verified_and_refuted(mine):
     # As many cells as there are starts, to compile less.
     cells = {"families": "gaussian", "n": 3, "cells": 26}
     ds = hj.verify(claims=(mine, "doeblin"), **cells)
@@ -161,9 +167,13 @@ def test_a_claim_of_ones_own_is_verified_refuted_and_tightened():
     assert ds.sel(claim="half").violated.sum() > 0 == ds.sel(claim="doeblin").violated.sum()
     found = hj.refute(mine, n=3, starts=26, steps=20, polish=0)
     assert found.refuted and found.claim is mine and found.exact is None
-    assert hj.tighten(mine, n=3, starts=26, steps=20, polish=0).score > 1.9
     assert "half" not in hj.CLAIMS
     with pytest.raises(InputError, match="a store could not tell it"):
         hj.verify(claims=mine, store="a.zarr")
     with pytest.raises(InputError, match='a claim "doeblin" already'):
         hj.refute(dataclasses.replace(mine, name="doeblin"))
+
+
+@pytest.mark.slow
+def test_a_claim_of_ones_own_is_tightened(mine):
+    assert hj.tighten(mine, n=3, starts=26, steps=20, polish=0).score > 1.9

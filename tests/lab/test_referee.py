@@ -80,6 +80,7 @@ def test_its_sides_of_a_projection_are_those_of_float64_within_their_margin():
             ), name
 
 
+@pytest.mark.slow
 def test_its_sides_of_a_stack_are_those_of_float64_but_for_missed_sums():
     logits, probes = RNG.normal(size=(4, 2, 3, 3)), RNG.normal(size=(4, 3))
     matrices = np.asarray(project(logits.reshape(8, 3, 3), np.full(8, 0.3))).reshape(4, 2, 3, 3)
@@ -120,6 +121,7 @@ def test_the_heaviest_assignment_is_found_among_all():
         )
 
 
+@pytest.mark.slow
 def test_what_is_left_of_one_is_that_of_the_contraction_gap():
     """Far beyond float64's 1 − σ₂, down to 1e-20 and less."""
     logits, epsilon = RNG.normal(size=(12, 4, 4)), np.repeat([1.0, 0.1, 0.01], 4)

@@ -148,7 +148,10 @@ LAWS = {  # of three numbers, the last one the dimension
 }
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name == "critical_snr" else ()) for name in LAWS],
+)
 def test_gradients_of_the_exact_laws_match_differences_in_the_dimension_too(name, rng):
     law, x = LAWS[name]
     x, direction = np.array(x), rng.normal(size=2)

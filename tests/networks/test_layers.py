@@ -152,7 +152,13 @@ def test_attention_by_softmax_is_the_textbooks(traced, tokens):
     np.testing.assert_allclose(network.logits, network.read_out(last), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{}, {"mixer": "truncated-sinkhorn", "num_iters": 60}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        pytest.param({"mixer": "truncated-sinkhorn", "num_iters": 60}, marks=pytest.mark.slow),
+    ],
+)
 def test_sinkhorn_attention_mixes_by_doubly_stochastic_matrices_of_the_same_logits(
     settings, traced, tokens
 ):
@@ -180,7 +186,12 @@ def dynamic_parts(x, mixing):
 
 
 @pytest.mark.parametrize(
-    ("name", "dynamic"), [("softmax", False), ("softmax", True), ("lucidrains", True)]
+    ("name", "dynamic"),
+    [
+        pytest.param("softmax", False, marks=pytest.mark.slow),
+        ("softmax", True),
+        ("lucidrains", True),
+    ],
 )
 def test_hyper_connections_mix_their_streams_read_them_and_write_to_all(
     name, dynamic, traced, tokens

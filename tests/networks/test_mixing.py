@@ -52,7 +52,9 @@ def test_every_mixer_has_a_matrix_in_low_precision(name):
 
 # These two solve a system, and LAPACK has float32 at least.
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("name", ["orthogonal", "spectral-filter"])
+@pytest.mark.parametrize(
+    "name", ["orthogonal", pytest.param("spectral-filter", marks=pytest.mark.slow)]
+)
 def test_a_matrix_in_low_precision_is_near_the_exact_one(name, dtype):
     parameters = np.random.default_rng(5).normal(size=(4, 4)).astype(dtype)
     low, exact = (compiled(name)(x) for x in (parameters, parameters.astype(np.float64)))

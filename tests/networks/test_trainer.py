@@ -69,6 +69,12 @@ def test_copying_is_learned_where_detail_survives_and_elsewhere_only_the_most_fr
     assert (np.asarray(runs.step) == 120).all() and (np.asarray(runs.failed) == -1).all()
 
 
+def test_a_network_that_mixes_by_a_converged_projection_learns():
+    made = trainer_of(mixer="sinkhorn", depth=1, width=8)
+    _, losses = side_by_side(made.advance, drawn_run(made), steps=30)
+    assert np.isfinite(losses).all() and losses[0, -5:].mean() < losses[0, :5].mean()
+
+
 @pytest.mark.parametrize(("alike", "least", "most"), [(False, 1e-4, np.inf), (True, 0, 1e-5)])
 def test_streams_part_in_training_and_their_mixing_has_a_gradient_unless_all_are_read_alike(
     alike, least, most
@@ -88,6 +94,7 @@ def test_streams_part_in_training_and_their_mixing_has_a_gradient_unless_all_are
     assert max(jnp.linalg.norm(slope[i]) for i in (0, 2)) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_bit_for_bit_the_run_that_never_stopped():
     """60 steps are compiled apart from 30."""
     whole, losses = advance(three_runs(), 60)
@@ -144,6 +151,7 @@ def test_a_loss_that_is_not_finite_stops_its_run_alone_and_leaves_it_as_it_was()
     assert first_not_finite(Trace(None, None, None, jnp.ones((4, 3), bool), None)) is None
 
 
+@pytest.mark.slow
 def test_where_the_gradient_underflows_decay_alone_moves_the_logits():
     """tokenbender's start in float32, theory.md 6.2: what is left is the schedule's product."""
     training = dataclasses.replace(QUICK, mixing_decay=0.5, steps=20)
@@ -202,6 +210,7 @@ def test_every_mixer_can_depend_on_the_token(name):
     assert trace.matrices.shape == (2, 3, TASK.units, 4, 4)
 
 
+@pytest.mark.slow
 def test_layers_computed_again_have_the_gradient_of_those_that_are_kept():
     slopes = []
     for remat in (False, True):

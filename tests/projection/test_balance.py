@@ -15,6 +15,14 @@ TRAINED = (
     np.array([layer["logits"] for layer in trained_oracle.TRAINED["layers"]])
     / trained_oracle.TRAINED["tau"]
 )
+
+
+@pytest.fixture(params=["float64", pytest.param("float32", marks=pytest.mark.slow)])
+def dtype(request):
+    """In float32 where there is time, but for large negative numbers, which it tells from −inf."""
+    return np.dtype(request.param)
+
+
 balanced = jax.jit(balance)
 balanced_each = jax.jit(jax.vmap(balance))
 
@@ -125,6 +133,9 @@ def test_balance_says_so_where_there_is_none(name, dtype):
     assert not result.converged
 
 
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)], indirect=True
+)
 def test_a_large_negative_number_forbids_an_entry_as_a_mask_does(dtype, rng):
     logits = 3 * rng.normal(size=(64, 8, 8))
     for value in (-1e6, -1e9):
@@ -187,6 +198,7 @@ def test_gradient_of_a_trained_log_gap_is_right(layer, rng, dtype):
         assert slope == pytest.approx(expected, abs=within)
 
 
+@pytest.mark.slow
 def test_derivative_agrees_with_that_of_sinkhorn_where_both_have_it(rng):
     logits, direction = rng.normal(size=(2, 4, 4))
     (log_gap, _), gradient = log_gap_and_gradient(logits / 0.7)

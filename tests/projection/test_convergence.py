@@ -17,7 +17,7 @@ from homojax.projection import sinkhorn as solver
     ("n", "dtype"),
     [
         (16, np.dtype("float64")),
-        (16, np.dtype("float32")),
+        pytest.param(16, np.dtype("float32"), marks=pytest.mark.slow),
         *(pytest.param(64, np.dtype(f), marks=pytest.mark.slow) for f in ("float64", "float32")),
     ],
 )
@@ -45,9 +45,9 @@ def test_hard_cases_converge_with_true_errors_and_a_matrix_of_the_right_form(
 @pytest.mark.parametrize(
     ("method", "dtype"),
     [
-        ("auto", "float32"),
-        ("newton", "float64"),
-        pytest.param("auto", "float64", marks=pytest.mark.slow),
+        ("auto", "float64"),
+        pytest.param("newton", "float64", marks=pytest.mark.slow),
+        pytest.param("auto", "float32", marks=pytest.mark.slow),
         pytest.param("newton", "float32", marks=pytest.mark.slow),
     ],
     indirect=["dtype"],
@@ -84,6 +84,9 @@ def sparse():
     )
 
 
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)], indirect=True
+)
 @pytest.mark.parametrize("value", [-1e5, -1e9, -1e30])
 def test_units_with_none_but_each_other_lose_no_digit_to_a_large_negative_number(
     value, dtype, sparse
@@ -128,7 +131,7 @@ def stubborn_logits(name):
     [
         ("heavy tails", "auto"),
         pytest.param("heavy tails", "newton", marks=pytest.mark.slow),
-        ("one entry of a two by two", "auto"),
+        pytest.param("one entry of a two by two", "auto", marks=pytest.mark.slow),
         pytest.param("one entry of a two by two", "newton", marks=pytest.mark.slow),
     ],
 )
@@ -146,12 +149,14 @@ def digit_logits(n, count):
     return chosen @ chosen.swapaxes(1, 2) / 8
 
 
+@pytest.mark.slow
 def test_groups_with_links_of_every_strength_converge(project_all):
     """Where conjugate gradients end after n steps, or keep rounding for a descent, some stall."""
     result = project_all(digit_logits(64, 24), np.geomspace(0.02, 1, 8))
     assert result.converged.all() and result.num_steps.max() <= 100
 
 
+@pytest.mark.slow
 def test_alternations_that_end_just_within_the_tolerance_are_gone_on_from(normal):
     """The error that the iteration sees and that of the matrix differ by rounding."""
     alternate = partial(hj.sinkhorn, tol=0.0, max_steps=64, method="alternating")

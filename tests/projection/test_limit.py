@@ -29,7 +29,19 @@ SOLVERS = {
 }
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.fixture(params=["float64", pytest.param("float32", marks=pytest.mark.slow)])
+def dtype(request):
+    """In float32 where there is time: tests/test_dtypes_and_transforms.py has its derivative."""
+    return np.dtype(request.param)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "sinkhorn newton" else ())
+        for name in SOLVERS
+    ],
+)
 @pytest.mark.parametrize("epsilon", [0.3, 2.0])
 def test_derivatives_in_logits_and_epsilon_match_differences(name, epsilon, rng, slopes):
     at = partial(slopes, weights=random_weights(rng), **SOLVERS[name])

@@ -12,6 +12,13 @@ import homojax as hj
 import oracles
 from homojax.projection.masks import drop_stand_ins, total_support
 
+
+@pytest.fixture(params=["float64", pytest.param("float32", marks=pytest.mark.slow)])
+def dtype(request):
+    """In float32 where there is time: test_convergence.py has large numbers beside masks in it."""
+    return np.dtype(request.param)
+
+
 support = jax.jit(total_support)
 support_of_each = jax.jit(jax.vmap(total_support))
 

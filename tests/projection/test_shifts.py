@@ -8,6 +8,8 @@ import pytest
 import homojax as hj
 import oracles
 
+slow = pytest.mark.slow
+
 
 def shifted(rng, lanes):
     """Whole numbers, which float32 holds exactly, and with shifts up to 10⁶."""
@@ -16,7 +18,10 @@ def shifted(rng, lanes):
     return rest, rest + rows[:, :, None] + cols[:, None, :]
 
 
-@pytest.mark.parametrize("method", ["auto", "newton", "alternating", "balance"])
+@pytest.mark.parametrize(
+    "method",
+    ["auto", "balance", *(pytest.param(x, marks=slow) for x in ("newton", "alternating"))],
+)
 def test_entries_do_not_see_shifts_in_float32(method, rng):
     rest, logits = shifted(rng, 64)
 

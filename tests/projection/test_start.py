@@ -33,6 +33,9 @@ def test_a_warm_start_saves_steps_and_changes_nothing_else(warm_started):
     np.testing.assert_allclose([near.matrix, again.matrix], [expected.matrix] * 2, atol=2e-11)
 
 
+@pytest.mark.parametrize(
+    "dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)], indirect=True
+)
 @pytest.mark.parametrize("epsilon", [0.01, 0.02, 0.05])
 def test_a_warm_start_converges_wherever_a_cold_one_does(epsilon, dtype, warm_started):
     expected, near, _ = warm_started(dtype, epsilon)

@@ -8,6 +8,13 @@ import scipy.linalg
 import homojax as hj
 import oracles
 
+
+@pytest.fixture(params=["float64", pytest.param("float32", marks=pytest.mark.slow)])
+def dtype(request):
+    """In float32 where there is time: the derivative at the barycentre has it in a fast test."""
+    return np.dtype(request.param)
+
+
 lambda2_of_each = jax.jit(jax.vmap(hj.lambda2))
 lambda2_and_gradient = jax.jit(jax.value_and_grad(hj.lambda2))
 

@@ -94,6 +94,12 @@ def isolated_unit(n, gap):
     ]
 
 
+@pytest.fixture(params=["float64", pytest.param("float32", marks=pytest.mark.slow)])
+def dtype(request):
+    """The path of weak links alone is in float32, too, where there is little time."""
+    return np.dtype(request.param)
+
+
 KNOWN = {
     "two by two": (lambda n, gap: lazy_permutation(2, gap), (2,)),
     "lazy permutation": (lazy_permutation, (4, 8)),
@@ -170,7 +176,18 @@ def weak_path(rng, n):
     return shuffled(rng, matrix)
 
 
-@pytest.mark.parametrize("n", [4, 8, pytest.param(32, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("n", "dtype"),
+    [
+        (4, "float64"),
+        (8, "float64"),
+        (4, "float32"),
+        pytest.param(8, "float32", marks=pytest.mark.slow),
+        pytest.param(32, "float64", marks=pytest.mark.slow),
+        pytest.param(32, "float32", marks=pytest.mark.slow),
+    ],
+    indirect=["dtype"],
+)
 def test_gap_of_a_path_of_weak_links_has_relative_accuracy_wherever_its_ends_are(n, rng, dtype):
     with mp.workdps(100):
         matrix = weak_path(rng, n)
@@ -198,9 +215,7 @@ def test_gap_of_each_of_a_batch_is_1_minus_sigma2_where_that_has_digits(rng):
     assert (gaps > 0.1).sum() > 20
 
 
-@pytest.mark.parametrize(
-    "dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)], indirect=True
-)
+@pytest.mark.slow
 def test_gap_of_a_large_matrix(rng, dtype):
     gap_of = jax.jit(contraction_gap)
     for gap in (1, 1e-8, 1e-30):
@@ -349,6 +364,7 @@ def test_gradient_at_a_tie_is_a_supergradient_along_the_polytope(name, rng):
         assert 1 - oracles.sigma2(nearby) <= tangent + 1e-12
 
 
+@pytest.mark.slow
 def test_second_derivatives_match_differences_where_sigma2_is_simple(rng):
     log_matrix, direction, other = rng.normal(size=(3, 4, 4))
     log_matrix -= np.logaddexp.reduce(log_matrix, axis=1, keepdims=True)

@@ -15,6 +15,7 @@ FAMILY = oracles.birkhoff_family(np.random.default_rng(2), 8)
 TAU, NUM_ITERS = (trained_oracle.TRAINED[key] for key in ("tau", "num_iters"))
 TRAINED = np.array([layer["logits"] for layer in trained_oracle.TRAINED["layers"]])
 project = jax.jit(hj.sinkhorn)
+sigma2 = jax.jit(hj.sigma2)
 
 
 class Spectra(NamedTuple):
@@ -47,11 +48,11 @@ def test_sigma2_of_a_two_by_two_is_tanh_of_quarter_cross_difference(rng):
         result = project(logits, epsilon, tol=1e-13)
         cross = abs(logits[0, 0] + logits[1, 1] - logits[0, 1] - logits[1, 0])
         assert result.converged
-        kept = spectra(result.matrix).sigma2
+        kept = sigma2(result.matrix)
         assert kept == pytest.approx(np.tanh(cross / (4 * epsilon)), abs=1e-12)
 
 
-@pytest.mark.parametrize("n", [2, 8])
+@pytest.mark.parametrize("n", [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_circulant_spectra_are_fourier_transforms(n, rng):
     weights = rng.dirichlet(np.ones(n))
     moduli = np.sort(abs(np.fft.fft(weights)[1:]))[::-1]
@@ -68,7 +69,9 @@ def test_lazy_cycle_spectra_are_cosines(n, stay):
     np.testing.assert_allclose(found, moduli, atol=1e-12)
 
 
-@pytest.mark.parametrize(("dimension", "stay"), [(1, 0.75), (2, 0.5), (3, 0.1)])
+@pytest.mark.parametrize(
+    ("dimension", "stay"), [pytest.param(1, 0.75, marks=pytest.mark.slow), (2, 0.5), (3, 0.1)]
+)
 def test_lazy_hypercube_spectra_are_binomial(dimension, stay):
     ones = np.array([word.bit_count() for word in range(1, 2**dimension)])
     moduli = np.sort(abs(1 - 2 * (1 - stay) * ones / dimension))[::-1]

@@ -16,6 +16,14 @@ TIES = {
     "cycle": np.asarray(hj.birkhoff.lazy_cycle(N, 0.5)),
     "lazy permutation": oracles.lazy_permutation(np.random.default_rng(0), N, 0.4),
 }
+
+
+@pytest.fixture(params=["float64", pytest.param("float32", marks=pytest.mark.slow)])
+def dtype(request):
+    """In float32 where there is time: tests/test_dtypes_and_transforms.py has it at n = 4."""
+    return np.dtype(request.param)
+
+
 sigma2_of_each = jax.jit(jax.vmap(hj.sigma2))
 sigma2_and_gradient = jax.jit(jax.value_and_grad(hj.sigma2))
 
@@ -77,10 +85,15 @@ def test_the_iteration_alone_can_settle_on_a_lower_pair_and_the_proof_does_not_l
 
 
 def test_gradients_beyond_that_size_are_those_of_a_decomposition(rng):
-    m, direction = rng.uniform(size=(2, N, N)) / 16
+    m = rng.uniform(size=(N, N)) / 16
     p = oracles.centring(N)
     u, _, vt = np.linalg.svd(p @ m @ p)
     np.testing.assert_allclose(sigma2_and_gradient(m)[1], np.outer(u[:, 0], vt[0]), atol=1e-13)
+
+
+@pytest.mark.slow
+def test_second_derivatives_beyond_that_size_are_those_of_differences(rng):
+    m, direction = rng.uniform(size=(2, N, N)) / 16
 
     def slope(x):
         return (jax.grad(hj.sigma2)(x) * direction).sum()

@@ -137,6 +137,12 @@ def stacks_of(rng):
 STACKS = stacks_of(np.random.default_rng(5))
 
 
+@pytest.fixture(params=["float64", pytest.param("float32", marks=pytest.mark.slow)])
+def dtype(request):
+    """In float32 where there is time: test_matrix.py has it in fast tests."""
+    return np.dtype(request.param)
+
+
 def arguments(name, dtype=np.float64, matrices=None):
     own, alpha, probe = STACKS[name]
     matrices = own if matrices is None else matrices
@@ -286,6 +292,7 @@ def test_default_depths_are_the_powers_of_two_and_the_whole_stack():
         assert results["horn"][1].shape == (2, 1 if layers == 1 else 4, 2)
 
 
+@pytest.mark.slow
 def test_claims_are_asked_at_the_depths_that_are_given():
     arrays, whole = arguments("truncated"), judged("truncated")
     some = jax.jit(jax.vmap(lambda *x: case_of(*x, depths=(4, 2))))(*arrays)

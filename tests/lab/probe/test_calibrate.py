@@ -128,10 +128,9 @@ def test_public_initialisations_are_finite_square_logits():
 
 @pytest.mark.filterwarnings("error")
 def test_a_mask_that_needs_no_epsilon_still_has_its_curve(tmp_path):
-    """Two groups that do not mix: σ₂ = 1 at every ε."""
-    np.save(
-        tmp_path / "groups.npy", np.array([[0, -np.inf, -np.inf], [-np.inf, 1, 0], [-np.inf, 0, 1]])
-    )
+    """Two groups that do not mix: σ₂ = 1 at every ε. The shapes are those of the fixture."""
+    groups = [[0, -np.inf, -np.inf], [-np.inf, 1, 0], [-np.inf, 0, 1]]
+    np.save(tmp_path / "groups.npy", np.array([[groups]] * 2))
     file = {"source": "file", "path": tmp_path / "groups.npy", "orientation": "outputs-first"}
     ds = hj.calibrate(sigma2=0.5, **file)
     assert (ds.status == CalibrationStatus.ALWAYS_MET).all() and np.isnan(ds.epsilon).all()

@@ -151,6 +151,7 @@ def test_a_violation_that_many_digits_take_back_is_not_reported_as_one(short, al
     assert unchecked.refuted and unchecked.exact is None and unchecked.reduced is not None
 
 
+@pytest.mark.slow
 def test_an_optimiser_that_diverges_is_an_error_and_no_result(short, altered):
     def compare_nothing(case):
         return Comparison(jnp.nan * case.matrix[0, 0], case.matrix[0, 0], 0.0)
@@ -209,16 +210,8 @@ def test_a_search_is_a_config_or_its_fields():
 # ---------------------------------------------------------------- ties
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "frobenius_upper",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("sigma2_falls", "gain_retention")
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["frobenius_upper", "sigma2_falls", "gain_retention"])
 def test_first_order_steps_see_all_directions_of_a_tie_alike(name):
     """S = I changes with no renumbering of units, and so does the slope of a smooth score there.
 

@@ -41,10 +41,11 @@ def test_what_is_measured_is_that_of_the_matrices_in_numpy(kept):
 
 
 def test_errors_of_sums_are_the_largest_of_any_stack(kept):
-    matrices = np.broadcast_to(np.eye(8), (1, 2, 2, 8, 8)).copy()
-    matrices[0, 1, 1, 2, 2] = 1.25
-    measures = measures_of(Stacks(matrices, None, np.ones((1, 2))))
-    assert measures["row_error"] == [0.25] == measures["col_error"]
+    matrices = np.broadcast_to(np.eye(8), kept.stacks.matrices.shape).copy()
+    matrices[3, 0, 1, 2, 2] = 1.25
+    measures = measures_of(kept.stacks._replace(matrices=matrices))
+    for name in ("row_error", "col_error"):
+        np.testing.assert_array_equal(measures[name], 0.25 * (np.arange(8) == 3))
 
 
 def test_a_stack_of_attention_is_one_head_of_one_example_through_all_layers():

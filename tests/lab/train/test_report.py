@@ -16,7 +16,19 @@ from homojax.lab.train.plots import training as training_figure
 from homojax.lab.train.report import describe, headline, training_as_expected
 
 FLAGS = (
-    *("train", "--depth", "2", "--width", "64", "--norm", "none", "--alpha", "0.2"),
+    *(
+        "train",
+        "--mixer",
+        "kronecker",
+        "--depth",
+        "2",
+        "--width",
+        "64",
+        "--norm",
+        "none",
+        "--alpha",
+        "0.2",
+    ),
     *("--steps", "40", "--batch", "8", "--learning-rate", "0.01", "--warmup", "5"),
     *("--epsilon", "0.1", "5", "--noise", "0", "1", "--seeds", "2"),
 )

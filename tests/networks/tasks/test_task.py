@@ -9,6 +9,7 @@ from homojax.networks.tasks.images import classification
 from homojax.networks.tasks.made import copying, recall
 from homojax.networks.tasks.text import language
 
+slow = pytest.mark.slow
 SIZE = 7  # of every batch here: one program for each task
 TEXT = "".join(chr(97 + i * i % 7) + "—é"[i % 2] for i in range(400))
 IMAGES = np.random.default_rng(0).normal(size=(40, 6, 4))
@@ -95,7 +96,10 @@ def test_a_task_is_the_same_every_time_it_is_made(name, built, batch_of):
     assert task[:8] == other[:8] and task.chance == other.chance
 
 
-@pytest.mark.parametrize("name", ["copying", "recall", "language", "digits"])
+@pytest.mark.parametrize(
+    "name",
+    ["copying", *(pytest.param(x, marks=slow) for x in ("recall", "language", "digits"))],
+)
 def test_examples_are_the_same_whichever_precision_jax_is_in(name, built):
     def examples(task):
         batch = jax.jit(lambda key: task.train(key, SIZE))(jax.random.key(1))
