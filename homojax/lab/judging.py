@@ -103,9 +103,10 @@ def judge_cells(
         dtype: the precision to judge in.
         n: the number of units, of signals alone, which have no matrix.
 
-    >>> cells = {"logits": np.zeros((2, 3, 3)), "epsilon": np.ones(2)}
-    >>> judge_cells("matrix", (CLAIMS["doeblin"],), cells, "float32")["doeblin"].verdict.tolist()
-    [0, 0]
+    >>> cells = {"logits": np.zeros((26, 3, 3)), "epsilon": np.ones(26)}
+    >>> judged = judge_cells("matrix", (CLAIMS["doeblin"],), cells, "float64")
+    >>> set(judged["doeblin"].verdict.tolist())
+    {0}
     """
     typed = {key: jnp.asarray(x, dtype) for key, x in cells.items() if key not in ("key", "n")}
     judge = _judges(scope, claims, n if scope == "noise" else 0)

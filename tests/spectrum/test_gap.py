@@ -325,6 +325,7 @@ def test_gradient_keeps_its_accuracy_where_some_links_are_stronger_by_more_than_
         )
 
 
+@pytest.mark.slow
 def test_gradient_through_the_projection_is_that_of_sigma2(rng):
     logits, direction = rng.normal(size=(2, 4, 4))
 
