@@ -86,9 +86,8 @@ def main(
 def measure(case: Case, num_blocks: int, seeds: int, rival_cells: int) -> dict[str, Any]:
     """Return CPU seconds of the first block, of a later cell, and of a cell of the rival."""
     depth = tuple(2**k for k in range(case.layers.bit_length()))
-    config = Sweep(
-        epsilon=EPSILONS[case.grid], n=case.n, depth=depth, seeds=seeds, dtype=case.dtype
-    )
+    fields: dict[str, Any] = {"epsilon": EPSILONS[case.grid], "n": case.n, "dtype": case.dtype}
+    config = Sweep(depth=depth, seeds=seeds, **fields)
     source = load_source(config)
     every = blocks_of(config, source, chunks_of(config, source))
     chosen = [every[k] for k in np.linspace(0, len(every) - 1, num_blocks).astype(int)]
@@ -147,7 +146,7 @@ def by_hand(config: Sweep, logits: np.ndarray, epsilon: float, seed: int) -> dic
 
 def project(scaled: np.ndarray, tol: float) -> np.ndarray:
     """Return the projection by alternation in the log domain."""
-    g = np.zeros(len(scaled))
+    g, matrix = np.zeros(len(scaled)), np.exp(scaled)
     for _ in range(RIVALS_STEPS):
         f = -logsumexp(scaled + g[None, :], axis=1)
         g = -logsumexp(scaled + f[:, None], axis=0)
@@ -164,7 +163,7 @@ def running_products(matrices: list[np.ndarray]):
         yield product
 
 
-def bounds(matrix: np.ndarray, scaled: np.ndarray) -> tuple[float, ...]:
+def bounds(matrix: np.ndarray, scaled: np.ndarray) -> tuple[Any, ...]:
     """Return the Hilbert, Dobrushin, Doeblin, Pinsker, Frobenius and Schatten bounds."""
     n = len(matrix)
     differences = scaled[:, None, :] - scaled[None, :, :]

@@ -50,8 +50,9 @@ def measure_block(sweep: Sweep, source: Source, block: Block) -> dict[str, np.nd
     cells = block.cells + [block.cells[-1]] * (block.lanes - own)
     logits, epsilon, keys = _inputs(sweep, source, block.n, cells)
 
-    def over_cells(stage: Callable, *args):
-        settings = tuple((name, getattr(sweep, name)) for name in _settings_of(stage))
+    def over_cells(stage: Callable, *args, **own):
+        values = {**vars(sweep), **own}
+        settings = tuple((name, values[name]) for name in _settings_of(stage))
         at_once = min(block.lanes, FEW) if stage is _measure_layernorm else None
         return program_of(stage, settings, at_once)(*args)
 
@@ -59,7 +60,8 @@ def measure_block(sweep: Sweep, source: Source, block: Block) -> dict[str, np.nd
     matrices, asked = projected.matrix, sweep.measure
     measured = over_cells(_measure_matrices, logits, epsilon, projected)
     # layer norm alone does not need σ₂
-    norms = over_cells(_norms, matrices) if set(asked) - {"layernorm"} else {}
+    stacked = tuple(group for group in ("depth", "residual") if group in asked)
+    norms = over_cells(_norms, matrices, of=stacked) if set(asked) - {"layernorm"} else {}
     sigma2 = norms.get("sigma2")
     if "spectrum" in asked:
         lambda2 = over_cells(_lambda2, matrices)
@@ -113,7 +115,7 @@ def program_of(
 
 
 def _settings_of(stage: Callable) -> list[str]:
-    """Return the fields of ``Sweep`` that a stage reads: its keyword-only arguments."""
+    """Return the settings that a stage reads, most of them of ``Sweep``: what is keyword-only."""
     parameters = inspect.signature(stage).parameters.values()
     return [parameter.name for parameter in parameters if parameter.kind == parameter.KEYWORD_ONLY]
 
@@ -144,15 +146,15 @@ def _norms(
     *,
     depth: tuple[int, ...],
     alpha: tuple[float, ...],
-    measure: tuple[str, ...],
+    of: tuple[str, ...],
 ) -> Measured:
-    """Return every largest singular value that is asked for, by one program for all of them."""
+    """Return σ₂ of each matrix and the norms of products that groups need, by one program."""
     last, n = np.asarray(depth) - 1, matrices.shape[1]
     parts = {"sigma2": jax.vmap(detail)(matrices)}  # [L, n, n]
-    if "depth" in measure:
+    if "depth" in of:
         parts["composite_sigma2"] = detail_composite(matrices)  # after every layer
         parts["composite_distance"] = composite(matrices)[last] - 1 / n
-    if "residual" in measure:
+    if "residual" in of:
 
         def kept(weight: jax.Array) -> jax.Array:
             return detail_composite(jax.vmap(residual_matrix, (0, None))(matrices, weight))[last]

@@ -46,6 +46,7 @@ def test_a_violation_that_many_digits_take_back_is_told_as_such(broken_gain):
     assert "known to be false" in section.text and not section.as_expected
 
 
+@pytest.mark.slow
 def test_a_bound_that_was_tightened_is_told_as_a_share(tight_hilbert):
     section = describe_finding(tight_hilbert)
     assert "hilbert (law 2) at n = 3" in section.text and "of the bound" in section.text
