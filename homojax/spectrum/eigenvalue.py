@@ -69,9 +69,10 @@ def spectral_radius(matrix: jax.Array) -> jax.Array:
     matrix = jax.lax.stop_gradient(matrix)
     prove = in_buckets(each_lane(_square_and_prove), lambda matrices: abs(matrices).max((1, 2)))
     radius = prove(matrix)
-    for find in (_square_to_the_end, _largest_eigenvalue):
+    # Few are left for the last, and each that shares a bucket with one of them is done over.
+    for find, most in ((_square_to_the_end, 16), (_largest_eigenvalue, 2)):
         unknown = partial(_find_unknown, find)
-        radius = in_buckets(unknown, lambda _, radii: jnp.isnan(radii), most=16)(matrix, radius)
+        radius = in_buckets(unknown, lambda _, radii: jnp.isnan(radii), most=most)(matrix, radius)
     return radius
 
 
