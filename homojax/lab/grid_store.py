@@ -61,7 +61,8 @@ class GridStore:
     def _array(self, name: str) -> zarr.Array:
         array = self.group[name]
         assert isinstance(array, zarr.Array)
-        return array
+        # So that a chunk of NaN alone is written, too: one that is not there was lost.
+        return array.with_config({"write_empty_chunks": True})
 
     def _flags(self, region: Region) -> tuple[slice, ...]:
         """Return where the marks of a region's chunks are."""
@@ -237,7 +238,6 @@ def _created(place: Any, layout: Layout, codecs: tuple[Any, ...]) -> zarr.Group:
             attributes=attrs,
             compressors=codecs,
             overwrite=True,
-            config={"write_empty_chunks": True},
         )
 
     for name, (values, attrs) in layout.coords.items():

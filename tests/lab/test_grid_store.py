@@ -21,6 +21,8 @@ VALUES = {
     "code": np.arange(16, dtype=np.int8).reshape(4, 4),
 }
 TOTAL = np.arange(4.0)
+VALUES["x"][:2, :3] = np.nan  # a chunk like one that is missing
+VALUES["code"][2:, 3:] = -99
 
 
 def layout(digest="one"):
