@@ -47,7 +47,6 @@ def test_a_violation_is_reduced_to_digits_that_a_person_reads(not_monotone, tmp_
     assert float(lesser - greater) == pytest.approx(not_monotone.score, abs=1e-6)
     logits = not_monotone.reduced.arrays["logits"]
     assert not_monotone.digits <= 2
-    assert (logits[0] == 0).all() and (logits[:, 0] == 0).all()
     np.testing.assert_array_equal(logits, np.round(logits, not_monotone.digits))
     save_case(not_monotone.reduced, tmp_path / "reduced.npz")
     rows = replay(load_case(tmp_path / "reduced.npz"))
@@ -110,7 +109,7 @@ def test_the_same_search_twice_finds_the_same(short, tight_hilbert):
 def test_a_free_epsilon_is_searched_too(short):
     found = tighten("doeblin", dataclasses.replace(short, epsilon=None))
     assert found.case.arrays["epsilon"] != 1
-    assert np.exp(-1) * 0.1 < found.case.arrays["epsilon"] < np.exp(1) * 10
+    assert 1e-3 < found.case.arrays["epsilon"] < 1e2
 
 
 def test_a_case_says_how_it_was_found(broken_gain):
