@@ -21,7 +21,15 @@ from zarr.codecs import Crc32cCodec
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from homojax.lab.inputs import InputError
-from homojax.lab.store import CODECS, DONE, as_dataset, consolidating, is_url
+from homojax.lab.store import (
+    CODECS,
+    DONE,
+    as_dataset,
+    consolidating,
+    is_url,
+    require_whole,
+    unfinished,
+)
 
 MISSING = -99  # of whole numbers: no count and no code of ours
 Region = dict[str, slice]  # of the dimensions that blocks divide
@@ -150,6 +158,8 @@ class GridStore:
         """Return the Dataset; what is not done yet is missing in it."""
         dataset = as_dataset(self.group.store)
         del dataset.attrs["written"]
+        if self.num_left:
+            dataset.attrs["unfinished"] = unfinished(self.group)
         return dataset
 
 
@@ -181,6 +191,7 @@ def opened(store: str | Path | None, layout: Layout) -> GridStore:
         raise InputError(
             f"{store} holds something else than what is asked; choose another place or remove it."
         )
+    require_whole(group, str(store))  # now, and not when all is measured
     return GridStore(group)
 
 

@@ -122,6 +122,8 @@ def open_run(path: str | Path, name: str | None = None) -> xr.Dataset:
     >>> open_run(folder).equals(made)
     True
     """
+    if is_url(path):
+        return read_dataset(path)
     path = Path(path).expanduser()
     if (path / "zarr.json").exists() or not path.is_dir():
         return read_dataset(path)
@@ -149,25 +151,47 @@ def read_dataset(path: str | Path) -> xr.Dataset:
     try:
         place = FsspecStore.from_url(str(path)) if is_url(path) else LocalStore(path)
         group = zarr.open_group(place, mode="r", use_consolidated=False)
-        arrays = dict(group.arrays())
-        counts = {name: (one.nchunks_initialized, one.nchunks) for name, one in arrays.items()}
+        require_whole(group, str(path))
         dataset = as_dataset(place)
     except InputError:
         raise
     except Exception as error:  # on a damaged store zarr raises anything, zlib's errors too
         raise InputError(f"{path} is not a whole zarr store: {type(error).__name__}.") from error
-    written = dataset.attrs.pop("written", "").split()
-    missing = sorted(set(written) - set(dataset.variables))
-    if missing:
-        raise InputError(f"{path} is not a whole zarr store: {', '.join(missing)} is missing.")
-    done, chunks = counts.pop(DONE, (0, 0))
-    if done < chunks:
-        dataset.attrs["unfinished"] = f"{done} of {chunks} chunks are there"
-        return dataset
-    for name, (there, wanted) in counts.items():
-        if there < wanted:
-            raise InputError(f"{path} is damaged: {name} lacks {wanted - there} of its chunks.")
+    dataset.attrs.pop("written", None)
+    if DONE in group:
+        dataset.attrs["unfinished"] = unfinished(group)
     return dataset
+
+
+def require_whole(group: zarr.Group, name: str) -> None:
+    """Return nothing where a store has every variable, and every chunk that was written.
+
+    Raises:
+        InputError: something was lost; the sentence calls the store ``name``.
+    """
+    arrays = dict(group.arrays())
+    lost = sorted(set(str(group.attrs.get("written", "")).split()) - set(arrays))
+    if lost:
+        raise InputError(f"{name} is not a whole zarr store: {', '.join(lost)} is missing.")
+    marks = arrays.pop(DONE, None)
+    divided = () if marks is None else tuple(marks.attrs["chunks"])  # type: ignore[arg-type]
+    for variable, array in arrays.items():
+        dims = array.metadata.dimension_names or ()  # type: ignore[union-attr]
+        if marks is None or tuple(dims) == (variable,):  # a coordinate
+            wanted = array.nchunks
+        else:  # those that are done; what only the end writes may have none yet
+            wanted = marks.nchunks_initialized if set(divided) <= set(dims) else 0
+        if array.nchunks_initialized < wanted:
+            few = wanted - array.nchunks_initialized
+            raise InputError(
+                f"{name} is damaged: {variable} lacks {few} of its chunks; remove it to start anew."
+            )
+
+
+def unfinished(group: zarr.Group) -> str:
+    """Return how much of a store that is being filled is there, in words."""
+    marks = np.asarray(group[DONE])
+    return f"{int((marks == 1).sum())} of {marks.size} chunks are there"
 
 
 def as_dataset(place: Any) -> xr.Dataset:

@@ -247,6 +247,11 @@ def test_shards_share_a_folder_and_the_last_one_writes_the_report(capsys):
     assert not Path("many").exists()
     _, listed, _ = said(capsys, "runs", "list", ".")
     assert "many.part" in listed and "unfinished, 50% of its chunks" in listed
+    _, shown, _ = said(capsys, "runs", "show", "many.part")
+    (command,) = (line for line in shown.splitlines() if line.startswith("homojax sweep"))
+    assert "with --out many, to go on" in shown
+    again = [*shlex.split(command)[1:], "--shard", "0/2", "--out", "many"]
+    assert "2 of 4 chunks" in said(capsys, *again)[1]  # what it says asks for this very run
     code, out, _ = shard("1/2")
     assert code == 0 and "8 of 8 projections converged" in out and "many/report.html" in out
     assert [path.name for path in Path().iterdir()] == ["many"]

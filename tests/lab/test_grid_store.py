@@ -3,6 +3,7 @@ as data.
 """
 
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_a_store_is_taken_up_where_it_was_left(place, tmp_path, whole):
     assert np.isnan(half.x[:, 3:]).all() and (half.code[:, 3:] == -99).all()
     np.testing.assert_array_equal(half.x[:, :3], VALUES["x"][:, :3])
     fill(grid)
-    assert read_dataset(store).identical(whole)
+    assert read_dataset(store).identical(whole) and open_run(store).identical(whole)
 
 
 def test_an_unfilled_store_is_nothing_that_was_kept(tmp_path):
@@ -165,6 +166,22 @@ def test_a_flipped_bit_or_a_cut_chunk_is_never_data(tmp_path, whole, rng):
                 read_dataset(store)
         chunk.write_bytes(kept)
     assert read_dataset(store).identical(whole)
+
+
+@pytest.mark.parametrize("lost", ["x/c/0/0/0", "code/c/0/0", "x", "a", "b/c/0"])
+def test_what_a_half_done_store_has_lost_is_named_before_anything_is_measured(lost, tmp_path):
+    store = tmp_path / "run.zarr"
+    fill(opened(store, layout()), REGIONS[:1])
+    place = store / lost
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    name = lost.split("/")[0]
+    for look in (lambda: opened(store, layout()), lambda: read_dataset(store)):
+        with pytest.raises(InputError, match=rf"run\.zarr.*{name}.*(missing|remove it)"):
+            look()
+
+
+def test_a_store_in_memory_says_that_it_is_half_done():
+    assert fill(opened(None, layout()), REGIONS[:1]).unfinished == "1 of 4 chunks are there"
 
 
 def test_a_damaged_mark_is_told(tmp_path):

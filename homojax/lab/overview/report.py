@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,12 +48,20 @@ def run_command(command: RunsCommand, console: Console) -> bool:
     if command.what == "show":
         _show(_run_in(folder), console)
         return True
-    runs = [_run_in(manifest.parent) for manifest in sorted(folder.glob(f"*/{MANIFEST}"))]
-    if not runs:
+    rows = [_row(manifest.parent) for manifest in sorted(folder.glob(f"*/{MANIFEST}"))]
+    if not rows:
         raise InputError(f"there are no runs in {folder}: name the folder that they are in.")
-    rows = [[str(run.folder), str(run.identity.get("verb")), run.state, _size(run)] for run in runs]
     page.print_table(Table("", ["run", "verb", "state", "MB"], rows), console)
     return True
+
+
+def _row(folder: Path) -> list[str]:
+    """Return a line of the table; one run that is damaged hides no other."""
+    try:
+        run = _run_in(folder)
+        return [str(folder), str(run.identity.get("verb")), run.state, _size(run)]
+    except InputError:
+        return [str(folder), "–", "damaged", "–"]
 
 
 def _run_in(folder: Path) -> Run:
@@ -80,7 +89,8 @@ def _show(run: Run, console: Console) -> None:
     for store in run.stores:
         _show_dataset(open_run(store), console)
     if not run.finished:
-        console.print("\nGive its command again to go on.", highlight=False)
+        place = shlex.quote(str(run.folder).removesuffix(".part"))
+        console.print(f"\nGive its command again, with --out {place}, to go on.", highlight=False)
     elif (run.folder / "report.html").exists():
         page.show_place(run.folder, console)
 

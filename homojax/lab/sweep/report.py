@@ -72,18 +72,18 @@ def run_command(command: SweepCommand, console: Console) -> bool:
     """Run the sweeps of a command into its folder, and show them. Returns True."""
     import jax
 
-    for sweep in command.sweeps:  # a mistake in the last one is told before the first one runs
-        load_source(sweep)
-    sweeps = {sweep.label: {**sweep.as_dict(), "hash": sweep.digest} for sweep in command.sweeps}
-    identity = {"verb": "sweep", "sweeps": sweeps}
+    shard = shard_of(command)  # before JAX is asked for anything else
+    # As they run here; a mistake in the last one is told before the first one runs.
+    settled = [sweep.settled(load_source(sweep).layers) for sweep in command.sweeps]
+    asked = {sweep.label: {**sweep.as_dict(), "hash": sweep.digest} for sweep in settled}
+    identity = {"verb": "sweep", "sweeps": asked}
     if command.is_shared and command.out and holds_finished(command.out, identity):
         console.print(f"{command.out} is finished already.", highlight=False)
         return True
     folder = run_folder(command, identity, shared=command.is_shared)
-    jax.config.update("jax_enable_x64", any(s.precision == "float64" for s in command.sweeps))
-    shard = shard_of(command)
+    jax.config.update("jax_enable_x64", any(s.dtype == "float64" for s in settled))
     datasets = {}
-    for sweep in command.sweeps:
+    for sweep in settled:
         with progress_bar(console, sweep.label) as progress:
             store = folder.part / f"{sweep.label}.zarr"
             datasets[sweep.label] = run_sweep(sweep, store, shard=shard, progress=progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
@@ -145,7 +146,10 @@ def _checked(shard: Shard | None) -> Shard:
     """Return a shard that there is; by default this process's."""
     if shard is None:
         return jax.process_index(), jax.process_count()
-    which, count = shard
+    try:
+        which, count = map(operator.index, shard)
+    except (TypeError, ValueError):
+        raise InputError(f"shard must be two whole numbers (i, k), got {shard!r}.") from None
     if not 0 <= which < count:
         raise InputError(f"there is no shard {which} of {count}: they are 0 to {count - 1}.")
     return which, count

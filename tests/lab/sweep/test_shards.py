@@ -70,6 +70,12 @@ def test_a_shard_that_there_is_not_is_refused(shard):
         sweep(shard=shard, **GRID)
 
 
+@pytest.mark.parametrize("shard", ["0/2", 1, (0.5, 2)])
+def test_a_shard_is_two_whole_numbers(shard):
+    with pytest.raises(InputError, match=r"shard must be two whole numbers \(i, k\)"):
+        sweep(shard=shard, **GRID)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 4])
 def test_all_devices_of_a_process_give_the_bytes_of_one(devices, tmp_path, expected):
