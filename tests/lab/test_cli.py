@@ -267,6 +267,7 @@ def test_shards_share_a_folder_and_the_last_one_writes_the_report(capsys):
         (["sweep", "--shard", "0/2"], "name the folder that all shards share: add --out"),
         (["sweep", "--shard", "2/2", "--out", "a"], '--shard "2/2" is none: give I/K'),
         (["sweep", "--shard", "0/1", "--distributed", "--out", "a"], "leave --shard out"),
+        (["sweep", "--distributed", "--out", "a"], "JAX finds no cluster here"),
         (["runs"], "there are no runs in runs"),
         (["runs", "show", "a"], "a is no run: it has no run.json"),
     ],

@@ -17,7 +17,7 @@ from homojax.lab.store import config_of
 from homojax.lab.sweep import plots
 from homojax.lab.sweep.command import SweepCommand, shard_of
 from homojax.lab.sweep.config import figures_of
-from homojax.lab.sweep.dataset import LAWS
+from homojax.lab.sweep.dataset import KS_ROUNDING, LAWS
 from homojax.lab.sweep.run import sweep as run_sweep
 from homojax.projection.result import Status
 from homojax.theory import CLAIMS
@@ -241,6 +241,7 @@ def ks_rejections(ds: xr.Dataset) -> tuple[int, int]:
         return 0, 0
     samples, points = config_of(ds)["samples"], int(ds.cosine_ks.notnull().sum())
     limit = np.sqrt(np.log(2 * ds.cosine_ks.size / KS_FALSE_ALARM) / (2 * samples))
+    limit += KS_ROUNDING
     return int((ds.cosine_ks > limit).sum()), points
 
 

@@ -18,6 +18,7 @@ from homojax.lab.sweep import measure
 from homojax.lab.sweep import run as sweeping
 from homojax.lab.sweep.config import Sweep
 from homojax.lab.sweep.dataset import LAWS, VARIABLES
+from homojax.lab.sweep.report import ks_rejections
 from homojax.lab.sweep.run import sweep
 from homojax.theory import CLAIMS
 from homojax.theory.claim import Verdict, mutants_of
@@ -170,6 +171,14 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, co
     assert not calls
     with pytest.raises(InputError, match="holds something else"):
         sweep(Sweep(seeds=1), store)
+
+
+def test_rounding_of_the_cosines_violates_no_law():
+    snr = (1e2, 1e6, 1e12, 1e20, 1e30)
+    only = {"n": 4, "seeds": 2, "depth": (1,), "epsilon": (0.3, 10.0), "samples": 16}
+    ds = sweep(snr=snr, measure=("layernorm",), dtype="float32", **only)
+    assert ks_rejections(ds) == (0, int(ds.cosine_ks.notnull().sum()))
+    assert ds.cosine_ks.sel(snr=1e2).notnull().all() and ds.cosine_ks.sel(snr=1e20).isnull().any()
 
 
 def test_the_store_says_how_to_run_it_again(tmp_path, small):
