@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -83,6 +84,8 @@ def program() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without σ gets a ?
+    # Of a damaged store one sentence is enough: zarr drops its other reads, and asyncio lists them.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
     main()
 
 

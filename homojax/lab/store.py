@@ -209,7 +209,8 @@ def as_dataset(place: Any) -> xr.Dataset:
         try:
             variable.load()
         except Exception as error:  # a checksum, or a chunk that is no chunk
-            raise InputError(f"{place} is damaged: {name} cannot be read.") from error
+            where = str(place).removeprefix("file://")
+            raise InputError(f"{where} is damaged: {name} cannot be read.") from error
     return dataset
 
 
