@@ -21,8 +21,9 @@ def keep_programs() -> None:
     folder = Path(platformdirs.user_cache_dir("homojax")) / "programs"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "writable").touch()
     except OSError:  # a home that is read-only or full: the run goes without
+        return
+    if not os.access(folder, os.W_OK):
         return
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(LARGEST)

@@ -1,7 +1,8 @@
 """A Dataset that is filled block by block, on disk or in memory, by one process or by many.
 
-It is there from the beginning, with every value missing: NaN, or −99 of a whole number. A block is
-written first and marked as done then, so that what is marked is whole. Every chunk has a checksum.
+The store exists from the beginning, with every value missing: NaN, or −99 for a whole number. A
+block is written first and then marked as done, so a marked block is whole. Every chunk has a
+checksum.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from homojax.lab.store import (
     as_dataset,
     consolidating,
     is_url,
+    marks_of,
     require_whole,
     unfinished,
 )
@@ -86,20 +88,11 @@ class GridStore:
     @property
     def num_left(self) -> int:
         """How many chunks are not done."""
-        return int((self._done() != 1).sum()) if self.chunks else 0
-
-    def _done(self) -> np.ndarray:
-        """Return the marks of chunks: 1 where one is whole."""
-        try:
-            return self.read(DONE)
-        except Exception as error:  # a checksum, or no chunk
-            raise InputError(
-                f"{self.group.store} is damaged: {DONE} cannot be read; remove it to start anew."
-            ) from error
+        return int((~marks_of(self.group)).sum())
 
     def are_done(self, regions: Sequence[Region]) -> list[bool]:
         """Return of each region whether all of it was written."""
-        done = self._done() == 1
+        done = marks_of(self.group)
         return [bool(done[self._flags(region)].all()) for region in regions]
 
     def write(self, region: Region, values: Mapping[str, np.ndarray]) -> None:

@@ -93,7 +93,7 @@ def write_dataset(dataset: xr.Dataset, path: Path) -> None:
 
 @contextmanager
 def consolidating() -> Iterator[None]:
-    """Not every library reads consolidated metadata of this format; none is hindered by it."""
+    """Silence the warning that not every library reads consolidated metadata: none is hindered."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
         yield
@@ -190,8 +190,24 @@ def require_whole(group: zarr.Group, name: str) -> None:
 
 def unfinished(group: zarr.Group) -> str:
     """Return how much of a store that is being filled is there, in words."""
-    marks = np.asarray(group[DONE])
-    return f"{int((marks == 1).sum())} of {marks.size} chunks are there"
+    marks = marks_of(group)
+    return f"{marks.sum()} of {marks.size} chunks are there"
+
+
+def marks_of(group: zarr.Group) -> np.ndarray:
+    """Return which chunks of a store are done; one that is, of a store that is whole.
+
+    Raises:
+        InputError: the marks are damaged.
+    """
+    if DONE not in group:
+        return np.ones(1, bool)
+    try:
+        return np.asarray(group[DONE]) == 1
+    except Exception as error:  # a checksum, or no chunk
+        raise InputError(
+            f"{group.store} is damaged: {DONE} cannot be read; remove it to start anew."
+        ) from error
 
 
 def as_dataset(place: Any) -> xr.Dataset:
@@ -212,20 +228,6 @@ def as_dataset(place: Any) -> xr.Dataset:
             where = str(place).removeprefix("file://")
             raise InputError(f"{where} is damaged: {name} cannot be read.") from error
     return dataset
-
-
-def progress_of(path: Path) -> tuple[int, int]:
-    """Return how many chunks of a store are done, and how many there will be: 1, 1 of a whole one.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        group = zarr.open_group(LocalStore(path), mode="r", use_consolidated=False)
-        marks = np.asarray(group[DONE]) if DONE in group else np.ones(1)
-    except Exception as error:  # on a damaged store zarr raises anything
-        raise InputError(f"{path} is not a whole zarr store: {type(error).__name__}.") from error
-    return int((marks == 1).sum()), marks.size
 
 
 def holds_nothing(path: Path) -> bool:

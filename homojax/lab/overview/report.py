@@ -7,7 +7,9 @@ import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import xarray as xr
+import zarr
 from rich.console import Console
 
 from homojax.lab import page
@@ -15,7 +17,7 @@ from homojax.lab.inputs import InputError
 from homojax.lab.overview.command import RunsCommand
 from homojax.lab.page import Table
 from homojax.lab.runs import MANIFEST
-from homojax.lab.store import open_run, progress_of
+from homojax.lab.store import marks_of, open_run
 
 
 class Run(NamedTuple):
@@ -37,9 +39,8 @@ class Run(NamedTuple):
         """How far it is, in words."""
         if self.finished:
             return "finished"
-        counts = [progress_of(store) for store in self.stores]
-        done, total = sum(done for done, _ in counts), sum(total for _, total in counts)
-        return f"unfinished, {done / total:.0%} of its chunks" if total else "unfinished"
+        marks = [mark for store in self.stores for mark in _marks_in(store).flat]
+        return f"unfinished, {np.mean(marks):.0%} of its chunks" if marks else "unfinished"
 
 
 def run_command(command: RunsCommand, console: Console) -> bool:
@@ -77,6 +78,19 @@ def _run_in(folder: Path) -> Run:
         raise InputError(f"{folder} is no run: it has no {MANIFEST}.") from error
     except (ValueError, TypeError) as error:
         raise InputError(f"{folder / MANIFEST} is damaged.") from error
+
+
+def _marks_in(store: Path) -> np.ndarray:
+    """Return which chunks of a store are done.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        group = zarr.open_group(store, mode="r", use_consolidated=False)
+    except Exception as error:  # on a damaged store zarr raises anything
+        raise InputError(f"{store} is not a whole zarr store: {type(error).__name__}.") from error
+    return marks_of(group)
 
 
 def _size(run: Run) -> str:

@@ -46,8 +46,8 @@ def measure_block(sweep: Sweep, source: Source, block: Block) -> dict[str, np.nd
     It is filled up to its number of lanes, so that there is one compilation for each n. What it
     gets does not depend on other blocks.
     """
-    own = len(block.cells)
-    cells = block.cells + [block.cells[-1]] * (block.lanes - own)
+    count = len(block.cells)
+    cells = block.cells + [block.cells[-1]] * (block.lanes - count)
     logits, epsilon, keys = _inputs(sweep, source, block.n, cells)
 
     def over_cells(stage: Callable, *args, **own):
@@ -59,7 +59,7 @@ def measure_block(sweep: Sweep, source: Source, block: Block) -> dict[str, np.nd
     projected = over_cells(_project, logits, epsilon)
     matrices, asked = projected.matrix, sweep.measure
     measured = over_cells(_measure_matrices, logits, epsilon, projected)
-    # layer norm alone does not need σ₂
+    # Layer norm alone needs no norm.
     stacked = tuple(group for group in ("depth", "residual") if group in asked)
     norms = over_cells(_norms, matrices, of=stacked) if set(asked) - {"layernorm"} else {}
     sigma2 = norms.get("sigma2")
@@ -76,7 +76,7 @@ def measure_block(sweep: Sweep, source: Source, block: Block) -> dict[str, np.nd
     if "residual" in asked:
         measured |= over_cells(_measure_residual, matrices, norms, keys)
     measured = jax.device_get(measured)
-    return {name: x[:own].reshape(*block.shape, *x.shape[1:]) for name, x in measured.items()}
+    return {name: x[:count].reshape(*block.shape, *x.shape[1:]) for name, x in measured.items()}
 
 
 def _inputs(
