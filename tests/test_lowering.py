@@ -88,4 +88,4 @@ def test_every_stage_of_a_sweep_lowers_for_every_platform_and_stays_in_float32()
         text = export.export(program, platforms=PLATFORMS)(*args).mlir_module()
         assert set(re.findall(r"custom_call @(\w+)", text)) <= OWN and "callback" not in text
         assert not re.search(r"tensor<(?:\d+x)*f64>", text), name
-    assert {"_project", "_norms", "_lambda2", "_measure_residual"} < seen
+    assert {"_project", "_norms", "lambda2", "_measure_residual"} < seen

@@ -25,7 +25,7 @@ TINY = {
 }
 FLAGS = Sweep(**TINY).flags
 STAGES = {  # group -> the stages that it needs, beside _project and _measure_matrices
-    "spectrum": {"_norms", "_lambda2", "_measure_spectrum"},
+    "spectrum": {"_norms", "lambda2", "_measure_spectrum"},
     "bounds": {"_norms", "_measure_bounds"},
     "depth": {"_norms", "_exponent", "_measure_depth", "_measure_composites"},
     "layernorm": {"_measure_layernorm"},
