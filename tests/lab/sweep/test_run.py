@@ -17,7 +17,7 @@ from homojax.lab.store import open_run, read_dataset
 from homojax.lab.sweep import measure
 from homojax.lab.sweep import run as sweeping
 from homojax.lab.sweep.config import Sweep
-from homojax.lab.sweep.dataset import LAWS, VARIABLES
+from homojax.lab.sweep.dataset import LAWS, OF_ALL_SEEDS, VARIABLES
 from homojax.lab.sweep.report import ks_rejections
 from homojax.lab.sweep.run import sweep
 from homojax.theory import CLAIMS
@@ -143,6 +143,17 @@ def test_results_depend_neither_on_blocks_nor_on_other_n_and_a_stage_is_compiled
         np.testing.assert_allclose(
             two_sizes.ds[name].sel(n=[4]), small[name], rtol=1e-9, atol=1e-12, err_msg=name
         )
+
+
+def test_a_cell_is_the_same_to_the_last_bit_wherever_its_ε_stands_in_the_grid(two_sizes):
+    """Its Monte Carlo draws, too."""
+    asked = dataclasses.replace(two_sizes.config, n=(4,), epsilon=(7.0, 5.0, 0.2), seeds=2)
+    other = sweep(asked).sel(epsilon=[0.2, 5.0])
+    same = two_sizes.ds.sel(n=[4], epsilon=[0.2, 5.0], seed=[0, 1])
+    for name in set(VARIABLES) - set(OF_ALL_SEEDS):
+        xr.testing.assert_equal(other[name], same[name])
+    draws = [other.cosine_mean.sel(seed=0, epsilon=epsilon) for epsilon in (0.2, 5.0)]
+    assert not np.array_equal(*draws)
 
 
 def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, config, small):
