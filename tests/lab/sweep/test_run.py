@@ -14,8 +14,7 @@ from homojax.lab.datasets import trained_mhc
 from homojax.lab.inputs import InputError
 from homojax.lab.sources import load_source
 from homojax.lab.store import open_run, read_dataset
-from homojax.lab.sweep import measure
-from homojax.lab.sweep import run as sweeping
+from homojax.lab.sweep import fill, measure
 from homojax.lab.sweep.config import Sweep
 from homojax.lab.sweep.dataset import LAWS, OF_ALL_SEEDS, VARIABLES
 from homojax.lab.sweep.report import ks_rejections
@@ -171,8 +170,8 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, co
         (half.status == -99).sum() == half.sigma2.isnull().sum()
     ) and half.sigma2.notnull().any()
     calls = []
-    original = sweeping.measure_block
-    monkeypatch.setattr(sweeping, "measure_block", lambda *args: calls.append(1) or original(*args))
+    original = fill.measure_block
+    monkeypatch.setattr(fill, "measure_block", lambda *args: calls.append(1) or original(*args))
     resumed = sweep(config, store)
     assert len(calls) == 3  # of 6
     xr.testing.assert_identical(resumed, small)
