@@ -11,7 +11,7 @@ from jax import export
 from homojax.lab.sources import load_source
 from homojax.lab.sweep import measure
 from homojax.lab.sweep.config import Sweep
-from homojax.lab.sweep.plan import blocks_of, chunks_of
+from homojax.lab.sweep.plan import blocks_of, chunks_of, lanes_of
 from public_functions import CALLED, of_every_room
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -72,7 +72,8 @@ def every_stage():
 
     measure.program_of = noted
     try:
-        (block,) = blocks_of(config, source, chunks_of(config, source))
+        lanes = lanes_of(config, source)
+        (block,) = blocks_of(config, source, chunks_of(config, source, lanes), lanes)
         measure.measure_block(config, source, block)
     finally:
         measure.program_of = program_of

@@ -31,7 +31,7 @@ from scipy.stats import nct
 from homojax.lab.sources import load_source
 from homojax.lab.sweep.config import Sweep
 from homojax.lab.sweep.measure import measure_block
-from homojax.lab.sweep.plan import blocks_of, chunks_of
+from homojax.lab.sweep.plan import blocks_of, chunks_of, lanes_of
 from homojax.numerics import marginal_tolerance
 
 EPSILONS = {"default": "0.05:20:12", "0.05 to 0.5": "0.05:0.5:12"}
@@ -89,7 +89,8 @@ def measure(case: Case, num_blocks: int, seeds: int, rival_cells: int) -> dict[s
     fields: dict[str, Any] = {"epsilon": EPSILONS[case.grid], "n": case.n, "dtype": case.dtype}
     config = Sweep(depth=depth, seeds=seeds, **fields)
     source = load_source(config)
-    every = blocks_of(config, source, chunks_of(config, source))
+    lanes = lanes_of(config, source)
+    every = blocks_of(config, source, chunks_of(config, source, lanes), lanes)
     chosen = [every[k] for k in np.linspace(0, len(every) - 1, num_blocks).astype(int)]
     first, found = timed(lambda: measure_block(config, source, every[0]))
     later = [timed(lambda b=b: measure_block(config, source, b))[0] / len(b.cells) for b in chosen]

@@ -169,23 +169,51 @@ def opened(store: str | Path | None, layout: Layout) -> GridStore:
     """
     if store is None:
         return GridStore(_created(MemoryStore(), layout, (Crc32cCodec(),)))
-    if is_url(store):
-        place = FsspecStore.from_url(str(store))
-        group = _found(place, str(store))
+    digest = layout.attrs["config_hash"]
+    grid = found(store, digest)
+    if grid is None and is_url(store):
         # Whoever else makes it at the same time writes the same bytes.
-        group = _created(place, layout, CODECS) if group is None else group
-    else:
-        path = Path(store)
-        if not path.exists():
-            _make(path, layout)
-        group = _found(LocalStore(path), str(path))
-        assert group is not None
-    if group.attrs.get("config_hash") != layout.attrs["config_hash"]:
+        grid = GridStore(_created(FsspecStore.from_url(str(store)), layout, CODECS))
+    elif grid is None:
+        _make(Path(store), layout)
+        grid = found(store, digest)
+    assert grid is not None
+    return grid
+
+
+def found(store: str | Path, digest: str) -> GridStore | None:
+    """Return the store of the run of this digest, None where there is none yet.
+
+    Raises:
+        InputError: there is a store of something else, or what is there is none.
+    """
+    if not is_url(store) and not Path(store).exists():
+        return None
+    place = FsspecStore.from_url(str(store)) if is_url(store) else LocalStore(Path(store))
+    group = _found(place, str(store))
+    if group is None:
+        return None
+    if group.attrs.get("config_hash") != digest:
         raise InputError(
             f"{store} holds something else than what is asked; choose another place or remove it."
         )
     require_whole(group, str(store))  # now, and not when all is measured
     return GridStore(group)
+
+
+def remove(store: str | Path) -> bool:
+    """Remove a store; return whether there was one."""
+    if not is_url(store):
+        there = Path(store).exists()
+        shutil.rmtree(store, ignore_errors=True)
+        return there
+    from fsspec.core import url_to_fs
+
+    files, path = url_to_fs(str(store))
+    there = files.exists(path)
+    if there:
+        files.rm(path, recursive=True)
+    return there
 
 
 def _found(place: Any, name: str) -> zarr.Group | None:

@@ -40,7 +40,7 @@ class Range(typing.NamedTuple):
     may_be_empty: bool = False  # of a tuple
 
 
-def at_least(least: int, unit: str = "") -> Range:
+def at_least(least: float, unit: str = "") -> Range:
     """Return the range of numbers from ``least`` on, called ``least unit`` in words.
 
     >>> at_least(1, "layer").text

@@ -140,8 +140,12 @@ def open_run(path: str | Path, name: str | None = None) -> xr.Dataset:
     return read_dataset(stores[chosen])
 
 
-def read_dataset(path: str | Path) -> xr.Dataset:
+def read_dataset(path: str | Path, *, in_memory: int = IN_MEMORY) -> xr.Dataset:
     """Return the Dataset of a zarr store, with no chunk of it lost or damaged.
+
+    Args:
+        path: a path or a URL.
+        in_memory: bytes up to which it is read at once; a larger one stays on the disk.
 
     Raises:
         InputError: there is none, or it is damaged.
@@ -152,7 +156,7 @@ def read_dataset(path: str | Path) -> xr.Dataset:
         place = FsspecStore.from_url(str(path)) if is_url(path) else LocalStore(path)
         group = zarr.open_group(place, mode="r", use_consolidated=False)
         require_whole(group, str(path))
-        dataset = as_dataset(place)
+        dataset = as_dataset(place, in_memory)
     except InputError:
         raise
     except Exception as error:  # on a damaged store zarr raises anything, zlib's errors too
@@ -210,7 +214,7 @@ def marks_of(group: zarr.Group) -> np.ndarray:
         ) from error
 
 
-def as_dataset(place: Any) -> xr.Dataset:
+def as_dataset(place: Any, in_memory: int = IN_MEMORY) -> xr.Dataset:
     """Return what a zarr store holds: in memory, or on the disk where it is large.
 
     Raises:
@@ -219,7 +223,7 @@ def as_dataset(place: Any) -> xr.Dataset:
     dataset = xr.open_dataset(
         place, engine="zarr", consolidated=False, cache=False, drop_variables=[DONE]
     )
-    if dataset.nbytes > IN_MEMORY:
+    if dataset.nbytes > in_memory:
         return dataset
     for name, variable in dataset.variables.items():
         try:

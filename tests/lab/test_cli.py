@@ -261,9 +261,30 @@ def test_shards_share_a_folder_and_the_last_one_writes_the_report(capsys):
     assert "many: sweep, finished" in shown and "8 of 8 projections converged" in shown
 
 
+def test_a_refined_run_goes_on_by_the_command_that_it_names_and_ends_as_one_store(
+    capsys, monkeypatch
+):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("homojax.lab.sweep.refine.midpoints", stop)
+        code, _, err = said(capsys, "sweep", *TINY, "--refine", "1", "--out", "fine")
+    assert code == 130 and "run the same command again to go on" in err
+    _, shown, _ = said(capsys, "runs", "show", "fine.part")
+    (command,) = (line for line in shown.splitlines() if line.startswith("homojax sweep"))
+    assert "--refine 1.0" in command
+    code, out, _ = said(capsys, *shlex.split(command)[1:], "--out", "fine")
+    assert code == 0 and "ε was refined from 2 to" in out and "width" in out
+    assert [path.name for path in Path("fine").glob("*.zarr")] == ["gaussian.zarr"]
+    assert "falls through a share" in Path("fine/report.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (["sweep", "--refine", "0.1", "--shard", "0/2", "--out", "a"], "leave out the shards"),
+        (["sweep", "--refine", "0.1", "--distributed", "--out", "a"], "leave out the shards"),
         (["sweep", "--shard", "0/2"], "name the folder that all shards share: add --out"),
         (["sweep", "--shard", "2/2", "--out", "a"], '--shard "2/2" is none: give I/K'),
         (["sweep", "--shard", "0/1", "--distributed", "--out", "a"], "leave --shard out"),

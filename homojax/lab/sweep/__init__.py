@@ -4,5 +4,8 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["command", "config", "dataset", "measure", "plan", "plots", "report", "run"],
+    submodules=[
+        *("boundaries", "boundary_tables", "command", "config", "dataset", "fill", "measure"),
+        *("plan", "plots", "refine", "report", "run"),
+    ],
 )

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from homojax.lab.inputs import InputError, Output
-from homojax.lab.sweep.config import Sweep, load_sweeps, require_distinct_labels
+from homojax.lab.sweep.config import NO_SHARDS, Sweep, load_sweeps, require_distinct_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,8 @@ class SweepCommand(Output):
             raise InputError("name the folder that all shards share: add --out.")
         if self.shard and self.distributed:
             raise InputError("--distributed finds the shard by itself: leave --shard out.")
+        if self.is_shared and self.sweep.refine is not None:
+            raise InputError(NO_SHARDS)
 
     @property
     def is_shared(self) -> bool:

@@ -31,6 +31,7 @@ FIGURES = {  # figure -> the group that it draws; the first is the main one
     "layernorm": "layernorm",
     "residual": "residual",
 }
+NO_SHARDS = "refine needs all of a round before the next one: leave out the shards, or refine."
 _EPSILONS = tuple(float(f"{e:.4g}") for e in np.geomspace(0.05, 20, 12))
 
 
@@ -48,6 +49,11 @@ class Sweep(LogitSource):
     """What to call it in the store, tables and figures; default: the source's name."""
     epsilon: Annotated[tuple[float, ...], POSITIVE] = _EPSILONS
     """Entropy weights, in the logits' units. LOW:HIGH:COUNT is a geometric grid."""
+    refine: Annotated[float | None, POSITIVE, at_least(1e-6)] = None
+    """Add ε until every interval in which something changes is at most this wide in ln ε.
+
+    0.01 is 1 % of ε. What changes: whether 0.9, 0.5, 0.1 or the retention is left of the detail, or
+    the worst verdict on a law."""
     depth: Annotated[tuple[int, ...], at_least(1, "layer")._replace(may_be_empty=True)] = ()
     """Numbers of layers; default: 1, 2, 4, … up to all layers of the source, or to 64 random ones.
 
@@ -85,6 +91,8 @@ class Sweep(LogitSource):
         # in one order, so that the order asked is no other sweep
         measure = tuple(group for group in GROUPS if group in self.measure)
         object.__setattr__(self, "measure", measure)
+        if self.refine is not None:
+            self._require_what_refine_follows()
         name = self.name
         if name is None:
             return
@@ -93,6 +101,14 @@ class Sweep(LogitSource):
             raise InputError(
                 f'name = "{name}" cannot name a file: use letters, digits, spaces, "-", "_" '
                 'and ".".'
+            )
+
+    def _require_what_refine_follows(self) -> None:
+        if len(self.epsilon) < 2:
+            raise InputError("refine halves the intervals between two ε: give two or more.")
+        if not set(self.measure) - {"layernorm"}:
+            raise InputError(
+                "refine follows detail and verdicts: measure spectrum, bounds, depth or residual."
             )
 
     def settled(self, layers: int | None) -> Sweep:

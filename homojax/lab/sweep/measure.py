@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, partial, reduce
 from typing import Any, Literal, cast
 
 import jax
@@ -96,8 +96,10 @@ def _inputs(
     logits = jnp.asarray(np.stack([stacks[seed] for _, seed in cells]), sweep.precision)
     epsilon = jnp.asarray([sweep.epsilon[e] for e, _ in cells], sweep.precision)
     key = jax.random.fold_in(jax.random.key(sweep.seed), n)
-    numbers = jnp.asarray([e * source.seeds + seed for e, seed in cells])
-    return logits, epsilon, jax.vmap(partial(jax.random.fold_in, key))(numbers)
+    # of ε itself and not of its place in the grid: a cell is the same in every grid
+    words = [[seed, *np.array([sweep.epsilon[e]]).view(np.uint32)] for e, seed in cells]
+    keys = jax.vmap(lambda own: reduce(jax.random.fold_in, own, key))(jnp.asarray(words))
+    return logits, epsilon, keys
 
 
 @cache

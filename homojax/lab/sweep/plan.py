@@ -13,6 +13,7 @@ from homojax.lab.sources import Source
 from homojax.lab.sweep.config import Sweep
 
 Cell = tuple[int, int]  # (index of ε, seed)
+Lanes = dict[int, int]  # n -> for how many cells at once its programs are compiled
 FEW = 8  # cells whose layer norm is simulated side by side: more need memory and are slower
 
 
@@ -39,29 +40,40 @@ def _range(span: slice) -> range:
     return range(span.start, span.stop)
 
 
-def chunks_of(config: Sweep, source: Source) -> dict[str, int]:
+def lanes_of(config: Sweep, source: Source) -> Lanes:
+    """Return the lanes of each n.
+
+    There are four blocks at least, so that an interrupt loses a quarter. Lanes are a power of two,
+    so that most sweeps run programs of few sizes.
+    """
+    quarter = max(1, -(-len(config.epsilon) * source.seeds // 4))
+    most = {n: min(block_size(config, n), quarter) for n in source.sizes}
+    return {n: 2 ** (count.bit_length() - 1) for n, count in most.items()}
+
+
+def chunks_of(config: Sweep, source: Source, lanes: Lanes) -> dict[str, int]:
     """Return how many n, ε and seeds a chunk of the Dataset has: a block of the largest n.
 
     Lanes alike in ε lie together.
     """
-    lanes = min(_lanes(config, source, n) for n in source.sizes)
+    least = min(lanes.values())
     epsilons, seeds = len(config.epsilon), source.seeds
-    few = min(lanes, seeds)
+    few = min(least, seeds)
 
     def blocks(width: int) -> int:
-        return -(-epsilons // (lanes // width)) * -(-seeds // width)
+        return -(-epsilons // (least // width)) * -(-seeds // width)
 
     width = min(range(few, max(0, few - 4096), -1), key=blocks)  # the widest of those with fewest
-    return {"n": 1, "epsilon": min(epsilons, lanes // width), "seed": width}
+    return {"n": 1, "epsilon": min(epsilons, least // width), "seed": width}
 
 
-def blocks_of(config: Sweep, source: Source, chunks: dict[str, int]) -> list[Block]:
+def blocks_of(config: Sweep, source: Source, chunks: dict[str, int], lanes: Lanes) -> list[Block]:
     """Return all blocks in the order in which they are measured, each of whole chunks."""
     blocks = []
     for i, n in enumerate(source.sizes):
         width = chunks["seed"]
-        lanes = max(_lanes(config, source, n), _power_of_two(chunks["epsilon"] * width))
-        height = chunks["epsilon"] * max(1, lanes // (chunks["epsilon"] * width))
+        most = max(lanes[n], _power_of_two(chunks["epsilon"] * width))
+        height = chunks["epsilon"] * max(1, most // (chunks["epsilon"] * width))
         for e in range(0, len(config.epsilon), height):
             for s in range(0, source.seeds, width):
                 region = {
@@ -69,19 +81,8 @@ def blocks_of(config: Sweep, source: Source, chunks: dict[str, int]) -> list[Blo
                     "epsilon": slice(e, min(e + height, len(config.epsilon))),
                     "seed": slice(s, min(s + width, source.seeds)),
                 }
-                blocks.append(Block(n, region, lanes))
+                blocks.append(Block(n, region, most))
     return blocks
-
-
-def _lanes(config: Sweep, source: Source, n: int) -> int:
-    """Return for how many cells at once the programs of one n are compiled.
-
-    There are four blocks at least, so that an interrupt loses a quarter. It is a power of two, so
-    that most sweeps run programs of few sizes.
-    """
-    cells = len(config.epsilon) * source.seeds
-    most = min(block_size(config, n), max(1, -(-cells // 4)))
-    return 2 ** (most.bit_length() - 1)
 
 
 def _power_of_two(count: int) -> int:

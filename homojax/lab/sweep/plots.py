@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from homojax.birkhoff import entropy_deficit, isolated_unit
 from homojax.lab.figure_style import BOUND, FAINT, HALO, MEASURED, TYPICAL, WARNING, shades, sheet
 from homojax.lab.store import config_of
+from homojax.lab.sweep.boundaries import contours
 from homojax.layernorm import asymptotic_cosine, critical_snr, expected_cosine
 
 EPSILON = "entropy weight ε (logit units)"
@@ -26,6 +27,7 @@ LEAST_KEPT = 1e-4  # the share of detail at which the phase diagram's colours en
 MOST_POINTS = 20_000  # of one n that are drawn
 LEAST_ERROR = 1e-17  # of a marginal error that is drawn
 CONVERGED_ERROR = 1e-3  # a marginal error above it is drawn as a warning
+BRACKET: Any = {"ls": "", "marker": "|", "ms": 9, "mew": 1.2, "color": MEASURED}
 CONTOURS = {  # variable -> (colour, line style, what it is)
     "composite_sigma2": ("white", "-", "measured: {:.0%} left"),
     "product_sigma2": (WARNING, "--", "bound Π σ₂ = {:g}"),
@@ -40,11 +42,13 @@ def phase_diagram(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     """
     if 1 in (ds.sizes["epsilon"], ds.sizes["depth"]):  # no map
         return survival(ds, ax)
-    retention = config_of(ds)["retention"]
+    retention, refined = config_of(ds)["retention"], config_of(ds).get("refine") is not None
     page = sheet(ax, count=ds.sizes["n"])
     norm = LogNorm(LEAST_KEPT, 1)
     for panel, n in zip(page.axes, ds.n.values, strict=True):
         _phase_panel(panel, ds.sel(n=n), norm, retention)
+        if refined:
+            _brackets(panel, ds.sel(n=n))
     label = "detail retained, σ₂ of the composite"
     page.colorbar(ScalarMappable(norm, "viridis"), label, extend="min")
     edge = [withStroke(linewidth=4, foreground="black")]
@@ -59,7 +63,11 @@ def phase_diagram(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
         )
         for colour, style, text in CONTOURS.values()
     ]
-    page.legend(handles)
+    if refined:
+        shares = ", ".join(f"{share:.0%}" for share in contours(ds).share.values)
+        text = f"ends of the ε between which {shares} are left"
+        handles.append(Line2D([], [], label=text, **BRACKET))
+    page.legend(handles, ncols=2 if refined else 3)
     page.title(f"What survives depth: {label_of(ds)}, {_seeds(ds)}")
     return page.fig
 
@@ -129,7 +137,7 @@ def _phase_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm, retention: float) -
     ticks = depth.values[:: 1 + len(depth) // 13]
     ax.set_yticks(ticks, [str(tick) for tick in ticks])
     if epsilon.max() < 20 * epsilon.min():  # there may be no power of ten within
-        few = epsilon.values[:: 1 + len(epsilon) // 5]
+        few = np.geomspace(epsilon.min(), epsilon.max(), min(5, len(epsilon)))
         ax.set_xticks(few, [f"{tick:.3g}" for tick in few])
     ax.minorticks_off()
     ax.grid(False)
@@ -141,6 +149,14 @@ def _phase_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm, retention: float) -
         )
         top.set_xlabel("ε / spread of the logits", fontsize=8.5)
         top.tick_params(labelsize=8)
+
+
+def _brackets(ax: Axes, cells: xr.Dataset) -> None:
+    """Mark the ends of the intervals of ε in which a share of detail is crossed."""
+    found = contours(cells)
+    for end in (found.lower, found.upper):
+        epsilon = end.where(found.crossings > 0)
+        ax.plot(epsilon.transpose("depth", "share"), epsilon.depth, **BRACKET)
 
 
 def entropy_against_sigma2(ds: xr.Dataset, ax: Axes | None = None) -> Figure:

@@ -15,6 +15,7 @@ from homojax.lab.runs import RunFolder, holds_finished, run_folder, writing
 from homojax.lab.sources import load_source
 from homojax.lab.store import config_of
 from homojax.lab.sweep import plots
+from homojax.lab.sweep.boundary_tables import boundary_tables, refined_sentence
 from homojax.lab.sweep.command import SweepCommand, shard_of
 from homojax.lab.sweep.config import figures_of
 from homojax.lab.sweep.dataset import KS_ROUNDING, LAWS
@@ -135,7 +136,7 @@ def describe(ds: xr.Dataset) -> Section:
         heading=plots.label_of(ds),
         source=f"{ds.attrs['source']}; {ds.attrs['dtype']}",
         text=headline(ds),
-        tables=[summary(ds), law_table(ds)],
+        tables=[summary(ds), *boundary_tables(ds), law_table(ds)],
         about=page.about(ds.attrs, f"{plots.label_of(ds)}.zarr"),
     )
 
@@ -159,6 +160,7 @@ def headline(ds: xr.Dataset) -> str:
         told = {status: CONVERGENCE[status] for status in (Status.INFEASIBLE, Status.NOT_FINITE)}
     if "unfinished" in ds.attrs:
         text = f"The sweep is unfinished: {ds.unfinished}. {text}"
+    text = f"{text} {refined_sentence(ds)}".rstrip()
     distinct = int(ds.attrs["distinct_layers"])
     if distinct < ds.sizes["layer"]:
         text += f" The {distinct} layers of the source are repeated in order."

@@ -1,32 +1,21 @@
-"""Run a sweep: blocks of cells, on all devices, written as they are done."""
+"""Run a sweep: what ``hj.sweep`` is."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import jax
-import numpy as np
 import xarray as xr
 
-from homojax.lab.grid_store import GridStore, opened
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.progress import Progress, silent
-from homojax.lab.runs import writing
-from homojax.lab.sources import Source, load_source
-from homojax.lab.store import read_dataset
-from homojax.lab.sweep.config import Sweep
-from homojax.lab.sweep.dataset import layout, of_all_seeds
-from homojax.lab.sweep.measure import measure_block
-from homojax.lab.sweep.plan import Block, blocks_of, chunks_of
-
-Shard = tuple[int, int]  # (which, of how many)
+from homojax.lab.sources import load_source
+from homojax.lab.sweep.config import NO_SHARDS, Sweep
+from homojax.lab.sweep.fill import Shard, filled
+from homojax.lab.sweep.plan import lanes_of
+from homojax.lab.sweep.refine import refined
 
 
 def sweep(
@@ -52,9 +41,9 @@ def sweep(
     Returns:
         A Dataset of dimensions n, epsilon, seed, and layer, depth, snr, alpha where a quantity
         varies with them, with ``units`` and ``long_name`` on every variable. Its attrs have all
-        that is needed to run it again. It stays on the disk where it has more than 1 GB. Results do
-        not depend on how many devices or processes made them; on how cells are blocked only by
-        rounding.
+        that is needed to run it again. With ``refine`` epsilon has the added values, too. It stays
+        on the disk where it has more than 1 GB. Results do not depend on how many devices or
+        processes made them; on how cells are blocked only by rounding.
 
     Raises:
         InputError: the source, the store or the shard is not usable as asked, another process
@@ -69,77 +58,12 @@ def sweep(
     require_precision(config.precision)
     source = load_source(config)
     config = config.settled(source.layers)
-    which, count = _checked(shard)
-    grid = opened(store, layout(config, source, chunks_of(config, source)))
-    if not grid.finished:
-        with writing(store, f"-{which}-of-{count}" if count > 1 else ""):
-            if grid.num_left:
-                mine = blocks_of(config, source, grid.chunks)[which::count]
-                _measure(config, source, grid, mine, progress)
-            if not grid.num_left:
-                grid.finish(of_all_seeds(config, grid.read))
-    return grid.dataset() if store is None else read_dataset(store)
-
-
-def _measure(
-    config: Sweep, source: Source, grid: GridStore, blocks: list[Block], progress: Progress
-) -> None:
-    """Measure the blocks that are not done yet, and write them."""
-    total = sum(len(block.cells) for block in blocks)
-    ready = grid.are_done([block.region for block in blocks])
-    left = [block for block, is_ready in zip(blocks, ready, strict=True) if not is_ready]
-    done = total - sum(len(block.cells) for block in left)
-    seen: set[int] = set()
-
-    def say(next_block: Block) -> None:
-        new = "" if next_block.n in seen else ", compiling"
-        progress(done, total, f"n = {next_block.n}{new}")
-        seen.add(next_block.n)
-
-    if left:
-        say(left[0])
-    measured = _on_all_devices(partial(measure_block, config, source), left)
-    for following, (block, values) in enumerate(measured, 1):
-        grid.write(block.region, values)
-        done += len(block.cells)
-        if following < len(left):
-            say(left[following])
-    progress(total, total, "done")
-
-
-def _on_all_devices(
-    measure: Callable[[Block], dict[str, np.ndarray]], blocks: list[Block]
-) -> Iterator[tuple[Block, dict[str, np.ndarray]]]:
-    """Yield each block with what is measured of it, as soon as it is.
-
-    Each device has a block of its own at a time, and runs the very program that one device alone
-    would run: a program for several rounds in other ways.
-    """
-    devices = jax.local_devices()
-    if len(devices) == 1:
-        yield from ((block, measure(block)) for block in blocks)
-        return
-    idle = SimpleQueue()
-    for device in devices:
-        idle.put(device)
-
-    def measure_where_idle(block: Block) -> tuple[Block, dict[str, np.ndarray]]:
-        device = idle.get()
-        try:
-            with jax.default_device(device):
-                return block, measure(block)
-        finally:
-            idle.put(device)
-
-    pool, waiting = ThreadPoolExecutor(len(devices)), iter(blocks)
-    try:
-        running = {pool.submit(measure_where_idle, one) for one in islice(waiting, len(devices))}
-        while running:
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(measure_where_idle, one) for one in islice(waiting, len(ended))}
-            yield from (one.result() for one in ended)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    shard = _checked(shard)
+    if config.refine is None:
+        return filled(config, source, store, lanes_of(config, source), progress, shard=shard)
+    if shard[1] > 1:
+        raise InputError(NO_SHARDS)
+    return refined(config, source, store, progress)
 
 
 def _checked(shard: Shard | None) -> Shard:

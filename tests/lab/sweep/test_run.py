@@ -14,10 +14,9 @@ from homojax.lab.datasets import trained_mhc
 from homojax.lab.inputs import InputError
 from homojax.lab.sources import load_source
 from homojax.lab.store import open_run, read_dataset
-from homojax.lab.sweep import measure
-from homojax.lab.sweep import run as sweeping
+from homojax.lab.sweep import fill, measure
 from homojax.lab.sweep.config import Sweep
-from homojax.lab.sweep.dataset import LAWS, VARIABLES
+from homojax.lab.sweep.dataset import LAWS, OF_ALL_SEEDS, VARIABLES
 from homojax.lab.sweep.report import ks_rejections
 from homojax.lab.sweep.run import sweep
 from homojax.theory import CLAIMS
@@ -145,6 +144,17 @@ def test_results_depend_neither_on_blocks_nor_on_other_n_and_a_stage_is_compiled
         )
 
 
+def test_a_cell_is_the_same_to_the_last_bit_wherever_its_ε_stands_in_the_grid(two_sizes):
+    """Its Monte Carlo draws, too."""
+    asked = dataclasses.replace(two_sizes.config, n=(4,), epsilon=(7.0, 5.0, 0.2), seeds=2)
+    other = sweep(asked).sel(epsilon=[0.2, 5.0])
+    same = two_sizes.ds.sel(n=[4], epsilon=[0.2, 5.0], seed=[0, 1])
+    for name in set(VARIABLES) - set(OF_ALL_SEEDS):
+        xr.testing.assert_equal(other[name], same[name])
+    draws = [other.cosine_mean.sel(seed=0, epsilon=epsilon) for epsilon in (0.2, 5.0)]
+    assert not np.array_equal(*draws)
+
+
 def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, config, small):
     store = tmp_path / "sweep.zarr"
 
@@ -160,8 +170,8 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, co
         (half.status == -99).sum() == half.sigma2.isnull().sum()
     ) and half.sigma2.notnull().any()
     calls = []
-    original = sweeping.measure_block
-    monkeypatch.setattr(sweeping, "measure_block", lambda *args: calls.append(1) or original(*args))
+    original = fill.measure_block
+    monkeypatch.setattr(fill, "measure_block", lambda *args: calls.append(1) or original(*args))
     resumed = sweep(config, store)
     assert len(calls) == 3  # of 6
     xr.testing.assert_identical(resumed, small)
