@@ -193,7 +193,8 @@ def as_epsilon(epsilon: ArrayLike, dtype: DTypeLike) -> jax.Array:
     2.0
     """
     epsilon = as_scalar(epsilon, "epsilon", dtype)
-    return epsilon * jnp.where(epsilon > 0, 1, jnp.nan)  # its derivative is NaN there, too
+    one = jnp.ones_like(epsilon)
+    return epsilon * jnp.where(epsilon > 0, one, jnp.nan)  # its derivative is NaN there, too
 
 
 def require_count(name: str, value: SupportsIndex, least: int) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import export
 from jax.custom_batching import custom_vmap
 
 # The entries of all matrices of a bucket on a CPU, of which a core's cache holds a few copies.
@@ -18,7 +19,7 @@ def in_buckets(solve: Callable, work: Callable, most: int = 512) -> Callable:
     A loop over a batch runs until its slowest lane ends. Under ``vmap``, however deeply nested, the
     lanes are flattened, ordered by ``work``, and solved a bucket at a time. What a lane gets does
     not depend on the others. On accelerators, whose width is worth more, the bucket is the whole
-    batch.
+    batch. So it is where the size of the batch is a symbol, as ``jax.export`` allows.
 
     Args:
         solve: function of a batch, lane by lane: arrays [B, ...] -> a pytree of arrays [B, ...].
@@ -38,7 +39,7 @@ def in_buckets(solve: Callable, work: Callable, most: int = 512) -> Callable:
     def solve_batch(*arrays):
         lanes, n = arrays[0].shape[:2]
         width = max(1, min(most, _BUCKET // n**2))
-        if lanes <= width:
+        if export.is_symbolic_dim(lanes) or lanes <= width:
             return solve(*arrays)
         return jax.lax.platform_dependent(
             *arrays, cpu=lambda *arrays: _by_buckets(solve, work, width, arrays), default=solve_
@@ -75,7 +76,7 @@ def each_lane(function: Callable) -> Callable:
     """
 
     def call(*arrays):
-        if len(jax.tree.leaves(arrays)[0]) > 1:
+        if jax.tree.leaves(arrays)[0].shape[0] != 1:  # a symbol is no 1
             return jax.vmap(function)(*arrays)
         one = function(*jax.tree.map(lambda a: a[0], arrays))
         return jax.tree.map(lambda a: a[None], one)

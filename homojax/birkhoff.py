@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from homojax.arguments import as_float, as_key, as_square, compiled, require_count
-from homojax.numerics import max_or_nan, norm
+from homojax.numerics import max_or_nan, norm, wide
 from homojax.row_pairs import max_over_row_pairs
 
 
@@ -65,10 +65,11 @@ def detail_basis(n: int, dtype: DTypeLike | None = None) -> jax.Array:
     True
     """
     n = require_count("n", n, 1)
-    k = jnp.arange(1.0, n)[None, :]
-    row = jnp.arange(float(n))[:, None]
+    dtype = dtype or jnp.result_type(float)
+    k = jnp.arange(1, n, dtype=wide(dtype))[None, :]
+    row = jnp.arange(n, dtype=k.dtype)[:, None]
     contrasts = jnp.where(row < k, 1, jnp.where(row == k, -k, 0))
-    return (contrasts / jnp.sqrt(k * (k + 1))).astype(dtype or jnp.result_type(float))
+    return (contrasts / jnp.sqrt(k * (k + 1))).astype(dtype)
 
 
 @compiled()

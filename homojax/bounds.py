@@ -209,7 +209,8 @@ def isolated_unit_frontier(deficit: ArrayLike, *, n: int) -> jax.Array:
     root = jnp.where(inside, (low + high) / 2, 0.5)
     # Adds 0, and the derivative that the implicit function theorem gives.
     root = root + jnp.where(inside, deficit - fixed, 0) / jax.grad(deficit_at)(root)
-    return jnp.where(inside, root, jnp.where(deficit > 0, 1, jnp.where(deficit == 0, 0, jnp.nan)))
+    edge = jnp.where(deficit == 0, 0, jnp.full_like(deficit, jnp.nan))
+    return jnp.where(inside, root, jnp.where(deficit > 0, 1, edge))
 
 
 @compiled()

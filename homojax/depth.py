@@ -131,7 +131,8 @@ def effective_depth(
         log_sigma2 = jnp.where(used, jnp.log1p(-jnp.where(used, gap, 0.5)), log_sigma2)
         sigma2 = jnp.where(near_one, 1 - gap, sigma2)
     depth = log_kept / log_sigma2
-    edge = jnp.where(sigma2 >= 1, jnp.inf, jnp.where(sigma2 == 0, 0, jnp.nan))
+    edge = jnp.where(sigma2 == 0, 0, jnp.full_like(sigma2, jnp.nan))
+    edge = jnp.where(sigma2 >= 1, jnp.inf, edge)
     return jnp.where(inside | jnp.isnan(depth), depth, edge)
 
 

@@ -224,10 +224,12 @@ def _gossip(log_weights: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
     n = (1 + math.isqrt(1 + 8 * log_weights.size)) // 2
     fits = n >= 2 and log_weights.shape == (n * (n - 1) // 2,)
     _refuse_unless(fits, "edges must have shape [n(n − 1)/2] with n at least 2", log_weights)
-    i, j = jnp.triu_indices(n, 1)
+    unit = jnp.arange(n)
+    above = unit[:, None] < unit[None, :]
+    i, j = jnp.nonzero(above, size=log_weights.size)
     edges = jnp.zeros((n, n), log_weights.dtype).at[i, j].set(_scaled(log_weights, epsilon))
     # On the diagonal stands 0: every unit has weight 1 to itself, which counts in its degree.
-    edges = jnp.where(jnp.arange(n)[:, None] > jnp.arange(n)[None, :], edges.T, edges)
+    edges = jnp.where(above.T, edges.T, edges)
     log_degree = logsumexp(edges, axis=1)
     given = jnp.exp(edges - jnp.maximum(log_degree[:, None], log_degree[None, :]))
     kept = jnp.exp(edges - log_degree[:, None]) - given  # ≥ 0: the other end cannot take it

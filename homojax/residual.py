@@ -78,7 +78,7 @@ def turn_bound(sigma2: ArrayLike, *, alpha: ArrayLike) -> jax.Array:
     return jnp.where(
         premise,
         jnp.arcsin(jnp.where(premise, ratio, 0)),
-        jnp.where(jnp.isnan(ratio), jnp.nan, jnp.pi),
+        jnp.where(jnp.isnan(ratio), jnp.nan, jnp.full_like(ratio, jnp.pi)),
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import homojax as hj
 from homojax.batching import each_lane, in_buckets
+from programs import equations
 
 slow = pytest.mark.slow
 batched = jax.vmap(hj.sinkhorn)  # one program for each number of lanes
@@ -101,20 +102,6 @@ def test_batches_differentiate_like_their_lanes():
         np.testing.assert_allclose(by_epsilon[i], alone[1], rtol=1e-6, atol=1e-10)
 
 
-def conditions_of_loops(jaxpr):
-    """The jaxprs of the conditions of every while loop in there, however deep."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "while":
-            yield equation.params["cond_jaxpr"].jaxpr
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=is_program):
-            if is_program(inner):
-                yield from conditions_of_loops(getattr(inner, "jaxpr", inner))
-
-
-def is_program(x):
-    return hasattr(x, "jaxpr") or hasattr(x, "eqns")
-
-
 def slope_of_the_projection(logits):
     return jax.vjp(lambda s: hj.sinkhorn(s, 0.5).matrix, logits)[1](logits)
 
@@ -142,7 +129,8 @@ def test_no_loop_of_lanes_ends_by_a_comparison_of_floats_that_is_made_twice(func
     only one of them calls finished then goes round for ever.
     """
     program = jax.make_jaxpr(jax.vmap(function))(jnp.ones(shape)).jaxpr
-    conditions = list(conditions_of_loops(program))
+    loops = [e for e in equations(program) if e.primitive.name == "while"]
+    conditions = [loop.params["cond_jaxpr"].jaxpr for loop in loops]
     assert conditions
     for condition in conditions:
         outputs = [v.aval.dtype for equation in condition.eqns for v in equation.outvars]

@@ -12,7 +12,6 @@ in numbers for each matrix entry: it shows whether steps are kept.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
@@ -27,6 +26,7 @@ from ott.geometry import geometry
 from ott.problems.linear import linear_problem
 from ott.solvers.linear import implicit_differentiation
 from ott.solvers.linear import sinkhorn as ott_sinkhorn
+from problems import SLOPES, timed
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -34,8 +34,7 @@ from rich.table import Table
 from homojax import sinkhorn, truncated_sinkhorn
 
 TOL = 1e-5
-LEAST, MOST = 0.2, 5.0  # ε, geometrically
-SIZES = [(16, 256), (64, 64)]  # n, batch
+EPSILONS = [SLOPES[16].least, SLOPES[16].most]  # from, to
 UNROLLED = (20, 200)  # alternations
 Solver = Callable[[jax.Array, jax.Array], Any]  # logits [n, n], ε -> matrix
 
@@ -44,11 +43,10 @@ def main(out: Path = Path("runs/derivative.json"), repeats: int = 7, quick: bool
     """Args: out: the JSON to write; repeats: of the timing; quick: a quarter of each batch."""
     jax.config.update("jax_enable_x64", True)
     rows = []
-    for n, batch in SIZES:
-        batch = batch // 4 if quick else batch
-        logits = jax.random.normal(jax.random.key(n), (batch, n, n), jnp.float32)
+    for n, grid in SLOPES.items():
+        batch = grid.batch // 4 if quick else grid.batch
+        logits, epsilon = grid.draw(batch)
         weights = jax.random.normal(jax.random.key(n + 1), (batch, n, n), jnp.float32)
-        epsilon = jnp.geomspace(LEAST, MOST, batch, dtype=jnp.float32)
         exact = gradient_of(partial(sinkhorn_matrix, tol=1e-13))(
             *(x.astype("float64") for x in (logits, epsilon, weights))
         )
@@ -67,8 +65,8 @@ def main(out: Path = Path("runs/derivative.json"), repeats: int = 7, quick: bool
                 "solver": name,
                 "worst_error": float(error.max()),
                 "median_error": float(np.median(error)),
-                "forward_seconds": median_seconds(forward, repeats, logits, epsilon),
-                "gradient_seconds": median_seconds(gradient, repeats, logits, epsilon, weights),
+                "forward_seconds": timed(forward, repeats, logits, epsilon).seconds,
+                "gradient_seconds": timed(gradient, repeats, logits, epsilon, weights).seconds,
                 "numbers_per_entry": gradient.memory_analysis().temp_size_in_bytes / logits.nbytes,
             }
             row["reverse_per_forward"] = row["gradient_seconds"] / row["forward_seconds"] - 1
@@ -80,7 +78,7 @@ def main(out: Path = Path("runs/derivative.json"), repeats: int = 7, quick: bool
         "ott": version("ott-jax"),
         "device": str(jax.devices()[0]),
         "tol": TOL,
-        "epsilon": [LEAST, MOST],
+        "epsilon": EPSILONS,
     }
     out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
@@ -93,17 +91,8 @@ def gradient_of(solve: Solver) -> Any:
     )
 
 
-def median_seconds(compiled: Callable, repeats: int, *args: jax.Array) -> float:
-    spent = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        jax.block_until_ready(compiled(*args))
-        spent.append(time.perf_counter() - start)
-    return float(np.median(spent[1:]))
-
-
 def report(rows: list[dict]) -> None:
-    title = f"gradient of Σ W∘M in the logits, float32, vmapped, ε {LEAST:g}–{MOST:g}"
+    title = f"gradient of Σ W∘M in the logits, float32, vmapped, ε {EPSILONS[0]:g}–{EPSILONS[1]:g}"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0)
     columns = (
         "n",

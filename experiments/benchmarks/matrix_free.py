@@ -28,15 +28,14 @@ from jax.interpreters import batching
 from ott.geometry import pointcloud
 from ott.problems.linear import linear_problem
 from ott.solvers.linear import sinkhorn as ott_sinkhorn
+from problems import CLOUDS
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from homojax import point_cloud_logits, sinkhorn
 
-FEATURES = 64
-TOL = 1e-4  # float32 promises 6e-5 at n = 16,384
-MAX_STEPS = 2_000
+TOL, MAX_STEPS = CLOUDS.tol, CLOUDS.max_steps
 SIZES = (1024, 4096, 16384)
 EPSILONS = {"easy": 8.0, "hard": 4.0}
 
@@ -75,13 +74,13 @@ def main(out: Path = Path("runs/matrix_free.json"), sizes: tuple[int, ...] = SIZ
         "ott": version("ott-jax"),
         "device": str(jax.devices()[0]),
         "tol": TOL,
-        "features": FEATURES,
+        "features": CLOUDS.features,
     }
     out.write_text(json.dumps({**versions, "rows": rows}, indent=1) + "\n")
 
 
 def measure(solver: str, n: int, epsilon: float) -> dict[str, float]:
-    x, y = np.random.default_rng(n).normal(size=(2, n, FEATURES)).astype(np.float32)
+    x, y = CLOUDS.draw(n)
     start = time.perf_counter()
     solve = jax.jit(SOLVERS[solver]).lower(x, y, np.float32(epsilon)).compile()
     compiled = time.perf_counter()
@@ -114,7 +113,7 @@ def worst_error(x: np.ndarray, y: np.ndarray, epsilon: float, solution: Solution
 
 def report(rows: list[dict]) -> None:
     table = Table(
-        title=f"float32, {FEATURES} features, errors ≤ {TOL:g} asked for",
+        title=f"float32, {CLOUDS.features} features, errors ≤ {TOL:g} asked for",
         box=box.SIMPLE_HEAD,
         padding=0,
     )

@@ -12,11 +12,10 @@ the error that it reached and the time that it took.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +27,7 @@ from ott.geometry import geometry
 from ott.problems.linear import linear_problem
 from ott.solvers.linear import acceleration
 from ott.solvers.linear import sinkhorn as ott_sinkhorn
+from problems import GRIDS, largest_errors, timed
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -37,22 +37,6 @@ from homojax import sinkhorn
 TOL = 1e-5
 MAX_STEPS = 20_000  # for the rivals
 Solver = Callable[[jax.Array, jax.Array], Any]  # logits [B, n, n], ε [B] -> matrices [B, n, n]
-
-
-class Grid(NamedTuple):
-    name: str
-    n: int
-    batch: int
-    least: float  # ε from here
-    most: float  # to here, geometrically
-
-
-GRIDS = {
-    f"{name}-{n}": Grid(name, n, batch, least, most)
-    for name, hardest, most in (("hard", 0.1, 5), ("easy", 1, 20))
-    for n, batch in ((4, 4096), (16, 1024), (64, 256), (256, 32))
-    for least in [0.05 if (name, n) == ("hard", 4) else hardest]
-}
 
 
 def main(
@@ -72,12 +56,10 @@ def main(
     rows = []
     for grid in (GRIDS[name] for name in grids):
         batch = grid.batch // 8 if quick else grid.batch
-        key = jax.random.key(grid.n)
-        logits = jax.random.normal(key, (batch, grid.n, grid.n), jnp.float32)
-        epsilon = jnp.geomspace(grid.least, grid.most, batch, dtype=jnp.float32)
+        logits, epsilon = grid.draw(batch)
         own = None
         for name, solve in SOLVERS.items():
-            seconds, compile_seconds, matrices = timed(solve, logits, epsilon, repeats)
+            seconds, compile_seconds, matrices = timed(solve, repeats, logits, epsilon)
             own = own or seconds
             row = {**grid._asdict(), "batch": batch, "solver": name, **errors(matrices)}
             rows.append(
@@ -100,22 +82,8 @@ def main(
     out.write_text(json.dumps({**versions, "rows": rows}, indent=1) + "\n")
 
 
-def timed(
-    solve: Solver, logits: jax.Array, epsilon: jax.Array, repeats: int
-) -> tuple[float, float, np.ndarray]:
-    """Median seconds of a run, seconds that the first one took above that, and the matrices."""
-    spent = []
-    matrices = None
-    while len(spent) < repeats + 1 and sum(spent) < 60:
-        start = time.perf_counter()
-        matrices = jax.block_until_ready(solve(logits, epsilon))
-        spent.append(time.perf_counter() - start)
-    median = float(np.median(spent[1:] or spent))
-    return median, max(0.0, spent[0] - median), np.asarray(matrices, np.float64)
-
-
-def errors(matrices: np.ndarray) -> dict[str, float | int]:
-    missed = np.maximum(abs(matrices.sum(1) - 1).max(1), abs(matrices.sum(2) - 1).max(1))
+def errors(matrices: Any) -> dict[str, float | int]:
+    missed = largest_errors(matrices)
     return {
         "worst_error": float(missed.max()),
         "missed": int((~(missed <= TOL)).sum()),

@@ -8,13 +8,13 @@ float64.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from problems import GRIDS, timed
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -22,7 +22,7 @@ from rich.table import Table
 from homojax import lambda2, sigma2, sinkhorn
 from homojax.birkhoff import detail
 
-SIZES = [(16, 1024), (64, 256), (256, 32)]  # n, batch
+SIZES = (16, 64, 256)  # n
 
 
 def main(repeats: int = 5) -> None:
@@ -42,16 +42,14 @@ def main(repeats: int = 5) -> None:
         "(σ₂ + λ₂) ÷\nprojection",
     ):
         table.add_column(column, justify="right")
-    for n, batch in SIZES:
-        logits = jax.random.normal(jax.random.key(n), (batch, n, n), jnp.float32)
-        epsilon = jnp.geomspace(0.1, 5, batch, dtype=jnp.float32)
-        project, matrices = timed(
-            lambda s, e: sinkhorn(s, e, tol=1e-5).matrix, repeats, logits, epsilon
-        )
-        norm_time, largest = timed(sigma2, repeats, matrices)
-        radius_time, modulus = timed(lambda2, repeats, matrices)
-        svd, _ = timed(lambda m: jnp.linalg.svd(m, compute_uv=False), repeats, matrices)
-        eigenvalues, _ = timed(jnp.linalg.eigvals, repeats, matrices)
+    for n in SIZES:
+        grid = GRIDS[f"hard-{n}"]
+        batch = grid.batch
+        project, _, matrices = timed(PROJECT, repeats, *grid.draw())
+        norm_time, _, largest = timed(batched(sigma2), repeats, matrices)
+        radius_time, _, modulus = timed(batched(lambda2), repeats, matrices)
+        svd = timed(batched(singular_values), repeats, matrices).seconds
+        eigenvalues = timed(batched(jnp.linalg.eigvals), repeats, matrices).seconds
         exact = np.asarray(jax.vmap(detail)(matrices), float)
         off_sigma2 = abs(largest - np.linalg.svd(exact, compute_uv=False)[:, 0]).max()
         off_lambda2 = abs(modulus - abs(np.linalg.eigvals(exact)).max(1)).max()
@@ -76,15 +74,15 @@ def main(repeats: int = 5) -> None:
     Console().print(table)
 
 
-def timed(function: Callable, repeats: int, *args: jax.Array) -> tuple[float, jax.Array]:
-    compiled, spent = jax.jit(jax.vmap(function)), []
-    out = jax.block_until_ready(compiled(*args))
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(compiled(*args))
-        spent.append(time.perf_counter() - start)
-    return float(np.median(spent)), out
+def singular_values(matrix: jax.Array) -> jax.Array:
+    return jnp.linalg.svd(matrix, compute_uv=False)
 
+
+def batched(function: Callable) -> Callable:
+    return jax.jit(jax.vmap(function))
+
+
+PROJECT = batched(lambda logits, epsilon: sinkhorn(logits, epsilon, tol=1e-5).matrix)
 
 if __name__ == "__main__":
     tyro.cli(main)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,15 +23,16 @@ os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"  # the first block compiles
 import jax
 import numpy as np
 import tyro
+from counting import Count, counted
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from scipy.special import logsumexp
 from scipy.stats import nct
 
-from homojax.lab.sources import load_source
+from homojax.lab.sources import Source, load_source
+from homojax.lab.sweep import measure as stages
 from homojax.lab.sweep.config import Sweep
-from homojax.lab.sweep.measure import measure_block
 from homojax.lab.sweep.plan import blocks_of, chunks_of, lanes_of
 from homojax.numerics import marginal_tolerance
 
@@ -83,24 +85,35 @@ def main(
     out.write_text(json.dumps({"device": str(jax.devices()[0]), "rows": rows}, indent=1) + "\n")
 
 
-def measure(case: Case, num_blocks: int, seeds: int, rival_cells: int) -> dict[str, Any]:
-    """Return CPU seconds of the first block, of a later cell, and of a cell of the rival."""
-    depth = tuple(2**k for k in range(case.layers.bit_length()))
-    fields: dict[str, Any] = {"epsilon": EPSILONS[case.grid], "n": case.n, "dtype": case.dtype}
-    config = Sweep(depth=depth, seeds=seeds, **fields)
-    source = load_source(config)
+def measure(
+    case: Case,
+    num_blocks: int,
+    seeds: int,
+    rival_cells: int,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, Any]:
+    """Return seconds of the first block, of a later cell, and of a cell of the rival.
+
+    They are CPU seconds, but for another ``clock``.
+    """
+    config, source = posed(case, seeds)
     lanes = lanes_of(config, source)
     every = blocks_of(config, source, chunks_of(config, source, lanes), lanes)
     chosen = [every[k] for k in np.linspace(0, len(every) - 1, num_blocks).astype(int)]
-    first, found = timed(lambda: measure_block(config, source, every[0]))
-    later = [timed(lambda b=b: measure_block(config, source, b))[0] / len(b.cells) for b in chosen]
+    first, found = timed(lambda: stages.measure_block(config, source, every[0]), clock)
+    later = [
+        timed(lambda b=b: stages.measure_block(config, source, b), clock)[0] / len(b.cells)
+        for b in chosen
+    ]
     row = {"cells": len(every[0].cells), "first": first, "cell": float(np.mean(later))}
     if not rival_cells:
         return row
     spent = []
     for e in np.linspace(0, len(config.epsilon) - 1, rival_cells).astype(int):
         logits = source.draw(case.n, 0, case.layers)
-        seconds, rival = timed(lambda e=e, s=logits: by_hand(config, s, config.epsilon[e], e))
+        seconds, rival = timed(
+            lambda e=e, s=logits: by_hand(config, s, config.epsilon[e], e), clock
+        )
         spent.append(seconds)
         if e == 0:
             ours = found["composite_sigma2"][0, 0, 0]
@@ -108,11 +121,49 @@ def measure(case: Case, num_blocks: int, seeds: int, rival_cells: int) -> dict[s
     return row | {"rival": float(np.mean(spent)), "ratio": float(np.mean(spent)) / row["cell"]}
 
 
-def timed(call: Any) -> tuple[float, Any]:
-    """Return CPU seconds and the result of a call."""
-    start = time.process_time()
+def posed(case: Case, seeds: int) -> tuple[Sweep, Source]:
+    """Return the sweep that a case is, and its logits."""
+    depth = tuple(2**k for k in range(case.layers.bit_length()))
+    fields: dict[str, Any] = {"epsilon": EPSILONS[case.grid], "n": case.n, "dtype": case.dtype}
+    config = Sweep(depth=depth, seeds=seeds, **fields)
+    return config, load_source(config)
+
+
+def timed(call: Any, clock: Callable[[], float]) -> tuple[float, Any]:
+    """Return the seconds and the result of a call."""
+    start = clock()
     result = jax.block_until_ready(call())
-    return time.process_time() - start, result
+    return clock() - start, result
+
+
+def count(case: Case) -> Count:
+    """Return what a cell asks for, by the programs of all cells of one seed, run on a CPU.
+
+    What a cell waits for the others of its block is in it.
+    """
+    config, source = posed(case, 1)
+    every, spent, counters = blocks_of(config, source, chunks_of(config, source)), [], {}
+    compiled = stages.program_of
+
+    def noted(*stage: Any, **settings: Any) -> Callable:
+        program = compiled(*stage, **settings)
+        counter = counters.setdefault(program, jax.jit(counted(program)))
+
+        def call(*args: Any) -> Any:
+            spent.append(counter(*args))
+            return program(*args)
+
+        return call
+
+    stages.program_of = noted
+    try:
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            for block in every:
+                stages.measure_block(config, source, block)
+    finally:
+        stages.program_of = compiled
+    cells = sum(len(block.cells) for block in every)
+    return Count(*(float(np.sum(x)) / cells for x in zip(*spent, strict=True)))
 
 
 # ---------------------------------------------------------------- the rival

@@ -335,7 +335,7 @@ def _march(problem: _Problem, near: Point, state: _State, point: Point) -> _Stat
         phase=jnp.where(ended | ~point.converged, Phase.DONE, going),
         moved=taken & ~crossed,
         far=_End(point.log_epsilon, point.kept),
-        step=state.step * jnp.clip(ratio, 0.05, jnp.where(taken, 3, 0.5)),
+        step=state.step * jnp.where(taken, jnp.clip(ratio, 0.05, 3), jnp.clip(ratio, 0.05, 0.5)),
         shortfall=jnp.where(taken, shortfall, state.shortfall),
         status=jnp.where(point.converged, status, CalibrationStatus.NOT_CONVERGED),
     )

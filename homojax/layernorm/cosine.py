@@ -262,4 +262,5 @@ def _share(signal: jax.Array, noise: ArrayLike) -> jax.Array:
     """Return signal/(signal + noise): 1 for an infinite signal, NaN for a negative one."""
     finite = (signal >= 0) & (signal < jnp.inf)
     used = jnp.where(finite, signal, 1)
-    return jnp.where(finite, used / (used + noise), jnp.where(signal == jnp.inf, 1, jnp.nan))
+    edge = jnp.where(signal == jnp.inf, 1, jnp.full_like(signal, jnp.nan))
+    return jnp.where(finite, used / (used + noise), edge)

@@ -116,5 +116,6 @@ def critical_depth(
     inside = (sigma2 > 0) & (sigma2 < 1)
     above = ratio > 1
     depth = jnp.log(jnp.where(above, ratio, 1)) / (-2 * jnp.log(jnp.where(inside, sigma2, 0.5)))
-    edge = jnp.where(sigma2 >= 1, jnp.where(above, jnp.inf, 0), jnp.where(sigma2 == 0, 0, jnp.nan))
+    edge = jnp.where(sigma2 == 0, 0, jnp.full_like(sigma2, jnp.nan))
+    edge = jnp.where(sigma2 >= 1, jnp.where(above, jnp.full_like(ratio, jnp.inf), 0), edge)
     return jnp.where(jnp.isnan(ratio), jnp.nan, jnp.where(inside, depth, edge))

@@ -103,4 +103,4 @@ def entropy_error(n: int, distance: jax.Array) -> jax.Array:
     """
     near = jnp.clip(distance, jnp.finfo(distance.dtype).tiny, 0.5)
     difference = jnp.where(distance > 0, n * near * (1 + jnp.log(n / near)), 0)
-    return jnp.where(distance < 0.5, difference, n * (1 + jnp.log(n)))
+    return jnp.where(distance < 0.5, difference, n * (1 + math.log(n)))

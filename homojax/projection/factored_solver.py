@@ -234,7 +234,7 @@ def _newton(
             lambda x: turn.diagonal * x - matrix.gram(x),
             turn.gradient,
             turn.diagonal,
-            rtol=jnp.where(turn.colder | turn.rejected, jnp.inf, 0.1),
+            rtol=jnp.where(turn.colder | turn.rejected, jnp.inf, jnp.full_like(epsilon, 0.1)),
             max_steps=max_steps - now.num_steps - 1,
         )
 

@@ -96,7 +96,7 @@ def drop_unused(logits: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.A
 
     masked = (logits == -jnp.inf).any()
     far = each_lane(_any_far)(logits, epsilon).any()
-    start = masked, jnp.ones(len(logits), bool), logits, logits, masked | far
+    start = masked, jnp.ones(logits.shape[0], bool), logits, logits, masked | far
     return repeat_while(lambda state: state[-1], turn, start)[1:-1]
 
 

@@ -146,8 +146,9 @@ def _judge(state: Descent, turn: Turn, trial: Any, falls: jax.Array) -> Descent:
     kept = jax.tree.map(lambda new, old: jnp.where(keep, new, old), trial, now)
     kept = kept._replace(num_steps=trial.num_steps)
 
-    eased = jnp.where(trial.error < 0.5 * now.error, 0.05, 0.3)
-    eased = state.damping * jnp.where(turn.rejected, 1, eased)
+    halved = trial.error < 0.5 * now.error
+    eased = jnp.where(halved, 0.05 * state.damping, 0.3 * state.damping)
+    eased = jnp.where(turn.rejected, state.damping, eased)
     raised = jnp.maximum(8 * state.damping, LEAST_RAISED_DAMPING)
     damping = jnp.clip(jnp.where(keep, eased, raised), eps, MOST_DAMPING)
     fruitful = turn.colder | (kept.error < 0.99 * state.least_error)

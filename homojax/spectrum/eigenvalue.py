@@ -114,7 +114,7 @@ def _square_to_the_end(matrix: jax.Array) -> jax.Array:
         power = matmul(power, power)
         size = jnp.sqrt((power * power).sum())
         power = power / jnp.where(size > 0, size, 1)
-        log_radius = log_radius + jnp.log(size) / 2.0 ** (k + 1)
+        log_radius = log_radius + jnp.ldexp(jnp.log(size), -(k + 1))
         return power, log_radius, jnp.where(k > 3, jnp.minimum(least, size), least)
 
     size = jnp.sqrt((matrix * matrix).sum())
@@ -147,9 +147,8 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
         k = k + 2
         # What is off the plane falls as r^(2p), p = 2^k. After some squarings r says if it will be
         # gone by the last one.
-        hopeless = (k >= _MOST_SQUARINGS // 2) & (
-            rest > last_rest * accepted ** (1.5 * 2.0 ** (k - _MOST_SQUARINGS))
-        )
+        left = jnp.ldexp(jnp.full_like(rest, 1.5), k - _MOST_SQUARINGS)
+        hopeless = (k >= _MOST_SQUARINGS // 2) & (rest > last_rest * accepted**left)
         return power, radius, rest, ~hopeless, k
 
     zero, one = jnp.zeros((), matrix.dtype), jnp.ones((), matrix.dtype)

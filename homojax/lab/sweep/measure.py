@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from functools import cache, partial, reduce
 from typing import Any, Literal, cast
@@ -292,7 +293,7 @@ def _measure_layernorm(
         return {
             "output_snr": output_snr,
             "cosine_mean": draws.mean(),
-            "cosine_stderr": draws.std(ddof=1) / jnp.sqrt(samples),
+            "cosine_stderr": draws.std(ddof=1) / math.sqrt(samples),
             "cosine_exact": layernorm.expected_cosine(output_snr, d=n - 1),
             "cosine_ks": jnp.where(coarse, jnp.nan, distance),
         }
