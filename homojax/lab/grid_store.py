@@ -7,7 +7,6 @@ checksum.
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 import tempfile
@@ -19,15 +18,16 @@ import numpy as np
 import xarray as xr
 import zarr
 from zarr.codecs import Crc32cCodec
-from zarr.storage import FsspecStore, LocalStore, MemoryStore
+from zarr.storage import LocalStore, MemoryStore
 
 from homojax.lab.inputs import InputError
+from homojax.lab.ownership import clear_left_overs
+from homojax.lab.places import is_url, making, store_at
 from homojax.lab.store import (
     CODECS,
     DONE,
     as_dataset,
     consolidating,
-    is_url,
     marks_of,
     require_whole,
     unfinished,
@@ -144,7 +144,7 @@ class GridStore:
             root = Path(self.group.store.root)
             if DONE in self.group:
                 (root / DONE).rename(root.with_name(f"{root.name}.part-{DONE}"))  # all at once
-            _clear_left_overs(root)
+            clear_left_overs(root, locks=True)  # nobody is at work in a finished store
         self.chunks = {}
 
     def dataset(self) -> xr.Dataset:
@@ -164,20 +164,21 @@ def opened(store: str | Path | None, layout: Layout) -> GridStore:
         layout: what it will be; ``attrs`` has the ``config_hash`` that tells one run from another.
 
     Raises:
-        InputError: there is a store of something else, or what is there is none.
-        OSError: it cannot be made.
+        InputError: there is a store of something else, what is there is none, or it cannot be made.
+        OSError: the disk is full.
     """
     if store is None:
         return GridStore(_created(MemoryStore(), layout, (Crc32cCodec(),)))
     if is_url(store):
-        place = FsspecStore.from_url(str(store))
+        place = store_at(str(store))
         group = _found(place, str(store))
         # Whoever else makes it at the same time writes the same bytes.
         group = _created(place, layout, CODECS) if group is None else group
     else:
         path = Path(store)
-        if not path.exists():
-            _make(path, layout)
+        with making(path):
+            if not path.exists():
+                _make(path, layout)
         group = _found(LocalStore(path), str(path))
         assert group is not None
     if group.attrs.get("config_hash") != layout.attrs["config_hash"]:
@@ -214,14 +215,6 @@ def _make(path: Path, layout: Layout) -> None:
                 raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _clear_left_overs(path: Path) -> None:
-    """Remove what killed processes were about to write; no other is at work in a finished store."""
-    for left in path.parent.glob(f"{glob.escape(path.name)}.part-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    for left in (*path.rglob("*.partial"), *path.parent.glob(f"{glob.escape(path.name)}.lock*")):
-        left.unlink(missing_ok=True)
 
 
 def _created(place: Any, layout: Layout, codecs: tuple[Any, ...]) -> zarr.Group:

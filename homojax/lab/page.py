@@ -81,8 +81,10 @@ def draw_all(wanted: list[tuple]) -> list[Picture]:
 # ---------------------------------------------------------------- pages
 
 
-def write_page(folder: Path, title: str, sections: list[Section], introduction: str = "") -> None:
-    """Write ``report.html`` and the sections' pictures into a folder.
+def write_page(
+    folder: Path, title: str, sections: list[Section], introduction: str = ""
+) -> list[str]:
+    """Write ``report.html`` and the sections' pictures into a folder; return these files.
 
     The page holds everything itself: it opens from disk, with nothing beside it.
     """
@@ -92,6 +94,7 @@ def write_page(folder: Path, title: str, sections: list[Section], introduction: 
             (folder / picture.file).write_bytes(picture.png)
     page = _template().render(title=title, introduction=introduction, sections=sections)
     (folder / "report.html").write_text(page, "utf-8")
+    return ["report.html", *(picture.file for one in sections for picture in one.pictures)]
 
 
 def _template() -> jinja2.Template:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import json
+import os
 import platform
 import shlex
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -19,10 +18,12 @@ import numpy as np
 import xarray as xr
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import LocalStore
 
 from homojax.lab import accessor  # noqa: F401  (a Dataset of ours can draw itself)
 from homojax.lab.inputs import Config, InputError, nearest
+from homojax.lab.ownership import clear_left_overs
+from homojax.lab.places import is_url, place_of, store_at
 
 DONE = "done"  # the array of a store that is filled block by block: which chunks are whole
 CODECS = (ZstdCodec(), Crc32cCodec())  # of what is on disk
@@ -75,8 +76,7 @@ def write_dataset(dataset: xr.Dataset, path: Path) -> None:
         OSError: it cannot be written; nothing is left under ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f"{glob.escape(path.name)}.part-*"):  # by a write that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    clear_left_overs(path)
     dataset = dataset.assign_attrs(written=" ".join(sorted(map(str, dataset.variables))))
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.part-") as part:
         with consolidating():
@@ -122,10 +122,11 @@ def open_run(path: str | Path, name: str | None = None) -> xr.Dataset:
     >>> open_run(folder).equals(made)
     True
     """
-    if is_url(path):
-        return read_dataset(path)
-    path = Path(path).expanduser()
-    if (path / "zarr.json").exists() or not path.is_dir():
+    place = place_of(path)
+    if not isinstance(place, Path):
+        return read_dataset(str(path))
+    path = place
+    if not os.path.isdir(path) or (path / "zarr.json").exists():  # noqa: PTH112
         return read_dataset(path)
     stores = {store.stem: store for store in sorted(path.glob("*.zarr"))}
     if not stores:
@@ -146,10 +147,10 @@ def read_dataset(path: str | Path) -> xr.Dataset:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    if not is_url(path) and not Path(path).exists():
+    if not is_url(path) and not os.path.exists(path):  # noqa: PTH110  (a name too long is none)
         raise InputError(f"there is no run at {path}.")
     try:
-        place = FsspecStore.from_url(str(path)) if is_url(path) else LocalStore(path)
+        place = store_at(str(path)) if is_url(path) else LocalStore(path)
         group = zarr.open_group(place, mode="r", use_consolidated=False)
         require_whole(group, str(path))
         dataset = as_dataset(place)
@@ -235,6 +236,9 @@ def holds_nothing(path: Path) -> bool:
     return (path / DONE / "zarr.json").exists() and not (path / DONE / "c").exists()
 
 
-def is_url(path: str | Path) -> bool:
-    """Return whether a store is elsewhere, such as s3://bucket/run.zarr."""
-    return "://" in str(path)
+def is_of_a_run(path: Path) -> bool:
+    """Return whether a folder is a store that homojax wrote."""
+    try:
+        return "config_hash" in json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

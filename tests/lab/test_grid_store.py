@@ -11,9 +11,9 @@ import pytest
 import xarray as xr
 from zarr.storage import _local
 
+from homojax.lab.blocks import writing
 from homojax.lab.grid_store import Layout, Variable, opened
 from homojax.lab.inputs import InputError
-from homojax.lab.runs import writing
 from homojax.lab.store import holds_nothing, open_run, read_dataset
 
 REGIONS = [{"a": slice(i, i + 2), "b": slice(j, min(j + 3, 4))} for i in (0, 2) for j in (0, 3)]

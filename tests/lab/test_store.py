@@ -48,10 +48,15 @@ def test_a_store_opens_by_xarray_alone_without_a_word_and_becomes_netcdf(tmp_pat
 
 
 def test_what_a_killed_write_left_is_gone_after_the_next(tmp_path):
-    (tmp_path / "run.zarr.part-x1y2" / "store").mkdir(parents=True)
+    (tmp_path / "run.zarr.part-x1y2z3a4" / "store").mkdir(parents=True)
+    (tmp_path / "run.zarr.part-x1y2z3a4" / "store" / "zarr.json").touch()
     (tmp_path / "mine.part-1").mkdir()
+    (tmp_path / "run.zarr.part-original").mkdir()
+    (tmp_path / "run.zarr.part-original" / "thesis.tex").write_text("years of work")
     store.write_dataset(dataset(), tmp_path / "run.zarr")
-    assert {path.name for path in tmp_path.iterdir()} == {"run.zarr", "mine.part-1"}
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"run.zarr", "mine.part-1", "run.zarr.part-original"}
+    assert (tmp_path / "run.zarr.part-original" / "thesis.tex").exists()
 
 
 def test_a_run_is_opened_by_its_folder_or_its_store_and_by_name_where_there_are_several(tmp_path):

@@ -9,9 +9,10 @@ import xarray as xr
 from rich.console import Console
 
 from homojax.lab import page
+from homojax.lab.blocks import writing
 from homojax.lab.page import Picture, Section, Table
 from homojax.lab.progress import progress_bar
-from homojax.lab.runs import RunFolder, holds_finished, run_folder, writing
+from homojax.lab.runs import RunFolder, holds_finished, run_folder
 from homojax.lab.sources import load_source
 from homojax.lab.store import config_of
 from homojax.lab.sweep import plots
@@ -112,9 +113,9 @@ def _finish(folder: RunFolder, datasets: dict[str, xr.Dataset], console: Console
     with progress_bar(console, "figures") as progress:
         progress(0, 1, "drawing")
         sections = describe_all(datasets)
-        page.write_page(folder.part, "The map of the trap", sections, INTRODUCTION)
+        files = page.write_page(folder.part, "The map of the trap", sections, INTRODUCTION)
         progress(1, 1, "done")
-    folder.finish()
+    folder.finish(*files, *(f"{label}.zarr" for label in datasets))
     for section in sections:
         page.show(section, console)
     drawn = any(section.pictures for section in sections)

@@ -15,10 +15,11 @@ import jax
 import numpy as np
 import xarray as xr
 
+from homojax.lab.blocks import writing
 from homojax.lab.grid_store import GridStore, opened
 from homojax.lab.inputs import InputError, as_config, require_precision
+from homojax.lab.places import place_of
 from homojax.lab.progress import Progress, silent
-from homojax.lab.runs import writing
 from homojax.lab.sources import Source, load_source
 from homojax.lab.store import read_dataset
 from homojax.lab.sweep.config import Sweep
@@ -66,6 +67,7 @@ def sweep(
     {'n': 1, 'epsilon': 1, 'seed': 1, 'layer': 2}
     """
     config = as_config(Sweep, config, fields)
+    store = place_of(store)
     require_precision(config.precision)
     source = load_source(config)
     config = config.settled(source.layers)

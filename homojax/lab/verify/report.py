@@ -51,8 +51,9 @@ def run_command(command: VerifyCommand, console: Console) -> bool:
     section = describe(dataset, cases, folder.name)
     drawn = [] if asked.mutants else [("figures/tightness.png", MAP_CAPTION, plots.tightness_map)]
     pictures = page.draw_all([(*one, dataset) for one in drawn])
-    page.write_page(folder.part, "The theory on trial", [section._replace(pictures=pictures)])
-    folder.finish()
+    section = section._replace(pictures=pictures)
+    files = page.write_page(folder.part, "The theory on trial", [section])
+    folder.finish(*files, "verify.zarr", *cases.values())
     page.show(_for_terminal(section, console.width), console)
     page.show_place(folder.name, console)
     return section.as_expected

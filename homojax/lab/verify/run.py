@@ -10,11 +10,11 @@ import jax
 import numpy as np
 import xarray as xr
 
+from homojax.lab.blocks import Blocks, resume
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.judging import Judged, judge_cells, listed
 from homojax.lab.progress import Progress, silent
 from homojax.lab.referee import REFEREED_SIZE, decided, referee
-from homojax.lab.runs import Blocks, resume
 from homojax.lab.verify.config import Verification
 from homojax.lab.verify.dataset import assemble
 from homojax.lab.verify.plan import Group, claims_of, draw, plan
