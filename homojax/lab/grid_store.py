@@ -219,7 +219,7 @@ def _make(path: Path, layout: Layout) -> None:
 
 def _created(place: Any, layout: Layout, codecs: tuple[Any, ...]) -> zarr.Group:
     """Return a new group with every array of the layout, all missing."""
-    written = " ".join(sorted({**layout.coords, **layout.variables}))
+    written = " ".join({**layout.coords, **layout.variables})
     group = zarr.open_group(place, mode="a", attributes={**layout.attrs, "written": written})
     sizes = layout.sizes
 
@@ -250,7 +250,7 @@ def _created(place: Any, layout: Layout, codecs: tuple[Any, ...]) -> zarr.Group:
         dtype=np.int8,
         fill_value=0,
         dimension_names=[f"{dim}_chunk" for dim in counts],
-        attributes={"chunks": layout.chunks, "long_name": "whether a chunk is whole"},
+        attributes={"chunks": layout.chunks, "long_name": "whether a block is whole"},
         compressors=codecs,
         overwrite=True,
     )

@@ -11,6 +11,9 @@ import difflib
 import hashlib
 import json
 import math
+import shlex
+import shutil
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
@@ -180,6 +183,20 @@ def nearest(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f'did you mean "{close[0]}"?' if close else f"there are: {', '.join(known)}."
+
+
+def as_started(command: str) -> str:
+    """Return a command of ours so that it can be pasted: by the program that runs now.
+
+    >>> as_started("homojax runs list").endswith("homojax runs list")
+    True
+    """
+    program, started = "homojax", Path(sys.argv[0])
+    if started.name == "__main__.py" and started.parent.name == "homojax":
+        program = f"{shlex.quote(sys.executable)} -m homojax"
+    elif started.name == "homojax" and shutil.which("homojax") != sys.argv[0]:
+        program = shlex.quote(sys.argv[0])
+    return command.replace("homojax", program, 1)
 
 
 def parse_grid(words: Iterable[str | float]) -> tuple[float, ...]:

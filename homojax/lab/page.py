@@ -21,6 +21,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from homojax.lab.figure_style import STYLE
+from homojax.lab.inputs import as_started
 
 
 class Table(NamedTuple):
@@ -140,7 +141,7 @@ def show(section: Section, console: Console) -> None:
     for table in section.tables:
         print_table(table, console)
     for line in section.commands:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(as_started(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def show_place(out: Path, console: Console, *, figures: bool = True) -> None:

@@ -35,7 +35,7 @@ def own(folder: Path, identity: dict[str, Any]) -> None:
     """
     manifest = folder / MANIFEST
     others = folder.is_dir() and any(path.name != MANIFEST for path in folder.iterdir())
-    if not others and (not manifest.exists() or _is_ours(manifest)):
+    if not others and (not manifest.exists() or identity_in(folder)):
         folder.mkdir(parents=True, exist_ok=True)
         # Whole at once, for whoever else looks.
         part = folder.with_name(f"{folder.name}-{MANIFEST}-{os.getpid()}")
@@ -60,24 +60,29 @@ def _asked(identity: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps({**identity, "homojax": version("homojax")}, default=str))
 
 
-def _is_ours(manifest: Path) -> bool:
-    """Return whether homojax wrote this file, and not a program that has a run.json, too."""
+def identity_in(folder: Path) -> dict[str, Any]:
+    """Return what the manifest of a folder says of its run.
+
+    Raises:
+        InputError: there is no manifest, it is damaged, or another program wrote it.
+    """
+    manifest = folder / MANIFEST
     try:
-        return "homojax" in dict(json.loads(manifest.read_text("utf-8")))
-    except (ValueError, TypeError):
-        return False
+        identity = json.loads(manifest.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{folder} is no run: it has no {MANIFEST}.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{manifest} is damaged: remove {folder} to start anew.") from error
+    if not isinstance(identity, dict) or not {"homojax"} <= set(identity):
+        raise InputError(f"{manifest} is of no homojax run: choose another folder.")
+    if not isinstance(identity.get("files", []), list):
+        raise InputError(f"{manifest} is damaged: remove {folder} to start anew.")
+    return identity
 
 
 def _changes(folder: Path, identity: dict[str, Any]) -> list[str]:
     """Return the differences between the run in ``folder`` and the one that is asked."""
-    try:
-        before = _flat(json.loads((folder / MANIFEST).read_text("utf-8")))
-    except (ValueError, AttributeError) as error:
-        raise InputError(
-            f"{folder / MANIFEST} is damaged: remove {folder} to start anew."
-        ) from error
-    if "homojax" not in before:
-        raise InputError(f"{folder / MANIFEST} is of no homojax run: choose another folder.")
+    before = _flat(identity_in(folder))
     before.pop("files", None)
     after = _flat(_asked(identity))
     return [
@@ -210,7 +215,7 @@ class RunFolder:
             or is_passing(file)
             or (file.split("/")[0] in written and is_written(file))
         )
-        identity = json.loads(manifest.read_text("utf-8"))
+        identity = identity_in(self.part)
         manifest.write_text(json.dumps({**identity, "files": files}, indent=1) + "\n", "utf-8")
         with (
             UNTOUCHED,
@@ -278,7 +283,7 @@ def _remove_unfinished(part: Path) -> None:
 def _is_a_run(folder: Path) -> bool:
     """Return whether everything in ``folder`` is what a finished run says it wrote."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        return "homojax" in manifest and files_in(folder) <= {MANIFEST, *manifest["files"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        files = identity_in(folder).get("files")
+        return files is not None and files_in(folder) <= {MANIFEST, *map(str, files)}
+    except InputError:
         return False

@@ -77,7 +77,7 @@ def write_dataset(dataset: xr.Dataset, path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_left_overs(path)
-    dataset = dataset.assign_attrs(written=" ".join(sorted(map(str, dataset.variables))))
+    dataset = dataset.assign_attrs(written=" ".join(map(str, dataset.variables)))
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.part-") as part:
         with consolidating():
             dataset.to_zarr(
@@ -185,14 +185,14 @@ def require_whole(group: zarr.Group, name: str) -> None:
         if array.nchunks_initialized < wanted:
             few = wanted - array.nchunks_initialized
             raise InputError(
-                f"{name} is damaged: {variable} lacks {few} of its chunks; remove it to start anew."
+                f"{name} is damaged: {variable} lacks {few} of its blocks; remove it to start anew."
             )
 
 
 def unfinished(group: zarr.Group) -> str:
     """Return how much of a store that is being filled is there, in words."""
     marks = marks_of(group)
-    return f"{marks.sum()} of {marks.size} chunks are there"
+    return f"{marks.sum()} of {marks.size} blocks are there"
 
 
 def marks_of(group: zarr.Group) -> np.ndarray:
@@ -220,6 +220,7 @@ def as_dataset(place: Any) -> xr.Dataset:
     dataset = xr.open_dataset(
         place, engine="zarr", consolidated=False, cache=False, drop_variables=[DONE]
     )
+    dataset = _in_order(dataset)
     if dataset.nbytes > IN_MEMORY:
         return dataset
     for name, variable in dataset.variables.items():
@@ -229,6 +230,16 @@ def as_dataset(place: Any) -> xr.Dataset:
             where = str(place).removeprefix("file://")
             raise InputError(f"{where} is damaged: {name} cannot be read.") from error
     return dataset
+
+
+def _in_order(ds: xr.Dataset) -> xr.Dataset:
+    """Return the Dataset with its variables in the order of the run: a disk has one of its own."""
+    written = str(ds.attrs.get("written", "")).split()
+    named = {name: ds.variables[name] for name in written if name in ds.variables}
+    named |= {name: variable for name, variable in ds.variables.items() if name not in named}
+    data = {name: variable for name, variable in named.items() if name in ds.data_vars}
+    coords = {name: variable for name, variable in named.items() if name in ds.coords}
+    return xr.Dataset(data, coords, ds.attrs)
 
 
 def holds_nothing(path: Path) -> bool:

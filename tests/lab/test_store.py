@@ -27,6 +27,15 @@ def test_a_damaged_store_is_told_in_one_sentence(tmp_path):
         store.read_dataset(path)
 
 
+def test_variables_keep_the_order_of_the_run(tmp_path):
+    names = ("z", "a", "m", "b")
+    made = xr.Dataset({name: ("i", np.zeros(2)) for name in names}, {"y": 1.0, "i": [1, 2], "c": 2})
+    store.write_dataset(made, tmp_path / "run.zarr")
+    read = store.read_dataset(tmp_path / "run.zarr")
+    assert tuple(read.data_vars) == names and list(read.coords) == list(made.coords)
+    xr.testing.assert_identical(read, made)
+
+
 def test_provenance_is_enough_to_run_it_again():
     config = LogitSource(n=(3,), seed=5)
     attrs = store.provenance("sweep", config, dtype="float32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -121,7 +122,9 @@ def run_command(command: Output, console: Console) -> bool:
     with progress_bar(console, name) as progress:
         result, files = _run_into(folder.part, name, command, partial(run, progress=progress))
     section = probe.describe(result)._replace(
-        commands=[f"homojax verify --replay {folder.name / file}" for file in files],
+        commands=[
+            f"homojax verify --replay {shlex.quote(str(folder.name / file))}" for file in files
+        ],
         pictures=page.draw_all([("figure.png", probe.caption, probe.draw, result)]),
     )
     written = page.write_page(folder.part, probe.title, [section])

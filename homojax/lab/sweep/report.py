@@ -79,7 +79,8 @@ def run_command(command: SweepCommand, console: Console) -> bool:
     asked = {sweep.label: {**sweep.as_dict(), "hash": sweep.digest} for sweep in settled}
     identity = {"verb": "sweep", "sweeps": asked}
     if command.is_shared and command.out and holds_finished(command.out, identity):
-        console.print(f"{command.out} is finished already.", highlight=False)
+        spared = ", and no shard replaces it: remove it to start anew" if command.overwrite else ""
+        console.print(f"{command.out} is finished already{spared}.", highlight=False)
         return True
     folder = run_folder(command, identity, shared=command.is_shared)
     jax.config.update("jax_enable_x64", any(s.dtype == "float64" for s in settled))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.metadata import version
 from pathlib import Path
 
@@ -82,7 +83,10 @@ def describe(
         text=headline(ds),
         as_expected=outcome(ds)[0],
         tables=tables,
-        commands=[f"homojax verify --replay {out / file}" for file in (cases or {}).values()],
+        commands=[
+            f"homojax verify --replay {shlex.quote(str(out / file))}"
+            for file in (cases or {}).values()
+        ],
         about=page.about(ds.attrs, "verify.zarr"),
     )
 

@@ -155,7 +155,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, co
     with pytest.raises(KeyboardInterrupt):
         sweep(config, store, progress=interrupt)
     half = open_run(store)
-    assert half.unfinished == "3 of 6 chunks are there"
+    assert half.unfinished == "3 of 6 blocks are there"
     assert (
         (half.status == -99).sum() == half.sigma2.isnull().sum()
     ) and half.sigma2.notnull().any()
