@@ -81,7 +81,7 @@ class Accessor:
         verb, kinds = self._verb(), self.kinds
         if not kinds:
             raise InputError("there is no figure of what this sweep was asked to measure.")
-        kind = kinds[0] if kind is None else kind
+        kind = kinds[0] if kind is None else str(kind)
         if kind in verb.figures and kind not in kinds:
             raise InputError(
                 f'this sweep did not measure what "{kind}" draws; there are: {", ".join(kinds)}.'

@@ -29,6 +29,7 @@ from homojax.lab.store import (
     as_dataset,
     consolidating,
     marks_of,
+    require_same,
     require_whole,
     unfinished,
 )
@@ -181,10 +182,7 @@ def opened(store: str | Path | None, layout: Layout) -> GridStore:
                 _make(path, layout)
         group = _found(LocalStore(path), str(path))
         assert group is not None
-    if group.attrs.get("config_hash") != layout.attrs["config_hash"]:
-        raise InputError(
-            f"{store} holds something else than what is asked; choose another place or remove it."
-        )
+    require_same(group.attrs, layout.attrs, str(store))
     require_whole(group, str(store))  # now, and not when all is measured
     return GridStore(group)
 

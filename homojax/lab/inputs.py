@@ -181,7 +181,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     'did you mean "hilbert"?'
     """
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f'did you mean "{close[0]}"?' if close else f"there are: {', '.join(known)}."
 
 

@@ -82,22 +82,31 @@ def identity_in(folder: Path) -> dict[str, Any]:
 
 def _changes(folder: Path, identity: dict[str, Any]) -> list[str]:
     """Return the differences between the run in ``folder`` and the one that is asked."""
-    before = _flat(identity_in(folder))
-    before.pop("files", None)
-    after = _flat(_asked(identity))
-    return [
-        f"{key} was {before.get(key)} and is asked to be {after.get(key)}"
-        for key in after | before
-        if before.get(key) != after.get(key)
+    before, after = _flat(identity_in(folder)), _flat(_asked(identity))
+    changed = [key for key in after | before if before.get(key) != after.get(key)]
+    changed = [key for key in changed if key[0] != "files"]
+    told = [
+        f"{_name(key, after)} was {before.get(key)} and is asked to be {after.get(key)}"
+        for key in changed
+        if key[-1] != "hash"
     ]
+    # Where nothing else differs, it is what is in a file.
+    files = [after.get((*key[:-1], "path")) for key in changed]
+    return told or [f"the file {file} has changed since the run began" for file in files]
 
 
-def _flat(nested: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of nested dicts, by their innermost names."""
-    flat: dict[str, Any] = {}
+def _flat(nested: dict[str, Any], *path: str) -> dict[tuple[str, ...], Any]:
+    """Return the values of nested dicts, by their path."""
+    flat: dict[tuple[str, ...], Any] = {}
     for key, value in nested.items():
-        flat |= _flat(value) if isinstance(value, dict) else {key: value}
+        flat |= _flat(value, *path, key) if isinstance(value, dict) else {(*path, key): value}
     return flat
+
+
+def _name(key: tuple[str, ...], flat: dict[tuple[str, ...], Any]) -> str:
+    """Return the innermost name of a value, with those above it where several have that name."""
+    alike = sum(other[-1] == key[-1] for other in flat)
+    return key[-1] if alike <= 1 else " ".join(key[1:])
 
 
 def run_folder(command: Output, identity: dict[str, Any], *, shared: bool = False) -> RunFolder:

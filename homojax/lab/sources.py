@@ -225,6 +225,12 @@ _DAMAGE = (
 def _read_npy(path: Path, name: str | None) -> np.ndarray:
     if name is not None:
         raise InputError(f"{path} holds one array without a name: leave array out.")
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start[:2] == b"PK":
+        raise InputError(f"{path} is an archive of arrays: give it the ending .npz.")
+    if start != b"\x93NUMPY":
+        raise InputError(f"{path} is no .npy file: write it by numpy.save.")
     # A memory map checks the shape that is promised against the length of the file.
     return np.load(path, allow_pickle=False, mmap_mode="r")
 

@@ -242,6 +242,26 @@ def _in_order(ds: xr.Dataset) -> xr.Dataset:
     return xr.Dataset(data, coords, ds.attrs)
 
 
+def require_same(attrs: Any, asked: Any, name: str) -> None:
+    """Return nothing where a store of such attrs holds what is asked.
+
+    Raises:
+        InputError: it holds something else; a file of the user's that has changed is named.
+    """
+    if attrs.get("config_hash") == asked["config_hash"]:
+        return
+    config = asked.get("config", "{}")
+    path = json.loads(config).get("path")
+    if path and attrs.get("config") == config:
+        raise InputError(
+            f"the file {path} has changed since the run in {name} began: choose another place, or "
+            "put the file back."
+        )
+    raise InputError(
+        f"{name} holds something else than what is asked; choose another place or remove it."
+    )
+
+
 def holds_nothing(path: Path) -> bool:
     """Return whether a store is one that is filled block by block, and has no block yet."""
     return (path / DONE / "zarr.json").exists() and not (path / DONE / "c").exists()

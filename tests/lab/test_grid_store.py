@@ -104,6 +104,16 @@ def test_others_open_a_finished_store_without_a_warning(tmp_path, whole, recwarn
     assert open_run(tmp_path).identical(whole)
 
 
+def test_a_file_that_has_changed_is_named(tmp_path):
+    def asked(digest):
+        one = layout(digest)
+        return one._replace(attrs={**one.attrs, "config": '{"path": "mine.npy"}'})
+
+    opened(tmp_path / "run.zarr", asked("one"))
+    with pytest.raises(InputError, match=r"the file mine\.npy has changed since the run"):
+        opened(tmp_path / "run.zarr", asked("two"))
+
+
 def test_what_is_something_else_is_refused(tmp_path):
     opened(tmp_path / "run.zarr", layout())
     (tmp_path / "mine").mkdir()

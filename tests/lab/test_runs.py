@@ -37,6 +37,18 @@ def test_a_folder_is_taken_up_by_the_run_that_made_it_and_tells_another_the_diff
         runs.own(folder, {**ONE, "seed": 3})
 
 
+def test_a_file_that_has_changed_is_named_and_one_of_several_parts_too(tmp_path):
+    parts = {name: {"n": [4], "path": f"{name}.npy", "hash": name} for name in "ab"}
+    runs.own(tmp_path, {"verb": "sweep", "sweeps": parts})
+    (tmp_path / "data.bin").write_bytes(b"1")
+    changed = {**parts, "a": {**parts["a"], "hash": "c"}}
+    with pytest.raises(InputError, match=r"run: the file a\.npy has changed since the run began\."):
+        runs.own(tmp_path, {"verb": "sweep", "sweeps": changed})
+    other = {**parts, "a": {**parts["a"], "n": [8], "hash": "c"}}
+    with pytest.raises(InputError, match=r"run: a n was \[4\] and is asked to be \[8\]\. Ask"):
+        runs.own(tmp_path, {"verb": "sweep", "sweeps": other})
+
+
 def test_a_folder_with_nothing_but_a_name_is_free(tmp_path):
     runs.own(tmp_path, ONE)
     runs.own(tmp_path, {"verb": "train"})

@@ -142,7 +142,8 @@ def headline(ds: xr.Dataset) -> str:
 
 def _folder(name: str, command: Any) -> RunFolder:
     claim = {"claim": command.claim} if hasattr(command, "claim") else {}
-    return run_folder(command, {"verb": f"probe {name}", **claim, **command.config.as_dict()})
+    config = {**command.config.as_dict(), "hash": command.config.digest}
+    return run_folder(command, {"verb": f"probe {name}", **claim, **config})
 
 
 def _run_into(
