@@ -113,9 +113,9 @@ class Accessor:
 
     def _verb(self) -> _Verb:
         verb = self._ds.attrs.get("verb")
-        if verb not in _VERBS:
+        if str(verb) not in _VERBS or "config" not in self._ds.attrs:
             raise InputError(f"this Dataset says verb = {verb!r}: no homojax verb made it.")
-        return _VERBS[verb]
+        return _VERBS[str(verb)]
 
 
 def _made(make: Callable, ds: xr.Dataset, *args: Any) -> Any:

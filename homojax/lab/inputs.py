@@ -57,6 +57,7 @@ NOT_NEGATIVE = Range(lambda x: 0 <= x < math.inf, "a finite number, not negative
 FRACTION = Range(lambda x: 0 < x < 1, "strictly between 0 and 1")
 SHARE = Range(lambda x: 0 <= x <= 1, "between 0 and 1")
 SEED = Range(lambda x: 0 <= x < 2**32, "between 0 and 2³² − 1")
+SEEDS = Range(lambda x: 1 <= x <= 10**6, "at least 1 and at most a million")
 UNITS = at_least(2, "(one unit has no detail to mix)")
 
 

@@ -33,12 +33,12 @@ def place_of(store: Any) -> str | Path | None:
     if store is None:
         return None
     if not isinstance(store, str | os.PathLike) or not isinstance(os.fspath(store), str):
-        raise InputError(f"a store is a path or a URL, not {store!r}.")
+        raise InputError(f"expected a path or a URL, got {store!r}.")
     name = os.fspath(store).removeprefix("file://")
     if is_url(name):
         return name
     if not name.strip() or "\0" in name:
-        raise InputError(f"a store is a path or a URL, not {store!r}.")
+        raise InputError(f"expected a path or a URL, got {store!r}.")
     scheme, colon, rest = name.partition(":")
     if colon and rest.startswith("/") and scheme in fsspec.available_protocols():
         raise InputError(f"{name} looks like a URL: write {scheme}://.")

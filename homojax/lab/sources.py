@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 
 from homojax.lab.datasets import standardised_digits, trained_mhc
-from homojax.lab.inputs import SEED, UNITS, Config, InputError, at_least, nearest
+from homojax.lab.inputs import SEED, SEEDS, UNITS, Config, InputError, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LogitSource(Config):
     """For source file: whether the first matrix axis is the output (y = M x) or the input."""
     n: Annotated[tuple[int, ...] | None, UNITS] = None
     """Numbers of mixed units (tokens or streams); default: what the source has, or 4 and 16."""
-    seeds: Annotated[int | None, at_least(1)] = None
+    seeds: Annotated[int | None, SEEDS] = None
     """Independent stacks for each n; default: what the source has, or 8."""
     seed: Annotated[int, SEED] = 0
     """Of all randomness."""

@@ -135,7 +135,7 @@ def open_run(path: str | Path, name: str | None = None) -> xr.Dataset:
         raise InputError(f"{path} holds no finished run.")
     if name is None and len(stores) > 1:
         raise InputError(f"{path} holds several Datasets: name one of {', '.join(stores)}.")
-    chosen = next(iter(stores)) if name is None else name
+    chosen = next(iter(stores)) if name is None else str(name)
     if chosen not in stores:
         raise InputError(f'{path} holds no Dataset "{name}": {nearest(chosen, stores)}')
     return read_dataset(stores[chosen])

@@ -185,3 +185,6 @@ def test_a_kind_or_a_dataset_that_there_is_not_is_told_in_one_sentence(two_sizes
             ds.homojax.plot(odd)
     with pytest.raises(InputError, match="no homojax verb made it"):
         xr.Dataset({"x": ("i", np.ones(2))}).homojax.plot()
+    for verb in ("sweep", ["sweep"]):  # without a config
+        with pytest.raises(InputError, match="no homojax verb made it"):
+            _ = xr.Dataset(attrs={"verb": verb}).homojax.kinds

@@ -9,10 +9,10 @@ from homojax.lab.inputs import InputError
 from homojax.lab.places import place_of
 
 NO_STORES = {
-    3: "a store is a path or a URL, not 3",
-    b"x": "a store is a path or a URL, not b'x'",
-    " ": "a store is a path or a URL, not ' '",
-    "nul\0": "a store is a path or a URL",
+    3: "expected a path or a URL, got 3",
+    b"x": "expected a path or a URL, got b'x'",
+    " ": "expected a path or a URL, got ' '",
+    "nul\0": "expected a path or a URL",
     "/proc/x": "cannot make /proc/x: No such file or directory; choose another place",
     "/dev/null/x": "cannot make /dev/null/x: ",
     "a" * 300: "cannot make a{300}: File name too long",

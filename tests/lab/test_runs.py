@@ -63,7 +63,7 @@ def test_files_of_others_and_a_damaged_manifest_are_refused(tmp_path):
     with pytest.raises(InputError, match="is damaged"):
         runs.own(tmp_path, ONE)
     (tmp_path / runs.MANIFEST).write_text("[]")
-    with pytest.raises(InputError, match="is damaged"):
+    with pytest.raises(InputError, match="is of no homojax run"):
         runs.own(tmp_path, ONE)
 
 

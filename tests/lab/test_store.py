@@ -78,6 +78,8 @@ def test_a_run_is_opened_by_its_folder_or_its_store_and_by_name_where_there_are_
         store.open_run(tmp_path)
     with pytest.raises(InputError, match='no Dataset "tow": did you mean "two"'):
         store.open_run(tmp_path, "tow")
+    with pytest.raises(InputError, match='no Dataset "3": there are: one, two'):
+        store.open_run(tmp_path, 3)
     with pytest.raises(InputError, match="there is no run at"):
         store.open_run(tmp_path / "none")
     (tmp_path / "empty").mkdir()

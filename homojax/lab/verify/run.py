@@ -58,8 +58,9 @@ def verify(
     >>> int(verify(claims=("doeblin",), **few).undecidable.sum())  # attained
     1
     """
-    wanted = fields.get("claims", ())
-    wanted = [wanted] if isinstance(wanted, str | Claim | float | int) else list(wanted)
+    given = fields.get("claims", ())
+    alone = given is None or isinstance(given, str | Claim | float | int)
+    wanted: list[Any] = [given] if alone else list(given)
     own = [claim for claim in wanted if isinstance(claim, Claim)]
     if own:
         fields["claims"] = [one.name if isinstance(one, Claim) else one for one in wanted]
