@@ -59,8 +59,7 @@ def verify(
     1
     """
     given = fields.get("claims", ())
-    alone = given is None or isinstance(given, str | Claim | float | int)
-    wanted: list[Any] = [given] if alone else list(given)
+    wanted = list(given) if isinstance(given, list | tuple | set) else [given]
     own = [claim for claim in wanted if isinstance(claim, Claim)]
     if own:
         fields["claims"] = [one.name if isinstance(one, Claim) else one for one in wanted]
