@@ -5,9 +5,15 @@ as ``hj.bounds.dobrushin_bound``. Names are loaded when they are first used: ``_
 table of them.
 """
 
-from importlib.metadata import version
-
 import lazy_loader
 
-__version__ = version("homojax")
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    """Return what is used for the first time."""
+    if name != "__version__":
+        return _load(name)
+    from importlib.metadata import version  # as slow to load as all else that a command needs first
+
+    return version("homojax")

@@ -89,3 +89,5 @@ __all__ = [
     "uniform",
     "verify",
 ]
+
+__version__: str

@@ -1,5 +1,18 @@
-"""``python -m homojax`` is the ``homojax`` command."""
+"""``python -m homojax``, and the ``homojax`` command.
 
-from homojax.lab.cli import program
+Ctrl-C and TERM are heard first, before anything slow is loaded.
+"""
 
-program()
+from homojax.lab import interrupts
+
+
+def program() -> None:
+    """Be the ``homojax`` command."""
+    interrupts.stop_quietly()
+    from homojax.lab.cli import program
+
+    program()
+
+
+if __name__ == "__main__":
+    program()

@@ -74,10 +74,28 @@ def _as_setting(x: Any, name: str) -> Any:
 
 def _as_operand(x: Any, name: str) -> Any:
     """Return a value that a program computes with: a number as it is, all else as an array."""
+    x = _never_wrapped(x, name)
     ours = hasattr(x, "_fields") or hasattr(x, "dense")  # results and factors
     if x is None or ours or isinstance(x, jax.Array | bool | int | float) or _is_plain(x):
         return x
     return as_array(x, name)
+
+
+def _never_wrapped(x: Any, name: str) -> Any:
+    """Return whole numbers beyond JAX's own, which would wrap around, as floats."""
+    alone = isinstance(x, int)
+    kind = "i" if alone else getattr(getattr(x, "dtype", None), "kind", "")
+    if isinstance(x, jax.Array | bool) or kind not in ("i", "u") or not getattr(x, "size", 1):
+        return x
+    own = int if alone else x.dtype.newbyteorder("=")
+    limits = jnp.iinfo(jax.dtypes.canonicalize_dtype(own))
+    least, most = (x, x) if alone else (int(x.min()), int(x.max()))
+    if limits.min <= least and most <= limits.max:
+        return x
+    try:
+        return float(x) if alone else x.astype("float64")
+    except OverflowError:
+        raise TypeError(f"{name} is a whole number too large for a float") from None
 
 
 def _is_plain(x: Any) -> bool:
@@ -100,7 +118,7 @@ def as_array(x: ArrayLike, name: str) -> jax.Array:
     """
     if isinstance(x, jax.Array):
         return x
-    given: Any = x
+    given: Any = _never_wrapped(x, name)
     if hasattr(given, "filled") and hasattr(given, "mask"):
         raise TypeError(f"{name} must be plain numbers, got a masked array: fill it first")
     order = getattr(getattr(given, "dtype", None), "byteorder", "=")

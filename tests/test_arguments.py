@@ -33,6 +33,19 @@ def test_complex_numbers_are_refused():
         arguments.as_float([[1 + 2j, 0], [0, 1]])
 
 
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("dtype", ["int64", "uint64", ">i8"])
+def test_whole_numbers_never_wrap_around(x64, dtype):
+    large = 2**63 if dtype == "uint64" and x64 else 2**40
+    matrix = np.array([[large, 0], [0, 1]], dtype)
+    with jax.enable_x64(x64):
+        got, right = hj.birkhoff.detail(matrix), hj.birkhoff.detail(matrix.astype(float))
+        assert float(got[0, 0]) == float(right[0, 0]) > 2**37
+        for epsilon in (large, np.asarray(large, dtype)[()]):
+            entropy = jax.eval_shape(lambda e=epsilon: hj.sinkhorn(EYE, e).matrix)
+            assert entropy.dtype == hj.birkhoff.detail(EYE).dtype
+
+
 EYE = np.eye(3)
 REFUSED = {  # what is called -> a word of the sentence
     "an array of objects": (lambda: hj.sigma2(EYE.astype(object)), "matrix must be an array"),
@@ -47,6 +60,7 @@ REFUSED = {  # what is called -> a word of the sentence
     "complex numbers": (lambda: hj.lambda2(EYE * 1j), "real, got complex"),
     "ε in words": (lambda: hj.sinkhorn(EYE, "hot"), "epsilon must be an array of numbers"),
     "a start in words": (lambda: hj.sinkhorn(EYE, 1.0, init="there"), "init must be an array"),
+    "a number beyond floats": (lambda: hj.sigma2(10**400), "matrix is a whole number too large"),
     "half a step": (lambda: hj.sinkhorn(EYE, 1.0, max_steps=2.5), "max_steps must be a whole"),
     "steps below 0": (lambda: hj.sinkhorn(EYE, 1.0, max_steps=-1), "max_steps must be a whole"),
     "no method": (lambda: hj.sinkhorn(EYE, 1.0, method=3), "method must be"),

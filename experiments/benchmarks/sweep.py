@@ -142,7 +142,9 @@ def count(case: Case) -> Count:
     What a cell waits for the others of its block is in it.
     """
     config, source = posed(case, 1)
-    every, spent, counters = blocks_of(config, source, chunks_of(config, source)), [], {}
+    lanes = lanes_of(config, source)
+    every = blocks_of(config, source, chunks_of(config, source, lanes), lanes)
+    spent, counters = [], {}
     compiled = stages.program_of
 
     def noted(*stage: Any, **settings: Any) -> Callable:

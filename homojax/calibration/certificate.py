@@ -34,6 +34,7 @@ from homojax.calibration.misfit import (
 )
 from homojax.depth import detail_composite, lyapunov_exponents
 from homojax.numerics import rounding
+from homojax.projection.result import Status
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum.singular_value import top_singular_pair
 
@@ -53,6 +54,7 @@ class Point(NamedTuple):
     kept_colder: jax.Array  # scalar: the stack keeps at least this share at every smaller ε
     potential: jax.Array  # [L, n]: column potentials, from which a neighbouring ε can start
     converged: jax.Array  # bool
+    feasible: jax.Array  # bool: every mask carries a doubly stochastic matrix
 
 
 def share_kept(matrices: jax.Array, kept: Kept, power: int) -> jax.Array:
@@ -118,6 +120,7 @@ def project_stack(
         kept_colder=jnp.where(jnp.isnan(colder), 0, colder),
         potential=results.col_potential,
         converged=results.converged.all() & jnp.isfinite(share),
+        feasible=(results.status != Status.INFEASIBLE).all(),
     )
 
 

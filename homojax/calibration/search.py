@@ -36,12 +36,12 @@ class CalibrationStatus(enum.IntEnum):
     BAD_TARGET = 3
     # A logit is NaN or +∞, or two logits differ by more than the largest number.
     NOT_FINITE = 4
-    # A projection on the way did not converge, or the last interval did not close. Of a mask that
-    # carries no doubly stochastic matrix none does.
+    # A projection on the way did not converge, or the last interval did not close.
     NOT_CONVERGED = 5
     # root="first": every ε tried meets the target. "last": the hottest does. Logits of −inf keep
     # that much detail however large ε is.
     ALWAYS_MET = 6
+    INFEASIBLE = 7  # no doubly stochastic matrix is 0 wherever the logits are −inf
 
 
 class Phase(enum.IntEnum):
@@ -197,6 +197,7 @@ def _begin(problem: _Problem) -> tuple[Point, _State]:
         kept_colder=zero,
         potential=jnp.zeros((layers, n), problem.logits.dtype),
         converged=jnp.asarray(False),
+        feasible=jnp.asarray(True),
     )
     return near, _State(
         phase=jnp.asarray(Phase.START),
@@ -285,13 +286,14 @@ def _start(problem: _Problem, near: Point, state: _State, point: Point) -> _Stat
     always = False if seeks else point.kept >= problem.target
     most = point.kept + problem.span.beyond
     status = jnp.where(always, CalibrationStatus.ALWAYS_MET, state.status)
+    why = jnp.where(point.feasible, CalibrationStatus.NOT_CONVERGED, CalibrationStatus.INFEASIBLE)
     go_on = jnp.where(always, Phase.DONE, Phase.SEEK if seeks else Phase.MARCH)
     return state._replace(
         phase=jnp.where(point.converged, go_on, Phase.DONE),
         moved=jnp.asarray(True),
         far=_End(point.log_epsilon, point.kept),
         shortfall=state.shortfall if seeks else jnp.maximum(most - problem.target, 0),
-        status=jnp.where(point.converged, status, CalibrationStatus.NOT_CONVERGED),
+        status=jnp.where(point.converged, status, why),
     )
 
 

@@ -5,8 +5,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("accessor", "cases", "compile_cache", "datasets", "experiment", "figure_style"),
-        *("grid_store", "inputs", "interrupts", "judging", "overview", "page", "probe"),
-        *("progress", "referee", "runs", "sources", "store", "sweep", "train", "verify"),
+        *("accessor", "blocks", "cases", "compile_cache", "datasets", "experiment"),
+        *("figure_style", "grid_store", "inputs", "interrupts", "judging", "overview"),
+        *("ownership", "page", "places", "probe", "progress", "referee", "runs", "sources"),
+        *("store", "sweep", "train", "verify"),
     ],
 )

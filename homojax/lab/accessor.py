@@ -81,7 +81,7 @@ class Accessor:
         verb, kinds = self._verb(), self.kinds
         if not kinds:
             raise InputError("there is no figure of what this sweep was asked to measure.")
-        kind = kinds[0] if kind is None else kind
+        kind = kinds[0] if kind is None else str(kind)
         if kind in verb.figures and kind not in kinds:
             raise InputError(
                 f'this sweep did not measure what "{kind}" draws; there are: {", ".join(kinds)}.'
@@ -113,9 +113,9 @@ class Accessor:
 
     def _verb(self) -> _Verb:
         verb = self._ds.attrs.get("verb")
-        if verb not in _VERBS:
+        if str(verb) not in _VERBS or "config" not in self._ds.attrs:
             raise InputError(f"this Dataset says verb = {verb!r}: no homojax verb made it.")
-        return _VERBS[verb]
+        return _VERBS[str(verb)]
 
 
 def _made(make: Callable, ds: xr.Dataset, *args: Any) -> Any:

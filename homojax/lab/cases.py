@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from homojax.lab.inputs import InputError, nearest
+from homojax.lab.places import path_of
 from homojax.theory import CLAIMS
 from homojax.theory.cases.stack import claim_depths
 
@@ -44,13 +45,14 @@ def save_case(case: Case, path: Path) -> None:
     np.savez(path, about=np.array(json.dumps(header)), allow_pickle=False, **case.arrays)
 
 
-def load_case(path: Path) -> Case:
+def load_case(path: str | Path) -> Case:
     """Read what ``save_case`` wrote.
 
     Raises:
         InputError: the file cannot be read, is no case, or is one of another format or of a claim
             that this version does not have.
     """
+    path = Path(path_of(path) or "")
     if not path.is_file():
         raise InputError(f"there is no file {path}.")
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import io
+import itertools
 import logging
 import os
 import sys
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 from homojax.lab import interrupts
 from homojax.lab.compile_cache import keep_programs
-from homojax.lab.inputs import InputError, nearest, parse_grid
+from homojax.lab.inputs import InputError, as_started, nearest, parse_grid
 
 
 class Verb(NamedTuple):
@@ -79,7 +80,7 @@ PROBES = {
 
 
 def program() -> None:
-    """Be the ``homojax`` command: ``main``, and an end at once on Ctrl-C (130) or TERM (143)."""
+    """Be ``main``, and end at once on Ctrl-C (130) or TERM (143)."""
     interrupts.stop_at_once(_say_stopped)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -138,7 +139,7 @@ def _choose(
         print(f"usage: {prog} {kind.upper()} [options]\n")
         for name, verb in verbs.items():
             print(f"  {name:13}{verb.text}")
-        print(f"\n{prog} {kind.upper()} --help lists the options.")
+        print(f"\n{as_started(prog)} {kind.upper()} --help lists the options.")
         return "", None, []
     if args[0] not in verbs:
         raise InputError(f'there is no {kind} "{args[0]}": {nearest(args[0], verbs)}')
@@ -156,7 +157,24 @@ def _parse(verb: Verb, prog: str, args: list[str]) -> Any:
         given = {} if default is None else {"default": default}
         return tyro.cli(kind, prog=prog, args=args, registry=registry, **given)
 
-    return kind.from_args(args, parse) if hasattr(kind, "from_args") else parse(args)
+    command = kind.from_args(args, parse) if hasattr(kind, "from_args") else parse(args)
+    _require_values(command, args)
+    return command
+
+
+def _require_values(command: Any, args: list[str]) -> None:
+    """Raise InputError for an option of several values that has none."""
+    for flag, following in itertools.pairwise([*args, "--"]):
+        alone = flag.startswith("--") and following.startswith("--")
+        if alone and _values_of(command, flag[2:].replace("-", "_")) == ():
+            raise InputError(f"{flag} has no value: give at least one, or leave it out.")
+
+
+def _values_of(fields: Any, name: str) -> Any:
+    """Return the value of a field of a dataclass, or of one in it; None where there is none."""
+    values = [getattr(fields, field.name) for field in dataclasses.fields(fields)]
+    found = [_values_of(value, name) for value in values if dataclasses.is_dataclass(value)]
+    return getattr(fields, name, next((value for value in found if value is not None), None))
 
 
 def _rules() -> Any:

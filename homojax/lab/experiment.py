@@ -16,11 +16,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from homojax.lab import page
+from homojax.lab.blocks import Blocks
 from homojax.lab.figure_style import STYLE
 from homojax.lab.inputs import InputError
 from homojax.lab.page import Section, Table
 from homojax.lab.progress import Progress, progress_bar, silent
-from homojax.lab.runs import Blocks, own
+from homojax.lab.runs import own
 from homojax.lab.store import versions
 from homojax.lab.train.config import Train
 from homojax.lab.train.report import theorem_sentence, theorems_judged

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -87,6 +88,18 @@ def sheet(
     size = size or (2.2 + 3.5 * count, height)
     fig, axes = plt.subplots(1, count, figsize=size, squeeze=False, layout="constrained")
     return Sheet(fig, list(axes[0]), own=True)
+
+
+def mark_below(ax: Axes, x: Any, y: Any, floor: float, colour: Any) -> None:
+    """Mark the points [K] that lie below an axis by triangles at its lower edge, and say so."""
+    below = np.asarray(y) < floor
+    if not below.any():
+        return
+    edge = ax.get_xaxis_transform()  # x as data, y from 0 at the lower edge
+    height = np.full(below.sum(), 0.015)
+    ax.plot(np.asarray(x)[below], height, "v", color=colour, ms=5, transform=edge, zorder=4)
+    note = f"\n(▼ below {floor:g})"
+    ax.set_ylabel(ax.get_ylabel().removesuffix(note) + note)
 
 
 def shades(count: int, name: str = "viridis", end: float = 0.85) -> list[tuple]:

@@ -7,7 +7,6 @@ checksum.
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 import tempfile
@@ -19,16 +18,18 @@ import numpy as np
 import xarray as xr
 import zarr
 from zarr.codecs import Crc32cCodec
-from zarr.storage import FsspecStore, LocalStore, MemoryStore
+from zarr.storage import LocalStore, MemoryStore
 
 from homojax.lab.inputs import InputError
+from homojax.lab.ownership import clear_left_overs
+from homojax.lab.places import is_url, making, store_at
 from homojax.lab.store import (
     CODECS,
     DONE,
     as_dataset,
     consolidating,
-    is_url,
     marks_of,
+    require_same,
     require_whole,
     unfinished,
 )
@@ -144,7 +145,7 @@ class GridStore:
             root = Path(self.group.store.root)
             if DONE in self.group:
                 (root / DONE).rename(root.with_name(f"{root.name}.part-{DONE}"))  # all at once
-            _clear_left_overs(root)
+            clear_left_overs(root, locks=True)  # nobody is at work in a finished store
         self.chunks = {}
 
     def dataset(self) -> xr.Dataset:
@@ -164,39 +165,38 @@ def opened(store: str | Path | None, layout: Layout) -> GridStore:
         layout: what it will be; ``attrs`` has the ``config_hash`` that tells one run from another.
 
     Raises:
-        InputError: there is a store of something else, or what is there is none.
-        OSError: it cannot be made.
+        InputError: there is a store of something else, what is there is none, or it cannot be made.
+        OSError: the disk is full.
     """
     if store is None:
         return GridStore(_created(MemoryStore(), layout, (Crc32cCodec(),)))
-    digest = layout.attrs["config_hash"]
-    grid = found(store, digest)
+    grid = found(store, layout.attrs)
     if grid is None and is_url(store):
         # Whoever else makes it at the same time writes the same bytes.
-        grid = GridStore(_created(FsspecStore.from_url(str(store)), layout, CODECS))
+        grid = GridStore(_created(store_at(str(store)), layout, CODECS))
     elif grid is None:
-        _make(Path(store), layout)
-        grid = found(store, digest)
+        path = Path(store)
+        with making(path):
+            if not path.exists():
+                _make(path, layout)
+        grid = found(store, layout.attrs)
     assert grid is not None
     return grid
 
 
-def found(store: str | Path, digest: str) -> GridStore | None:
-    """Return the store of the run of this digest, None where there is none yet.
+def found(store: str | Path, attrs: Mapping[str, Any]) -> GridStore | None:
+    """Return the store of the run that these attributes tell of, None where there is none yet.
 
     Raises:
         InputError: there is a store of something else, or what is there is none.
     """
     if not is_url(store) and not Path(store).exists():
         return None
-    place = FsspecStore.from_url(str(store)) if is_url(store) else LocalStore(Path(store))
+    place = store_at(str(store)) if is_url(store) else LocalStore(Path(store))
     group = _found(place, str(store))
     if group is None:
         return None
-    if group.attrs.get("config_hash") != digest:
-        raise InputError(
-            f"{store} holds something else than what is asked; choose another place or remove it."
-        )
+    require_same(group.attrs, attrs, str(store))
     require_whole(group, str(store))  # now, and not when all is measured
     return GridStore(group)
 
@@ -244,17 +244,9 @@ def _make(path: Path, layout: Layout) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _clear_left_overs(path: Path) -> None:
-    """Remove what killed processes were about to write; no other is at work in a finished store."""
-    for left in path.parent.glob(f"{glob.escape(path.name)}.part-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    for left in (*path.rglob("*.partial"), *path.parent.glob(f"{glob.escape(path.name)}.lock*")):
-        left.unlink(missing_ok=True)
-
-
 def _created(place: Any, layout: Layout, codecs: tuple[Any, ...]) -> zarr.Group:
     """Return a new group with every array of the layout, all missing."""
-    written = " ".join(sorted({**layout.coords, **layout.variables}))
+    written = " ".join({**layout.coords, **layout.variables})
     group = zarr.open_group(place, mode="a", attributes={**layout.attrs, "written": written})
     sizes = layout.sizes
 
@@ -285,7 +277,7 @@ def _created(place: Any, layout: Layout, codecs: tuple[Any, ...]) -> zarr.Group:
         dtype=np.int8,
         fill_value=0,
         dimension_names=[f"{dim}_chunk" for dim in counts],
-        attributes={"chunks": layout.chunks, "long_name": "whether a chunk is whole"},
+        attributes={"chunks": layout.chunks, "long_name": "whether a block is whole"},
         compressors=codecs,
         overwrite=True,
     )

@@ -11,6 +11,9 @@ import difflib
 import hashlib
 import json
 import math
+import shlex
+import shutil
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
@@ -54,6 +57,7 @@ NOT_NEGATIVE = Range(lambda x: 0 <= x < math.inf, "a finite number, not negative
 FRACTION = Range(lambda x: 0 < x < 1, "strictly between 0 and 1")
 SHARE = Range(lambda x: 0 <= x <= 1, "between 0 and 1")
 SEED = Range(lambda x: 0 <= x < 2**32, "between 0 and 2³² − 1")
+SEEDS = Range(lambda x: 1 <= x <= 10**6, "at least 1 and at most a million")
 UNITS = at_least(2, "(one unit has no detail to mix)")
 
 
@@ -178,8 +182,22 @@ def nearest(word: str, known: Iterable[str]) -> str:
     'did you mean "hilbert"?'
     """
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f'did you mean "{close[0]}"?' if close else f"there are: {', '.join(known)}."
+
+
+def as_started(command: str) -> str:
+    """Return a command of ours so that it can be pasted: by the program that runs now.
+
+    >>> as_started("homojax runs list").endswith("homojax runs list")
+    True
+    """
+    program, started = "homojax", Path(sys.argv[0])
+    if started.name == "__main__.py" and started.parent.name == "homojax":
+        program = f"{shlex.quote(sys.executable)} -m homojax"
+    elif started.name == "homojax" and shutil.which("homojax") != sys.argv[0]:
+        program = shlex.quote(sys.argv[0])
+    return command.replace("homojax", program, 1)
 
 
 def parse_grid(words: Iterable[str | float]) -> tuple[float, ...]:

@@ -12,6 +12,17 @@ _STOPS = {signal.SIGINT, signal.SIGTERM}
 UNTOUCHED = threading.Lock()  # held where half a step would lose something
 
 
+def stop_quietly() -> None:
+    """Make Ctrl-C and TERM end this program at once and without a word, as long as it loads."""
+    for number in _heard():
+        signal.signal(number, lambda number, _: os._exit(128 + number))
+
+
+def _heard() -> set[signal.Signals]:
+    """Return the signals that stop this program: a job in the background ignores some."""
+    return {number for number in _STOPS if signal.getsignal(number) is not signal.SIG_IGN}
+
+
 def stop_at_once(last_words: Callable[[], None]) -> None:
     """Make Ctrl-C and TERM end this program at once, with exit code 130 or 143.
 
@@ -25,9 +36,8 @@ def stop_at_once(last_words: Callable[[], None]) -> None:
     told, tell = os.pipe()
     os.set_blocking(tell, False)
     signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-    for number in _STOPS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as of a job in the background
-            signal.signal(number, lambda *_: None)
+    for number in _heard():
+        signal.signal(number, lambda *_: None)
     threading.Thread(target=_wait, args=(told, last_words), daemon=True).start()
 
 

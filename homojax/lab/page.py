@@ -21,6 +21,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from homojax.lab.figure_style import STYLE
+from homojax.lab.inputs import as_started
 
 
 class Table(NamedTuple):
@@ -81,8 +82,10 @@ def draw_all(wanted: list[tuple]) -> list[Picture]:
 # ---------------------------------------------------------------- pages
 
 
-def write_page(folder: Path, title: str, sections: list[Section], introduction: str = "") -> None:
-    """Write ``report.html`` and the sections' pictures into a folder.
+def write_page(
+    folder: Path, title: str, sections: list[Section], introduction: str = ""
+) -> list[str]:
+    """Write ``report.html`` and the sections' pictures into a folder; return these files.
 
     The page holds everything itself: it opens from disk, with nothing beside it.
     """
@@ -92,6 +95,7 @@ def write_page(folder: Path, title: str, sections: list[Section], introduction: 
             (folder / picture.file).write_bytes(picture.png)
     page = _template().render(title=title, introduction=introduction, sections=sections)
     (folder / "report.html").write_text(page, "utf-8")
+    return ["report.html", *(picture.file for one in sections for picture in one.pictures)]
 
 
 def _template() -> jinja2.Template:
@@ -137,7 +141,7 @@ def show(section: Section, console: Console) -> None:
     for table in section.tables:
         print_table(table, console)
     for line in section.commands:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(as_started(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def show_place(out: Path, console: Console, *, figures: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""A run on disk, once for every verb: its folder, and its unfinished blocks.
+"""The folder of a run, once for every verb.
 
 A folder belongs to one run. It is filled under another name, can be taken up again after an
 interrupt, and appears under its own name only once it is whole.
@@ -6,138 +6,19 @@ interrupt, and appears under its own name only once it is whole.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import itertools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import xarray as xr
-from filelock import FileLock, Timeout
-
 from homojax.lab.inputs import InputError, Output
 from homojax.lab.interrupts import UNTOUCHED
-from homojax.lab.store import holds_nothing, is_url, read_dataset, write_dataset
-
-# ---------------------------------------------------------------- unfinished blocks
-
-
-class Blocks:
-    """The finished parts of an unfinished run; nothing is kept where ``folder`` is None."""
-
-    def __init__(self, folder: Path | None):
-        self.folder = folder
-
-    def get(self, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """Return the block of this name: as it was kept, or made now and kept."""
-        if self.folder is None:
-            return make()
-        block = self._load(key)
-        if block is None:
-            block = make()
-            self._save(key, block)
-        return block
-
-    def clear(self) -> None:
-        """Remove every block."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _load(self, key: str) -> dict[str, np.ndarray] | None:
-        """Return the block; None if there is none, or only a damaged one."""
-        try:
-            content = (self.folder / f"{key}.npz").read_bytes()  # type: ignore[operator]
-        except FileNotFoundError:
-            return None
-        digest, content = content[:32], content[32:]
-        if hashlib.sha256(content).digest() != digest:
-            return None
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return dict(arrays)
-
-    def _save(self, key: str, block: dict[str, np.ndarray]) -> None:
-        assert self.folder is not None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **block)
-        part = self.folder / f"{key}.part"
-        part.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
-        part.rename(self.folder / f"{key}.npz")
-
-
-def resume(
-    store: str | Path | None, digest: str, compute: Callable[[Blocks], xr.Dataset]
-) -> xr.Dataset:
-    """Return the Dataset that ``store`` holds, or compute it and keep it there.
-
-    An interrupted computation leaves its blocks beside the store, and goes on from them.
-
-    Args:
-        store: path of a zarr store; None keeps nothing.
-        digest: hash of what is asked.
-        compute: makes the Dataset, through ``Blocks.get`` where a part takes long.
-
-    Raises:
-        InputError: the store holds something else than what is asked, or is damaged.
-        OSError: the store cannot be written; blocks done so far are kept.
-    """
-    if store is None:
-        return compute(Blocks(None))
-    store = Path(store)
-    if store.exists():
-        dataset = read_dataset(store)
-        if dataset.attrs.get("config_hash") != digest:
-            raise InputError(
-                f"{store} holds something else than what is asked; choose another place or "
-                "remove it."
-            )
-        return dataset
-    blocks = Blocks(store.with_name(f"{store.name}.blocks-{digest}"))
-    dataset = compute(blocks)
-    write_dataset(dataset, store)
-    blocks.clear()
-    return dataset
-
-
-@contextmanager
-def writing(store: str | Path | None, part: str = "", *, wait: bool = False) -> Iterator[None]:
-    """Hold a store for this process, as long as this lasts.
-
-    Args:
-        store: a path; in memory, and at a URL, there is nothing to hold.
-        part: what is held of it, where others may write other parts.
-        wait: until another process that holds it is done.
-
-    Raises:
-        InputError: another process holds it, and this one does not wait.
-    """
-    if store is None or is_url(store):
-        yield
-        return
-    store = Path(store)
-    lock = FileLock(store.with_name(f"{store.name}.lock{part}"))
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        raise InputError(
-            f"another process writes {store}{part.replace('-', ' ')}: wait for it, or stop it."
-        ) from None
-    try:
-        yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
-
-
-# ---------------------------------------------------------------- folders
+from homojax.lab.ownership import files_in, is_passing, is_written
+from homojax.lab.store import holds_nothing, is_of_a_run
 
 MANIFEST = "run.json"  # in every folder: what the run is, and at its end the files that it wrote
 
@@ -153,7 +34,8 @@ def own(folder: Path, identity: dict[str, Any]) -> None:
         InputError: the folder holds another run (the differences are named), or other files.
     """
     manifest = folder / MANIFEST
-    if not folder.is_dir() or not any(path.name != MANIFEST for path in folder.iterdir()):
+    others = folder.is_dir() and any(path.name != MANIFEST for path in folder.iterdir())
+    if not others and (not manifest.exists() or identity_in(folder)):
         folder.mkdir(parents=True, exist_ok=True)
         # Whole at once, for whoever else looks.
         part = folder.with_name(f"{folder.name}-{MANIFEST}-{os.getpid()}")
@@ -178,29 +60,53 @@ def _asked(identity: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps({**identity, "homojax": version("homojax")}, default=str))
 
 
+def identity_in(folder: Path) -> dict[str, Any]:
+    """Return what the manifest of a folder says of its run.
+
+    Raises:
+        InputError: there is no manifest, it is damaged, or another program wrote it.
+    """
+    manifest = folder / MANIFEST
+    try:
+        identity = json.loads(manifest.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{folder} is no run: it has no {MANIFEST}.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{manifest} is damaged: remove {folder} to start anew.") from error
+    if not isinstance(identity, dict) or not {"homojax"} <= set(identity):
+        raise InputError(f"{manifest} is of no homojax run: choose another folder.")
+    if not isinstance(identity.get("files", []), list):
+        raise InputError(f"{manifest} is damaged: remove {folder} to start anew.")
+    return identity
+
+
 def _changes(folder: Path, identity: dict[str, Any]) -> list[str]:
     """Return the differences between the run in ``folder`` and the one that is asked."""
-    try:
-        before = _flat(json.loads((folder / MANIFEST).read_text("utf-8")))
-    except (ValueError, AttributeError) as error:
-        raise InputError(
-            f"{folder / MANIFEST} is damaged: remove {folder} to start anew."
-        ) from error
-    before.pop("files", None)
-    after = _flat(_asked(identity))
-    return [
-        f"{key} was {before.get(key)} and is asked to be {after.get(key)}"
-        for key in after | before
-        if before.get(key) != after.get(key)
+    before, after = _flat(identity_in(folder)), _flat(_asked(identity))
+    changed = [key for key in after | before if before.get(key) != after.get(key)]
+    changed = [key for key in changed if key[0] != "files"]
+    told = [
+        f"{_name(key, after)} was {before.get(key)} and is asked to be {after.get(key)}"
+        for key in changed
+        if key[-1] != "hash"
     ]
+    # Where nothing else differs, it is what is in a file.
+    files = [after.get((*key[:-1], "path")) for key in changed]
+    return told or [f"the file {file} has changed since the run began" for file in files]
 
 
-def _flat(nested: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of nested dicts, by their innermost names."""
-    flat: dict[str, Any] = {}
+def _flat(nested: dict[str, Any], *path: str) -> dict[tuple[str, ...], Any]:
+    """Return the values of nested dicts, by their path."""
+    flat: dict[tuple[str, ...], Any] = {}
     for key, value in nested.items():
-        flat |= _flat(value) if isinstance(value, dict) else {key: value}
+        flat |= _flat(value, *path, key) if isinstance(value, dict) else {(*path, key): value}
     return flat
+
+
+def _name(key: tuple[str, ...], flat: dict[tuple[str, ...], Any]) -> str:
+    """Return the innermost name of a value, with those above it where several have that name."""
+    alike = sum(other[-1] == key[-1] for other in flat)
+    return key[-1] if alike <= 1 else " ".join(key[1:])
 
 
 def run_folder(command: Output, identity: dict[str, Any], *, shared: bool = False) -> RunFolder:
@@ -259,25 +165,28 @@ class RunFolder:
             raise InputError(f"{out} is a symbolic link: name the folder itself.")
         self.name = out  # as it is told
         self.out = out.resolve()
-        if not _is_empty(self.out):
-            if not _is_a_run(self.out):
-                holds = "holds what" if self.out.is_dir() else "is a file that"
-                raise InputError(f"{out} {holds} homojax did not write: choose another --out.")
-            if not overwrite:
-                raise InputError(
-                    f"{out} exists already: choose another --out, or add --overwrite to replace it."
-                )
+        self._require_ours()
+        if not overwrite and not _is_empty(self.out):
+            raise InputError(
+                f"{out} exists already: choose another --out, or add --overwrite to replace it."
+            )
         self.part = _part_of(self.out)
         self._made = [path for path in self.out.parents if not path.exists()]
         try:
             if overwrite and (self.part / MANIFEST).exists() and _changes(self.part, identity):
-                shutil.rmtree(self.part)  # an interrupted run of something else
+                _remove_unfinished(self.part)  # of something else
             own(self.part, identity)
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"cannot make the folder {out}: {reason}.") from error
         if not shared:
             _unfinished.append(self)
+
+    def _require_ours(self) -> None:
+        """Raise InputError where something is in the place of the run that is no run of ours."""
+        if not _is_empty(self.out) and not _is_a_run(self.out):
+            holds = "holds what" if self.out.is_dir() else "is a file that"
+            raise InputError(f"{self.name} {holds} homojax did not write: choose another --out.")
 
     def discard_if_empty(self) -> bool:
         """Remove the folder if nothing was kept in it; return whether it is gone."""
@@ -294,11 +203,28 @@ class RunFolder:
                 folder.rmdir()
         return True
 
-    def finish(self) -> None:
-        """List the files in the manifest, and replace an older run only now."""
+    def finish(self, *written: str) -> None:
+        """List in the manifest what the run wrote, and replace an older run only now.
+
+        Files that somebody else put into the folder stay in it, and are in no list.
+
+        Args:
+            written: the files that the run wrote, by their path in its folder; of a store, or of
+                checkpoints, the folder.
+
+        Raises:
+            InputError: meanwhile somebody put files into the run that is to be replaced.
+        """
+        self._require_ours()
         manifest = self.part / MANIFEST
-        files = sorted(_files_in(self.part) - {MANIFEST})
-        identity = json.loads(manifest.read_text("utf-8"))
+        files = sorted(
+            file
+            for file in files_in(self.part)
+            if file in written
+            or is_passing(file)
+            or (file.split("/")[0] in written and is_written(file))
+        )
+        identity = identity_in(self.part)
         manifest.write_text(json.dumps({**identity, "files": files}, indent=1) + "\n", "utf-8")
         with (
             UNTOUCHED,
@@ -334,24 +260,39 @@ def _is_empty(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
-def _files_in(folder: Path) -> set[str]:
-    """Return all files in a folder and the folders in it, by their path from there."""
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
 def _kept_in(folder: Path) -> bool:
     """Return whether an unfinished run has anything that would have to be made again."""
-    unfilled = [store.name for store in folder.glob("*.zarr") if holds_nothing(store)]
-    files = _files_in(folder) - {MANIFEST}
-    idle = (".zarr.lock", ".zarr.part-")
-    tops = {file.split("/")[0] for file in files}
-    return any(top not in unfilled and not any(word in top for word in idle) for top in tops)
+    unfilled = {store.name for store in folder.glob("*.zarr") if holds_nothing(store)}
+    return any(
+        not is_passing(file) and not (file.split("/")[0] in unfilled and is_written(file))
+        for file in files_in(folder) - {MANIFEST}
+    )
+
+
+def _remove_unfinished(part: Path) -> None:
+    """Remove an interrupted run.
+
+    Raises:
+        InputError: somebody put a file of his own into it.
+    """
+    foreign = {store.name for store in part.glob("*.zarr") if not is_of_a_run(store)}
+    others = sorted(
+        file
+        for file in files_in(part) - {MANIFEST}
+        if not is_written(file) or file.split("/")[0] in foreign
+    )
+    if others:
+        raise InputError(
+            f"{part} is an interrupted run, and holds {others[0]}, which homojax did not write: "
+            "move that away, or choose another --out."
+        )
+    shutil.rmtree(part)
 
 
 def _is_a_run(folder: Path) -> bool:
     """Return whether everything in ``folder`` is what a finished run says it wrote."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        return "homojax" in manifest and _files_in(folder) <= {MANIFEST, *manifest["files"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        files = identity_in(folder).get("files")
+        return files is not None and files_in(folder) <= {MANIFEST, *map(str, files)}
+    except InputError:
         return False

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 
 from homojax.lab.datasets import standardised_digits, trained_mhc
-from homojax.lab.inputs import SEED, UNITS, Config, InputError, at_least, nearest
+from homojax.lab.inputs import SEED, SEEDS, UNITS, Config, InputError, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LogitSource(Config):
     """For source file: whether the first matrix axis is the output (y = M x) or the input."""
     n: Annotated[tuple[int, ...] | None, UNITS] = None
     """Numbers of mixed units (tokens or streams); default: what the source has, or 4 and 16."""
-    seeds: Annotated[int | None, at_least(1)] = None
+    seeds: Annotated[int | None, SEEDS] = None
     """Independent stacks for each n; default: what the source has, or 8."""
     seed: Annotated[int, SEED] = 0
     """Of all randomness."""
@@ -225,6 +225,12 @@ _DAMAGE = (
 def _read_npy(path: Path, name: str | None) -> np.ndarray:
     if name is not None:
         raise InputError(f"{path} holds one array without a name: leave array out.")
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start[:2] == b"PK":
+        raise InputError(f"{path} is an archive of arrays: give it the ending .npz.")
+    if start != b"\x93NUMPY":
+        raise InputError(f"{path} is no .npy file: write it by numpy.save.")
     # A memory map checks the shape that is promised against the length of the file.
     return np.load(path, allow_pickle=False, mmap_mode="r")
 

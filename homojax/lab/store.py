@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import json
+import os
 import platform
 import shlex
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -19,10 +18,12 @@ import numpy as np
 import xarray as xr
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import LocalStore
 
 from homojax.lab import accessor  # noqa: F401  (a Dataset of ours can draw itself)
 from homojax.lab.inputs import Config, InputError, nearest
+from homojax.lab.ownership import clear_left_overs
+from homojax.lab.places import is_url, place_of, store_at
 
 DONE = "done"  # the array of a store that is filled block by block: which chunks are whole
 CODECS = (ZstdCodec(), Crc32cCodec())  # of what is on disk
@@ -75,9 +76,8 @@ def write_dataset(dataset: xr.Dataset, path: Path) -> None:
         OSError: it cannot be written; nothing is left under ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f"{glob.escape(path.name)}.part-*"):  # by a write that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    dataset = dataset.assign_attrs(written=" ".join(sorted(map(str, dataset.variables))))
+    clear_left_overs(path)
+    dataset = dataset.assign_attrs(written=" ".join(map(str, dataset.variables)))
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.part-") as part:
         with consolidating():
             dataset.to_zarr(
@@ -122,10 +122,11 @@ def open_run(path: str | Path, name: str | None = None) -> xr.Dataset:
     >>> open_run(folder).equals(made)
     True
     """
-    if is_url(path):
-        return read_dataset(path)
-    path = Path(path).expanduser()
-    if (path / "zarr.json").exists() or not path.is_dir():
+    place = place_of(path)
+    if not isinstance(place, Path):
+        return read_dataset(str(path))
+    path = place
+    if not os.path.isdir(path) or (path / "zarr.json").exists():  # noqa: PTH112
         return read_dataset(path)
     stores = {store.stem: store for store in sorted(path.glob("*.zarr"))}
     if not stores:
@@ -134,7 +135,7 @@ def open_run(path: str | Path, name: str | None = None) -> xr.Dataset:
         raise InputError(f"{path} holds no finished run.")
     if name is None and len(stores) > 1:
         raise InputError(f"{path} holds several Datasets: name one of {', '.join(stores)}.")
-    chosen = next(iter(stores)) if name is None else name
+    chosen = next(iter(stores)) if name is None else str(name)
     if chosen not in stores:
         raise InputError(f'{path} holds no Dataset "{name}": {nearest(chosen, stores)}')
     return read_dataset(stores[chosen])
@@ -150,10 +151,10 @@ def read_dataset(path: str | Path, *, in_memory: int = IN_MEMORY) -> xr.Dataset:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    if not is_url(path) and not Path(path).exists():
+    if not is_url(path) and not os.path.exists(path):  # noqa: PTH110  (a name too long is none)
         raise InputError(f"there is no run at {path}.")
     try:
-        place = FsspecStore.from_url(str(path)) if is_url(path) else LocalStore(path)
+        place = store_at(str(path)) if is_url(path) else LocalStore(path)
         group = zarr.open_group(place, mode="r", use_consolidated=False)
         require_whole(group, str(path))
         dataset = as_dataset(place, in_memory)
@@ -188,14 +189,14 @@ def require_whole(group: zarr.Group, name: str) -> None:
         if array.nchunks_initialized < wanted:
             few = wanted - array.nchunks_initialized
             raise InputError(
-                f"{name} is damaged: {variable} lacks {few} of its chunks; remove it to start anew."
+                f"{name} is damaged: {variable} lacks {few} of its blocks; remove it to start anew."
             )
 
 
 def unfinished(group: zarr.Group) -> str:
     """Return how much of a store that is being filled is there, in words."""
     marks = marks_of(group)
-    return f"{marks.sum()} of {marks.size} chunks are there"
+    return f"{marks.sum()} of {marks.size} blocks are there"
 
 
 def marks_of(group: zarr.Group) -> np.ndarray:
@@ -223,6 +224,7 @@ def as_dataset(place: Any, in_memory: int = IN_MEMORY) -> xr.Dataset:
     dataset = xr.open_dataset(
         place, engine="zarr", consolidated=False, cache=False, drop_variables=[DONE]
     )
+    dataset = _in_order(dataset)
     if dataset.nbytes > in_memory:
         return dataset
     for name, variable in dataset.variables.items():
@@ -234,11 +236,44 @@ def as_dataset(place: Any, in_memory: int = IN_MEMORY) -> xr.Dataset:
     return dataset
 
 
+def _in_order(ds: xr.Dataset) -> xr.Dataset:
+    """Return the Dataset with its variables in the order of the run: a disk has one of its own."""
+    written = str(ds.attrs.get("written", "")).split()
+    named = {name: ds.variables[name] for name in written if name in ds.variables}
+    named |= {name: variable for name, variable in ds.variables.items() if name not in named}
+    data = {name: variable for name, variable in named.items() if name in ds.data_vars}
+    coords = {name: variable for name, variable in named.items() if name in ds.coords}
+    return xr.Dataset(data, coords, ds.attrs)
+
+
+def require_same(attrs: Any, asked: Any, name: str) -> None:
+    """Return nothing where a store of such attrs holds what is asked.
+
+    Raises:
+        InputError: it holds something else; a file of the user's that has changed is named.
+    """
+    if attrs.get("config_hash") == asked["config_hash"]:
+        return
+    config = asked.get("config", "{}")
+    path = json.loads(config).get("path")
+    if path and attrs.get("config") == config:
+        raise InputError(
+            f"the file {path} has changed since the run in {name} began: choose another place, or "
+            "put the file back."
+        )
+    raise InputError(
+        f"{name} holds something else than what is asked; choose another place or remove it."
+    )
+
+
 def holds_nothing(path: Path) -> bool:
     """Return whether a store is one that is filled block by block, and has no block yet."""
     return (path / DONE / "zarr.json").exists() and not (path / DONE / "c").exists()
 
 
-def is_url(path: str | Path) -> bool:
-    """Return whether a store is elsewhere, such as s3://bucket/run.zarr."""
-    return "://" in str(path)
+def is_of_a_run(path: Path) -> bool:
+    """Return whether a folder is a store that homojax wrote."""
+    try:
+        return "config_hash" in json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,6 +1,7 @@
 """Every verb's Dataset draws itself: each kind that it lists, whole, and on a given axis."""
 
 import itertools
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,6 +11,7 @@ import xarray as xr
 import homojax as hj
 from homojax.lab.figure_style import STYLE
 from homojax.lab.inputs import InputError
+from homojax.lab.sweep import report
 
 TRAINED = {"source": "trained-mhc", "iterations": 10, "depth": tuple(range(1, 13)), "samples": 8}
 # What is drawn -> how it is made, of fixtures or in shapes of tests/lab/sweep and tests/lab/verify.
@@ -111,9 +113,78 @@ def test_cells_of_the_main_figure_meet_half_way_on_its_axes(two_sizes):
     plt.close("all")
 
 
+def shown(ax):
+    """The triangles at the lower edge of an axis."""
+    return sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == "v")
+
+
+@pytest.mark.parametrize("kind", ["survival", "residual"])
+def test_points_below_an_axis_are_marked_and_the_axis_says_so(kind, two_sizes):
+    ds = two_sizes.ds.sel(n=[4])
+    lost = ds.assign({n: ds[n] * 1e-9 for n in ("composite_sigma2", "residual_sigma2")})
+    lost.residual_sigma2[{"alpha": 0}] = 0.0
+    ax = lost.homojax.plot(kind).axes[0]
+    count = ds.sizes["epsilon"] * ds.sizes["depth" if kind == "survival" else "alpha"]
+    assert shown(ax) == count and "▼ below 0.0001" in ax.get_ylabel()
+    high = ds.assign({n: ds[n].clip(0.5) for n in ("composite_sigma2", "residual_sigma2")})
+    ax = high.homojax.plot(kind).axes[0]
+    assert not shown(ax) and "▼" not in ax.get_ylabel()
+    plt.close("all")
+
+
+def test_no_cosine_is_cut_off_and_points_without_signal_are_counted(two_sizes):
+    ds = two_sizes.ds.copy(deep=True)
+    ds.cosine_mean[{"n": 0, "epsilon": 0, "seed": 0, "snr": 0}] = -0.9
+    ds.output_snr[{"n": 0, "epsilon": 1}] = 0.0
+    ax = ds.homojax.plot("layernorm").axes[0]
+    assert ax.get_ylim()[0] < -0.9 and ax.get_ylim()[1] > 1
+    assert "; 8 points at 0 are not shown" in ax.get_xlabel()
+    plt.close("all")
+
+
+def test_the_legend_has_what_is_drawn_of_a_half_done_sweep(two_sizes):
+    ds = two_sizes.ds.copy(deep=True)
+    for name in ("composite_sigma2", "product_sigma2", "residual_sigma2"):
+        ds[name][{"n": 0}] = np.nan  # of the first panel nothing is there
+        ds[name][{"n": 1, "epsilon": 2}] = np.nan
+    for kind in ("survival", "residual"):
+        (legend,) = ds.homojax.plot(kind).legends
+        labels = [text.get_text() for text in legend.get_texts() if "ε" in text.get_text()]
+        assert labels == ["ε = 0.2", "ε = 1"]
+    plt.close("all")
+
+
+def test_the_first_table_counts_what_the_headline_counts(two_sizes):
+    section = report.describe(two_sizes.ds)
+    first, laws = section.tables
+    for word, column in (
+        ("comparisons hold", "holds"),
+        ("are undecidable", "undec."),
+        ("violated", "viol."),
+    ):
+        told = re.search(rf"([\d,]+) {word}", section.text)[1]
+        for table in (first, laws):
+            at = table.header.index(column)
+            total = sum(int(row[at].replace(",", "").replace("–", "0")) for row in table.rows)
+            assert f"{total:,}" == told, column
+
+
+def test_one_epsilon_needs_no_colour_bar(two_sizes):
+    figure = two_sizes.ds.isel(epsilon=[1]).homojax.plot("entropy")
+    assert len(figure.axes) == 2 and figure.get_suptitle().endswith("at ε = 1")
+    assert len(two_sizes.ds.homojax.plot("entropy").axes) == 3
+    plt.close("all")
+
+
 def test_a_kind_or_a_dataset_that_there_is_not_is_told_in_one_sentence(two_sizes):
     ds = two_sizes.ds.isel(CELL)
     with pytest.raises(InputError, match='no figure "phrase": did you mean "phase"'):
         ds.homojax.plot("phrase")
+    for odd in ("nope", 3):
+        with pytest.raises(InputError, match=r"no figure .*: there are: entropy, layernorm, phase"):
+            ds.homojax.plot(odd)
     with pytest.raises(InputError, match="no homojax verb made it"):
         xr.Dataset({"x": ("i", np.ones(2))}).homojax.plot()
+    for verb in ("sweep", ["sweep"]):  # without a config
+        with pytest.raises(InputError, match="no homojax verb made it"):
+            _ = xr.Dataset(attrs={"verb": verb}).homojax.kinds

@@ -74,3 +74,10 @@ def test_a_stack_is_cut_to_the_layers_that_a_comparison_is_about():
     assert len(up_to_comparison(STACK, (5,), 2).arrays["matrices"]) == 4
     assert len(up_to_comparison(STACK, (5, 3), 14).arrays["matrices"]) == 12
     assert up_to_comparison(STACK, (), 0) is STACK and up_to_comparison(CASE, (5,), 2) is CASE
+
+
+def test_a_case_is_read_from_a_path_in_words_and_nothing_else(tmp_path):
+    with pytest.raises(InputError, match=f"there is no file {tmp_path}/none.npz"):
+        load_case(f"{tmp_path}/none.npz")
+    with pytest.raises(InputError, match="expected a path or a URL, got 3"):
+        load_case(3)

@@ -4,6 +4,7 @@ cannot.
 
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,9 @@ def test_overwrite_spares_what_is_not_a_run(capsys):
         (["sweep", "--epsilon", "nan"], "epsilon = nan is not possible"),
         (["sweep", "--epsilon", "warm"], "neither a number nor a geometric grid"),
         (["sweep", "--epsilon"], "epsilon is an empty grid"),
+        (["sweep", "--depth", "--n", "4"], "--depth has no value: give at least one, or leave"),
+        (["verify", "--claims"], "--claims has no value: give at least one, or leave it out"),
+        (["train", "--depths"], "--depths has no value: give at least one, or leave it out"),
         (["sweep", "--depth", "0"], "depth = 0 is not possible"),
         (["sweep", "--alpha"], "alpha is an empty grid"),
         (["sweep", "--n", "1"], "n = 1 is not possible"),
@@ -145,6 +149,11 @@ def test_a_key_that_no_sweep_has_is_refused_before_anything_runs(capsys):
     )
     code, _, err = said(capsys, "sweep", "--config", "my.toml")
     assert code == 2 and 'did you mean "digits"?' in err
+    Path("my.toml").write_text('shard = "0/2"\n')
+    code, _, err = said(capsys, "sweep", "--config", "my.toml")
+    assert code == 2 and "it is an option of the command; give --shard in the terminal" in err
+    Path("my.toml").write_text('shrad = "0/2"\n')
+    assert 'did you mean "shard"?' in said(capsys, "sweep", "--config", "my.toml")[2]
 
 
 def test_flags_win_over_the_config(capsys):
@@ -243,19 +252,21 @@ def test_shards_share_a_folder_and_the_last_one_writes_the_report(capsys):
         return said(capsys, "sweep", *TINY, "--shard", which, "--out", "many")
 
     code, out, _ = shard("0/2")
-    assert code == 0 and "This shard is done; others are not (gaussian: 2 of 4 chunks" in out
+    assert code == 0 and "This shard is done; others are not (gaussian: 2 of 4 blocks" in out
     assert not Path("many").exists()
     _, listed, _ = said(capsys, "runs", "list", ".")
-    assert "many.part" in listed and "unfinished, 50% of its chunks" in listed
+    assert "many.part" in listed and "unfinished, 50% of its blocks" in listed
     _, shown, _ = said(capsys, "runs", "show", "many.part")
     (command,) = (line for line in shown.splitlines() if line.startswith("homojax sweep"))
     assert "with --out many, to go on" in shown
     again = [*shlex.split(command)[1:], "--shard", "0/2", "--out", "many"]
-    assert "2 of 4 chunks" in said(capsys, *again)[1]  # what it says asks for this very run
+    assert "2 of 4 blocks" in said(capsys, *again)[1]  # what it says asks for this very run
     code, out, _ = shard("1/2")
     assert code == 0 and "8 of 8 projections converged" in out and "many/report.html" in out
     assert [path.name for path in Path().iterdir()] == ["many"]
-    assert "many is finished already" in shard("0/2")[1]
+    assert "many is finished already." in shard("0/2")[1]
+    code, out, _ = said(capsys, "sweep", *TINY, "--shard", "0/2", "--out", "many", "--overwrite")
+    assert code == 0 and "finished already, and no shard replaces it: remove it to start" in out
     _, shown, _ = said(capsys, "runs", "show", "many")
     assert "homojax sweep --n 4" in shown
     assert "many: sweep, finished" in shown and "8 of 8 projections converged" in shown
@@ -296,6 +307,35 @@ def test_a_refined_run_goes_on_by_the_command_that_it_names_and_ends_as_one_stor
 def test_what_there_is_not_of_shards_and_runs_is_told_in_one_sentence(args, message, capsys):
     code, _, err = said(capsys, *args)
     assert code == 2 and message in err and not list(Path().iterdir())
+
+
+def test_a_run_that_is_odd_is_told_and_hides_no_other(capsys):
+    assert said(capsys, "sweep", *TINY, "--measure", "spectrum", "--out", "runs/whole")[0] == 0
+    odd = {"empty": "{}", "list": "[1]", "words": "nope", "files": '{"homojax": "0", "files": 3}'}
+    for name, text in odd.items():
+        Path("runs", name).mkdir()
+        Path("runs", name, "run.json").write_text(text)
+        code, _, err = said(capsys, "runs", "show", f"runs/{name}")
+        wrong = "is of no homojax run" if name in ("empty", "list") else "is damaged"
+        assert code == 2 and wrong in err and err.count("\n") == 1
+    listed = said(capsys, "runs")[1]
+    assert listed.count("no homojax run") == 2 == listed.count("damaged")
+    assert "finished" in listed and "is gone" not in listed
+    shutil.rmtree("runs/whole/gaussian.zarr")
+    assert "finished, but gaussian.zarr is gone" in said(capsys, "runs")[1]
+    assert "finished, but gaussian.zarr is gone" in said(capsys, "runs", "show", "runs/whole")[1]
+
+
+def test_a_command_that_is_printed_can_be_pasted(capsys, monkeypatch):
+    assert said(capsys, "sweep", *TINY, "--measure", "spectrum", "--out", "runs/a b")[0] == 0
+    for started, program in (
+        (".venv/bin/homojax", ".venv/bin/homojax"),
+        ("/site/homojax/__main__.py", f"{sys.executable} -m homojax"),
+        ("/usr/bin/pytest", "homojax"),
+    ):
+        monkeypatch.setattr(sys, "argv", [started])
+        assert f"\n{program} sweep --n 4" in said(capsys, "runs", "show", "runs/a b")[1]
+        assert f"{program} VERB --help lists" in said(capsys, "help")[1]
 
 
 def test_numbers_from_a_config_keep_every_digit(capsys):

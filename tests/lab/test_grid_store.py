@@ -11,9 +11,9 @@ import pytest
 import xarray as xr
 from zarr.storage import _local
 
+from homojax.lab.blocks import writing
 from homojax.lab.grid_store import Layout, Variable, opened
 from homojax.lab.inputs import InputError
-from homojax.lab.runs import writing
 from homojax.lab.store import holds_nothing, open_run, read_dataset
 
 REGIONS = [{"a": slice(i, i + 2), "b": slice(j, min(j + 3, 4))} for i in (0, 2) for j in (0, 3)]
@@ -69,6 +69,7 @@ def test_a_store_in_memory_becomes_what_was_written(whole):
         np.testing.assert_array_equal(whole[name], values)
     assert whole.x.dims == ("a", "b", "w") and whole.x.attrs == {"units": "1"}
     assert whole.w.values.tolist() == [1, 5] and whole.a.attrs["long_name"] == "one side"
+    assert list(whole.variables) == ["x", "code", "total", "a", "b", "w"]
     assert whole.attrs == {"config_hash": "one", "title": "a test"}
 
 
@@ -81,7 +82,7 @@ def test_a_store_is_taken_up_where_it_was_left(place, tmp_path, whole):
     grid = opened(store, layout())
     assert grid.are_done(REGIONS) == [True, False, True, False]
     half = read_dataset(store)
-    assert half.unfinished == "2 of 4 chunks are there"
+    assert half.unfinished == "2 of 4 blocks are there"
     assert np.isnan(half.x[:, 3:]).all() and (half.code[:, 3:] == -99).all()
     np.testing.assert_array_equal(half.x[:, :3], VALUES["x"][:, :3])
     fill(grid)
@@ -101,6 +102,16 @@ def test_others_open_a_finished_store_without_a_warning(tmp_path, whole, recwarn
     theirs = xr.open_zarr(tmp_path / "run.zarr", chunks=None)
     assert theirs.x.equals(whole.x) and not recwarn.list
     assert open_run(tmp_path).identical(whole)
+
+
+def test_a_file_that_has_changed_is_named(tmp_path):
+    def asked(digest):
+        one = layout(digest)
+        return one._replace(attrs={**one.attrs, "config": '{"path": "mine.npy"}'})
+
+    opened(tmp_path / "run.zarr", asked("one"))
+    with pytest.raises(InputError, match=r"the file mine\.npy has changed since the run"):
+        opened(tmp_path / "run.zarr", asked("two"))
 
 
 def test_what_is_something_else_is_refused(tmp_path):
@@ -144,7 +155,7 @@ def test_a_lost_chunk_is_named_whichever_it_is(tmp_path, whole):
         kept = chunk.read_bytes()
         chunk.unlink()
         name = chunk.relative_to(store).parts[0]
-        with pytest.raises(InputError, match=f"{name} (lacks 1 of its chunks|cannot be read)"):
+        with pytest.raises(InputError, match=f"{name} (lacks 1 of its blocks|cannot be read)"):
             read_dataset(store)
         chunk.write_bytes(kept)
     assert read_dataset(store).identical(whole)
@@ -181,7 +192,7 @@ def test_what_a_half_done_store_has_lost_is_named_before_anything_is_measured(lo
 
 
 def test_a_store_in_memory_says_that_it_is_half_done():
-    assert fill(opened(None, layout()), REGIONS[:1]).unfinished == "1 of 4 chunks are there"
+    assert fill(opened(None, layout()), REGIONS[:1]).unfinished == "1 of 4 blocks are there"
 
 
 def test_a_damaged_mark_is_told(tmp_path):

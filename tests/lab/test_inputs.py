@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 import pytest
 
+import homojax as hj
 from homojax.lab.inputs import (
     FRACTION,
     Config,
@@ -95,3 +96,16 @@ def test_a_config_is_given_whole_or_by_its_fields():
 
 def test_a_word_that_is_near_none_is_told_all():
     assert nearest("zzz", ["b", "a"]) == "there are: a, b."
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: hj.sweep(seeds=10**12), "seeds = 1000000000000 is not possible"),
+        (lambda: hj.train(seeds=10**12), "seeds = 1000000000000 is not possible"),
+        (lambda: hj.verify(claims=None), "claims must be str, not None"),
+    ],
+)
+def test_what_nobody_can_run_is_refused_at_once(ask, message):
+    with pytest.raises(InputError, match=message):
+        ask()

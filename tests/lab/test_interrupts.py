@@ -61,6 +61,26 @@ def test_a_stop_while_jax_loads_or_compiles_ends_the_program_and_leaves_no_folde
     nothing_is_lost_or_left(tmp_path)
 
 
+LOADING = """
+import os, runpy, sys
+class StopAt:
+    def find_spec(self, name, *_):
+        if name == "{module}":
+            os.kill(os.getpid(), {number})
+sys.meta_path.insert(0, StopAt())
+sys.argv = ["homojax", "--version"]
+runpy.run_module("homojax", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("module", ["homojax.lab.cli", "numpy"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_the_command_loads_ends_it_without_a_word(number, module):
+    code = LOADING.format(module=module, number=int(number))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 128 + number and not done.stdout + done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_fifty_stops_at_random_moments_end_within_three_seconds(verb, tmp_path):

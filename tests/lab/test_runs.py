@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from homojax.lab import runs
+from homojax.lab import blocks, runs
 from homojax.lab.inputs import InputError, Output
 
+DIGEST = "0123456789abcdef"
 ONE = {"verb": "sweep", "config": {"n": [4], "path": Path("a.npy")}}
 
 
@@ -36,6 +37,18 @@ def test_a_folder_is_taken_up_by_the_run_that_made_it_and_tells_another_the_diff
         runs.own(folder, {**ONE, "seed": 3})
 
 
+def test_a_file_that_has_changed_is_named_and_one_of_several_parts_too(tmp_path):
+    parts = {name: {"n": [4], "path": f"{name}.npy", "hash": name} for name in "ab"}
+    runs.own(tmp_path, {"verb": "sweep", "sweeps": parts})
+    (tmp_path / "data.bin").write_bytes(b"1")
+    changed = {**parts, "a": {**parts["a"], "hash": "c"}}
+    with pytest.raises(InputError, match=r"run: the file a\.npy has changed since the run began\."):
+        runs.own(tmp_path, {"verb": "sweep", "sweeps": changed})
+    other = {**parts, "a": {**parts["a"], "n": [8], "hash": "c"}}
+    with pytest.raises(InputError, match=r"run: a n was \[4\] and is asked to be \[8\]\. Ask"):
+        runs.own(tmp_path, {"verb": "sweep", "sweeps": other})
+
+
 def test_a_folder_with_nothing_but_a_name_is_free(tmp_path):
     runs.own(tmp_path, ONE)
     runs.own(tmp_path, {"verb": "train"})
@@ -50,7 +63,7 @@ def test_files_of_others_and_a_damaged_manifest_are_refused(tmp_path):
     with pytest.raises(InputError, match="is damaged"):
         runs.own(tmp_path, ONE)
     (tmp_path / runs.MANIFEST).write_text("[]")
-    with pytest.raises(InputError, match="is damaged"):
+    with pytest.raises(InputError, match="is of no homojax run"):
         runs.own(tmp_path, ONE)
 
 
@@ -68,63 +81,23 @@ def test_a_run_gets_its_name_only_when_it_is_whole_and_replaces_an_older_one_onl
         folder = runs.RunFolder(out, {"verb": "sweep", "seed": content}, overwrite=True)
         (folder.part / "data.txt").write_text(content)
         assert content == "old" or (out / "data.txt").read_text() == "old"
-        folder.finish()
+        folder.finish("data.txt")
     assert (out / "data.txt").read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
 def test_overwrite_starts_anew_where_an_interrupted_run_was_another(tmp_path):
     unfinished = runs.RunFolder(tmp_path / "run", ONE)
-    (unfinished.part / "block").write_text("1")
+    block = Path("train.zarr.blocks-0123456789abcdef") / "depth-2.npz"
+    (unfinished.part / block).parent.mkdir()
+    (unfinished.part / block).write_text("1")
     other = {**ONE, "seed": 1}
     with pytest.raises(InputError, match="holds another run"):
         runs.RunFolder(tmp_path / "run", other)
     same = runs.RunFolder(tmp_path / "run", ONE, overwrite=True)
-    assert (same.part / "block").exists()
+    assert (same.part / block).exists()
     anew = runs.RunFolder(tmp_path / "run", other, overwrite=True)
-    assert not (anew.part / "block").exists()
-
-
-# ---------------------------------------------------------------- blocks
-
-
-def test_a_block_is_made_once_and_a_damaged_one_again(tmp_path):
-    blocks = runs.Blocks(tmp_path / "blocks")
-    assert blocks.get("a", lambda: block(1))["x"].tolist() == [1, 1, 1]
-    assert blocks.get("a", lambda: block(2))["x"].tolist() == [1, 1, 1]
-    file = next((tmp_path / "blocks").glob("*.npz"))
-    file.write_bytes(file.read_bytes()[:-1])
-    assert blocks.get("a", lambda: block(3))["x"].tolist() == [3, 3, 3]
-    blocks.clear()
-    assert not (tmp_path / "blocks").exists()
-
-
-def test_without_a_folder_nothing_is_kept():
-    blocks = runs.Blocks(None)
-    assert [blocks.get("a", lambda k=k: block(k))["x"][0] for k in (1, 2)] == [1, 2]
-
-
-def test_an_interrupted_computation_goes_on_from_its_blocks(tmp_path):
-    store, made = tmp_path / "run.zarr", []
-
-    def compute(blocks, stop):
-        for key in "abc":
-            if key == stop:
-                raise KeyboardInterrupt
-            blocks.get(key, lambda key=key: made.append(key) or block(0))
-        return dataset()
-
-    with pytest.raises(KeyboardInterrupt):
-        runs.resume(store, "abc", lambda blocks: compute(blocks, "c"))
-    assert not store.exists()
-    xr.testing.assert_identical(
-        runs.resume(store, "abc", lambda blocks: compute(blocks, None)), dataset()
-    )
-    assert made == ["a", "b", "c"] and [path.name for path in tmp_path.iterdir()] == ["run.zarr"]
-    found = runs.resume(store, "abc", lambda blocks: pytest.fail("it is there already"))
-    xr.testing.assert_identical(found, dataset())
-    with pytest.raises(InputError, match="holds something else"):
-        runs.resume(store, "other", lambda blocks: dataset("other"))
+    assert not (anew.part / block).exists()
 
 
 # ---------------------------------------------------------------- where no folder is named
@@ -138,7 +111,7 @@ class Command(Output):
 def finished(command, identity=ONE):
     folder = runs.run_folder(command, identity)
     (folder.part / "data").touch()
-    folder.finish()
+    folder.finish("data")
     return folder.name.as_posix()
 
 
@@ -178,7 +151,7 @@ def test_a_users_files_are_never_overwritten_however_deep_and_an_empty_folder_is
     folder = runs.RunFolder(out, ONE)
     (folder.part / "figures").mkdir()
     (folder.part / "figures" / "a.png").touch()
-    folder.finish()
+    folder.finish("figures/a.png")
     (out / "figures" / "mine.svg").write_text("hours of work")
     for overwrite in (True, False):  # and no advice that would not help
         with pytest.raises(InputError, match="holds what homojax did not write: choose another"):
@@ -188,6 +161,61 @@ def test_a_users_files_are_never_overwritten_however_deep_and_an_empty_folder_is
     (out / "figures" / "mine.svg").unlink()
     runs.RunFolder(out, ONE, overwrite=True)
     runs.discard_empty()
+
+
+@pytest.mark.parametrize(
+    "mine",
+    [
+        *("notes.txt", "figures/mine.png", "a.zarr/notes.txt", "a.zarr/x/c/mine.txt"),
+        *("a.zarr.lock-notes.txt", "a.zarr.part-original/thesis.tex", "b.zarr/zarr.json"),
+        f"a.zarr.blocks-{DIGEST}/mine.npz",
+    ],
+)
+def test_a_users_file_in_the_folder_of_an_unfinished_run_is_never_removed(mine, tmp_path):
+    out = tmp_path / "run"
+    folder = runs.RunFolder(out, ONE)
+
+    def put():
+        (folder.part / mine).parent.mkdir(parents=True, exist_ok=True)
+        (folder.part / mine).write_text("hours of work")
+
+    def compute(parts):
+        parts.get("a", lambda: block(1))
+        if not mine.startswith("a.zarr/"):  # a store appears whole
+            put()
+        return dataset(DIGEST)
+
+    blocks.resume(folder.part / "a.zarr", DIGEST, compute)
+    put()
+    if "blocks" in mine:
+        assert not (folder.part / mine).with_name("a.npz").exists()
+    else:
+        with pytest.raises(InputError, match=f"interrupted run, and holds {mine}, which homojax"):
+            runs.RunFolder(out, {**ONE, "seed": 1}, overwrite=True)
+    folder.finish("a.zarr")
+    assert (out / mine).read_text() == "hours of work"
+    assert mine not in json.loads((out / runs.MANIFEST).read_text())["files"]
+    with pytest.raises(InputError, match="holds what homojax did not write"):
+        runs.RunFolder(out, ONE, overwrite=True)
+    (out / mine).unlink()
+    runs.RunFolder(out, ONE, overwrite=True).discard_if_empty()
+
+
+def test_what_a_user_puts_into_a_run_while_it_is_replaced_stays(tmp_path):
+    out = tmp_path / "run"
+    runs.RunFolder(out, ONE).finish()
+    again = runs.RunFolder(out, ONE, overwrite=True)
+    (out / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="holds what homojax did not write"):
+        again.finish()
+    assert (out / "thesis.tex").exists() and again.part.exists()
+
+
+def test_the_run_json_of_another_program_is_refused(tmp_path):
+    (tmp_path / runs.MANIFEST).write_text('{"lap": 3}')
+    with pytest.raises(InputError, match="is of no homojax run"):
+        runs.own(tmp_path, ONE)
+    assert (tmp_path / runs.MANIFEST).read_text() == '{"lap": 3}'
 
 
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):

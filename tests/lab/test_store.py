@@ -27,6 +27,15 @@ def test_a_damaged_store_is_told_in_one_sentence(tmp_path):
         store.read_dataset(path)
 
 
+def test_variables_keep_the_order_of_the_run(tmp_path):
+    names = ("z", "a", "m", "b")
+    made = xr.Dataset({name: ("i", np.zeros(2)) for name in names}, {"y": 1.0, "i": [1, 2], "c": 2})
+    store.write_dataset(made, tmp_path / "run.zarr")
+    read = store.read_dataset(tmp_path / "run.zarr")
+    assert tuple(read.data_vars) == names and list(read.coords) == list(made.coords)
+    xr.testing.assert_identical(read, made)
+
+
 def test_provenance_is_enough_to_run_it_again():
     config = LogitSource(n=(3,), seed=5)
     attrs = store.provenance("sweep", config, dtype="float32")
@@ -48,10 +57,15 @@ def test_a_store_opens_by_xarray_alone_without_a_word_and_becomes_netcdf(tmp_pat
 
 
 def test_what_a_killed_write_left_is_gone_after_the_next(tmp_path):
-    (tmp_path / "run.zarr.part-x1y2" / "store").mkdir(parents=True)
+    (tmp_path / "run.zarr.part-x1y2z3a4" / "store").mkdir(parents=True)
+    (tmp_path / "run.zarr.part-x1y2z3a4" / "store" / "zarr.json").touch()
     (tmp_path / "mine.part-1").mkdir()
+    (tmp_path / "run.zarr.part-original").mkdir()
+    (tmp_path / "run.zarr.part-original" / "thesis.tex").write_text("years of work")
     store.write_dataset(dataset(), tmp_path / "run.zarr")
-    assert {path.name for path in tmp_path.iterdir()} == {"run.zarr", "mine.part-1"}
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"run.zarr", "mine.part-1", "run.zarr.part-original"}
+    assert (tmp_path / "run.zarr.part-original" / "thesis.tex").exists()
 
 
 def test_a_run_is_opened_by_its_folder_or_its_store_and_by_name_where_there_are_several(tmp_path):
@@ -64,6 +78,8 @@ def test_a_run_is_opened_by_its_folder_or_its_store_and_by_name_where_there_are_
         store.open_run(tmp_path)
     with pytest.raises(InputError, match='no Dataset "tow": did you mean "two"'):
         store.open_run(tmp_path, "tow")
+    with pytest.raises(InputError, match='no Dataset "3": there are: one, two'):
+        store.open_run(tmp_path, 3)
     with pytest.raises(InputError, match="there is no run at"):
         store.open_run(tmp_path / "none")
     (tmp_path / "empty").mkdir()

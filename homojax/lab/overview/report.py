@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +13,11 @@ import zarr
 from rich.console import Console
 
 from homojax.lab import page
-from homojax.lab.inputs import InputError
+from homojax.lab.inputs import InputError, as_started
 from homojax.lab.overview.command import RunsCommand
+from homojax.lab.ownership import files_in
 from homojax.lab.page import Table
-from homojax.lab.runs import MANIFEST
+from homojax.lab.runs import MANIFEST, identity_in
 from homojax.lab.store import marks_of, open_run
 
 
@@ -31,6 +32,15 @@ class Run(NamedTuple):
         return "files" in self.identity
 
     @property
+    def lost(self) -> list[str]:
+        """What it wrote and is no more there: by store, or by file."""
+        gone = [
+            file for file in self.identity.get("files", []) if not (self.folder / file).exists()
+        ]
+        tops = dict.fromkeys(file.split("/")[0] for file in gone)
+        return [top if not (self.folder / top).exists() else gone[0] for top in tops]
+
+    @property
     def stores(self) -> list[Path]:
         return sorted(self.folder.glob("*.zarr"))
 
@@ -38,16 +48,16 @@ class Run(NamedTuple):
     def state(self) -> str:
         """How far it is, in words."""
         if self.finished:
-            return "finished"
+            return f"finished, but {self.lost[0]} is gone" if self.lost else "finished"
         marks = [mark for store in self.stores for mark in _marks_in(store).flat]
-        return f"unfinished, {np.mean(marks):.0%} of its chunks" if marks else "unfinished"
+        return f"unfinished, {np.mean(marks):.0%} of its blocks" if marks else "unfinished"
 
 
 def run_command(command: RunsCommand, console: Console) -> bool:
     """List the runs of a folder, or show one. Returns True."""
     folder = command.folder.expanduser()
     if command.what == "show":
-        _show(_run_in(folder), console)
+        _show(Run(folder, identity_in(folder)), console)
         return True
     rows = [_row(manifest.parent) for manifest in sorted(folder.glob(f"*/{MANIFEST}"))]
     if not rows:
@@ -59,25 +69,15 @@ def run_command(command: RunsCommand, console: Console) -> bool:
 def _row(folder: Path) -> list[str]:
     """Return a line of the table; one run that is damaged hides no other."""
     try:
-        run = _run_in(folder)
-        return [str(folder), str(run.identity.get("verb")), run.state, _size(run)]
-    except InputError:
-        return [str(folder), "–", "damaged", "–"]
-
-
-def _run_in(folder: Path) -> Run:
-    """Return the run that is in a folder.
-
-    Raises:
-        InputError: there is none, or its manifest is damaged.
-    """
-    try:
-        identity = json.loads((folder / MANIFEST).read_text("utf-8"))
-        return Run(folder, dict(identity))
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} is no run: it has no {MANIFEST}.") from error
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{folder / MANIFEST} is damaged.") from error
+        run = Run(folder, identity_in(folder))
+        return [str(folder), str(run.identity.get("verb", "–")), run.state, _size(run)]
+    except InputError as error:
+        return [
+            str(folder),
+            "–",
+            "no homojax run" if "no homojax run" in str(error) else "damaged",
+            "–",
+        ]
 
 
 def _marks_in(store: Path) -> np.ndarray:
@@ -94,7 +94,11 @@ def _marks_in(store: Path) -> np.ndarray:
 
 
 def _size(run: Run) -> str:
-    size = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
+    """Return how many MB it has now; others may write it meanwhile."""
+    size = 0
+    for file in files_in(run.folder):
+        with suppress(FileNotFoundError):
+            size += (run.folder / file).lstat().st_size
     return f"{size / 1e6:.1f}"
 
 
@@ -110,5 +114,6 @@ def _show(run: Run, console: Console) -> None:
 
 
 def _show_dataset(ds: xr.Dataset, console: Console) -> None:
-    console.print(f"\n{ds.attrs['command']}", style="dim", soft_wrap=True, highlight=False)
+    command = as_started(ds.attrs["command"])
+    console.print(f"\n{command}", style="dim", soft_wrap=True, markup=False, highlight=False)
     console.print(ds.homojax.summary(), markup=False, highlight=False)

@@ -57,7 +57,9 @@ REASONS = {  # why there is no answer
     CalibrationStatus.BAD_TARGET: "the target is outside (0, 1)",
     CalibrationStatus.NOT_FINITE: "a logit is NaN or +∞, or logits are too far apart",
     CalibrationStatus.NOT_CONVERGED: "no answer: a projection on the way did not converge, or the "
-    "last interval did not close, or the mask carries no doubly stochastic matrix",
+    "last interval did not close",
+    CalibrationStatus.INFEASIBLE: "no ε can: no doubly stochastic matrix is 0 wherever the logits "
+    "are −inf",
     CalibrationStatus.ALWAYS_MET: "none is needed: the mask keeps that much however large ε is",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from homojax.lab import page
+from homojax.lab.blocks import resume
 from homojax.lab.cases import save_case
 from homojax.lab.inputs import Output
 from homojax.lab.page import Section
@@ -36,10 +38,11 @@ from homojax.lab.probe.frontier import frontier
 from homojax.lab.probe.search import probed_claim, refute, tighten
 from homojax.lab.probe.sensitivity import scan_sensitivity
 from homojax.lab.progress import progress_bar
-from homojax.lab.runs import RunFolder, resume, run_folder
+from homojax.lab.runs import RunFolder, run_folder
 from homojax.lab.sources import load_source
 
 Result = Finding | xr.Dataset
+HISTORY = "history.npz"  # of a finding
 
 
 class Probe(NamedTuple):
@@ -119,11 +122,13 @@ def run_command(command: Output, console: Console) -> bool:
     with progress_bar(console, name) as progress:
         result, files = _run_into(folder.part, name, command, partial(run, progress=progress))
     section = probe.describe(result)._replace(
-        commands=[f"homojax verify --replay {folder.name / file}" for file in files],
+        commands=[
+            f"homojax verify --replay {shlex.quote(str(folder.name / file))}" for file in files
+        ],
         pictures=page.draw_all([("figure.png", probe.caption, probe.draw, result)]),
     )
-    page.write_page(folder.part, probe.title, [section])
-    folder.finish()
+    written = page.write_page(folder.part, probe.title, [section])
+    folder.finish(*written, *files, *([HISTORY] if files else []), f"{name}.zarr")
     page.show(section, console)
     page.show_place(folder.name, console)
     return section.as_expected
@@ -137,7 +142,8 @@ def headline(ds: xr.Dataset) -> str:
 
 def _folder(name: str, command: Any) -> RunFolder:
     claim = {"claim": command.claim} if hasattr(command, "claim") else {}
-    return run_folder(command, {"verb": f"probe {name}", **claim, **command.config.as_dict()})
+    config = {**command.config.as_dict(), "hash": command.config.digest}
+    return run_folder(command, {"verb": f"probe {name}", **claim, **config})
 
 
 def _run_into(
@@ -156,7 +162,7 @@ def _run_into(
 
 def _save_finding(finding: Finding, folder: Path) -> list[str]:
     """Write the history and the cases; returns the files of the cases."""
-    np.savez(folder / "history.npz", history=finding.history)
+    np.savez(folder / HISTORY, history=finding.history)
     cases = {"case.npz": finding.case, "reduced.npz": finding.reduced}
     kept = {file: case for file, case in cases.items() if case is not None}
     for file, case in kept.items():

@@ -23,6 +23,7 @@ from homojax.lab.inputs import (
 from homojax.lab.sources import LogitSource
 
 DEEPEST = 64  # layers of a random source, where no depth is given
+OF_THE_COMMAND = ("config", "distributed", "out", "overwrite", "shard")  # keys of no sweep
 GROUPS = ("spectrum", "bounds", "depth", "layernorm", "residual")  # what a sweep may measure
 FIGURES = {  # figure -> the group that it draws; the first is the main one
     "phase": "depth",
@@ -168,7 +169,13 @@ def _from_table(table: dict[str, Any], path: Path) -> Sweep:
     values = {}
     for key, value in table.items():
         if key not in hints:
-            raise InputError(f'{path}: no sweep has the key "{key}"; {nearest(key, hints)}')
+            where = "; it is an option of the command" if key in OF_THE_COMMAND else ""
+            hint = (
+                f"give --{key} in the terminal."
+                if where
+                else nearest(key, [*hints, *OF_THE_COMMAND])
+            )
+            raise InputError(f'{path}: no sweep has the key "{key}"{where}; {hint}')
         values[key] = typed(value, hints[key], f"{path}: {key}")
     if values.get("path") is not None:
         values["path"] = path.parent / values["path"]  # relative to the config that names it

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 import xarray as xr
 
+from homojax.lab.blocks import writing
 from homojax.lab.grid_store import GridStore, opened
 from homojax.lab.progress import Progress
-from homojax.lab.runs import writing
 from homojax.lab.sources import Source
 from homojax.lab.store import read_dataset
 from homojax.lab.sweep.config import Sweep

@@ -17,13 +17,24 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from homojax.birkhoff import entropy_deficit, isolated_unit
-from homojax.lab.figure_style import BOUND, FAINT, HALO, MEASURED, TYPICAL, WARNING, shades, sheet
+from homojax.lab.figure_style import (
+    BOUND,
+    FAINT,
+    MEASURED,
+    TYPICAL,
+    WARNING,
+    Sheet,
+    mark_below,
+    shades,
+    sheet,
+)
 from homojax.lab.store import config_of
 from homojax.lab.sweep.boundaries import contours
 from homojax.layernorm import asymptotic_cosine, critical_snr, expected_cosine
 
 EPSILON = "entropy weight ε (logit units)"
-LEAST_KEPT = 1e-4  # the share of detail at which the phase diagram's colours end
+LEAST_KEPT = 1e-4  # the share of detail at which colours and axes end
+LEAST_POSITIVE = 1e-300  # what a share of 0 is on a logarithmic axis, far below its end
 MOST_POINTS = 20_000  # of one n that are drawn
 LEAST_ERROR = 1e-17  # of a marginal error that is drawn
 CONVERGED_ERROR = 1e-3  # a marginal error above it is drawn as a warning
@@ -78,31 +89,33 @@ def survival(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     along = "depth" if ds.sizes["depth"] > 1 else "epsilon"
     chosen = _few(ds, "epsilon") if along == "depth" else [0]
     for panel, n in zip(page.axes, ds.n.values, strict=True):
+        panel.set(title=f"n = {n}", ylabel="detail retained, σ₂ of the composite")
         for k, colour in zip(chosen, shades(len(chosen), "plasma"), strict=True):
             cells = ds.sel(n=n)
             cells = cells.isel(epsilon=k) if along == "depth" else cells.isel(depth=0)
             label = f"ε = {float(cells.epsilon):.3g}" if along == "depth" else "measured"
             _survival_curve(panel, cells, along, colour, label)
-        panel.set(title=f"n = {n}", ylabel="detail retained, σ₂ of the composite")
         if along == "epsilon":
             panel.set(xscale="log", xlabel=EPSILON)
         else:
             panel.set(xlabel="depth (layers)")
             panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    handles, _ = page.axes[0].get_legend_handles_labels()
-    page.legend([*handles, Line2D([], [], color=FAINT, ls="--", label="bound Π σ₂ (3.1)")])
+    page.legend([*_handles(page), Line2D([], [], color=FAINT, ls="--", label="bound Π σ₂ (3.1)")])
     page.title(f"What survives depth: {label_of(ds)}, {_seeds(ds)}")
     return page.fig
 
 
 def _survival_curve(ax: Axes, cells: xr.Dataset, along: str, colour: tuple, label: str) -> None:
     kept, bound = (
-        np.maximum(_typical(cells[name]), LEAST_KEPT)
+        np.maximum(_typical(cells[name]), LEAST_POSITIVE)
         for name in ("composite_sigma2", "product_sigma2")
     )
+    ax.set(yscale="log", ylim=(LEAST_KEPT, 1.5))
+    if not np.isfinite(kept).any():  # not measured yet
+        return
     ax.plot(cells[along], kept, "o-", color=colour, ms=4, label=label)
     ax.plot(cells[along], bound, color=colour, ls="--", lw=1)
-    ax.set(yscale="log", ylim=(LEAST_KEPT, 1.5))
+    mark_below(ax, cells[along], kept, LEAST_KEPT, colour)
 
 
 def _few(ds: xr.Dataset, dim: str, most: int = 5) -> list[int]:
@@ -166,10 +179,13 @@ def entropy_against_sigma2(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     norm = LogNorm(low, high) if low < high else LogNorm(low / 2, 2 * high)
     for panel, n in zip(page.axes, ds.n.values, strict=True):
         _entropy_panel(panel, ds.sel(n=n), norm)
-    page.legend(page.axes[0].get_legend_handles_labels()[0])
-    page.colorbar(ScalarMappable(norm, "plasma"), EPSILON)
-    shown = _of_all(ds.sigma2[0].size, "matrix", "matrices")
-    page.title(f"Entropy against σ₂, {shown} of {label_of(ds)}")
+    page.legend(_handles(page))
+    shown = f"{_of_all(ds.sigma2[0].size, 'matrix', 'matrices')} of {label_of(ds)}"
+    if low < high:
+        page.colorbar(ScalarMappable(norm, "plasma"), EPSILON)
+    else:
+        shown += f" at ε = {low:.3g}"
+    page.title(f"Entropy against σ₂, {shown}")
     return page.fig
 
 
@@ -185,6 +201,7 @@ def _entropy_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm) -> None:
     colours = cells.epsilon.values[np.arange(cells.sigma2.size)[shown] // each]
     floor = max(1e-6, float(deficit[deficit > 0].min(initial=np.inf)))
     floor = floor if np.isfinite(floor) else 1e-6
+    floor = min(floor, float(entropy_deficit(isolated_unit(n, 1.0))) / 3)  # with the star
     look = {"norm": norm, "cmap": "plasma", "s": 7, "lw": 0, "alpha": 0.6, "rasterized": True}
     ax.scatter(np.maximum(deficit, floor), sigma2, c=colours, **look)
     # the isolated unit, from J to 1 ⊕ J
@@ -192,10 +209,8 @@ def _entropy_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm) -> None:
     curve = np.asarray(jax.lax.map(lambda weight: entropy_deficit(isolated_unit(n, weight)), t))
     text = "isolated unit (1 − t)J + t(1 ⊕ J), t from 0 to 1 (2.2, 2.3)"
     ax.plot(curve, t, color=TYPICAL, lw=2, label=text)
-    ax.plot(curve[-1], 1, "*", color=TYPICAL, ms=13)
-    note = f"σ₂ = 1 at {1 - curve[-1] / most:.1%}\nof maximal entropy"
-    place = {"textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 8, "bbox": HALO}
-    ax.annotate(note, (curve[-1], 1), (-8, -6), **place)
+    ax.plot(curve[-1], 1, "*", color=TYPICAL, ms=13, label="1 ⊕ J: σ₂ = 1")
+    ax.set_title(f"n = {n}\n★ σ₂ = 1 at {1 - curve[-1] / most:.1%} of maximal entropy", fontsize=9)
     # what entropy alone bounds
     grid = np.geomspace(floor, most, 200)
     bounds = (
@@ -205,7 +220,7 @@ def _entropy_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm) -> None:
     for nats, colour, style, width, label in bounds:
         bound = np.minimum(np.sqrt(2 * nats), 1)
         ax.plot(grid, bound, color=colour, ls=style, lw=width, label=label)
-    ax.set(xscale="log", ylim=(-0.03, 1.05), xlim=(floor / 1.5, 1.6 * most), title=f"n = {n}")
+    ax.set(xscale="log", ylim=(-0.03, 1.05), xlim=(floor / 1.5, 1.6 * most))
     ax.set(xlabel="entropy deficit ΔH = n log n − H (nat)", ylabel="σ₂")
 
 
@@ -221,6 +236,7 @@ def cosine_against_snr(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
         dimensions
     )
     critical = jax.jit(jax.vmap(critical_snr))(dimensions)
+    low, high, unseen, edge = -0.2, 1.0, 0, ax.get_xaxis_transform()
     for k, (n, colour) in enumerate(zip(ds.n.values, shades(len(ds.n)), strict=True)):
         cells = ds.sel(n=n)
         shown = _few_points(cells.output_snr.size)
@@ -229,16 +245,21 @@ def cosine_against_snr(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
             for name in ("output_snr", "cosine_mean", "cosine_stderr")
         )
         ax.errorbar(x, y, 2 * error, fmt="o", ms=2.5, lw=0.6, color=colour, alpha=0.35)
+        low, high = min(low, np.nanmin(y, initial=low)), max(high, np.nanmax(y, initial=high))
+        unseen += int((x == 0).sum())
         ax.plot(grid, exact[k], color=colour, lw=2, label=f"exact law 4.2, d = {n - 1}")
         if np.isfinite(critical[k]):
             ax.axvline(critical[k], color=colour, ls="--", lw=1.2)
             place = {"rotation": 90, "va": "bottom", "ha": "right", "fontsize": 8}
-            ax.annotate(f"critical, d = {n - 1}", (critical[k], -0.23), color=colour, **place)
+            note = f"critical, d = {n - 1}"
+            ax.annotate(note, (critical[k], 0.01), color=colour, xycoords=edge, **place)
     limit = "large-d limit √(SNR/(1+SNR))"
     ax.plot(grid, asymptotic_cosine(grid), color=FAINT, ls=":", label=limit)
     ax.axhline(0, color=FAINT, lw=0.8)
-    ax.set(xscale="log", ylim=(-0.25, 1.05), ylabel="cos θ (signal, layer-norm output)")
-    ax.set(xlabel="signal-to-noise ratio after mixing, ‖Mx‖²/(dν²)")
+    ax.set(xscale="log", ylim=(low - 0.05, high + 0.05))
+    left_out = f"; {unseen:,} points at 0 are not shown" if unseen else ""
+    ax.set(ylabel="cos θ (signal, layer-norm output)")
+    ax.set(xlabel=f"signal-to-noise ratio after mixing, ‖Mx‖²/(dν²){left_out}")
     ax.legend(loc="upper left")
     page.title(
         f"Layer norm restores the norm, not the direction: {label_of(ds)}\n"
@@ -254,14 +275,14 @@ def retention_against_turn(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     page = sheet(ax, count=ds.sizes["n"], height=4.4)
     chosen = _few(ds, "epsilon")
     for panel, n in zip(page.axes, ds.n.values, strict=True):
+        panel.set(yscale="log", xlim=(-4, 184), ylim=(LEAST_KEPT, 1.6), xticks=range(0, 181, 30))
+        panel.set(ylabel="σ₂ of the composite: retention")
         for k, colour in zip(chosen, shades(len(chosen), "plasma"), strict=True):
             _residual_curve(panel, ds.sel(n=n, depth=depth).isel(epsilon=k), colour)
-        panel.set(yscale="log", xlim=(-4, 184), ylim=(1e-4, 1.6), xticks=range(0, 181, 30))
         panel.set(xlabel="turn of detail (degrees): transformation")
-        panel.set(ylabel="σ₂ of the composite: retention")
         panel.set(title=f"n = {n}, {depth} layer{'s' * (depth > 1)}")
     page.legend(
-        page.axes[0].get_legend_handles_labels()[0],
+        _handles(page),
         title="dot size: α from 0 to 1;  dashed: bounds 5.1 and 5.2,\nwhere 5.2 has its premise",
         ncols=len(chosen),
     )
@@ -271,6 +292,10 @@ def retention_against_turn(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
 
 def _residual_curve(ax: Axes, cells: xr.Dataset, colour: tuple) -> None:
     turn, kept = np.degrees(cells.turn).median("seed"), cells.residual_sigma2.median("seed")
+    if not kept.notnull().any():  # not measured yet
+        return
+    kept = np.maximum(kept, LEAST_POSITIVE)
+    mark_below(ax, turn, kept, LEAST_KEPT, colour)
     ax.plot(turn, kept, color=colour, lw=1.3, alpha=0.8)
     size, label = 12 + 50 * cells.alpha.values, f"ε = {float(cells.epsilon):.3g}"
     ax.scatter(turn, kept, s=size, color=colour, zorder=3, label=label)
@@ -326,6 +351,13 @@ def _error_panel(ax: Axes, cells: xr.Dataset) -> None:
         ax.bar(cells.layer[bars], shown[bars], bottom=LEAST_ERROR, color=colour, label=label)
     ax.axhline(CONVERGED_ERROR, color=FAINT, lw=0.8, ls=":")
     ax.set(yscale="log", ylim=(LEAST_ERROR, 10), xlabel="depth (layers)", xticks=cells.layer.values)
+
+
+def _handles(page: Sheet) -> list[Any]:
+    """Return one handle for each label that any panel has."""
+    pairs = [zip(*ax.get_legend_handles_labels(), strict=True) for ax in page.axes]
+    named = {label: handle for panel in pairs for handle, label in panel}
+    return list(named.values())
 
 
 def label_of(ds: xr.Dataset) -> str:

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from homojax.lab.blocks import writing
 from homojax.lab.grid_store import GridStore, Region, found, opened, remove
+from homojax.lab.places import is_url
 from homojax.lab.progress import Progress
-from homojax.lab.runs import writing
 from homojax.lab.sources import Source
-from homojax.lab.store import is_url, provenance, read_dataset
+from homojax.lab.store import provenance, read_dataset
 from homojax.lab.sweep.boundaries import midpoints, readings
 from homojax.lab.sweep.config import Sweep
 from homojax.lab.sweep.dataset import OF_ALL_SEEDS, layout, of_all_seeds
@@ -50,7 +51,7 @@ def refined(
 
 
 def _is_finished(store: str | Path, config: Sweep) -> bool:
-    grid = found(store, config.digest)
+    grid = found(store, provenance("sweep", config, dtype=config.precision))
     return grid is not None and grid.finished
 
 

@@ -9,9 +9,10 @@ import xarray as xr
 from rich.console import Console
 
 from homojax.lab import page
+from homojax.lab.blocks import writing
 from homojax.lab.page import Picture, Section, Table
 from homojax.lab.progress import progress_bar
-from homojax.lab.runs import RunFolder, holds_finished, run_folder, writing
+from homojax.lab.runs import RunFolder, holds_finished, run_folder
 from homojax.lab.sources import load_source
 from homojax.lab.store import config_of
 from homojax.lab.sweep import plots
@@ -79,7 +80,8 @@ def run_command(command: SweepCommand, console: Console) -> bool:
     asked = {sweep.label: {**sweep.as_dict(), "hash": sweep.digest} for sweep in settled}
     identity = {"verb": "sweep", "sweeps": asked}
     if command.is_shared and command.out and holds_finished(command.out, identity):
-        console.print(f"{command.out} is finished already.", highlight=False)
+        spared = ", and no shard replaces it: remove it to start anew" if command.overwrite else ""
+        console.print(f"{command.out} is finished already{spared}.", highlight=False)
         return True
     folder = run_folder(command, identity, shared=command.is_shared)
     jax.config.update("jax_enable_x64", any(s.dtype == "float64" for s in settled))
@@ -113,9 +115,9 @@ def _finish(folder: RunFolder, datasets: dict[str, xr.Dataset], console: Console
     with progress_bar(console, "figures") as progress:
         progress(0, 1, "drawing")
         sections = describe_all(datasets)
-        page.write_page(folder.part, "The map of the trap", sections, INTRODUCTION)
+        files = page.write_page(folder.part, "The map of the trap", sections, INTRODUCTION)
         progress(1, 1, "done")
-    folder.finish()
+    folder.finish(*files, *(f"{label}.zarr" for label in datasets))
     for section in sections:
         page.show(section, console)
     drawn = any(section.pictures for section in sections)
@@ -167,19 +169,25 @@ def headline(ds: xr.Dataset) -> str:
     for status, remedy in told.items():
         if counts[status]:
             text += f" {counts[status]:,} {remedy}."
-    verdicts = _verdicts(ds)
-    rejected, points = ks_rejections(ds)
-    undecidable, violated = verdicts["undecidable"] + points - rejected, verdicts["violated"]
+    holds, undecidable, violated = judged(ds, ds)
     return (
-        f"{text} {verdicts['holds']:,} comparisons hold, {undecidable:,} are undecidable within "
-        f"their error, {violated + rejected:,} violated."
+        f"{text} {holds:,} comparisons hold, {undecidable:,} are undecidable within their error, "
+        f"{violated:,} violated."
     )
+
+
+def judged(cells: xr.Dataset, whole: xr.Dataset) -> tuple[int, int, int]:
+    """Return how many comparisons hold, are undecidable, are violated; layer norm's among them."""
+    verdicts = _verdicts(cells)
+    rejected, points = ks_rejections(cells, whole)
+    undecidable = verdicts["undecidable"] + points - rejected
+    return verdicts["holds"], undecidable, verdicts["violated"] + rejected
 
 
 def summary(ds: xr.Dataset) -> Table:
     """Return what the matrices are and what survives, by n and (at most six, evenly chosen) ε."""
     chosen = np.unique(np.linspace(0, ds.sizes["epsilon"] - 1, 6).round().astype(int))
-    rows = [_summary_row(ds.sel(n=n).isel(epsilon=e)) for n in ds.n.values for e in chosen]
+    rows = [_summary_row(ds.sel(n=n).isel(epsilon=e), ds) for n in ds.n.values for e in chosen]
     header = list(rows[0])
     survives = "sigma2" in ds or "effective_depth_bound" in ds
     caption = SUMMARY.format(title="What survives" if survives else "The matrices")
@@ -189,7 +197,7 @@ def summary(ds: xr.Dataset) -> Table:
     return Table(caption, header, texts, _violated(header, texts))
 
 
-def _summary_row(cells: xr.Dataset) -> dict[str, str]:
+def _summary_row(cells: xr.Dataset, whole: xr.Dataset) -> dict[str, str]:
     """Return one n and ε, column -> text: medians over seeds and layers, and verdicts counted."""
     spread = cells.relative_epsilon
     row = {
@@ -208,13 +216,9 @@ def _summary_row(cells: xr.Dataset) -> dict[str, str]:
         deepest = int(cells.depth.max())
         row["L bound"], row["L typical"] = _depth(bound), _depth(typical)
         row["L measured"] = f"> {deepest}" if np.isinf(measured) else _depth(measured)
-    if _laws(cells):
-        verdicts = _verdicts(cells)
-        row |= {
-            "holds": f"{verdicts['holds']:,}",
-            "undec.": f"{verdicts['undecidable']:,}",
-            "viol.": f"{verdicts['violated']:,}",
-        }
+    if _laws(cells) or "cosine_ks" in cells:
+        holds, undecidable, violated = judged(cells, whole)
+        row |= {"holds": f"{holds:,}", "undec.": f"{undecidable:,}", "viol.": f"{violated:,}"}
     return row
 
 
@@ -226,23 +230,24 @@ def law_table(ds: xr.Dataset) -> Table:
         verdicts = _verdicts(ds, [law])
         rows.append([law, CLAIMS[law].statement, *(f"{verdicts[kind]:,}" for kind in kinds)])
     if "cosine_ks" in ds:
-        rejected, points = ks_rejections(ds)
+        rejected, points = ks_rejections(ds, ds)
         kept = f"{points - rejected:,}"
         rows.append(["layer norm", "cos θ has law 4.1 (KS test)", "–", kept, f"{rejected:,}", "0"])
     header = ["law", "statement", "holds", "undec.", "viol.", "n.a."]
     return Table(LAW_CAPTION, header, rows, _violated(header, rows))
 
 
-def ks_rejections(ds: xr.Dataset) -> tuple[int, int]:
+def ks_rejections(ds: xr.Dataset, whole: xr.Dataset) -> tuple[int, int]:
     """Return (points whose Monte Carlo cosines reject the exact law 4.1, points in all).
 
-    By the Dvoretzky-Kiefer-Wolfowitz inequality. A test can reject the law, and never prove it.
+    ``whole`` is the sweep that they are of: the more points it has, the more each may miss. By the
+    Dvoretzky-Kiefer-Wolfowitz inequality. A test can reject the law, and never prove it.
     ``cosine_ks`` is never above the distance, so its error rejects nothing.
     """
     if "cosine_ks" not in ds:
         return 0, 0
     samples, points = config_of(ds)["samples"], int(ds.cosine_ks.notnull().sum())
-    limit = np.sqrt(np.log(2 * ds.cosine_ks.size / KS_FALSE_ALARM) / (2 * samples))
+    limit = np.sqrt(np.log(2 * whole.cosine_ks.size / KS_FALSE_ALARM) / (2 * samples))
     limit += KS_ROUNDING
     return int((ds.cosine_ks > limit).sum()), points
 

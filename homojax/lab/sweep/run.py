@@ -10,6 +10,7 @@ import jax
 import xarray as xr
 
 from homojax.lab.inputs import InputError, as_config, require_precision
+from homojax.lab.places import place_of
 from homojax.lab.progress import Progress, silent
 from homojax.lab.sources import load_source
 from homojax.lab.sweep.config import NO_SHARDS, Sweep
@@ -55,6 +56,7 @@ def sweep(
     {'n': 1, 'epsilon': 1, 'seed': 1, 'layer': 2}
     """
     config = as_config(Sweep, config, fields)
+    store = place_of(store)
     require_precision(config.precision)
     source = load_source(config)
     config = config.settled(source.layers)

@@ -12,6 +12,7 @@ import numpy as np
 from homojax.lab.inputs import (
     NOT_NEGATIVE,
     SEED,
+    SEEDS,
     SHARE,
     Config,
     InputError,
@@ -51,7 +52,7 @@ class Train(Config):
     """Residual weights of x -> (1 − α)x + αMx. Public hyper-connection codes have 1."""
     noise: Annotated[tuple[float, ...], NOT_NEGATIVE] = (0.0,)
     """Standard deviations of the noise that every layer adds to every entry."""
-    seeds: Annotated[int, at_least(1)] = 5
+    seeds: Annotated[int, SEEDS] = 5
     """Initialisations, each with its own batches."""
     seed: Annotated[int, SEED] = 0
     """Of all randomness."""

@@ -41,8 +41,8 @@ def run_command(command: TrainCommand, console: Console) -> bool:
         dataset = train(config, folder.part, progress=progress)
     section = describe(dataset)
     pictures = page.draw_all([("figure.png", CAPTION, plots.training, dataset)])
-    page.write_page(folder.part, TITLE, [section._replace(pictures=pictures)])
-    folder.finish()
+    files = page.write_page(folder.part, TITLE, [section._replace(pictures=pictures)])
+    folder.finish(*files, "train.zarr", "checkpoints")
     page.show(section, console)
     page.show_place(folder.name, console)
     return section.as_expected

@@ -14,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from homojax.lab.blocks import Blocks, resume
 from homojax.lab.inputs import InputError, as_config, require_precision
+from homojax.lab.places import making, path_of
 from homojax.lab.progress import Progress, silent
-from homojax.lab.runs import Blocks, own, resume
+from homojax.lab.runs import own
 from homojax.lab.train.checkpoints import Checkpoints, fingerprint_of
 from homojax.lab.train.config import Train
 from homojax.lab.train.dataset import assemble
@@ -74,10 +76,11 @@ def train(
     """
     config = as_config(Train, config, fields)
     trainer_of(config, min(config.all_depths))  # refuse what cannot be before anything is kept
+    folder = path_of(folder)
     if folder is None:
         return _train(config, None, progress, Blocks(None))
-    folder = Path(folder)
-    own(folder, config.identity)
+    with making(folder):
+        own(folder, config.identity)
     compute = partial(_train, config, folder, progress)
     return resume(folder / "train.zarr", config.digest, compute)
 

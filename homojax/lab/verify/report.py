@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.metadata import version
 from pathlib import Path
 
@@ -51,8 +52,9 @@ def run_command(command: VerifyCommand, console: Console) -> bool:
     section = describe(dataset, cases, folder.name)
     drawn = [] if asked.mutants else [("figures/tightness.png", MAP_CAPTION, plots.tightness_map)]
     pictures = page.draw_all([(*one, dataset) for one in drawn])
-    page.write_page(folder.part, "The theory on trial", [section._replace(pictures=pictures)])
-    folder.finish()
+    section = section._replace(pictures=pictures)
+    files = page.write_page(folder.part, "The theory on trial", [section])
+    folder.finish(*files, "verify.zarr", *cases.values())
     page.show(_for_terminal(section, console.width), console)
     page.show_place(folder.name, console)
     return section.as_expected
@@ -81,7 +83,10 @@ def describe(
         text=headline(ds),
         as_expected=outcome(ds)[0],
         tables=tables,
-        commands=[f"homojax verify --replay {out / file}" for file in (cases or {}).values()],
+        commands=[
+            f"homojax verify --replay {shlex.quote(str(out / file))}"
+            for file in (cases or {}).values()
+        ],
         about=page.about(ds.attrs, "verify.zarr"),
     )
 

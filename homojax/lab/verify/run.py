@@ -10,11 +10,11 @@ import jax
 import numpy as np
 import xarray as xr
 
+from homojax.lab.blocks import Blocks, resume
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.judging import Judged, judge_cells, listed
 from homojax.lab.progress import Progress, silent
 from homojax.lab.referee import REFEREED_SIZE, decided, referee
-from homojax.lab.runs import Blocks, resume
 from homojax.lab.verify.config import Verification
 from homojax.lab.verify.dataset import assemble
 from homojax.lab.verify.plan import Group, claims_of, draw, plan
@@ -58,8 +58,8 @@ def verify(
     >>> int(verify(claims=("doeblin",), **few).undecidable.sum())  # attained
     1
     """
-    wanted = fields.get("claims", ())
-    wanted = [wanted] if isinstance(wanted, str | Claim | float | int) else list(wanted)
+    given = fields.get("claims", ())
+    wanted = list(given) if isinstance(given, list | tuple | set) else [given]
     own = [claim for claim in wanted if isinstance(claim, Claim)]
     if own:
         fields["claims"] = [one.name if isinstance(one, Claim) else one for one in wanted]

@@ -35,7 +35,7 @@ COLUMNS = {  # group -> columns of the summary
     "spectrum": {"σ₂", "holds", "undec.", "viol."},
     "bounds": {"holds", "undec.", "viol."},
     "depth": {"L bound", "L typical", "L measured", "holds", "undec.", "viol."},
-    "layernorm": set(),
+    "layernorm": {"holds", "undec.", "viol."},
     "residual": {"holds", "undec.", "viol."},
 }
 CHOICES = [(group,) for group in GROUPS] + [("depth", "spectrum"), ("bounds", "layernorm")]

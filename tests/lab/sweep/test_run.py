@@ -165,7 +165,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch, co
     with pytest.raises(KeyboardInterrupt):
         sweep(config, store, progress=interrupt)
     half = open_run(store)
-    assert half.unfinished == "3 of 6 chunks are there"
+    assert half.unfinished == "3 of 6 blocks are there"
     assert (
         (half.status == -99).sum() == half.sigma2.isnull().sum()
     ) and half.sigma2.notnull().any()
@@ -187,7 +187,7 @@ def test_rounding_of_the_cosines_violates_no_law():
     snr = (1e2, 1e6, 1e12, 1e20, 1e30)
     only = {"n": 4, "seeds": 2, "depth": (1,), "epsilon": (0.3, 10.0), "samples": 16}
     ds = sweep(snr=snr, measure=("layernorm",), dtype="float32", **only)
-    assert ks_rejections(ds) == (0, int(ds.cosine_ks.notnull().sum()))
+    assert ks_rejections(ds, ds) == (0, int(ds.cosine_ks.notnull().sum()))
     assert ds.cosine_ks.sel(snr=1e2).notnull().all() and ds.cosine_ks.sel(snr=1e20).isnull().any()
 
 

@@ -55,9 +55,9 @@ def test_shards_one_after_the_other_fill_one_store(tmp_path, expected):
     store = tmp_path / "run.zarr"
     parts = [sweep(store=store, shard=(i, 3), **GRID) for i in (2, 0, 0, 1)]
     assert [part.attrs.get("unfinished") for part in parts] == [
-        "1 of 4 chunks are there",
-        "3 of 4 chunks are there",
-        "3 of 4 chunks are there",
+        "1 of 4 blocks are there",
+        "3 of 4 blocks are there",
+        "3 of 4 blocks are there",
         None,
     ]
     assert contents(store) == expected
