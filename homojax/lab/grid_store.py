@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 import zarr
+from fsspec.core import url_to_fs
 from zarr.codecs import Crc32cCodec
 from zarr.storage import LocalStore, MemoryStore
 
 from homojax.lab.inputs import InputError
-from homojax.lab.ownership import clear_left_overs
+from homojax.lab.ownership import clear_left_overs, remove_store
 from homojax.lab.places import is_url, making, store_at
 from homojax.lab.store import (
     CODECS,
@@ -205,10 +206,8 @@ def remove(store: str | Path) -> bool:
     """Remove a store; return whether there was one."""
     if not is_url(store):
         there = Path(store).exists()
-        shutil.rmtree(store, ignore_errors=True)
+        remove_store(Path(store))
         return there
-    from fsspec.core import url_to_fs
-
     files, path = url_to_fs(str(store))
     there = files.exists(path)
     if there:

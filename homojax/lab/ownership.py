@@ -73,6 +73,14 @@ def clear_left_overs(store: Path, *, locks: bool = False) -> None:
             left.unlink(missing_ok=True)
 
 
+def remove_store(store: Path) -> None:
+    """Remove what a run wrote in a store; the folder stays if it holds anything else."""
+    for file in files_in(store):
+        if re.fullmatch(_STORE, file):
+            (store / file).unlink(missing_ok=True)
+    remove_empty(store)
+
+
 def remove_empty(folder: Path) -> None:
     """Remove the folders in a folder that hold nothing, and itself if it then holds nothing."""
     for inner in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
