@@ -8,7 +8,6 @@ each device solves the lanes that lie on it, whichever way the batch was divided
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import count
 from typing import Any
 
 import jax
@@ -149,16 +148,13 @@ def _divided(solve: Callable) -> Callable:
 
 def _only_lanes_divide(args: Sequence[Any], results: Sequence[Any]) -> tuple[str, dict]:
     """Return the rule that leading axes may be divided alike, and others not, as JAX writes it."""
-    names = (f"whole{k}" for k in count())
-    whole: list[str] = []
-
-    def axes(array):
-        inner = [next(names) for _ in array.shape[1:]]
-        whole.extend(inner)
-        return " ".join(["lanes", *inner])
-
-    rule = " -> ".join(", ".join(map(axes, arrays)) for arrays in (args, results))
-    return rule, {"need_replication_factors": tuple(whole)}
+    inner = [
+        [f"whole{k}x{axis}" for axis in range(1, len(array.shape))]
+        for k, array in enumerate((*args, *results))
+    ]
+    terms = [" ".join(["lanes", *names]) for names in inner]
+    rule = f"{', '.join(terms[: len(args)])} -> {', '.join(terms[len(args) :])}"
+    return rule, {"need_replication_factors": tuple(name for names in inner for name in names)}
 
 
 def _by_buckets(solve: Callable, work: Callable, width: int, arrays: tuple[jax.Array, ...]):
