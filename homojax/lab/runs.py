@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,10 @@ class Blocks:
 
     def get(self, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Return the block of this name: as it was kept, or made now and kept."""
-        if self.folder is None:
-            return make()
-        block = self._load(key)
+        block = self.load(key)
         if block is None:
             block = make()
-            self._save(key, block)
+            self.save(key, block)
         return block
 
     def clear(self) -> None:
@@ -51,10 +49,12 @@ class Blocks:
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _load(self, key: str) -> dict[str, np.ndarray] | None:
-        """Return the block; None if there is none, or only a damaged one."""
+    def load(self, key: str) -> dict[str, np.ndarray] | None:
+        """Return the block of this name; None if there is none, or only a damaged one."""
+        if self.folder is None:
+            return None
         try:
-            content = (self.folder / f"{key}.npz").read_bytes()  # type: ignore[operator]
+            content = (self.folder / f"{key}.npz").read_bytes()
         except FileNotFoundError:
             return None
         digest, content = content[:32], content[32:]
@@ -63,8 +63,10 @@ class Blocks:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return dict(arrays)
 
-    def _save(self, key: str, block: dict[str, np.ndarray]) -> None:
-        assert self.folder is not None
+    def save(self, key: str, block: dict[str, np.ndarray]) -> None:
+        """Keep a block under this name."""
+        if self.folder is None:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **block)
@@ -133,7 +135,8 @@ def writing(store: str | Path | None, part: str = "", *, wait: bool = False) -> 
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that turned read-only
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
@@ -281,6 +284,11 @@ class RunFolder:
 
     def discard_if_empty(self) -> bool:
         """Remove the folder if nothing was kept in it; return whether it is gone."""
+        with suppress(OSError):  # of a disk that turned read-only
+            return self._discard_if_empty()
+        return False
+
+    def _discard_if_empty(self) -> bool:
         if _kept_in(self.part):
             return False
         aside = self.part.with_name(f"{self.part.name}-{os.getpid()}")
