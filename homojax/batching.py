@@ -1,29 +1,85 @@
-"""Many matrices at once: lanes of like work side by side, so that none waits long for another."""
+"""Many matrices at once: lanes of like work side by side, so that none waits long for another.
+
+Nor does a device wait for another one. A loop over a batch ends when all of its lanes have ended.
+If the batch lies on several devices, they would have to tell each other after every turn. So here
+each device solves the lanes that lie on it, whichever way the batch was divided.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import export
 from jax.custom_batching import custom_vmap
+from jax.experimental.custom_partitioning import custom_partitioning
 
 # The entries of all matrices of a bucket on a CPU, of which a core's cache holds a few copies.
 _BUCKET = 2**14
 
 
+def in_lanes(solve: Callable) -> Callable:
+    """Return ``solve`` for one lane, whose ``jax.vmap`` solves all lanes at once.
+
+    Under ``vmap``, however deeply nested, the lanes are flattened. Each device solves its own.
+
+    Args:
+        solve: function of a batch, lane by lane: pytrees of arrays [B, ...] -> a pytree of arrays
+            [B, ...]. What a lane gets does not depend on the others.
+
+    Returns:
+        A function of the arrays of one lane. It has no derivative of its own.
+
+    >>> total = in_lanes(lambda rows: rows.sum(1))
+    >>> jax.vmap(total)(jnp.ones((2, 3))).tolist()
+    [3.0, 3.0]
+    """
+
+    @custom_vmap
+    def solve_batch(*args):
+        lanes = jax.tree.leaves(args)[0].shape[0]
+        alone = export.is_symbolic_dim(lanes) or lanes == 1
+        return solve(*args) if alone else _divided(solve)(*args)
+
+    @solve_batch.def_vmap
+    def _flatten(_, in_batched, *args):
+        in_batched = tuple(in_batched)
+
+        def solve_flat(*args):
+            pairs = zip(*map(jax.tree.leaves, (args, in_batched)), strict=True)
+            size = next(len(a) for a, batched in pairs if batched)
+
+            def flatten(a, batched):
+                a = a if batched else jnp.broadcast_to(a, (size, *a.shape))
+                return a.reshape(-1, *a.shape[2:])
+
+            out = solve_batch(*jax.tree.map(flatten, args, in_batched))
+            return jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), out)
+
+        axis = _axis_of_devices(args)
+        if axis is not None:
+            specs = jax.tree.map(lambda batched: jax.P(axis) if batched else jax.P(), in_batched)
+            solve_flat = jax.shard_map(solve_flat, in_specs=specs, out_specs=jax.P(axis))
+        out = solve_flat(*args)
+        return out, jax.tree.map(lambda _: True, out)
+
+    def solve_one(*args):
+        return jax.tree.map(lambda a: a[0], solve_batch(*jax.tree.map(lambda a: a[None], args)))
+
+    return solve_one
+
+
 def in_buckets(solve: Callable, work: Callable, most: int = 512) -> Callable:
     """Return ``solve`` for one lane, whose ``jax.vmap`` goes through buckets of like ``work``.
 
-    A loop over a batch runs until its slowest lane ends. Under ``vmap``, however deeply nested, the
-    lanes are flattened, ordered by ``work``, and solved a bucket at a time. What a lane gets does
-    not depend on the others. On accelerators, whose width is worth more, the bucket is the whole
+    A loop over a batch runs until its slowest lane ends. So the lanes are ordered by ``work``, and
+    solved a bucket at a time. On accelerators, whose width is worth more, the bucket is the whole
     batch. So it is where the size of the batch is a symbol, as ``jax.export`` allows.
 
     Args:
-        solve: function of a batch, lane by lane: arrays [B, ...] -> a pytree of arrays [B, ...].
-            The first array is [B, n, n].
+        solve: as ``in_lanes`` takes it. The first array is [B, n, n].
         work: function of the same arrays -> [B], which grows with what ``solve`` will have to do.
         most: lanes of a bucket at most, on a CPU: few where few lanes have anything to do.
 
@@ -35,34 +91,18 @@ def in_buckets(solve: Callable, work: Callable, most: int = 512) -> Callable:
     [0.5, 0.25]
     """
 
-    @custom_vmap
     def solve_batch(*arrays):
         lanes, n = arrays[0].shape[:2]
         width = max(1, min(most, _BUCKET // n**2))
         if export.is_symbolic_dim(lanes) or lanes <= width:
             return solve(*arrays)
         return jax.lax.platform_dependent(
-            *arrays, cpu=lambda *arrays: _by_buckets(solve, work, width, arrays), default=solve_
+            *arrays,
+            cpu=lambda *arrays: _by_buckets(solve, work, width, arrays),
+            default=lambda *arrays: solve(*arrays),
         )
 
-    def solve_(*arrays):
-        return solve(*arrays)
-
-    @solve_batch.def_vmap
-    def _flatten(axis_size, in_batched, *arrays):
-        arrays = [
-            a if batched else jnp.broadcast_to(a, (axis_size, *a.shape))
-            for a, batched in zip(arrays, in_batched, strict=True)
-        ]
-        lanes = arrays[0].shape[1]
-        out = solve_batch(*(a.reshape(axis_size * lanes, *a.shape[2:]) for a in arrays))
-        out = jax.tree.map(lambda a: a.reshape(axis_size, lanes, *a.shape[1:]), out)
-        return out, jax.tree.map(lambda _: True, out)
-
-    def solve_one(*arrays):
-        return jax.tree.map(lambda a: a[0], solve_batch(*(a[None] for a in arrays)))
-
-    return solve_one
+    return in_lanes(solve_batch)
 
 
 def each_lane(function: Callable) -> Callable:
@@ -82,6 +122,41 @@ def each_lane(function: Callable) -> Callable:
         return jax.tree.map(lambda a: a[None], one)
 
     return call
+
+
+def _axis_of_devices(args: Any) -> Any:
+    """Return what divides the leading axis, if the types of the arrays say it ("explicit")."""
+    specs = (jax.typeof(a).sharding.spec for a in jax.tree.leaves(args))
+    return next((spec[0] for spec in specs if spec and spec[0] is not None), None)
+
+
+def _divided(solve: Callable) -> Callable:
+    """Return ``solve`` of a batch, of which each device solves the lanes that lie on it.
+
+    Where the batch lies, only the compiler knows, unless the program is divided by hand. It asks.
+    """
+
+    solve_share = jax.jit(lambda *args: solve(*args))  # its constants stay inside
+
+    def divide(mesh, args, results):
+        axes = [a.sharding.spec[0] for a in jax.tree.leaves(args) if a.sharding.spec]
+        by_lanes = jax.NamedSharding(mesh, jax.P(next((axis for axis in axes if axis), None)))
+        return mesh, solve_share, *jax.tree.map(lambda _: by_lanes, (results, args))
+
+    divided = custom_partitioning(solve_share)
+    divided.def_partition(divide, sharding_rule=lambda _, *kinds: _only_lanes_divide(*kinds))
+    return divided
+
+
+def _only_lanes_divide(args: Sequence[Any], results: Sequence[Any]) -> tuple[str, dict]:
+    """Return the rule that leading axes may be divided alike, and others not, as JAX writes it."""
+    inner = [
+        [f"whole{k}x{axis}" for axis in range(1, len(array.shape))]
+        for k, array in enumerate((*args, *results))
+    ]
+    terms = [" ".join(["lanes", *names]) for names in inner]
+    rule = f"{', '.join(terms[: len(args)])} -> {', '.join(terms[len(args) :])}"
+    return rule, {"need_replication_factors": tuple(name for names in inner for name in names)}
 
 
 def _by_buckets(solve: Callable, work: Callable, width: int, arrays: tuple[jax.Array, ...]):

@@ -86,6 +86,8 @@ def advance_if(wanted: jax.Array, advance: Callable[[Any], Any], state: Any) -> 
 
 def _cast(advance: Callable[[Any], Any], start: Any) -> Any:
     """Return ``start``, varying over the axes of the mesh over which ``advance`` makes it vary."""
+    if jax.sharding.get_abstract_mesh().explicit_axes:
+        return jax.tree.map(_put_on_mesh, start)
     if not _divided():
         return start
     while True:
@@ -94,6 +96,11 @@ def _cast(advance: Callable[[Any], Any], start: Any) -> Any:
         if all(new is old for new, old in pairs):
             return start
         start = wider
+
+
+def _put_on_mesh(x: Any) -> Any:
+    """Return ``x`` as an array of the mesh, which ``vmap`` over explicit axes asks of constants."""
+    return jax.sharding.reshard(x, jax.P()) if jax.typeof(x).sharding.mesh.empty else x
 
 
 def _vary_as(values: Any, like: Any) -> Any:

@@ -194,7 +194,11 @@ def _kronecker(logits: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
     logits = as_float(logits)
     fits = logits.ndim == 2 and logits.shape[0] >= 1 and logits.shape[1] == 2
     _refuse_unless(fits, "factors must have shape [log2 n, 2], for identity and swap", logits)
-    return reduce(jnp.kron, [_birkhoff(factor, epsilon) for factor in logits])
+
+    def product(right, left):  # of blocks: the reshape of jnp.kron is refused over explicit axes
+        return jnp.block([[left[i, j] * right for j in range(2)] for i in range(2)])
+
+    return reduce(product, [_birkhoff(factor, epsilon) for factor in logits][::-1])
 
 
 @parametrization(
@@ -371,5 +375,6 @@ def _permutation(scores: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
     scores = as_float(scores)
     fits = scores.ndim == 1 and len(scores) >= 2
     _refuse_unless(fits, "scores must have shape [n] with n at least 2", scores)
-    matrix = jnp.eye(len(scores), dtype=scores.dtype)[jnp.argsort(scores, descending=True)]
+    order, unit = jnp.argsort(scores, descending=True), jnp.arange(len(scores))
+    matrix = (order[:, None] == unit[None, :]).astype(scores.dtype)
     return jnp.where(jnp.isfinite(scores).all(), matrix, jnp.nan)

@@ -5,6 +5,7 @@ several in one program, could wait for each other for ever.
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +51,18 @@ def test_a_program_of_all_spectra_ends(n, lanes, calls, devices):
         timeout=500,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("devices", [1, 4])
+def test_random_programs_of_public_functions_end(devices):
+    script = Path(__file__).with_name("random_programs.py")
+    done = subprocess.run(
+        [sys.executable, str(script), "--programs", "50", "--devices", str(devices)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-4000:]
+    assert "50 programs ended" in done.stdout

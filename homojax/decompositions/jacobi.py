@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from homojax.batching import each_lane, in_lanes
 from homojax.loops import repeat, repeat_while
 from homojax.numerics import matmul, power_of_two, sum_rounding
 
@@ -29,14 +30,14 @@ def singular_values(matrix: jax.Array) -> jax.Array:
     [2.0, 1.0]
     """
     unit = power_of_two(abs(matrix).max())
-    lengths = _lengths(_turned_until_orthogonal(matrix / unit))
+    lengths = _lengths(_turn(matrix / unit))
     return unit * jnp.sort(lengths, descending=True)[: len(matrix)]
 
 
 @singular_values.defjvp
 def _singular_values_jvp(primals, tangents):
     """At ties those of one choice of vectors; 0 at 0."""
-    u, s, v = jax.lax.stop_gradient(svd(*primals))
+    u, s, v = svd(*jax.lax.stop_gradient(primals))
     return s, (u * matmul(tangents[0], v)).sum(0)
 
 
@@ -51,7 +52,7 @@ def svd(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """
     n, unit = len(matrix), power_of_two(abs(matrix).max())
     both = jnp.concatenate([matrix / unit, jnp.eye(n, dtype=matrix.dtype)])
-    columns = _turned_until_orthogonal(both)
+    columns = _turn(both)
     lengths = _lengths(columns[:n])
     padding = _lengths(columns[n:]) == 0
     order = jnp.argsort(jnp.where(padding, -1, lengths), descending=True)[:n]
@@ -105,6 +106,9 @@ def _turned_until_orthogonal(matrix: jax.Array) -> jax.Array:
     begin = padded[:, :half], padded[:, half:], infinite, jnp.asarray(0)
     left, right, _, _ = repeat_while(unfinished, sweep, begin)
     return jnp.concatenate([left, right], 1)
+
+
+_turn = in_lanes(each_lane(_turned_until_orthogonal))
 
 
 def _lengths(columns: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ import io
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -29,26 +29,26 @@ class Blocks:
 
     def get(self, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Return the block of this name: as it was kept, or made now and kept."""
-        if self.folder is None:
-            return make()
-        self.keys.add(key)
-        block = self._load(key)
+        block = self.load(key)
         if block is None:
             block = make()
-            self._save(key, block)
+            self.save(key, block)
         return block
 
     def clear(self) -> None:
-        """Remove every block that was got."""
+        """Remove every block that was loaded or saved."""
         if self.folder is not None:
             for key, kind in itertools.product(self.keys, ("npz", "part")):
                 (self.folder / f"{key}.{kind}").unlink(missing_ok=True)
             remove_empty(self.folder)
 
-    def _load(self, key: str) -> dict[str, np.ndarray] | None:
-        """Return the block; None if there is none, or only a damaged one."""
+    def load(self, key: str) -> dict[str, np.ndarray] | None:
+        """Return the block of this name; None if there is none, or only a damaged one."""
+        if self.folder is None:
+            return None
+        self.keys.add(key)
         try:
-            content = (self.folder / f"{key}.npz").read_bytes()  # type: ignore[operator]
+            content = (self.folder / f"{key}.npz").read_bytes()
         except FileNotFoundError:
             return None
         digest, content = content[:32], content[32:]
@@ -57,8 +57,11 @@ class Blocks:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return dict(arrays)
 
-    def _save(self, key: str, block: dict[str, np.ndarray]) -> None:
-        assert self.folder is not None
+    def save(self, key: str, block: dict[str, np.ndarray]) -> None:
+        """Keep a block under this name."""
+        if self.folder is None:
+            return
+        self.keys.add(key)
         self.folder.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **block)
@@ -131,5 +134,6 @@ def writing(store: str | Path | None, part: str = "", *, wait: bool = False) -> 
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that turned read-only
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,11 @@ class RunFolder:
 
     def discard_if_empty(self) -> bool:
         """Remove the folder if nothing was kept in it; return whether it is gone."""
+        with suppress(OSError):  # of a disk that turned read-only
+            return self._discard_if_empty()
+        return False
+
+    def _discard_if_empty(self) -> bool:
         if _kept_in(self.part):
             return False
         aside = self.part.with_name(f"{self.part.name}-{os.getpid()}")

@@ -12,6 +12,7 @@ by positive weights and means of forces, where nothing cancels.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from jax.nn import logsumexp
 from jax.typing import ArrayLike
 
 from homojax.arguments import as_square, compiled
+from homojax.batching import each_lane, in_lanes
 from homojax.birkhoff import marginal_errors
 from homojax.loops import repeat, repeat_while
 from homojax.numerics import log_gram, marginal_tolerance
@@ -62,7 +64,8 @@ def balance(log_matrix: ArrayLike, *, max_steps: int = 200) -> BalanceResult:
     [0.0, -90.0, -90.0, 0.0]
     """
     log_matrix, _, _ = take_out_shifts(as_square(log_matrix, "log_matrix"))
-    result = _newton(drop_stand_ins(jax.lax.stop_gradient(log_matrix), 1.0), max_steps)
+    solve = in_lanes(each_lane(partial(_newton, max_steps=max_steps)))
+    result = solve(jax.lax.stop_gradient(log_matrix))
     return result._replace(log_matrix=_limit(log_matrix, result.log_matrix))
 
 
@@ -76,6 +79,7 @@ def _newton(log_matrix: jax.Array, max_steps: ArrayLike) -> BalanceResult:
     sum of their logarithms is the largest (at least n⁻ⁿ, by van der Waerden's bound on the
     permanent).
     """
+    log_matrix = drop_stand_ins(log_matrix, 1.0)
     tolerance = float(jnp.finfo(log_matrix.dtype).eps) ** 0.5
     finite = log_matrix > -jnp.inf
     largest = jnp.where(finite, log_matrix, -jnp.inf).max()

@@ -10,12 +10,14 @@ derivatives, which form each block again. Only the number of passes counts.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from homojax.batching import each_lane, in_lanes
 from homojax.birkhoff import center
 from homojax.decompositions.cholesky import solve_positive
 from homojax.loops import repeat_while
@@ -78,7 +80,8 @@ def project_factored(
     queries, keys = logits.queries / epsilon, logits.keys
     g = jnp.zeros_like(logits.col_shift) if start is None else start + logits.col_shift / epsilon
     fixed = jax.lax.stop_gradient((logits.queries, keys, epsilon, g, tol))
-    iterate = _solve(*fixed, method=method, max_steps=max_steps, warm=start is not None)
+    solve = partial(_solve, method=method, max_steps=max_steps, warm=start is not None)
+    iterate = in_lanes(each_lane(solve))(*fixed)
     matrix = iterate.matrix(queries, keys)
     row_correction, col_correction = _limit(matrix)
     matrix = matrix.replace(row_correction=row_correction, col_correction=col_correction)
@@ -275,13 +278,22 @@ def _limit_jvp(primals, tangents):
 
     _, (a, b) = jax.jvp(sums, (matrix.queries, matrix.keys), (tangent.queries, tangent.keys))
 
-    def operator(x):  # as in ``sinkhorn``
+    def operator(matrix, x):  # as in ``sinkhorn``
         return (1 + 16 * eps) * x + x.mean() - matrix.gram(x)
 
-    def solve(operator, rhs):
-        tol, most = marginal_tolerance(n, matrix.dtype), _DERIVATIVE_PASSES
-        x, passes = conjugate_gradients(operator, rhs, jnp.ones_like(rhs), rtol=tol, max_steps=most)
+    def iterate(matrix, rhs):
+        tol, most, apply = (
+            marginal_tolerance(n, rhs.dtype),
+            _DERIVATIVE_PASSES,
+            partial(operator, matrix),
+        )
+        x, passes = conjugate_gradients(apply, rhs, jnp.ones_like(rhs), rtol=tol, max_steps=most)
         return jnp.where(passes < most, x, jnp.nan)
 
-    dg = jax.lax.custom_linear_solve(operator, center(matrix.T @ a - b), solve, symmetric=True)
+    dg = jax.lax.custom_linear_solve(
+        partial(operator, matrix),
+        center(matrix.T @ a - b),
+        lambda _, rhs: in_lanes(each_lane(iterate))(matrix, rhs),
+        symmetric=True,
+    )
     return (row_correction, col_correction), (-a - matrix @ dg, dg)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
+from homojax.batching import each_lane, in_lanes
 from homojax.birkhoff import center
 from homojax.numerics import matmul
 from homojax.projection.iterations import FACTORISED_FROM
@@ -41,16 +44,21 @@ def _limit_jvp(primals, tangents):
     # On V⊥ the operator is I − MᵀM. Where the support falls apart, and at a permutation, it has
     # null directions, along which dM = 0 whatever dg is. 16 eps on the diagonal keep rounding from
     # feeding them, and change dg by 16 eps/(1 − σ₂²) elsewhere.
-    def operator(x):
+    def operator(matrix, x):
         return (1 + 16 * eps) * x + x.mean() - matmul(matmul(matrix, x), matrix)
 
-    def solve(operator, rhs):
+    def iterate(matrix, rhs):
+        diagonal = jnp.maximum(1 - (matrix * matrix).sum(0), 0) + 1 / n + eps
+        apply = partial(operator, matrix)
+        return conjugate_gradients(apply, rhs, diagonal, rtol=eps, max_steps=4 * n)[0]
+
+    def solve(_, rhs):
         if FACTORISED_FROM <= n <= _FACTORISED_TO:  # no lane waits for another one's iteration
             return solve_laplacian(matrix, 16 * eps, rhs, mean=1.0)
-        diagonal = jnp.maximum(1 - (matrix * matrix).sum(0), 0) + 1 / n + eps
-        return conjugate_gradients(operator, rhs, diagonal, rtol=eps, max_steps=4 * n)[0]
+        return in_lanes(each_lane(iterate))(matrix, rhs)
 
-    dg = jax.lax.custom_linear_solve(operator, center(matmul(a, matrix) - b), solve, symmetric=True)
+    rhs = center(matmul(a, matrix) - b)
+    dg = jax.lax.custom_linear_solve(partial(operator, matrix), rhs, solve, symmetric=True)
     df = -a - matmul(matrix, dg)
     dlog_matrix = jnp.where(log_matrix == -jnp.inf, 0, dscaled + df[:, None] + dg[None, :])
     return (log_matrix, f, g), (dlog_matrix, df, dg)

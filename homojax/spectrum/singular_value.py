@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax.arguments import as_decomposable, compiled
-from homojax.batching import each_lane, in_buckets
+from homojax.batching import each_lane, in_buckets, in_lanes
 from homojax.birkhoff import center, detail
 from homojax.decompositions.cholesky import cholesky, solve_positive, substitute
 from homojax.decompositions.jacobi import singular_values, svd
@@ -75,17 +75,21 @@ def sigma2(matrix: ArrayLike | FactoredMatrix) -> jax.Array:
 
 
 def _sigma2_of_operator(matrix: FactoredMatrix) -> jax.Array:
+    n, rtol = matrix.shape[0], float(jnp.finfo(matrix.dtype).eps) ** 0.55
+
+    def climb(fixed):
+        _, col_sums = fixed.sums()
+
+        def gram(x):
+            """(PMP)ᵀ PMP x, in one pass."""
+            x = center(x)
+            return center(fixed.gram(x) - col_sums * ((col_sums @ x) / n))
+
+        start = center(arbitrary((n,), fixed.dtype))
+        return largest_rayleigh_quotient(gram, start, rtol, _MAX_STEPS)
+
     fixed = jax.lax.stop_gradient(matrix)
-    n, rtol = fixed.shape[0], float(jnp.finfo(fixed.dtype).eps) ** 0.55
-    _, col_sums = fixed.sums()
-
-    def gram(x):
-        """(PMP)ᵀ PMP x, in one pass."""
-        x = center(x)
-        return center(fixed.gram(x) - col_sums * ((col_sums @ x) / n))
-
-    start = center(arbitrary((n,), fixed.dtype))
-    v, missed = largest_rayleigh_quotient(gram, start, rtol, _MAX_STEPS)
+    v, missed = in_lanes(each_lane(climb))(fixed)
     u = center(fixed @ v)
     norm = jnp.linalg.norm(u)
     return jnp.where(missed <= 2 * rtol, (u / jnp.where(norm > 0, norm, 1)) @ (matrix @ v), jnp.nan)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from queue import SimpleQueue
 from types import MappingProxyType
 
-import jax
 import numpy as np
 import xarray as xr
 
 from homojax.lab.blocks import writing
+from homojax.lab.devices import on_all_devices
 from homojax.lab.grid_store import GridStore, opened
 from homojax.lab.progress import Progress
 from homojax.lab.sources import Source
@@ -84,44 +81,9 @@ def _measure(
 
     if left:
         say(left[0])
-    for following, (block, values) in enumerate(_on_all_devices(measure, left), 1):
+    for following, (block, values) in enumerate(on_all_devices(measure, left), 1):
         grid.write(block.region, values)
         done += len(block.cells)
         if following < len(left):
             say(left[following])
     progress(total, total, "done")
-
-
-def _on_all_devices(
-    measure: Callable[[Block], dict[str, np.ndarray]], blocks: list[Block]
-) -> Iterator[tuple[Block, dict[str, np.ndarray]]]:
-    """Yield each block with what is measured of it, as soon as it is.
-
-    Each device has a block of its own at a time, and runs the very program that one device alone
-    would run: a program for several rounds in other ways.
-    """
-    devices = jax.local_devices()
-    if len(devices) == 1:
-        yield from ((block, measure(block)) for block in blocks)
-        return
-    idle = SimpleQueue()
-    for device in devices:
-        idle.put(device)
-
-    def measure_where_idle(block: Block) -> tuple[Block, dict[str, np.ndarray]]:
-        device = idle.get()
-        try:
-            with jax.default_device(device):
-                return block, measure(block)
-        finally:
-            idle.put(device)
-
-    pool, waiting = ThreadPoolExecutor(len(devices)), iter(blocks)
-    try:
-        running = {pool.submit(measure_where_idle, one) for one in islice(waiting, len(devices))}
-        while running:
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(measure_where_idle, one) for one in islice(waiting, len(ended))}
-            yield from (one.result() for one in ended)
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from homojax.lab.blocks import Blocks, resume
+from homojax.lab.devices import on_all_devices
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.judging import Judged, judge_cells, listed
 from homojax.lab.progress import Progress, silent
@@ -23,6 +24,7 @@ from homojax.theory.claim import Claim, Verdict
 REFEREED_CELLS = 4  # of a claim and block, that many digits decide
 
 Arrays = dict[str, np.ndarray]
+Place = tuple[Group, int]  # and the number of the block
 
 
 def verify(
@@ -76,40 +78,51 @@ def verify(
 
 def _verify(config: Verification, progress: Progress, blocks: Blocks) -> xr.Dataset:
     groups = plan(config)
-    total, done, counted = sum(group.cells for group in groups), 0, []
+    total = sum(group.cells for group in groups)
     if not total:
         raise InputError(
             "there is no case to judge these claims on: choose other families or claims, or more "
             "cells, stacks or signals."
         )
-    for group in groups:
-        parts = []
-        for block in range(group.num_blocks()):
+    places = [(group, block) for group in groups for block in range(group.num_blocks())]
+    loaded = ((place, blocks.load(_key(*place))) for place in places)
+    parts = {place: part for place, part in loaded if part is not None}
+    left = [place for place in places if place not in parts]
+    done = sum(group.cells_of(block) for group, block in parts)
+
+    def say(following: int) -> None:
+        for group, _ in left[following : following + 1]:
             progress(done, total, f"{group.scope}, {group.family}, n = {group.n}")
-            key = f"{group.scope}-{group.family}-{group.n}-{block}"
-            parts.append(blocks.get(key, partial(judge_block, config, group, block)))
-            done += group.cells_of(block)
-        counted.append(parts)
+
+    say(0)
+    judged = on_all_devices(partial(judge_block, config), left)
+    for following, ((group, block), found) in enumerate(judged, 1):
+        # Here, and not where it was judged: mpmath's digits are those of the whole process.
+        part = parts[group, block] = _counts(config, group, block, *found)
+        blocks.save(_key(group, block), part)
+        done += group.cells_of(block)
+        say(following)
     progress(total, total, "done")
+    counted = [[parts[group, block] for block in range(group.num_blocks())] for group in groups]
     return assemble(config, groups, counted)
 
 
-def judge_block(config: Verification, group: Group, block: int) -> Arrays:
-    """Return the verdicts, the tightness and the worst cell of each claim on one block.
+def _key(group: Group, block: int) -> str:
+    return f"{group.scope}-{group.family}-{group.n}-{block}"
 
-    "claim/verdicts" counts by ``Verdict``, "claim/tightness" has one number for each comparison,
-    and "claim/worst" is (least slack, block, cell, comparisons decided in many digits).
-    """
+
+def judge_block(config: Verification, place: Place) -> tuple[Arrays, dict[Claim, Judged]]:
+    """Return the cells of a block, and what each claim says of each of them."""
+    group, block = place
     cells = draw(config, group, block)
-    part: Arrays = {}
+    judged: dict[Claim, Judged] = {}
     for scope in ("matrix", "projection") if group.scope == "matrix" else (group.scope,):
         claims = claims_of(config, scope)
         if not claims or (scope == "projection" and "matrix" in cells):
             continue
-        judged = _judge(config, scope, claims, cells, group.n)
-        for claim in claims:
-            part |= _count(config, group, block, cells, claim, judged[claim.name])
-    return part
+        found = _judge(config, scope, claims, cells, group.n)
+        judged |= {claim: found[claim.name] for claim in claims}
+    return cells, judged
 
 
 def _judge(
@@ -129,10 +142,24 @@ def _sharper(coarse: Judged, fine: Judged) -> Judged:
     return jax.tree.map(lambda a, b: np.where(undecided, b, a), coarse, fine)
 
 
+def _counts(
+    config: Verification, group: Group, block: int, cells: Arrays, judged: dict[Claim, Judged]
+) -> Arrays:
+    """Return the verdicts, the tightness and the worst cell of each claim on one block.
+
+    "claim/verdicts" counts by ``Verdict``, "claim/tightness" has one number for each comparison,
+    and "claim/worst" is (least slack, block, cell, comparisons decided in many digits).
+    """
+    part: Arrays = {}
+    for claim, found in judged.items():
+        part |= _count(config, group, block, cells, claim, found)
+    return part
+
+
 def _count(
     config: Verification, group: Group, block: int, cells: Arrays, claim: Claim, judged: Judged
 ) -> Arrays:
-    """Return what one claim adds to ``judge_block``."""
+    """Return what one claim adds to ``_counts``."""
     used = group.cells_of(block)
     verdict = np.array(judged.verdict[:used]).reshape(used, -1)
     slack = _slack_in_margins(claim, judged, used)

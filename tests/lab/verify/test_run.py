@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -15,6 +18,7 @@ from homojax.lab.cases import load_case
 from homojax.lab.cli import main
 from homojax.lab.inputs import InputError
 from homojax.lab.judging import chosen_claims, judge_cells
+from homojax.lab.store import read_dataset
 from homojax.lab.verify import run
 from homojax.lab.verify.config import Verification
 from homojax.lab.verify.families import FAMILIES
@@ -215,6 +219,22 @@ def test_an_interrupted_verification_goes_on_and_ends_as_one_that_was_not(monkey
     assert resumed.identical(whole) and hj.verify(ONE, "a.zarr").identical(resumed)
     with pytest.raises(InputError, match="holds something else"):
         hj.verify(Verification(claims=("doeblin",)), "a.zarr")
+
+
+@pytest.mark.slow
+def test_all_devices_of_a_process_give_the_bits_of_one(tmp_path):
+    program = (
+        "import sys, homojax as hj; import jax; jax.config.update('jax_enable_x64', True);"
+        "few = dict(families=('permutations', 'gaussian'), n=(2, 3), cells=60, stacks=0);"
+        "hj.verify(claims=('doeblin', 'pinsker'), escalate=True, store=sys.argv[1], **few)"
+    )
+    for devices in (1, 2, 4):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        command = [sys.executable, "-c", program, str(tmp_path / f"{devices}.zarr")]
+        subprocess.run(command, env={**os.environ, "XLA_FLAGS": flags}, check=True)
+    one, two, four = (read_dataset(tmp_path / f"{devices}.zarr") for devices in (1, 2, 4))
+    assert one.refereed.sum() > 0
+    assert two.identical(one) and four.identical(one)
 
 
 def test_the_dataset_says_what_it_is_and_how_to_make_it_again(found):
