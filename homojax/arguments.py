@@ -186,6 +186,23 @@ def as_stack(matrices: ArrayLike, name: str = "matrices") -> jax.Array:
     return matrices
 
 
+def as_vector(x: ArrayLike, name: str, least: int = 1) -> jax.Array:
+    """Return ``x`` as a floating-point [n] array with n ≥ ``least``.
+
+    Raises:
+        ValueError: any other shape.
+
+    >>> as_vector([0, 1], "signal").shape
+    (2,)
+    """
+    x = as_float(x, name)
+    if x.ndim != 1 or len(x) < least:
+        raise ValueError(
+            f"{name} must have shape [n], n >= {least}, got {list(x.shape)}; batch with jax.vmap"
+        )
+    return x
+
+
 def as_scalar(x: ArrayLike, name: str, dtype: DTypeLike | None = None) -> jax.Array:
     """Return ``x`` as a floating-point scalar, of ``dtype`` if that is given.
 
@@ -216,7 +233,7 @@ def as_epsilon(epsilon: ArrayLike, dtype: DTypeLike) -> jax.Array:
 
 
 def require_count(name: str, value: SupportsIndex, least: int) -> int:
-    """Return ``value`` as an int; ValueError unless it is a whole number of at least ``least``.
+    """Return ``value`` as an int; ValueError unless it is a whole number from ``least`` to 2³¹ − 1.
 
     >>> require_count("depth", 3, 1)
     3
@@ -227,6 +244,8 @@ def require_count(name: str, value: SupportsIndex, least: int) -> int:
         count = least - 1
     if count < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    if count >= 2**31:
+        raise ValueError(f"{name} must be a whole number of less than 2^31")
     return count
 
 

@@ -16,8 +16,10 @@ from homojax import spectrum
 from homojax.arguments import (
     as_decomposable,
     as_float,
+    as_scalar,
     as_square,
     as_stack,
+    as_vector,
     compiled,
     require_count,
 )
@@ -148,14 +150,17 @@ def measured_depth(kept: ArrayLike, *, retention: ArrayLike) -> jax.Array:
         A real number of layers, log-linear between them. ∞ if the curve never falls to ρ, NaN for
         another ρ or a NaN in the curve.
 
+    Raises:
+        ValueError: ``kept`` is not [L] with L ≥ 1, or ``retention`` is no scalar.
+
     Source: law 3.3, three depths.
 
     >>> round(float(measured_depth([0.5, 0.25, 0.125], retention=0.25)), 6)
     2.0
     """
-    kept = as_float(kept)
+    kept = as_vector(kept, "kept")
     log_kept = jnp.log(jnp.concatenate([jnp.ones(1, kept.dtype), kept]))
-    retention = as_float(retention, "retention").astype(kept.dtype)
+    retention = as_scalar(retention, "retention", kept.dtype)
     log_target = jnp.log(jnp.where((retention > 0) & (retention < 1), retention, jnp.nan))
     below = log_kept <= log_target
     after = jnp.argmax(below)

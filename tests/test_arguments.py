@@ -162,6 +162,20 @@ REFUSED = {  # what is called -> a word of the sentence
         lambda: hj.layernorm.normalise(EYE, shift=[[1.0, 2.0]]),
         "shift must be a scalar or have shape [3], got [1, 2]",
     ),
+    "a curve with two axes": (
+        lambda: hj.depth.measured_depth(EYE, retention=0.5),
+        "kept must have shape [n], n >= 1, got [3, 3]",
+    ),
+    "an empty signal": (
+        lambda: hj.layernorm.sample_cosine(jax.random.key(0), [], noise_std=1.0, num_samples=2),
+        "signal must have shape [n], n >= 1, got [0]",
+    ),
+    "no features": (lambda: hj.layernorm.normalise(EYE[:0]), "x must have shape [n, D]"),
+    "no tokens": (lambda: hj.layernorm.token_detail_bound([], 0.5), "tokens must have shape"),
+    "a depth beyond all": (
+        lambda: hj.depth.transient_gain(EYE, 10**400),
+        "depth must be a whole number of less than 2^31",
+    ),
     "a gain that fits no token": (
         lambda: hj.layernorm.token_detail_bound(EYE, 0.5, gain=[1.0]),
         "gain must be a scalar or have shape [3], got [1]",

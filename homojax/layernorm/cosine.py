@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_float, as_key, as_scalar, compiled, require_count
+from homojax.arguments import (
+    as_float,
+    as_key,
+    as_scalar,
+    as_vector,
+    compiled,
+    require_count,
+)
 from homojax.birkhoff import center
 from homojax.layernorm.noncentral_t import gauss_legendre, ratio_cdf
 from homojax.numerics import matmul, norm, power_of_two, sqrt
@@ -28,12 +35,7 @@ def signal_to_noise(signal: ArrayLike, noise_std: ArrayLike) -> jax.Array:
     >>> float(signal_to_noise([1.0, -1.0, 0.0], 1.0))
     1.0
     """
-    signal = as_float(signal)
-    if signal.ndim != 1 or len(signal) < 2:
-        raise ValueError(
-            f"signal must be a vector [n] with n >= 2, got shape {list(signal.shape)}; "
-            "batch with jax.vmap"
-        )
+    signal = as_vector(signal, "signal", 2)
     noise_std = as_scalar(noise_std, "noise_std", signal.dtype)
     unit = power_of_two(abs(signal).max())  # no square of the signal leaves the range of floats
     return (center(signal / unit) ** 2).sum() / (len(signal) - 1) * (unit / noise_std) ** 2
@@ -56,6 +58,9 @@ def sample_cosine(
     Returns:
         [num_samples]; NaN where there is no detail to compare.
 
+    Raises:
+        ValueError: ``signal`` is not [n] with n ≥ 1, or ``num_samples`` is no count.
+
     Source: theory.md §4.
 
     >>> key = jax.random.key(0)
@@ -63,7 +68,7 @@ def sample_cosine(
     True
     """
     key, num_samples = as_key(key), require_count("num_samples", num_samples, 1)
-    signal = as_float(signal)
+    signal = as_vector(signal, "signal")
     noise_std = as_scalar(noise_std, "noise_std", signal.dtype)
     unit = power_of_two(jnp.maximum(abs(signal).max(), noise_std))  # the angle has no scale
     signal, noise_std = center(signal / unit), noise_std / unit

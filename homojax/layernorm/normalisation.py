@@ -59,7 +59,7 @@ def normalise(
             'axis must be "features" or "units" and kind "layer" or "rms", '
             f"got {axis!r} and {kind!r}"
         )
-    if x.ndim not in (1, 2):
+    if x.ndim not in (1, 2) or not x.size:
         raise ValueError(
             f"x must have shape [n, D] or be one vector, got {list(x.shape)}; batch with jax.vmap"
         )
@@ -110,7 +110,7 @@ def token_detail_bound(
         A share, without unit; ∞ at m = 0. Without gain it says nothing above 1.
 
     Raises:
-        ValueError: the gain does not fit the tokens.
+        ValueError: ``tokens`` is not [n, D], or the gain does not fit it.
 
     Notes:
         For a row a of MX, ‖a/‖a‖ − m/‖m‖‖ ≤ 2‖a − m‖/(‖a‖ + ‖m‖). M keeps m, and no constant rows
@@ -123,6 +123,8 @@ def token_detail_bound(
     0.5
     """
     tokens = as_float(tokens)
+    if tokens.ndim != 2 or not tokens.size:
+        raise ValueError(f"tokens must have shape [n, D], got {list(tokens.shape)}")
     gain = jnp.ones((), tokens.dtype) if gain is None else _beside(gain, "gain", tokens)
     tokens = tokens / power_of_two(abs(tokens).max())  # the share has no scale
     tokens = center(tokens.T).T if kind == "layer" else tokens

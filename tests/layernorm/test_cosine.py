@@ -271,7 +271,7 @@ def test_a_wrong_shape_is_refused_by_name():
         with pytest.raises(ValueError, match=rf"^{name} must be a scalar"):
             call()
     for signal in (1.0, np.eye(3)):
-        with pytest.raises(ValueError, match="signal must be a vector"):
+        with pytest.raises(ValueError, match="signal must have shape"):
             layernorm.signal_to_noise(signal, 1.0)
 
 
