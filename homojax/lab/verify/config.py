@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from homojax.lab.inputs import SEED, UNITS, Config, InputError, Range, at_least
 
 ANY = Range(lambda name: True, "a name", may_be_empty=True)
+CELLS = Range(lambda x: 0 <= x <= 10**9, "between 0 and a billion")
 NOISE = "noise"  # the family of the claims about signals, which have no matrix
 
 
@@ -21,13 +22,13 @@ class Verification(Config):
     """Families of matrices, and "noise" for signals in noise; default: all."""
     n: Annotated[tuple[int, ...], UNITS] = (2, 3, 4, 8, 16)
     """Numbers of mixed units. A family has its cells at those that it exists at."""
-    cells: Annotated[int, at_least(0)] = 20_000
+    cells: Annotated[int, CELLS] = 20_000
     """Single matrices, in all."""
-    stacks: Annotated[int, at_least(0)] = 2_000
+    stacks: Annotated[int, CELLS] = 2_000
     """Stacks of matrices, in all; half of them one matrix repeated."""
     depth: Annotated[int, at_least(2)] = 32
     """Layers of a stack."""
-    signals: Annotated[int, at_least(0)] = 1_000
+    signals: Annotated[int, CELLS] = 1_000
     """Signals in noise, in all, at n = 3, 8 and 64; each is drawn 4096 times."""
     dtype: Literal["float32", "float64"] = "float64"
     """Precision of everything computed."""

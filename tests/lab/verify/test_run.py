@@ -353,3 +353,8 @@ def test_no_verdict_is_given_against_many_digits_however_near_to_equality():
 
 def test_families_that_attain_exist():
     assert {claim.attained_by for claim in hj.CLAIMS.values() if claim.attained_by} <= set(FAMILIES)
+
+
+def test_more_cells_than_can_be_planned_are_refused():
+    with pytest.raises(InputError, match="between 0 and a billion"):
+        verify(cells=10**18)
