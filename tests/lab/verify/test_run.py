@@ -357,4 +357,4 @@ def test_families_that_attain_exist():
 
 def test_more_cells_than_can_be_planned_are_refused():
     with pytest.raises(InputError, match="between 0 and a billion"):
-        verify(cells=10**18)
+        hj.verify(cells=10**18)
