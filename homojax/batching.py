@@ -49,7 +49,7 @@ def in_lanes(solve: Callable) -> Callable:
 
         def solve_flat(*args):
             pairs = zip(*map(jax.tree.leaves, (args, in_batched)), strict=True)
-            size = next(len(a) for a, batched in pairs if batched)
+            size = next(a.shape[0] for a, batched in pairs if batched)
 
             def flatten(a, batched):
                 a = a if batched else jnp.broadcast_to(a, (size, *a.shape))

@@ -123,8 +123,9 @@ def every_stage():
 
     def noted(stage, *rest):
         def call(*args):
-            stages.append((stage.__name__, program_of(stage, *rest), args))
-            return stages[-1][1](*args)
+            program = program_of(stage, *rest)
+            stages.append((stage.__name__, program.__wrapped__, args))
+            return program(*args)
 
         return call
 

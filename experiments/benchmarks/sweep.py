@@ -149,7 +149,7 @@ def count(case: Case) -> Count:
 
     def noted(*stage: Any, **settings: Any) -> Callable:
         program = compiled(*stage, **settings)
-        counter = counters.setdefault(program, jax.jit(counted(program)))
+        counter = counters.setdefault(program, jax.jit(counted(program.__wrapped__)))
 
         def call(*args: Any) -> Any:
             spent.append(counter(*args))

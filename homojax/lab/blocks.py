@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from homojax.lab.inputs import InputError
 from homojax.lab.ownership import remove_empty
-from homojax.lab.places import is_url, making, path_of
+from homojax.lab.places import is_there, is_url, making, path_of
 from homojax.lab.store import read_dataset, write_dataset
 
 
@@ -89,7 +88,7 @@ def resume(
     store = path_of(store)
     if store is None:
         return compute(Blocks(None))
-    if os.path.exists(store):  # noqa: PTH110  (a name too long is none)
+    if is_there(store):
         dataset = read_dataset(store)
         if dataset.attrs.get("config_hash") != digest:
             raise InputError(

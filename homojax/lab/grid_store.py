@@ -23,7 +23,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from homojax.lab.inputs import InputError
 from homojax.lab.ownership import clear_left_overs, remove_store
-from homojax.lab.places import is_url, making, store_at
+from homojax.lab.places import is_there, is_url, making, store_at
 from homojax.lab.store import (
     CODECS,
     DONE,
@@ -178,7 +178,7 @@ def opened(store: str | Path | None, layout: Layout) -> GridStore:
     elif grid is None:
         path = Path(store)
         with making(path):
-            if not path.exists():
+            if not is_there(path):
                 _make(path, layout)
         grid = found(store, layout.attrs)
     assert grid is not None
@@ -191,7 +191,7 @@ def found(store: str | Path, attrs: Mapping[str, Any]) -> GridStore | None:
     Raises:
         InputError: there is a store of something else, or what is there is none.
     """
-    if not is_url(store) and not Path(store).exists():
+    if not is_url(store) and not is_there(Path(store)):
         return None
     place = store_at(str(store)) if is_url(store) else LocalStore(Path(store))
     group = _found(place, str(store))
@@ -205,7 +205,7 @@ def found(store: str | Path, attrs: Mapping[str, Any]) -> GridStore | None:
 def remove(store: str | Path) -> bool:
     """Remove a store; return whether there was one."""
     if not is_url(store):
-        there = Path(store).exists()
+        there = is_there(Path(store))
         remove_store(Path(store))
         return there
     files, path = url_to_fs(str(store))

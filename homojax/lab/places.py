@@ -89,6 +89,11 @@ def making(place: Path) -> Iterator[None]:
         raise InputError(f"cannot make {place}: {reason}; choose another place.") from error
 
 
+def is_there(place: Path) -> bool:
+    """Return whether there is a file or a folder; of a name that is too long there is none."""
+    return os.path.exists(place)  # noqa: PTH110
+
+
 def is_url(path: str | Path) -> bool:
     """Return whether a store is elsewhere, such as s3://bucket/run.zarr."""
     return "://" in str(path)

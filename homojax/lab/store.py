@@ -23,7 +23,7 @@ from zarr.storage import LocalStore
 from homojax.lab import accessor  # noqa: F401  (a Dataset of ours can draw itself)
 from homojax.lab.inputs import Config, InputError, nearest
 from homojax.lab.ownership import clear_left_overs
-from homojax.lab.places import is_url, place_of, store_at
+from homojax.lab.places import is_there, is_url, place_of, store_at
 
 DONE = "done"  # the array of a store that is filled block by block: which chunks are whole
 CODECS = (ZstdCodec(), Crc32cCodec())  # of what is on disk
@@ -151,7 +151,7 @@ def read_dataset(path: str | Path, *, in_memory: int = IN_MEMORY) -> xr.Dataset:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    if not is_url(path) and not os.path.exists(path):  # noqa: PTH110  (a name too long is none)
+    if not is_url(path) and not is_there(Path(path)):
         raise InputError(f"there is no run at {path}.")
     try:
         place = store_at(str(path)) if is_url(path) else LocalStore(path)
