@@ -8,7 +8,7 @@ from homojax.lab import interrupts
 
 def program() -> None:
     """Be the ``homojax`` command."""
-    interrupts.stop_quietly()
+    interrupts.stop_while_loading()
     from homojax.lab.cli import program
 
     program()

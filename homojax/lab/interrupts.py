@@ -12,10 +12,15 @@ _STOPS = {signal.SIGINT, signal.SIGTERM}
 UNTOUCHED = threading.Lock()  # held where half a step would lose something
 
 
-def stop_quietly() -> None:
-    """Make Ctrl-C and TERM end this program at once and without a word, as long as it loads."""
+def stop_while_loading() -> None:
+    """Make Ctrl-C and TERM end this program at once, as long as it has done nothing."""
+
+    def stop(number: int, _: object) -> None:
+        os.write(2, b"homojax: stopped.\n")
+        os._exit(128 + number)
+
     for number in _heard():
-        signal.signal(number, lambda number, _: os._exit(128 + number))
+        signal.signal(number, stop)
 
 
 def _heard() -> set[signal.Signals]:

@@ -75,10 +75,11 @@ runpy.run_module("homojax", run_name="__main__", alter_sys=True)
 
 @pytest.mark.parametrize("module", ["homojax.lab.cli", "numpy"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_while_the_command_loads_ends_it_without_a_word(number, module):
+def test_a_stop_while_the_command_loads_is_told_as_any_other(number, module):
     code = LOADING.format(module=module, number=int(number))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 128 + number and not done.stdout + done.stderr
+    assert done.returncode == 128 + number and not done.stdout
+    assert done.stderr == "homojax: stopped.\n"
 
 
 @pytest.mark.slow
