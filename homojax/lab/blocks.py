@@ -14,6 +14,7 @@ import xarray as xr
 from filelock import FileLock, Timeout
 
 from homojax.lab.inputs import InputError
+from homojax.lab.interrupts import UNTOUCHED
 from homojax.lab.ownership import remove_empty
 from homojax.lab.places import is_there, is_url, making, path_of
 from homojax.lab.store import read_dataset, write_dataset
@@ -61,12 +62,13 @@ class Blocks:
         if self.folder is None:
             return
         self.keys.add(key)
-        self.folder.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **block)
         part = self.folder / f"{key}.part"
-        part.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
-        part.rename(self.folder / f"{key}.npz")
+        with UNTOUCHED:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
+            part.rename(self.folder / f"{key}.npz")
 
 
 def resume(

@@ -22,6 +22,7 @@ from zarr.codecs import Crc32cCodec
 from zarr.storage import LocalStore, MemoryStore
 
 from homojax.lab.inputs import InputError
+from homojax.lab.interrupts import UNTOUCHED
 from homojax.lab.ownership import clear_left_overs, remove_store
 from homojax.lab.places import is_there, is_url, making, store_at
 from homojax.lab.store import (
@@ -103,13 +104,13 @@ class GridStore:
         Raises:
             OSError: it cannot be written; the block is not marked.
         """
-        for name, value in values.items():
-            array = self._array(name)
-            divided = [dim for dim in array.metadata.dimension_names if dim in region]  # type: ignore
-            array[tuple(region[dim] for dim in divided)] = value  # type: ignore[arg-type]
-        self._make_durable(region, values)
-        flags = self._flags(region)
-        self._array(DONE)[flags] = 1
+        with UNTOUCHED:  # or what is written would come back into a folder that a stop discards
+            for name, value in values.items():
+                array = self._array(name)
+                divided = [dim for dim in array.metadata.dimension_names if dim in region]  # type: ignore
+                array[tuple(region[dim] for dim in divided)] = value  # type: ignore[arg-type]
+            self._make_durable(region, values)
+            self._array(DONE)[self._flags(region)] = 1
 
     def _make_durable(self, region: Region, names: Mapping[str, Any]) -> None:
         """Wait until a block is on the disk, where there is one."""
@@ -177,7 +178,7 @@ def opened(store: str | Path | None, layout: Layout) -> GridStore:
         grid = GridStore(_created(store_at(str(store)), layout, CODECS))
     elif grid is None:
         path = Path(store)
-        with making(path):
+        with making(path), UNTOUCHED:
             if not is_there(path):
                 _make(path, layout)
         grid = found(store, layout.attrs)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 _STOPS = {signal.SIGINT, signal.SIGTERM}
-UNTOUCHED = threading.Lock()  # held where half a step would lose something
+UNTOUCHED = threading.Lock()  # held where half a step would lose or leave something
 
 
 def stop_while_loading() -> None:
