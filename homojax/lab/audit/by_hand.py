@@ -152,6 +152,6 @@ def site_of(name: str) -> Literal["attention", "feed-forward", "other"]:
     ('feed-forward', 'other')
     """
     words = set(re.split(r"[._]", name.lower()))
-    if words & {"attn", "attention", "self"}:
+    if words & {"attn", "attention"}:
         return "attention"
     return "feed-forward" if words & {"mlp", "ffn", "ff", "feedforward", "moe"} else "other"

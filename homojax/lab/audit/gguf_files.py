@@ -18,6 +18,8 @@ import numpy as np
 from homojax.lab.audit.tensors import FLOATS, Precision, Tensor, float_precision
 from homojax.lab.inputs import InputError
 
+MOST_TENSORS, MOST_ENTRIES = 2**20, 2**14  # of a model's header
+
 _SCALARS = {0: "B", 1: "b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "?"}
 _SCALARS |= {10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
@@ -123,8 +125,8 @@ def _parse(cursor: _Cursor, path: Path) -> tuple[dict[str, Tensor], dict[str, An
     if version not in (2, 3):
         raise InputError(f"{path} is GGUF of version {version}: 2 and 3 are known, convert it.")
     tensors, entries = cursor.count(24), cursor.number("<Q")
-    if entries * 12 > len(cursor.data):
-        raise ValueError("more than the file can hold")
+    if tensors > MOST_TENSORS or entries > MOST_ENTRIES:
+        raise ValueError("more than a model has")
     metadata = {cursor.text(): cursor.value(cursor.number("<I")) for _ in range(entries)}
     rows = [_row(cursor) for _ in range(tensors)]
     alignment = metadata.get("general.alignment", 32)

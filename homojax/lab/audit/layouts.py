@@ -29,7 +29,7 @@ from homojax.lab.audit.layout import (
 from homojax.lab.audit.settings import Settings
 from homojax.lab.audit.tensors import Tensor, part_of, read
 
-__all__ = ["HEADS", "LAYOUTS", "LOOKS_LIKE_MIXING", "unstacked"]
+__all__ = ["HEADS", "LAYOUTS", "LOOKS_LIKE_MIXING", "WORDS", "unstacked"]
 
 
 def _v4(
@@ -285,6 +285,10 @@ def _tokenbender(tensors: Tensors, settings: Settings) -> Logits:
 HEADS = re.compile(
     r"(?:.*\.)?(?:hc_head[_.](?:hc_)?(?:fn|base|scale)|hc_(?:fn|base|scale)|output_hc_\w+|"
     r"merge_mhc_module\..*)(?:\.weight)?"
+)
+WORDS = (  # every name above and below has one of them; of a large model few names have
+    *("hc", "hyper", "h_res", "h_p", "sinkhorn", "_alpha", "_beta", "phi_fused", "mixing"),
+    *("residual_", "branch_scale", "post_scale", "norm.gamma"),
 )
 LOOKS_LIKE_MIXING = re.compile(
     r"(?:^|[._])(?:m?hc|hyper_?connections?|h_res|sinkhorn|(?:static|dynamic)_alpha|res_alpha|"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ def orbax_items(folder: Path) -> dict[str, Path]:
     return {"" if len(trees) == 1 else name: tree for name, tree in trees.items()}
 
 
-def read_orbax(folder: Path, item: str) -> dict[str, Tensor]:
-    """Return the arrays of one tree of a checkpoint, keys joined by dots.
+def read_orbax(folder: Path, item: str, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+    """Return the wanted arrays of one tree of a checkpoint, keys joined by dots.
 
     Raises:
         InputError: it is damaged.
@@ -47,8 +48,8 @@ def read_orbax(folder: Path, item: str) -> dict[str, Tensor]:
         names = [".".join(str(key["key"]) for key in row["key_metadata"]) for row in rows.values()]
     except (AssertionError, KeyError, TypeError) as error:
         raise InputError(f"{path} lists no arrays: the checkpoint is damaged.") from error
-    opened = {name: _open(folder, metadata, name) for name in names}
     prefix = f"{item}." if item else ""
+    opened = {name: _open(folder, metadata, name) for name in names if wanted(prefix + name)}
     return {
         prefix + name: _tensor(prefix + name, store, folder)
         for name, store in opened.items()

@@ -20,8 +20,7 @@ KINDS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
     ".safetensors": read_safetensors,
     ".npz": read_npz,
     ".npy": read_npy,
-    ".pt": read_torch,
-    ".pth": read_torch,
+    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt"), read_torch),
 }
 
 
@@ -29,9 +28,9 @@ def open_checkpoint(place: Any, wanted: Callable[[str], bool] = lambda name: Tru
     """Return what the headers of a checkpoint say.
 
     Args:
-        place: a .safetensors, .npz, .npy, .gguf, .pt or .pth file, the index of sharded
-            .safetensors files, a folder with any of them, or a checkpoint of orbax.
-        wanted: whether a tensor matters, by its name; shards without any stay closed.
+        place: a .safetensors, .npz, .npy, .gguf, .pt, .pth, .bin or .ckpt file, the index of
+            shards, a folder with any of them, or a checkpoint of orbax.
+        wanted: whether a tensor matters, by its name; shards and stores without any stay closed.
 
     Raises:
         InputError: there is none, it is damaged, or it would lead out of its folder.
@@ -61,12 +60,17 @@ def open_checkpoint(place: Any, wanted: Callable[[str], bool] = lambda name: Tru
 def _file(path: Path) -> Checkpoint:
     if path.suffix == ".gguf":
         return _gguf(path)
+    tensors = _tensors(path)
+    beside = path.with_name("config.json")
+    config = Snapshot(path.parent).config() if beside.is_file() else {}
+    return Checkpoint(str(path), tensors, config)
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
     if path.suffix not in KINDS:
         known = ", ".join((*KINDS, ".gguf"))
         raise InputError(f"{path} is no checkpoint of a kind known here: {known}, or a folder.")
-    beside = path.with_name("config.json")
-    config = Snapshot(path.parent).config() if beside.is_file() else {}
-    return Checkpoint(str(path), KINDS[path.suffix](path), config)
+    return KINDS[path.suffix](path)
 
 
 def _gguf(path: Path) -> Checkpoint:
@@ -81,7 +85,7 @@ def _gguf(path: Path) -> Checkpoint:
 
 
 def _sharded(snapshot: Snapshot, index: Path, wanted: Callable[[str], bool]) -> Checkpoint:
-    tensors, skipped = read_shards(snapshot, index, wanted)
+    tensors, skipped = read_shards(snapshot, index, _tensors, wanted)
     return Checkpoint(str(index), tensors, snapshot.config(), tuple(skipped))
 
 
@@ -92,12 +96,12 @@ def _folder(folder: Path, wanted: Callable[[str], bool]) -> Checkpoint:
     if index is not None:
         return _sharded(snapshot, index, wanted)._replace(place=str(folder))
     tensors: dict[str, Tensor] = {}
-    for suffix in (".safetensors", ".gguf", ".pt", ".pth", ".npz", ".npy"):
+    for suffix in (".safetensors", ".gguf", *(kind for kind in KINDS if kind != ".safetensors")):
         files = snapshot.files(suffix)
         if suffix == ".gguf" and files:
             return _gguf(files[0])
         for file in files:
-            found = KINDS[suffix](file)
+            found = _tensors(file)
             _refuse_twice(tensors, found, file)
             tensors |= found
         if files:
@@ -107,7 +111,7 @@ def _folder(folder: Path, wanted: Callable[[str], bool]) -> Checkpoint:
     if not items:
         raise InputError(f"{folder} has no checkpoint: no {', '.join(KINDS)}, .gguf, nor orbax's.")
     for item, tree in items.items():
-        tensors |= read_orbax(tree, item)
+        tensors |= read_orbax(tree, item, wanted)
     return Checkpoint(str(folder), tensors, snapshot.config())
 
 

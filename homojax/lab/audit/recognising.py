@@ -9,7 +9,7 @@ from typing import Any
 from homojax.lab.audit.by_hand import ByHand, layers_by_hand, number_in, site_of, streams_of
 from homojax.lab.audit.layers import Layer, Mixing
 from homojax.lab.audit.layout import Layout, Logits, MisfitError, Tensors
-from homojax.lab.audit.layouts import HEADS, LAYOUTS, LOOKS_LIKE_MIXING, unstacked
+from homojax.lab.audit.layouts import HEADS, LAYOUTS, LOOKS_LIKE_MIXING, WORDS, unstacked
 from homojax.lab.audit.reading import open_checkpoint
 from homojax.lab.audit.settings import Settings, settings_of
 from homojax.lab.audit.tensors import Checkpoint, Skipped, natural, unwrapped
@@ -80,7 +80,7 @@ def _wanted(by_hand: ByHand) -> Callable[[str], bool]:
     def wanted(name: str) -> bool:
         if pattern is not None:
             return any(fnmatch.fnmatchcase(x, pattern) for x in (name, unwrapped(name)))
-        return bool(LOOKS_LIKE_MIXING.search(name)) or next(_roles(name), None) is not None
+        return _looks(name) or next(_roles(name), None) is not None
 
     return wanted
 
@@ -90,7 +90,7 @@ def _wanted(by_hand: ByHand) -> Callable[[str], bool]:
 
 def _roles(name: str) -> Iterator[tuple[Layout, str, str | None, str]]:
     """Yield where a name fits: layout, what stands before the sublayer, sublayer, and role."""
-    for layout in LAYOUTS.values():
+    for layout in LAYOUTS.values() if _has_word(name) else ():
         for pattern in layout.names:
             match = pattern.fullmatch(name)
             if match is not None:
@@ -117,6 +117,7 @@ def _by_layouts(checkpoint: Checkpoint, by_hand: ByHand) -> tuple[list[Layer], l
         tensors |= shared.get((code, before), {})
         used.update(tensor.name for tensor in tensors.values())
         try:
+            _refuse_scaled(tensors, checkpoint.tensors)
             layers += _layers(LAYOUTS[code], before, site, tensors, settings, by_hand)
         except MisfitError as error:
             main = tensors.get(LAYOUTS[code].needs[0])
@@ -130,8 +131,24 @@ def _by_layouts(checkpoint: Checkpoint, by_hand: ByHand) -> tuple[list[Layer], l
     return layers, [Skipped(name, why) for name, why in skipped.items()]
 
 
+def _refuse_scaled(tensors: Tensors, all_tensors: Tensors) -> None:
+    """Raise MisfitError where numbers are to be multiplied by others, block by block."""
+    for tensor in tensors.values():
+        for end in ("_scale_inv", "_scale"):
+            if tensor.dtype.startswith("float8") and tensor.name + end in all_tensors:
+                raise MisfitError(
+                    f"{tensor.name} is {tensor.dtype} in units of {tensor.name}{end}: audit the "
+                    "model before it was quantised"
+                )
+
+
 def _looks(name: str) -> bool:
-    return bool(LOOKS_LIKE_MIXING.search(name))
+    return _has_word(name) and bool(LOOKS_LIKE_MIXING.search(name))
+
+
+def _has_word(name: str) -> bool:
+    lower = name.lower()
+    return any(word in lower for word in WORDS)
 
 
 def _copied(name: str) -> str:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from homojax.lab.audit.safetensors_files import LONGEST_HEADER, parse_object, read_safetensors
+from homojax.lab.audit.safetensors_files import LONGEST_HEADER, parse_object
 from homojax.lab.audit.tensors import Skipped, Tensor
 from homojax.lab.inputs import InputError
 
 MOST_FILES = 100_000
-INDEX = "model.safetensors.index.json"
+INDICES = (".safetensors.index.json", ".index.json")
 
 
 class Snapshot:
@@ -78,10 +78,9 @@ class Snapshot:
         return self._object(path) if path.is_file() else {}
 
     def index(self) -> Path | None:
-        """Return the index of shards, or None where there is none."""
-        path = self.folder / INDEX
-        others = [path for path in self.files(".json") if path.name.endswith(".index.json")]
-        return path if path in others else next(iter(others), None)
+        """Return the index of shards, of safetensors rather than of others; None without any."""
+        files = self.files(".json")
+        return next((x for end in INDICES for x in files if x.name.endswith(end)), None)
 
     def _object(self, path: Path) -> dict[str, Any]:
         if self.inside(path).stat().st_size > LONGEST_HEADER:
@@ -108,27 +107,34 @@ class Snapshot:
 
 
 def read_shards(
-    snapshot: Snapshot, index: Path, wanted: Callable[[str], bool]
+    snapshot: Snapshot,
+    index: Path,
+    read: Callable[[Path], dict[str, Tensor]],
+    wanted: Callable[[str], bool],
 ) -> tuple[dict[str, Tensor], list[Skipped]]:
-    """Return the tensors that an index assigns to the shards they are in, and the wanted others.
+    """Return the wanted tensors that an index assigns to the shards they are in, and the others.
 
-    A shard is opened only if it has a tensor that is ``wanted`` by its name.
+    A shard is opened, by ``read``, only if the index gives it a tensor that is ``wanted``.
 
     Raises:
         InputError: a shard with a wanted tensor is missing or damaged, or lacks it.
     """
     shards = snapshot.weight_map(index)
+    names_of: dict[str, list[str]] = {}
+    for name, shard in shards.items():
+        if wanted(name):
+            names_of.setdefault(shard, []).append(name)
     tensors: dict[str, Tensor] = {}
     skipped: list[Skipped] = []
-    for shard in sorted({shard for name, shard in shards.items() if wanted(name)}):
+    for shard, names in sorted(names_of.items()):
         path = snapshot.inside(snapshot.folder / shard)
         if not path.is_file():
             raise InputError(f"{path} is missing, and {index.name} needs it: fetch it again.")
-        found = read_safetensors(path)
-        for name in (name for name, other in shards.items() if other == shard and wanted(name)):
-            if name not in found:
-                raise InputError(f'{path} has no "{name[:80]}", and {index.name} says so.')
-            tensors[name] = found[name]
+        found = read(path)
+        lacking = next((name for name in names if name not in found), None)
+        if lacking is not None:
+            raise InputError(f'{path} has no "{lacking[:80]}", and {index.name} says so.')
+        tensors |= {name: found[name] for name in names}
         strays = (name for name in found if shards.get(name) != shard and wanted(name))
         skipped += [Skipped(name, _stray(shard, shards.get(name))) for name in strays]
     return tensors, skipped

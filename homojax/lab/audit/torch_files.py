@@ -21,7 +21,8 @@ import numpy as np
 from homojax.lab.audit.tensors import FLOATS, Tensor, float_precision
 from homojax.lab.inputs import InputError
 
-LONGEST_PICKLE = 2**26  # bytes; about 200 a tensor
+LONGEST_PICKLE = 2**25  # bytes; about 200 a tensor
+MOST_STEPS = 2**22  # of the unpickler, which can make 100 bytes each; about 30 a tensor
 DEEPEST = 16  # dictionaries in dictionaries
 
 _STORAGES = {
@@ -50,6 +51,9 @@ class _View(NamedTuple):
 
 class _Names(dict):
     """A state_dict, which is an OrderedDict that carries versions of modules along."""
+
+    def __init__(self):  # of a copy of something large, a small pickle could ask for many
+        super().__init__()
 
     def __setstate__(self, state: Any) -> None:
         """Forget the versions."""
@@ -95,7 +99,7 @@ class _WeightsOnly(pickle.Unpickler):
             ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
             ("torch._utils", "_rebuild_tensor_v3"): _rebuild_typed,
             ("torch._utils", "_rebuild_parameter"): lambda view, *_: view,
-            ("torch", "Size"): tuple,
+            ("torch", "Size"): _shape,
             ("torch.storage", "UntypedStorage"): "",
         }
         if (module, name) in allowed:
@@ -116,13 +120,19 @@ class _WeightsOnly(pickle.Unpickler):
         return _Storage(dtype, key)
 
 
-def _rebuild(storage: _Storage, offset: int, shape: tuple, strides: tuple, *_: Any) -> _View:
-    counts = (offset, *shape, *strides)
-    if not isinstance(storage, _Storage) or len(shape) != len(strides) or len(shape) > 32:
-        raise pickle.UnpicklingError("no tensor")
+def _shape(counts: Any) -> tuple[int, ...]:
+    if not isinstance(counts, tuple | list) or len(counts) > 32:
+        raise pickle.UnpicklingError("no shape")
     if any(type(x) is not int or not 0 <= x < 2**63 for x in counts):
         raise pickle.UnpicklingError("no shape")
-    return _View(storage, offset, tuple(shape), tuple(strides))
+    return tuple(counts)
+
+
+def _rebuild(storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any) -> _View:
+    view = _View(storage, *_shape([offset]), _shape(shape), _shape(strides))
+    if not isinstance(storage, _Storage) or len(view.shape) != len(view.strides):
+        raise pickle.UnpicklingError("no tensor")
+    return view
 
 
 def _rebuild_typed(
@@ -133,10 +143,11 @@ def _rebuild_typed(
 
 def _unpickled(content: bytes, path: Path) -> Any:
     try:
-        for opcode, argument, _ in pickletools.genops(content):
+        for step, (opcode, argument, _) in enumerate(pickletools.genops(content)):
             # The unpickler makes a table as long as the largest index that is put into it.
-            if opcode.name.endswith("PUT") and isinstance(argument, int) and argument > 2**20:
-                raise ValueError("an index beyond all tensors")
+            too_far = opcode.name.endswith("PUT") and isinstance(argument, int)
+            if step > MOST_STEPS or (too_far and argument > MOST_STEPS):
+                raise ValueError("more than the tensors of a model need")
         return _WeightsOnly(content, path).load()
     except InputError:
         raise

@@ -180,6 +180,20 @@ def test_only_shards_with_mixing_are_opened_and_only_its_rows_are_read(
         mixing_of(tmp_path)
 
 
+def test_shards_of_torch_are_read_by_their_index_and_of_two_indices_that_of_safetensors(
+    models, writers, tmp_path
+):
+    items = list(models["deepseek-v4"].tensors.items())
+    shards = {"pytorch_model-1.bin": dict(items[:10]), "pytorch_model-2.bin": dict(items[10:])}
+    for shard, part in shards.items():
+        writers["torch"](tmp_path / shard, part)
+    index = {"weight_map": {name: shard for shard, part in shards.items() for name in part}}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    assert len(mixing_of(tmp_path).layers) == 6
+    writers["sharded"](tmp_path, models["tokenbender"].tensors)
+    assert {layer.layout for layer in mixing_of(tmp_path).layers} == {"tokenbender"}
+
+
 def test_a_snapshot_of_a_hubs_cache_is_read_through_its_links(models, tmp_path):
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "abc"
     blobs.mkdir()
@@ -209,14 +223,14 @@ def test_files_of_a_folder_without_an_index_are_one_model_and_no_name_is_there_t
     [
         ("nothing", "there is no file or folder"),
         ("empty", "has no checkpoint"),
-        ("x.bin", "is no checkpoint of a kind known here"),
+        ("x.zip", "is no checkpoint of a kind known here"),
         ("http://hub/x", "is a URL"),
         (None, "name a checkpoint"),
     ],
 )
 def test_what_is_no_checkpoint_is_refused_in_one_sentence(name, sentence, tmp_path):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "x.bin").write_bytes(b"x")
+    (tmp_path / "x.zip").write_bytes(b"x")
     place = name if name is None or "/" in name else tmp_path / name
     with pytest.raises(InputError, match=sentence) as caught:
         mixing_of(place)

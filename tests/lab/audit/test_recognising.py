@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from homojax.lab.audit.by_hand import ByHand
-from homojax.lab.audit.layouts import LAYOUTS
+from homojax.lab.audit.layouts import LAYOUTS, LOOKS_LIKE_MIXING, WORDS
 from homojax.lab.audit.recognising import mixing_of
 from homojax.lab.inputs import InputError
 from homojax.presets import PRESETS
@@ -75,6 +75,14 @@ def test_the_layouts_written_are_those_of_the_table(models):
     children = {"mhc-lite", "kromhc"}  # of lucidrains' row
     written = {row.recipe for model in models.values() for row in model.expected}
     assert written - children - {"none"} == set(LAYOUTS)
+
+
+def test_every_name_of_the_table_has_one_of_its_words(models):
+    """Names without any of them are not looked at."""
+    names = [name for model in models.values() for name in model.tensors]
+    looks = [f"a.{x}.b" for x in ("hc", "mhc", "hyper_connection", "h_res", "sinkhorn", "mixing")]
+    assert all(LOOKS_LIKE_MIXING.search(name) for name in looks)
+    assert all(any(word in name.lower() for word in WORDS) for name in names + looks)
 
 
 @pytest.mark.parametrize("name", LAYOUTS_WRITTEN)
@@ -237,6 +245,15 @@ def test_hyper_connections_without_a_projection_are_no_mhc(models, tmp_path):
     np.savez(tmp_path / "m.npz", **tensors, **{"h.0.norm.gamma": np.ones(6)})
     with pytest.raises(InputError, match=r"no mixing matrix .* of before mHC have no projection"):
         mixing_of(tmp_path / "m.npz")
+
+
+def test_eight_bit_numbers_in_units_of_others_are_not_taken_for_the_numbers(models, tmp_path):
+    tensors = dict(models["deepseek-v4"].tensors)
+    name = "layers.0.hc_attn_fn"
+    tensors[name] = tensors[name].astype(ml_dtypes.float8_e4m3fn)
+    save_file({**tensors, f"{name}_scale_inv": np.ones(1, "f4")}, tmp_path / "m.safetensors")
+    found = reasons(tmp_path / "m.safetensors")
+    assert f"in units of {name}_scale_inv: audit the model before" in found[name]
 
 
 def test_a_number_that_is_none_is_refused_by_the_name_of_its_tensor(models, tmp_path):
