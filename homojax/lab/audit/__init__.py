@@ -5,7 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("by_hand", "gguf_files", "layers", "layout", "layouts", "numpy_files", "orbax_folders"),
+        *("by_hand", "gguf_files", "layers", "layout", "layouts", "names", "numpy_files"),
+        "orbax_folders",
         *("reading", "recognising", "safetensors_files", "settings", "snapshots", "tensors"),
         "torch_files",
     ],

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from homojax.lab.audit.layers import Layer
+from homojax.lab.audit.names import number_in, site_of, unwrapped
 from homojax.lab.audit.settings import MOST_ALTERNATIONS
-from homojax.lab.audit.tensors import Skipped, Tensor, read, unwrapped
+from homojax.lab.audit.tensors import Skipped, Tensor, read
 from homojax.lab.inputs import NOT_NEGATIVE, POSITIVE, Config, InputError, Range, nearest
 from homojax.parametrizations import PARAMETRIZATIONS
 from homojax.presets import PRESETS, Preset
@@ -138,20 +138,3 @@ def _layers(name: str, tensor: Tensor, preset: Preset, n: int) -> Iterator[Layer
             n=n,
             tensors=(name,),
         )
-
-
-def number_in(name: str) -> int | None:
-    """Return the first part of a name that is a number, as 3 of layers.3.hc_attn."""
-    return next((int(part) for part in name.split(".") if re.fullmatch("[0-9]{1,9}", part)), None)
-
-
-def site_of(name: str) -> Literal["attention", "feed-forward", "other"]:
-    """Return what a name says of the sublayer.
-
-    >>> site_of("layers.3.hc_ffn"), site_of("blocks.1.0")
-    ('feed-forward', 'other')
-    """
-    words = set(re.split(r"[._]", name.lower()))
-    if words & {"attn", "attention"}:
-        return "attention"
-    return "feed-forward" if words & {"mlp", "ffn", "ff", "feedforward", "moe"} else "other"

@@ -33,6 +33,8 @@ class Layer(NamedTuple):
     fn_precision: Precision | None = None
     n: int = 0  # streams
     features: int | None = None  # C of each stream; None where no tensor tells
+    read: np.ndarray | None = None  # [n] weights of what the sublayer reads, at the static part
+    write: np.ndarray | None = None  # [n] weights of what it writes, at the static part
     streams_apart: bool = False  # whether each stream is normalised by itself
     tensors: tuple[str, ...] = ()  # names in the file
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from homojax.lab.audit.layers import Projection
 from homojax.lab.audit.settings import Settings
-from homojax.lab.audit.tensors import Tensor, read
+from homojax.lab.audit.tensors import Tensor, part_of
+from homojax.lab.audit.tensors import read as read_tensor
 
 Tensors = dict[str, Tensor]
+MOST_LAYERS = 10_000  # stacked in one tensor
 
 
 class MisfitError(Exception):
@@ -29,6 +32,8 @@ class Logits(NamedTuple):
     features: int | None
     scale: float = 0.0
     projection: Projection | None = None
+    read: np.ndarray | None = None  # weights [n] of the streams that the sublayer is given
+    write: np.ndarray | None = None  # weights [n] of what it returns, added to each stream
 
 
 class Layout(NamedTuple):
@@ -80,7 +85,7 @@ def number(tensor: Tensor, of: int = 1, index: int = 0) -> float:
     refuse_unless(
         tensor.size == of, f"{tensor.name} has shape {list(tensor.shape)}, not {of} numbers"
     )
-    return float(read(tensor).reshape(-1)[index])
+    return float(read_tensor(tensor).reshape(-1)[index])
 
 
 def vector(tensor: Tensor, size: int) -> np.ndarray:
@@ -88,7 +93,7 @@ def vector(tensor: Tensor, size: int) -> np.ndarray:
     refuse_unless(
         tensor.size == size, f"{tensor.name} has shape {list(tensor.shape)}, not {size} numbers"
     )
-    return read(tensor).reshape(-1)
+    return read_tensor(tensor).reshape(-1)
 
 
 def streams(rows: int, settings: Settings) -> int:
@@ -105,3 +110,32 @@ def features(width: int, n: int) -> int:
     """Return the C of n·C columns."""
     refuse_unless(width > 0 and width % n == 0, f"{width} columns are not {n} streams of equal C")
     return width // n
+
+
+def gates(pre: np.ndarray | None, post: np.ndarray | None) -> dict[str, np.ndarray | None]:
+    """Return read and write weights at the static part: the fields of ``Logits``, σ and 2σ.
+
+    >>> gates(np.zeros(2), None)
+    {'read': array([0.5, 0.5]), 'write': None}
+    """
+    sigmoids = [None if x is None else (1 + np.tanh(x.reshape(-1) / 2)) / 2 for x in (pre, post)]
+    return {"read": sigmoids[0], "write": None if sigmoids[1] is None else 2 * sigmoids[1]}
+
+
+def given(tensors: Tensors, role: str, size: int) -> np.ndarray | None:
+    """Return the ``size`` numbers of a tensor that a layout may lack."""
+    return vector(tensors[role], size) if role in tensors else None
+
+
+def unstacked(tensors: Tensors) -> list[Tensors]:
+    """Return the tensors of each layer, where MaxText's scan has stacked layers along an axis."""
+    fn, scale = tensors.get("res_alpha"), tensors.get("res_alpha_scale")
+    if fn is None or scale is None or len(fn.shape) != 3:
+        return [tensors]
+    axis = 1 if len(scale.shape) == 2 and scale.shape[1] == fn.shape[1] else 0
+    count = fn.shape[axis]
+    uneven = any(len(x.shape) <= axis or x.shape[axis] != count for x in tensors.values())
+    if uneven or count > MOST_LAYERS:
+        return [tensors]
+    once = {role: x._replace(load=cache(x.load)) for role, x in tensors.items()}
+    return [{role: part_of(x, axis, i) for role, x in once.items()} for i in range(count)]

@@ -8,7 +8,6 @@ in docs/parametrizations.md.
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,8 @@ from homojax.lab.audit.layout import (
     Logits,
     Tensors,
     features,
+    gates,
+    given,
     layout,
     number,
     plane,
@@ -29,23 +30,30 @@ from homojax.lab.audit.layout import (
 from homojax.lab.audit.settings import Settings
 from homojax.lab.audit.tensors import Tensor, part_of, read
 
-__all__ = ["HEADS", "LAYOUTS", "LOOKS_LIKE_MIXING", "WORDS", "unstacked"]
+__all__ = ["LAYOUTS"]
 
 
 def _v4(
     preset: str, fn: Tensor, base: np.ndarray, scale: float, settings: Settings, **more: Any
 ) -> Logits:
-    """Return the logits of rows [pre n | post n | res n²]."""
+    """Return the logits of rows [pre n | post n | res n²]; ``base`` has those of fn."""
     rows, width = plane(fn)[:: -1 if more.get("turned") else 1]
     n = streams(rows, settings)
     return Logits(
         preset=preset,
-        base=base[-n * n :].reshape(n, n),
+        base=base[2 * n :].reshape(n, n),
+        **gates(base[:n], base[n : 2 * n]),
         n=n,
         features=features(width, n),
         scale=scale,
         projection=Projection(fn, slice(2 * n, rows), **more),
     )
+
+
+def _joined(tensors: Tensors, roles: tuple[str, str, str], n: int) -> np.ndarray:
+    """Return [pre n | post n | res n²] of three tensors."""
+    sizes = (n, n, n * n)
+    return np.concatenate([vector(tensors[x], size) for x, size in zip(roles, sizes, strict=True)])
 
 
 # ---------------------------------------------------------------- released models
@@ -67,7 +75,8 @@ def _deepseek_v4(tensors: Tensors, settings: Settings) -> Logits:
     base = vector(tensors["base"], rows)
     n = settings.n or (rows // 2 if scale.size == 2 else 0)
     if rows == 2 * n and scale.size != 3:
-        return Logits("none", np.zeros((n, 0)), n, features(width, n))
+        none = np.zeros((n, 0))
+        return Logits("none", none, n, features(width, n), **gates(base[:n], base[n:]))
     return _v4("deepseek-v4", fn, base, number(scale, 3, 2), settings)
 
 
@@ -88,11 +97,12 @@ def _openpangu(tensors: Tensors, settings: Settings) -> Logits:
     if "branch_alpha" in tensors and "branch_beta" in tensors:
         scale, base = number(tensors["branch_alpha"], 3, 2), vector(tensors["branch_beta"], rows)
     else:
-        missing = {"branch_alpha_res", "branch_beta_res"} - tensors.keys()
+        parts = ("branch_beta_pre", "branch_beta_post", "branch_beta_res")
+        missing = {"branch_alpha_res", *parts} - tensors.keys()
         refuse_unless(not missing, f"there is no {', '.join(sorted(missing))} beside it")
         scale = number(tensors["branch_alpha_res"])
-        base = vector(tensors["branch_beta_res"], n * n)
-    gain = vector(tensors["norm_gamma"], width) if "norm_gamma" in tensors else None
+        base = _joined(tensors, parts, n)
+    gain = given(tensors, "norm_gamma", width)
     return _v4("openpangu", phi, base, scale, settings, gain=gain)
 
 
@@ -106,7 +116,7 @@ def _openpangu(tensors: Tensors, settings: Settings) -> Logits:
         r"mhc_(?P<site>attn|mlp)\.(?P<role>phi_fused|(?:alpha|bias)_(?:pre|post|res))",
         r"(?P<role>mhc_norm\.weight)",
     ),
-    needs=("phi_fused", "alpha_res", "bias_res"),
+    needs=("phi_fused", "alpha_res", "bias_pre", "bias_post", "bias_res"),
 )
 def _magi_2(tensors: Tensors, settings: Settings) -> Logits:
     phi = tensors["phi_fused"]
@@ -122,7 +132,7 @@ def _magi_2(tensors: Tensors, settings: Settings) -> Logits:
         # A token has the gains of its modality. The ball under the largest of them has all others.
         gain = abs(1 + read(norm).reshape(-1, width)).max(0)
     scale = number(tensors["alpha_res"]) / math.sqrt(max(width, 1))
-    base = vector(tensors["bias_res"], n * n)
+    base = _joined(tensors, ("bias_pre", "bias_post", "bias_res"), n)
     return _v4("magi-2", phi, base, scale, settings, turned=True, gain=gain)
 
 
@@ -163,7 +173,6 @@ def _maxtext(tensors: Tensors, settings: Settings) -> Logits:
         beta.shape == ((rows,) if lite else (n, n)) and n >= 2 and (lite or n * n == rows),
         f"{beta.name} has shape {list(beta.shape)}, and {fn.name} has {rows} columns",
     )
-    gain = tensors.get("mhc_norm.scale")
     return Logits(
         preset="mhc-lite" if lite else "maxtext",
         base=read(beta),
@@ -171,25 +180,14 @@ def _maxtext(tensors: Tensors, settings: Settings) -> Logits:
         features=features(width, n),
         scale=number(tensors["res_alpha_scale"]),
         projection=Projection(
-            fn, slice(0, rows), turned=True, gain=None if gain is None else vector(gain, width)
+            fn, slice(0, rows), turned=True, gain=given(tensors, "mhc_norm.scale", width)
         ),
+        **gates(given(tensors, "pre_beta", n), given(tensors, "post_beta", n)),
     )
 
 
 def _root_of_factorial(count: int) -> int:
     return next((n for n in range(2, 9) if math.factorial(n) == count), 0)
-
-
-def unstacked(code: str, tensors: Tensors) -> list[Tensors]:
-    """Return the tensors of each layer, where a scan has stacked layers along an axis."""
-    fn, scale = tensors.get("res_alpha"), tensors.get("res_alpha_scale")
-    if code != "maxtext" or fn is None or scale is None or len(fn.shape) != 3:
-        return [tensors]
-    axis = 1 if len(scale.shape) == 2 and scale.shape[1] == fn.shape[1] else 0
-    count = fn.shape[axis]
-    if any(len(x.shape) <= axis or x.shape[axis] != count for x in tensors.values()):
-        return [tensors]
-    return [{role: part_of(x, axis, i) for role, x in tensors.items()} for i in range(count)]
 
 
 # ---------------------------------------------------------------- lucidrains and its children
@@ -226,10 +224,11 @@ def _lucidrains(tensors: Tensors, settings: Settings) -> Logits:
         2 <= n < columns == rows,
         f"it has shape {list(static.shape)}, and {fn.name} {list(fn.shape)}",
     )
-    views = columns - n
+    views, numbers = columns - n, read(static)
     return Logits(
         preset="lucidrains",
-        base=read(static)[:, views:],
+        base=numbers[:, views:],
+        **gates(numbers[:, 0] if views == 1 else None, given(tensors, "static_beta", n)),
         n=n,
         features=width,
         scale=scale,
@@ -257,7 +256,8 @@ def _weights_of_permutations(
     base = static[n:].reshape(-1, 2) if preset == "kromhc" else static[n:]
     gain = 1 + vector(tensors["norm.gamma"], width)
     projection = Projection(fn, slice(n, rows), turned=True, gain=gain)
-    return Logits(preset, base, n, features(width, n), scale, projection)
+    weights = gates(static[:n], given(tensors, "static_beta", n))
+    return Logits(preset, base, n, features(width, n), scale, projection, **weights)
 
 
 @layout(
@@ -277,21 +277,17 @@ def _tokenbender(tensors: Tensors, settings: Settings) -> Logits:
     )
     n, columns = plane(logits)
     refuse_unless(n == columns >= 2, f"it has shape {list(logits.shape)}, not [n, n]")
-    return Logits("tokenbender", read(logits), n, None)
+    weights = {"read": given(tensors, "H_pre_logits", n)}
+    weights["write"] = given(tensors, "H_post_logits", n)
+    return Logits(
+        "tokenbender",
+        read(logits),
+        n,
+        None,
+        **{key: None if x is None else _softmax(x) for key, x in weights.items()},
+    )
 
 
-# ---------------------------------------------------------------- what only looks like it
-
-HEADS = re.compile(
-    r"(?:.*\.)?(?:hc_head[_.](?:hc_)?(?:fn|base|scale)|hc_(?:fn|base|scale)|output_hc_\w+|"
-    r"merge_mhc_module\..*)(?:\.weight)?"
-)
-WORDS = (  # every name above and below has one of them; of a large model few names have
-    *("hc", "hyper", "h_res", "h_p", "sinkhorn", "_alpha", "_beta", "phi_fused", "mixing"),
-    *("residual_", "branch_scale", "post_scale", "norm.gamma"),
-)
-LOOKS_LIKE_MIXING = re.compile(
-    r"(?:^|[._])(?:m?hc|hyper_?connections?|h_res|sinkhorn|(?:static|dynamic)_alpha|res_alpha|"
-    r"phi_fused|residual_mix|mixing)(?:[._]|$)",
-    re.IGNORECASE,
-)
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()

@@ -6,23 +6,26 @@ import fnmatch
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from homojax.lab.audit.by_hand import ByHand, layers_by_hand, number_in, site_of, streams_of
+from homojax.lab.audit.by_hand import ByHand, layers_by_hand, streams_of
 from homojax.lab.audit.layers import Layer, Mixing
-from homojax.lab.audit.layout import Layout, Logits, MisfitError, Tensors
-from homojax.lab.audit.layouts import HEADS, LAYOUTS, LOOKS_LIKE_MIXING, WORDS, unstacked
+from homojax.lab.audit.layout import Layout, Logits, MisfitError, Tensors, unstacked
+from homojax.lab.audit.layouts import LAYOUTS
+from homojax.lab.audit.names import (
+    copied,
+    has_word,
+    joins_streams,
+    looks_like_mixing,
+    natural,
+    number_in,
+    site_of,
+    unwrapped,
+)
 from homojax.lab.audit.reading import open_checkpoint
 from homojax.lab.audit.settings import Settings, settings_of
-from homojax.lab.audit.tensors import Checkpoint, Skipped, natural, unwrapped
+from homojax.lab.audit.tensors import Checkpoint, Skipped
 from homojax.lab.inputs import InputError
 from homojax.presets import PRESETS, Preset
 
-COPIES = {  # parts of a name -> why such a tensor is no part of the model
-    **dict.fromkeys(("ema", "model_ema", "ema_model", "ema_params"), "an averaged copy"),
-    **dict.fromkeys(
-        ("optimizer", "opt_state", "optimizer_state", "exp_avg", "exp_avg_sq", "mu", "nu"),
-        "of the optimiser",
-    ),
-}
 _SITES = ("attention", "other", "feed-forward")  # the order inside a layer
 
 
@@ -80,7 +83,7 @@ def _wanted(by_hand: ByHand) -> Callable[[str], bool]:
     def wanted(name: str) -> bool:
         if pattern is not None:
             return any(fnmatch.fnmatchcase(x, pattern) for x in (name, unwrapped(name)))
-        return _looks(name) or next(_roles(name), None) is not None
+        return looks_like_mixing(name) or next(_roles(name), None) is not None
 
     return wanted
 
@@ -90,7 +93,7 @@ def _wanted(by_hand: ByHand) -> Callable[[str], bool]:
 
 def _roles(name: str) -> Iterator[tuple[Layout, str, str | None, str]]:
     """Yield where a name fits: layout, what stands before the sublayer, sublayer, and role."""
-    for layout in LAYOUTS.values() if _has_word(name) else ():
+    for layout in LAYOUTS.values() if has_word(name) else ():
         for pattern in layout.names:
             match = pattern.fullmatch(name)
             if match is not None:
@@ -101,12 +104,12 @@ def _roles(name: str) -> Iterator[tuple[Layout, str, str | None, str]]:
 
 def _by_layouts(checkpoint: Checkpoint, by_hand: ByHand) -> tuple[list[Layer], list[Skipped]]:
     settings = settings_of(checkpoint.config)
-    skipped = {name: f"it is {why}" for name in checkpoint.tensors if (why := _copied(name))}
-    skipped = {name: why for name, why in skipped.items() if _looks(name)}
+    skipped = {name: f"it is {why}" for name in checkpoint.tensors if (why := copied(name))}
+    skipped = {name: why for name, why in skipped.items() if looks_like_mixing(name)}
     groups: dict[tuple[str, str, str], Tensors] = {}
     shared: dict[tuple[str, str], Tensors] = {}
     for name, tensor in checkpoint.tensors.items():
-        for layout, before, site, role in _roles(name) if not _copied(name) else ():
+        for layout, before, site, role in _roles(name) if not copied(name) else ():
             if site is None:
                 shared.setdefault((layout.code, before), {})[role] = tensor
             else:
@@ -121,12 +124,12 @@ def _by_layouts(checkpoint: Checkpoint, by_hand: ByHand) -> tuple[list[Layer], l
             layers += _layers(LAYOUTS[code], before, site, tensors, settings, by_hand)
         except MisfitError as error:
             main = tensors.get(LAYOUTS[code].needs[0])
-            named = [x.name for x in tensors.values() if x is main or _looks(x.name)]
+            named = [x.name for x in tensors.values() if x is main or looks_like_mixing(x.name)]
             skipped |= dict.fromkeys(named, str(error))
     for name in checkpoint.tensors.keys() - used - skipped.keys():
-        if HEADS.fullmatch(name):
+        if joins_streams(name):
             skipped[name] = "it joins the streams at the end, and mixes none"
-        elif _looks(name):
+        elif looks_like_mixing(name):
             skipped[name] = "no layout that is known has it"
     return layers, [Skipped(name, why) for name, why in skipped.items()]
 
@@ -142,20 +145,6 @@ def _refuse_scaled(tensors: Tensors, all_tensors: Tensors) -> None:
                 )
 
 
-def _looks(name: str) -> bool:
-    return _has_word(name) and bool(LOOKS_LIKE_MIXING.search(name))
-
-
-def _has_word(name: str) -> bool:
-    lower = name.lower()
-    return any(word in lower for word in WORDS)
-
-
-def _copied(name: str) -> str:
-    """Return of what a tensor is a copy; empty for the model's own."""
-    return next((COPIES[part] for part in name.split(".") if part in COPIES), "")
-
-
 def _layers(
     layout: Layout,
     before: str,
@@ -165,13 +154,15 @@ def _layers(
     by_hand: ByHand,
 ) -> Iterator[Layer]:
     """Yield the layers of one sublayer's tensors: one, or as many as are stacked."""
-    if layout.needs[0] not in tensors and not any(_looks(x.name) for x in tensors.values()):
+    if layout.needs[0] not in tensors and not any(
+        looks_like_mixing(x.name) for x in tensors.values()
+    ):
         return  # norm.gamma, say, is a name of many modules
     missing = [role for role in layout.needs if role not in tensors]
     if missing:
         raise MisfitError(f"there is no {', '.join(missing)} beside it")
     name = unwrapped(f"{before}{site or ''}".rstrip(".") or layout.code)
-    each = unstacked(layout.code, tensors)
+    each = unstacked(tensors)
     for index, parts in enumerate(each):
         wrong = next((x for x in parts.values() if x.precision is None), None)
         if wrong is not None:
@@ -213,6 +204,8 @@ def _layer(
         fn_precision=fn,
         n=logits.n,
         features=logits.features,
+        read=logits.read,
+        write=logits.write,
         streams_apart=projection is not None and projection.copies is not None,
         tensors=tuple(tensor.name for tensor in tensors.values()),
     )

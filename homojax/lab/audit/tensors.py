@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -154,31 +153,3 @@ def _refuse_unless_finite(tensor: Tensor, wide: np.ndarray) -> None:
             f"{tensor.name} is {wide[tuple(index)]} at {index}: a training that diverged leaves "
             "such numbers; take an earlier checkpoint."
         )
-
-
-# ---------------------------------------------------------------- names
-
-WRAPPERS = ("_orig_mod", "module", "model", "state_dict", "model_state_dict", "params")
-_WRAPPED = re.compile(rf"^(?:{'|'.join(WRAPPERS)})\.")
-
-
-def natural(name: str) -> list[tuple[int, int | str]]:
-    """Return a key that sorts names as people do, layer 2 before layer 10.
-
-    >>> sorted(["h.10", "h.2"], key=natural)
-    ['h.2', 'h.10']
-    """
-    parts = re.split(r"([0-9]{1,18})", name)
-    return [(0, int(part)) if i % 2 else (1, part) for i, part in enumerate(parts)]
-
-
-def unwrapped(name: str) -> str:
-    """Return a name without what compilers, trainers and dictionaries in dictionaries add to it.
-
-    >>> unwrapped("model._orig_mod.module.h.2._orig_mod.hc_attn.H_res_logits")
-    'h.2.hc_attn.H_res_logits'
-    """
-    name = name.replace("._orig_mod.", ".")
-    while (shorter := _WRAPPED.sub("", name)) != name:
-        name = shorter
-    return name

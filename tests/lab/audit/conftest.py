@@ -1,14 +1,14 @@
 """Models of random parameters in every layout, and what is in them, by NumPy alone."""
 
 import itertools
-import json
 import math
-import struct
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+
+from homojax.lab.audit.recognising import mixing_of
+from homojax.lab.inputs import InputError
 
 N, C, NUMBERS = 4, 6, (0, 2, 10)
 
@@ -22,6 +22,8 @@ class Expected(NamedTuple):
     base: np.ndarray
     scale: float = 0.0
     phi: np.ndarray | None = None
+    read: np.ndarray | None = None  # logits of the weights
+    write: np.ndarray | None = None
 
 
 class Model(NamedTuple):
@@ -49,7 +51,8 @@ def v4(prefix, attention, feed_forward, fn, base, scale, recipe="deepseek-v4", c
             tensors |= dict(zip(names, parts, strict=True))
             phi, logits = parts[0][2 * N :], parts[1][2 * N :].reshape(N, N)
             kind = SITES[site.removesuffix("_hc")]
-            expected.append(Expected(number, kind, recipe, logits, float(parts[2][2]), phi))
+            row = Expected(number, kind, recipe, logits, float(parts[2][2]), phi)
+            expected.append(row._replace(read=parts[1][:N], write=parts[1][N : 2 * N]))
         return Model(tensors, expected, config or {})
 
     return build
@@ -72,7 +75,7 @@ def openpangu(joined):
                     tensors[f"{at}branch_beta_{part}"] = cut[i]
             logits, folded = beta[2 * N :].reshape(N, N), (phi * gain.astype(float))[2 * N :]
             row = Expected(number, SITES[site], "openpangu", logits, float(alpha[2]), folded)
-            expected.append(row)
+            expected.append(row._replace(read=beta[:N], write=beta[N : 2 * N]))
         return Model(tensors, expected, {"mhc_num_stream": N, "mhc_recur_norm": 20})
 
     return build
@@ -90,13 +93,13 @@ def magi_2(rng):
             phi, alpha = draw(rng, N * C, N * N + 2 * N), draw(rng, 1)
             logits = draw(rng, N, N)
             tensors |= {f"{at}mhc_phi_fused_{site}": phi, f"{at}mhc_alpha_res_{site}": alpha}
-            tensors |= {
-                f"{at}mhc_bias_res_{site}": logits,
-                f"{at}mhc_bias_pre_{site}": draw(rng, N),
-            }
+            pre, post = draw(rng, N), draw(rng, N)
+            tensors[f"{at}mhc_bias_res_{site}"] = logits
+            tensors |= {f"{at}mhc_bias_pre_{site}": pre, f"{at}mhc_bias_post_{site}": post}
             scale = float(alpha[0]) / math.sqrt(N * C)
             folded = (phi[:, 2 * N :].T * gain).astype(float)
-            expected.append(Expected(number, SITES[site], "magi-2", logits, scale, folded))
+            row = Expected(number, SITES[site], "magi-2", logits, scale, folded, pre, post)
+            expected.append(row)
     return Model(tensors, expected, {})
 
 
@@ -109,7 +112,7 @@ def megatron(rng):
         tensors |= {f"{at}alpha_pre": draw(rng, 1), f"{at}alpha_post": draw(rng, 1)}
         logits = base[2 * N :].reshape(N, N)
         row = Expected(number, SITES[site], "megatron", logits, float(alpha[0]), fn[2 * N :])
-        expected.append(row)
+        expected.append(row._replace(read=base[:N], write=base[N : 2 * N]))
     return Model(tensors, expected, {})
 
 
@@ -129,6 +132,8 @@ def maxtext(lite=False, stacked=None):
                     "res_alpha_scale": draw(rng, 1),
                     "mhc_norm.scale": draw(rng, N * C),
                     "pre_alpha": draw(rng, N * C, N),
+                    "pre_beta": draw(rng, N),
+                    "post_beta": draw(rng, N),
                 }
                 for role, part in parts.items():
                     tensors.setdefault(at + role, []).append(part)
@@ -138,7 +143,8 @@ def maxtext(lite=False, stacked=None):
                     "mhc-lite" if lite else "maxtext",
                 )
                 row = Expected(number, SITES[site], recipe, parts["res_beta"], scale, folded)
-                expected.append(row)
+                weights = {"read": parts["pre_beta"], "write": parts["post_beta"]}
+                expected.append(row._replace(**weights))
         axis = stacked or 0
         tensors = {
             name: each[0] if stacked is None else np.stack(each, min(axis, each[0].ndim))
@@ -158,14 +164,15 @@ def lucidrains(rng):
         scale, norm = draw(rng, 1), draw(rng, C)
         tensors |= {f"{at}static_alpha": static, f"{at}dynamic_alpha_fn": fn}
         tensors |= {f"{at}residual_scale": scale, f"{at}norm.gamma": norm}
-        tensors |= {f"{at}static_beta": draw(rng, N, 1, 1), f"{at}branch.norm.gamma": draw(rng, C)}
+        beta = draw(rng, N, 1, 1)
+        tensors |= {f"{at}static_beta": beta, f"{at}branch.norm.gamma": draw(rng, C)}
         rows = fn[0, :, 1:].T * (1 + norm.astype(float))
         phi = np.zeros((N, N, N, C))
         for stream in range(N):  # row s of the logits is made of stream s alone
             phi[stream, :, stream] = rows
         phi = phi.reshape(N * N, N * C)
         row = Expected(number, "other", "lucidrains", static[:, 1:], float(scale[0]), phi)
-        expected.append(row)
+        expected.append(row._replace(read=static[:, 0], write=beta.ravel()))
     return Model(tensors, expected, {})
 
 
@@ -180,7 +187,8 @@ def permuted(recipe, count):
             tensors |= {f"{at}residual_scale": scale, f"{at}norm.gamma": norm}
             base = static[N:].reshape(-1, 2) if recipe == "kromhc" else static[N:]
             phi = fn[:, N:].T * (1 + norm.astype(float))
-            expected.append(Expected(number, "attention", recipe, base, float(scale[0]), phi))
+            row = Expected(number, "attention", recipe, base, float(scale[0]), phi)
+            expected.append(row._replace(read=static[:N]))
         return Model(tensors, expected, {})
 
     return build
@@ -191,7 +199,7 @@ def tokenbender(rng):
     for number, site in itertools.product(NUMBERS, ("attn", "mlp")):
         logits = draw(rng, N, N, scale=0.1)
         tensors[f"transformer.h.{number}.hc_{site}.H_res_logits"] = logits
-        tensors[f"transformer.h.{number}.hc_{site}.H_pre_logits"] = draw(rng, 1, N)
+        tensors[f"transformer.h.{number}.hc_{site}.H_pre_logits"] = np.zeros((1, N), np.float32)
         expected.append(Expected(number, SITES[site], "tokenbender", logits))
     return Model(tensors, expected, {})
 
@@ -200,9 +208,11 @@ def without_mixing(rng):
     tensors, expected = {}, []
     for number, site in itertools.product(NUMBERS, ("attn", "ffn")):
         at = f"layers.{number}.hc_{site}_"
-        tensors |= {f"{at}fn": draw(rng, 2 * N, N * C), f"{at}base": draw(rng, 2 * N)}
+        base = draw(rng, 2 * N)
+        tensors |= {f"{at}fn": draw(rng, 2 * N, N * C), f"{at}base": base}
         tensors[f"{at}scale"] = draw(rng, 2)
-        expected.append(Expected(number, SITES[site], "none", np.zeros((N, 0))))
+        row = Expected(number, SITES[site], "none", np.zeros((N, 0)))
+        expected.append(row._replace(read=base[:N], write=base[N:]))
     return Model(tensors, expected, {"hc_mult": N})
 
 
@@ -234,78 +244,13 @@ def models():
     return {name: build(np.random.default_rng(7)) for name, build in MODELS.items()}
 
 
-# ---------------------------------------------------------------- files, without their libraries
+@pytest.fixture
+def refuse():
+    """Call it with a checkpoint: the only end is one sentence, in which a pattern is found."""
 
+    def check(place, sentence="."):
+        with pytest.raises(InputError, match=sentence) as caught:
+            mixing_of(place)
+        assert "\n" not in str(caught.value) and 20 < len(str(caught.value)) < 700
 
-def write_torch(path, tensors, prefix="model/"):
-    """A file as torch.save writes a state_dict: a pickle of protocol 2 by hand, and storages."""
-    kinds = {"float32": "FloatStorage", "float64": "DoubleStorage", "bfloat16": "BFloat16Storage"}
-
-    def text(word):
-        raw = word.encode()
-        return b"X" + struct.pack("<I", len(raw)) + raw
-
-    def counts(numbers):
-        return b"(" + b"".join(b"J" + struct.pack("<i", x) for x in numbers) + b"t"
-
-    items = b""
-    for i, (name, x) in enumerate(tensors.items()):
-        strides = [step // x.itemsize for step in np.ascontiguousarray(x).strides]
-        kind = kinds[x.dtype.name].encode()
-        storage = b"(" + text("storage") + b"ctorch\n" + kind + b"\n" + text(str(i)) + text("cpu")
-        storage += b"J" + struct.pack("<i", x.size) + b"tQ"
-        view = storage + b"K\x00" + counts(x.shape) + counts(strides)
-        empty = b"ccollections\nOrderedDict\n)R"
-        items += text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n("
-        items += view + b"\x89" + empty + b"tR"
-    pickled = b"\x80\x02ccollections\nOrderedDict\n)R(" + items + b"u."
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{prefix}data.pkl", pickled)
-        archive.writestr(f"{prefix}byteorder", "little")
-        for i, x in enumerate(tensors.values()):
-            archive.writestr(f"{prefix}data/{i}", np.ascontiguousarray(x).tobytes())
-
-
-def write_gguf(path, tensors, metadata=None, kind=0):
-    """A GGUF file of version 3: strings and 32-bit numbers in its metadata, tensors in float32."""
-
-    def text(word):
-        raw = word.encode()
-        return struct.pack("<Q", len(raw)) + raw
-
-    head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(metadata or {}))
-    for key, value in (metadata or {}).items():
-        head += text(key)
-        head += struct.pack("<II", 4, value) if isinstance(value, int) else b""
-        head += struct.pack("<If", 6, value) if isinstance(value, float) else b""
-        head += struct.pack("<I", 8) + text(value) if isinstance(value, str) else b""
-    offset, body = 0, b""
-    for name, x in tensors.items():
-        raw = np.ascontiguousarray(x, np.float32).tobytes()
-        head += text(name) + struct.pack("<I", x.ndim)
-        head += b"".join(struct.pack("<Q", size) for size in reversed(x.shape))
-        head += struct.pack("<IQ", kind, offset)
-        body += raw + bytes(-len(raw) % 32)
-        offset = len(body)
-    path.write_bytes(head + bytes(-len(head) % 32) + body)
-
-
-def write_sharded(folder, tensors, count=3):
-    """A folder of shards with their index, as the hub has them."""
-    from safetensors.numpy import save_file
-
-    shards = {
-        name: f"model-{i % count + 1:05d}-of-{count:05d}.safetensors"
-        for i, name in enumerate(tensors)
-    }
-    for shard in set(shards.values()):
-        part = {name: tensors[name] for name, other in shards.items() if other == shard}
-        save_file(part, folder / shard)
-    index = {"metadata": {}, "weight_map": shards}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    return shards
-
-
-@pytest.fixture(scope="session")
-def writers():
-    return {"torch": write_torch, "gguf": write_gguf, "sharded": write_sharded}
+    return check

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from checkpoint_writers import write_gguf, write_sharded, write_torch
 from homojax.lab.audit import safetensors_files, tensors
+from homojax.lab.audit.names import natural, unwrapped
 from homojax.lab.audit.reading import open_checkpoint
 from homojax.lab.audit.recognising import mixing_of
-from homojax.lab.audit.tensors import natural, read, unwrapped
+from homojax.lab.audit.tensors import read
 from homojax.lab.inputs import InputError
 
 
@@ -85,12 +87,12 @@ def test_a_file_of_gguf_is_read_row_major(tmp_path):
     assert open_checkpoint(tmp_path / "m.gguf").config["general.architecture"] == "deepseek4"
 
 
-def test_a_split_gguf_model_is_read_by_any_of_its_parts(models, writers, tmp_path):
+def test_a_split_gguf_model_is_read_by_any_of_its_parts(models, tmp_path):
     model = models["gguf"]
     names = sorted(model.tensors)
     for i, part in enumerate(np.array_split(np.array(names), 2)):
         tensors = {name: model.tensors[name] for name in part.tolist()}
-        writers["gguf"](tmp_path / f"m-{i + 1:05d}-of-00002.gguf", tensors)
+        write_gguf(tmp_path / f"m-{i + 1:05d}-of-00002.gguf", tensors)
     for place in (tmp_path, tmp_path / "m-00002-of-00002.gguf"):
         assert len(mixing_of(place).layers) == 6
     (tmp_path / "m-00001-of-00002.gguf").unlink()
@@ -137,11 +139,9 @@ def test_a_checkpoint_of_orbax_is_read_and_of_several_steps_the_newest(manager, 
 # ---------------------------------------------------------------- folders and their index
 
 
-def test_the_index_decides_a_stray_tensor_in_a_shard_is_not_read_and_said(
-    models, writers, tmp_path
-):
+def test_the_index_decides_a_stray_tensor_in_a_shard_is_not_read_and_said(models, tmp_path):
     model = models["deepseek-v4"]
-    shards = writers["sharded"](tmp_path, model.tensors)
+    shards = write_sharded(tmp_path, model.tensors)
     name = "layers.2.hc_attn_base"
     other = next(x for x in sorted(set(shards.values())) if x != shards[name])
     content = {key: x for key, x in model.tensors.items() if shards[key] == other}
@@ -158,10 +158,10 @@ def test_the_index_decides_a_stray_tensor_in_a_shard_is_not_read_and_said(
 
 
 def test_only_shards_with_mixing_are_opened_and_only_its_rows_are_read(
-    models, writers, tmp_path, monkeypatch
+    models, tmp_path, monkeypatch
 ):
     tensors_of_model = dict(models["deepseek-v4"].tensors)
-    writers["sharded"](tmp_path, tensors_of_model)
+    write_sharded(tmp_path, tensors_of_model)
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     index["weight_map"]["experts.0.weight"] = "model-missing.safetensors"
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -181,16 +181,16 @@ def test_only_shards_with_mixing_are_opened_and_only_its_rows_are_read(
 
 
 def test_shards_of_torch_are_read_by_their_index_and_of_two_indices_that_of_safetensors(
-    models, writers, tmp_path
+    models, tmp_path
 ):
     items = list(models["deepseek-v4"].tensors.items())
     shards = {"pytorch_model-1.bin": dict(items[:10]), "pytorch_model-2.bin": dict(items[10:])}
     for shard, part in shards.items():
-        writers["torch"](tmp_path / shard, part)
+        write_torch(tmp_path / shard, part)
     index = {"weight_map": {name: shard for shard, part in shards.items() for name in part}}
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     assert len(mixing_of(tmp_path).layers) == 6
-    writers["sharded"](tmp_path, models["tokenbender"].tensors)
+    write_sharded(tmp_path, models["tokenbender"].tensors)
     assert {layer.layout for layer in mixing_of(tmp_path).layers} == {"tokenbender"}
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from checkpoint_writers import write_gguf, write_sharded, write_torch
 from homojax.lab.audit.by_hand import ByHand
-from homojax.lab.audit.layouts import LAYOUTS, LOOKS_LIKE_MIXING, WORDS
+from homojax.lab.audit.layouts import LAYOUTS
+from homojax.lab.audit.names import LOOKS_LIKE_MIXING, WORDS
 from homojax.lab.audit.recognising import mixing_of
 from homojax.lab.inputs import InputError
 from homojax.presets import PRESETS
@@ -21,7 +23,7 @@ LAYOUTS_WRITTEN = [
 ]
 
 
-def save(place, model, kind, writers):
+def save(place, model, kind):
     """The file or folder of a model, with what is no mixing beside it."""
     others = {
         "embed.weight": np.zeros((5, 3), np.float32),
@@ -31,11 +33,11 @@ def save(place, model, kind, writers):
     order = np.random.default_rng(0).permutation(len(tensors))
     tensors = {name: tensors[name] for name in np.array(list(tensors))[order].tolist()}
     if kind == "gguf":
-        writers["gguf"](place / "model.gguf", tensors)
+        write_gguf(place / "model.gguf", tensors)
         return place / "model.gguf"
     (place / "config.json").write_text(json.dumps(model.config))
     if kind == "sharded":
-        writers["sharded"](place, tensors)
+        write_sharded(place, tensors)
         return place
     path = place / f"model.{kind}"
     if kind == "safetensors":
@@ -43,7 +45,7 @@ def save(place, model, kind, writers):
     elif kind == "npz":
         np.savez_compressed(path, **tensors)
     else:
-        writers["torch"](path, tensors)
+        write_torch(path, tensors)
     return path
 
 
@@ -55,6 +57,9 @@ def check(mixing, expected, tolerance=1e-6):
         assert layer.scale == pytest.approx(row.scale, rel=tolerance, abs=1e-12)
         assert layer.n == 4 and layer.preset.name == row.recipe
         assert layer.dynamic == (row.phi is not None)
+        for weights, logits, most in ((layer.read, row.read, 1), (layer.write, row.write, 2)):
+            if logits is not None:
+                np.testing.assert_allclose(weights, most / (1 + np.exp(-logits)), rtol=1e-6)
         if row.phi is not None:
             assert layer.features == 6 and layer.radius == pytest.approx(24**0.5)
             phi = row.phi.astype(float)
@@ -63,9 +68,9 @@ def check(mixing, expected, tolerance=1e-6):
 
 @pytest.mark.parametrize("kind", ["safetensors", "sharded", "npz", "gguf", "pt"])
 @pytest.mark.parametrize("name", LAYOUTS_WRITTEN)
-def test_every_layout_is_found_in_every_kind_of_file(name, kind, models, writers, tmp_path):
+def test_every_layout_is_found_in_every_kind_of_file(name, kind, models, tmp_path):
     model = models[name]
-    mixing = mixing_of(save(tmp_path, model, kind, writers))
+    mixing = mixing_of(save(tmp_path, model, kind))
     check(mixing, model.expected)
     assert not mixing.skipped
 
