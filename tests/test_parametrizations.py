@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import oracles
 from homojax import PARAMETRIZATIONS, PRESETS, truncated_sinkhorn
+from homojax.lab.audit.layouts import LAYOUTS
 from homojax.lab.page import markdown_table
 from homojax.lab.probe.sensitivity import initialisations
 from recipes import CODES, kromhc, magi_2, maxtext, mhc_paper, permutations, softmax
@@ -533,6 +534,10 @@ def script():
 def test_the_tables_of_the_document_are_those_of_the_code(script):
     assert markdown_table(*script.parametrizations()) in DOCUMENT
     assert markdown_table(*script.presets()) in DOCUMENT
+
+
+def test_the_document_has_every_layout_of_the_code():
+    assert all(f"| {x.code} | {x.statement} |" in DOCUMENT for x in LAYOUTS.values())
 
 
 @pytest.mark.slow

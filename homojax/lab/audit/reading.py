@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from homojax.lab.audit.gguf_files import read_gguf
 from homojax.lab.audit.numpy_files import read_npy, read_npz
 from homojax.lab.audit.orbax_folders import orbax_items, read_orbax
 from homojax.lab.audit.safetensors_files import read_safetensors
 from homojax.lab.audit.snapshots import Snapshot, gguf_parts, read_shards
-from homojax.lab.audit.tensors import Checkpoint, Skipped, Tensor
-from homojax.lab.audit.torch_files import read_torch
+from homojax.lab.audit.tensors import Checkpoint, Tensor, float_precision
+from homojax.lab.audit.torch_files import DEEPEST, read_torch
 from homojax.lab.inputs import InputError
 from homojax.lab.places import path_of
 
@@ -35,7 +38,7 @@ def open_checkpoint(place: Any, wanted: Callable[[str], bool] = lambda name: Tru
     Raises:
         InputError: there is none, it is damaged, or it would lead out of its folder.
 
-    >>> import tempfile, numpy as np
+    >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "logits.npy"
     >>> np.save(file, np.zeros((3, 4, 4)))
     >>> open_checkpoint(file).tensors["logits"].shape
@@ -55,6 +58,43 @@ def open_checkpoint(place: Any, wanted: Callable[[str], bool] = lambda name: Tru
     except (OSError, ValueError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise InputError(f"cannot read {path}: {reason}.") from error
+
+
+def checkpoint_of(arrays: Any) -> Checkpoint:
+    """Return arrays in memory as a checkpoint: dictionaries and lists in each other, or nnx state.
+
+    Raises:
+        InputError: there are no arrays in it.
+
+    >>> checkpoint_of({"h": [{"mix": np.eye(2)}]}).tensors["h.0.mix"].shape
+    (2, 2)
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, array in _arrays("", arrays, 0):
+        dtype = str(array.dtype)
+        tensors[name] = Tensor(
+            name=name,
+            shape=tuple(array.shape),
+            precision=float_precision(dtype),
+            dtype=dtype,
+            load=partial(np.asarray, array),
+            file="what was given",
+        )
+    if not tensors:
+        raise InputError(
+            f"{type(arrays).__name__} has no arrays: give a dict of arrays, or a path."
+        )
+    return Checkpoint("what was given", tensors, {})
+
+
+def _arrays(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    value = value.get_value() if hasattr(value, "get_value") else value  # nnx's variables
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        yield name, value
+    elif isinstance(value, Mapping | list | tuple) and depth < DEEPEST:
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in items:
+            yield from _arrays(f"{name}.{key}" if name else str(key), item, depth + 1)
 
 
 def _file(path: Path) -> Checkpoint:
@@ -122,6 +162,3 @@ def _refuse_twice(known: dict[str, Tensor], found: dict[str, Tensor], path: Path
             f'{path} has "{twice[:80]}", as {known[twice].file} has: give the index of the model, '
             "or one of the files."
         )
-
-
-__all__ = ["Checkpoint", "Skipped", "open_checkpoint"]

@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 from checkpoint_writers import write_gguf, write_sharded, write_torch
 from homojax.lab.audit import safetensors_files, tensors
 from homojax.lab.audit.names import natural, unwrapped
-from homojax.lab.audit.reading import open_checkpoint
-from homojax.lab.audit.recognising import mixing_of
+from homojax.lab.audit.reading import checkpoint_of, open_checkpoint
+from homojax.lab.audit.recognising import mixing_of, recognise
 from homojax.lab.audit.tensors import read
 from homojax.lab.inputs import InputError
 
@@ -134,6 +134,30 @@ def test_a_checkpoint_of_orbax_is_read_and_of_several_steps_the_newest(manager, 
         assert read(
             open_checkpoint(tmp_path / "run").tensors["params.decoder.layers.mhc_mlp.res_beta"]
         ).shape == (4, 3, 4)
+
+
+def test_arrays_in_memory_are_a_checkpoint_dictionaries_lists_and_nnx_state(models):
+    from flax import nnx
+
+    model = models["tokenbender"]
+    tree = {"model": {"transformer": {"h": {}}}}
+    for name, x in model.tensors.items():
+        _, _, number, *rest = name.split(".")
+        tree["model"]["transformer"]["h"].setdefault(number, {})[".".join(rest)] = x
+    assert len(recognise(checkpoint_of(tree)).layers) == 6
+
+    class Mixer(nnx.Module):
+        def __init__(self):
+            self.H_res_logits = nnx.Param(np.eye(4, dtype="f4"))
+
+    class Stack(nnx.Module):
+        def __init__(self):
+            self.hc_attn, self.hc_mlp = Mixer(), Mixer()
+
+    layers = recognise(checkpoint_of(nnx.state(Stack()))).layers
+    assert [layer.name for layer in layers] == ["hc_attn", "hc_mlp"]
+    with pytest.raises(InputError, match="int has no arrays: give a dict of arrays, or a path"):
+        checkpoint_of(3)
 
 
 # ---------------------------------------------------------------- folders and their index
