@@ -113,7 +113,7 @@ def rebuilt(offset=b"K\x00", shape=b"(K\x04K\x04t", strides=b"(K\x04K\x01t", kin
 
 
 HOSTILE_PICKLES = {
-    "an index of the memo beyond all": (b"\x80\x02}r\xff\xff\xff\xff.", "damaged"),
+    "an index of the memo beyond all": (b"\x80\x02}r\x00\x00\x80\x00.", "damaged"),  # 2^23
     "no end": (b"\x80\x02}", "damaged"),
     "a stack of nothing": (b"\x80\x02tR.", "damaged"),
     "a registered extension": (b"\x80\x02\x82\x01.", "damaged"),
