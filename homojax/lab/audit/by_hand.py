@@ -50,7 +50,7 @@ class ByHand(Config):
             )
 
     def preset_for(self, default: Preset | None) -> Preset:
-        """Return the preset that is meant where a layout, or nothing, says ``default``.
+        """Return the preset that is meant: ``default``, if there is one, with what is given here.
 
         Raises:
             InputError: what is given is for alternations, and the preset has none.
@@ -58,7 +58,7 @@ class ByHand(Config):
         >>> ByHand(iterations=5).preset_for(PRESETS["maxtext"]).num_iters
         5
         """
-        preset = PRESETS[self.preset] if self.preset is not None else default or _PLAIN
+        preset = default or (_PLAIN if self.preset is None else PRESETS[self.preset])
         given: dict[str, Any] = {
             "num_iters": self.iterations,
             "epsilon": self.temperature,

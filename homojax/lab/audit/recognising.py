@@ -104,34 +104,42 @@ def _roles(name: str) -> Iterator[tuple[Layout, str, str | None, str]]:
 
 def _by_layouts(checkpoint: Checkpoint, by_hand: ByHand) -> tuple[list[Layer], list[Skipped]]:
     settings = settings_of(checkpoint.config)
-    skipped = {name: f"it is {why}" for name in checkpoint.tensors if (why := copied(name))}
-    skipped = {name: why for name, why in skipped.items() if looks_like_mixing(name)}
+    layers: list[Layer] = []
+    reasons: dict[str, str] = {}
+    used: set[str] = set()
+    for (code, before, site), tensors in _sublayers(checkpoint.tensors).items():
+        used.update(tensor.name for tensor in tensors.values())
+        try:
+            _refuse_scaled(tensors, checkpoint.tensors)
+            layers += list(_layers(LAYOUTS[code], before, site, tensors, settings, by_hand))
+        except MisfitError as error:
+            main = tensors.get(LAYOUTS[code].needs[0])
+            named = [x.name for x in tensors.values() if x is main or looks_like_mixing(x.name)]
+            reasons |= dict.fromkeys(named, str(error))
+    for name in checkpoint.tensors.keys() - used:
+        if copied(name) and looks_like_mixing(name):
+            reasons[name] = f"it is {copied(name)}"
+        elif joins_streams(name):
+            reasons[name] = "it joins the streams at the end, and mixes none"
+        elif looks_like_mixing(name):
+            reasons[name] = "no layout that is known has it"
+    return layers, [Skipped(name, reason) for name, reason in reasons.items()]
+
+
+def _sublayers(tensors: Tensors) -> dict[tuple[str, str, str], Tensors]:
+    """Return tensors by their roles, of each layout, what stands before a sublayer, and sublayer.
+
+    What serves all sublayers of a layer is among those of each.
+    """
     groups: dict[tuple[str, str, str], Tensors] = {}
     shared: dict[tuple[str, str], Tensors] = {}
-    for name, tensor in checkpoint.tensors.items():
+    for name, tensor in tensors.items():
         for layout, before, site, role in _roles(name) if not copied(name) else ():
             if site is None:
                 shared.setdefault((layout.code, before), {})[role] = tensor
             else:
                 groups.setdefault((layout.code, before, site), {})[role] = tensor
-    layers: list[Layer] = []
-    used: set[str] = set()
-    for (code, before, site), tensors in groups.items():
-        tensors |= shared.get((code, before), {})
-        used.update(tensor.name for tensor in tensors.values())
-        try:
-            _refuse_scaled(tensors, checkpoint.tensors)
-            layers += _layers(LAYOUTS[code], before, site, tensors, settings, by_hand)
-        except MisfitError as error:
-            main = tensors.get(LAYOUTS[code].needs[0])
-            named = [x.name for x in tensors.values() if x is main or looks_like_mixing(x.name)]
-            skipped |= dict.fromkeys(named, str(error))
-    for name in checkpoint.tensors.keys() - used - skipped.keys():
-        if joins_streams(name):
-            skipped[name] = "it joins the streams at the end, and mixes none"
-        elif looks_like_mixing(name):
-            skipped[name] = "no layout that is known has it"
-    return layers, [Skipped(name, why) for name, why in skipped.items()]
+    return {key: {**group, **shared.get(key[:2], {})} for key, group in groups.items()}
 
 
 def _refuse_scaled(tensors: Tensors, all_tensors: Tensors) -> None:
@@ -180,7 +188,8 @@ def _layer(
     settings: Settings,
     by_hand: ByHand,
 ) -> Layer:
-    preset = by_hand.preset_for(_with_settings(PRESETS[logits.preset], settings))
+    preset = _with_settings(PRESETS[by_hand.preset or logits.preset], settings)
+    preset = by_hand.preset_for(preset)
     if streams_of(preset, logits.base.shape) != logits.n:
         raise MisfitError(
             f"its logits have shape {list(logits.base.shape)}, not those of {preset.name}"

@@ -49,14 +49,14 @@ class Snapshot:
             )
         return path
 
-    def files(self, *suffixes: str) -> list[Path]:
-        """Return the files of the folder with these endings, in order."""
+    def files(self, ending: str) -> list[Path]:
+        """Return the files of the folder whose names end so, in order."""
         found = []
         for count, entry in enumerate(os.scandir(self.folder)):
             if count > MOST_FILES:
                 raise InputError(f"{self.folder} has more than {MOST_FILES} files: name one.")
             path = self.folder / entry.name
-            wanted = path.suffix in suffixes and not entry.name.startswith(".")
+            wanted = entry.name.endswith(ending) and not entry.name.startswith(".")
             if wanted and self.inside(path).is_file():
                 found.append(path)
         return sorted(found)
@@ -79,7 +79,7 @@ class Snapshot:
 
     def index(self) -> Path | None:
         """Return the index of shards, of safetensors rather than of others; None without any."""
-        files = self.files(".json")
+        files = self.files(INDICES[-1])
         return next((x for end in INDICES for x in files if x.name.endswith(end)), None)
 
     def _object(self, path: Path) -> dict[str, Any]:

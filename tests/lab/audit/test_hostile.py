@@ -1,5 +1,6 @@
 """Archives, pickles and stores of other formats that are hostile: one sentence, and no code."""
 
+import json
 import os
 import pickle
 import struct
@@ -213,6 +214,16 @@ def test_a_hostile_gguf_file_is_refused(refuse, kind, tmp_path):
 def test_a_damaged_checkpoint_of_orbax_is_refused(refuse, content, tmp_path):
     (tmp_path / "_METADATA").write_text(content)
     refuse(tmp_path)
+
+
+def test_a_link_out_of_a_checkpoint_of_orbax_is_not_followed(refuse, tmp_path):
+    secret, folder = tmp_path / "secret", tmp_path / "run" / "7" / "default"
+    folder.mkdir(parents=True)
+    secret.mkdir()
+    key = {"key_metadata": [{"key": NAME}]}
+    (folder / "_METADATA").write_text(json.dumps({"tree_metadata": {"a": key}, "use_ocdbt": False}))
+    (folder / NAME).symlink_to(secret)
+    refuse(tmp_path / "run", "leads out of")
 
 
 # ---------------------------------------------------------------- memory

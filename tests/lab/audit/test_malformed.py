@@ -164,6 +164,13 @@ def test_a_link_out_of_the_folder_is_not_followed(refuse, name, target, models, 
     refuse(folder, "leads nowhere" if target == "loop" else "leads out of")
 
 
+def test_a_link_out_that_is_no_part_of_the_model_is_let_be(models, tmp_path):
+    (tmp_path / "model").mkdir()
+    save_file(models["tokenbender"].tensors, tmp_path / "model" / "m.safetensors")
+    (tmp_path / "model" / "tokenizer.json").symlink_to(tmp_path / "elsewhere.json")
+    assert opened(tmp_path / "model")
+
+
 def test_a_pipe_in_a_folder_is_not_waited_for(refuse, models, tmp_path):
     os.mkfifo(tmp_path / "m.safetensors")
     refuse(tmp_path, "no checkpoint")

@@ -208,9 +208,11 @@ def test_by_hand_every_part_of_a_layouts_preset_can_be_replaced(models, tmp_path
         num_iters=5, epsilon=2.0, added_to_entries=0.0, added_to_sums=0.0, last="columns"
     )
     assert preset == expected
+    (tmp_path / "config.json").write_text('{"mhc_sinkhorn_iterations": 6}')
     turned = ByHand(preset="magi-2", orientation="inputs-first")
     layer = mixing_of(tmp_path / "m.npz", turned).layers[0]
-    assert (layer.preset.name, layer.preset.orientation) == ("magi-2", "inputs-first")
+    assert layer.preset.name == "magi-2" and layer.preset.num_iters == 6
+    assert layer.preset.orientation == "inputs-first"
     with pytest.raises(InputError, match='no preset "magi": did you mean "magi-2"'):
         ByHand(preset="magi")
 
