@@ -75,7 +75,7 @@ class Snapshot:
     def config(self) -> dict[str, Any]:
         """Return config.json, or nothing where there is none."""
         path = self.folder / "config.json"
-        return self._object(path) if path.is_file() else {}
+        return self._object(path) if path.is_file() or path.is_symlink() else {}
 
     def index(self) -> Path | None:
         """Return the index of shards, of safetensors rather than of others; None without any."""

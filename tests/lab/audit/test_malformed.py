@@ -161,7 +161,9 @@ def test_a_link_out_of_the_folder_is_not_followed(refuse, name, target, models, 
         save_file(models["tokenbender"].tensors, folder / "x.safetensors")
         secret.write_text('{"weight_map": {}}')
     (folder / name).symlink_to({"absolute": secret, "loop": name}.get(target, target))
-    refuse(folder, "leads nowhere" if target == "loop" else "leads out of")
+    refuse(
+        folder, "leads nowhere|cannot read|no checkpoint" if target == "loop" else "leads out of"
+    )
 
 
 def test_a_link_out_that_is_no_part_of_the_model_is_let_be(models, tmp_path):
