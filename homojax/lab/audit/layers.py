@@ -49,7 +49,7 @@ class Layer(NamedTuple):
         return float(self.n * (self.features or 0)) ** 0.5
 
     def matrix(self) -> np.ndarray:
-        """Return the matrix [n, n] of the static part, with y = M x."""
+        """Return the matrix [n, n] of the static part, with y = M x, as precise as JAX computes."""
         return np.asarray(self.preset.matrix(self.base))
 
 

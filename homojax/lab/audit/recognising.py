@@ -26,6 +26,7 @@ from homojax.lab.audit.tensors import Checkpoint, Skipped
 from homojax.lab.inputs import InputError
 from homojax.presets import PRESETS, Preset
 
+MOST_PARAMETERS = 5040  # that depend on the token: n = 7 of mhc-lite, n = 70 of the others
 _SITES = ("attention", "other", "feed-forward")  # the order inside a layer
 
 
@@ -196,6 +197,11 @@ def _layer(
         )
     projection = logits.projection
     dynamic = projection is not None and logits.scale != 0
+    if dynamic and logits.base.size > MOST_PARAMETERS:
+        raise MisfitError(
+            f"{logits.base.size} logits depend on the token: more than {MOST_PARAMETERS} have a "
+            "Gram matrix too large to keep"
+        )
     fn = None if projection is None else projection.fn.precision
     base = next((x for role, x in tensors.items() if role in _BASES), None)
     base = base or next(iter(tensors.values()))

@@ -254,6 +254,16 @@ def test_hyper_connections_without_a_projection_are_no_mhc(models, tmp_path):
         mixing_of(tmp_path / "m.npz")
 
 
+def test_more_logits_than_a_gram_matrix_can_have_are_skipped(models, tmp_path):
+    """n = 100 streams of one feature would have a Gram matrix of 800 MB, in a file of 4 MB."""
+    n, name = 100, "layers.9.hc_attn_"
+    tensors = {**models["deepseek-v4"].tensors, f"{name}fn": np.ones((n * n + 2 * n, n), "f4")}
+    tensors |= {f"{name}base": np.ones(n * n + 2 * n, "f4"), f"{name}scale": np.ones(3, "f4")}
+    save_file(tensors, tmp_path / "m.safetensors")
+    found = reasons(tmp_path / "m.safetensors")
+    assert found[f"{name}fn"].startswith("10000 logits depend on the token: more than 5040")
+
+
 def test_eight_bit_numbers_in_units_of_others_are_not_taken_for_the_numbers(models, tmp_path):
     tensors = dict(models["deepseek-v4"].tensors)
     name = "layers.0.hc_attn_fn"
