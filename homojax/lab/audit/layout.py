@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -112,7 +112,7 @@ def features(width: int, n: int) -> int:
     return width // n
 
 
-def gates(pre: np.ndarray | None, post: np.ndarray | None) -> dict[str, np.ndarray | None]:
+def gates(pre: np.ndarray | None, post: np.ndarray | None) -> dict[str, Any]:
     """Return read and write weights at the static part: the fields of ``Logits``, σ and 2σ.
 
     >>> gates(np.zeros(2), None)

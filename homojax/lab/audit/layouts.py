@@ -277,17 +277,14 @@ def _tokenbender(tensors: Tensors, settings: Settings) -> Logits:
     )
     n, columns = plane(logits)
     refuse_unless(n == columns >= 2, f"it has shape {list(logits.shape)}, not [n, n]")
-    weights = {"read": given(tensors, "H_pre_logits", n)}
-    weights["write"] = given(tensors, "H_post_logits", n)
-    return Logits(
-        "tokenbender",
-        read(logits),
-        n,
-        None,
-        **{key: None if x is None else _softmax(x) for key, x in weights.items()},
+    read_weights, write_weights = (
+        _softmax(given(tensors, role, n)) for role in ("H_pre_logits", "H_post_logits")
     )
+    return Logits("tokenbender", read(logits), n, None, read=read_weights, write=write_weights)
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def _softmax(logits: np.ndarray | None) -> np.ndarray | None:
+    if logits is None:
+        return None
     weights = np.exp(logits - logits.max())
     return weights / weights.sum()

@@ -129,7 +129,7 @@ def _shape(counts: Any) -> tuple[int, ...]:
 
 
 def _rebuild(storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any) -> _View:
-    view = _View(storage, *_shape([offset]), _shape(shape), _shape(strides))
+    view = _View(storage, _shape([offset])[0], _shape(shape), _shape(strides))
     if not isinstance(storage, _Storage) or len(view.shape) != len(view.strides):
         raise pickle.UnpicklingError("no tensor")
     return view
@@ -145,8 +145,8 @@ def _unpickled(content: bytes, path: Path) -> Any:
     try:
         for step, (opcode, argument, _) in enumerate(pickletools.genops(content)):
             # The unpickler makes a table as long as the largest index that is put into it.
-            too_far = opcode.name.endswith("PUT") and isinstance(argument, int)
-            if step > MOST_STEPS or (too_far and argument > MOST_STEPS):
+            index = argument if opcode.name.endswith("PUT") and isinstance(argument, int) else 0
+            if max(step, index) > MOST_STEPS:
                 raise ValueError("more than the tensors of a model need")
         return _WeightsOnly(content, path).load()
     except InputError:
