@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from homojax.lab.audit.tensors import Precision, Skipped, Tensor, read_rows
+from homojax.lab.inputs import InputError
 from homojax.presets import Preset
 
 Site = Literal["attention", "feed-forward", "other"]
@@ -70,10 +71,20 @@ class Projection(NamedTuple):
     copies: int | None = None  # streams that are projected one by one, by the same rows
 
     def gram(self) -> np.ndarray:
-        """Return ΦΦᵀ in float64; no more than a part of Φ is held at a time."""
+        """Return ΦΦᵀ in float64; no more than a part of Φ is held at a time.
+
+        Raises:
+            InputError: its numbers are too large to square.
+        """
         total: np.ndarray | float = 0.0
-        for columns, rows in read_rows(self.fn, self.rows, turned=self.turned):
-            rows = rows if self.gain is None else rows * self.gain[None, columns]
-            total = total + rows @ rows.T
+        with np.errstate(over="ignore", invalid="ignore"):
+            for columns, rows in read_rows(self.fn, self.rows, turned=self.turned):
+                rows = rows if self.gain is None else rows * self.gain[None, columns]
+                total = total + rows @ rows.T
         gram = np.asarray(total)
+        if not np.isfinite(gram).all():
+            raise InputError(
+                f"{self.fn.name} has numbers too large to square: a training that diverged leaves "
+                "such numbers; take an earlier checkpoint."
+            )
         return gram if self.copies is None else np.kron(np.eye(self.copies), gram)

@@ -281,3 +281,11 @@ def test_a_number_that_is_none_is_refused_by_the_name_of_its_tensor(models, tmp_
             save_file(tensors, tmp_path / "m.safetensors")
             with pytest.raises(InputError, match=rf"{name} is {shown} at \["):
                 mixing_of(tmp_path / "m.safetensors")
+
+
+def test_a_projection_too_large_to_square_is_refused(models, tmp_path):
+    name = "layers.2.hc_ffn_fn"
+    tensors = {**models["deepseek-v4"].tensors, name: np.full((24, 24), 1e200)}
+    save_file(tensors, tmp_path / "m.safetensors")
+    with pytest.raises(InputError, match=f"{name} has numbers too large to square"):
+        mixing_of(tmp_path / "m.safetensors")
