@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from homojax.arguments import as_epsilon, as_square, compiled
 from homojax.loops import repeat
-from homojax.numerics import scaled_logits
+from homojax.numerics import max_or_nan, scaled_logits
 from homojax.parametrizations import PARAMETRIZATIONS
 
 
@@ -21,8 +21,8 @@ class Preset(NamedTuple):
 
     The matrix is the one that the code runs, with rows for outputs. Alternations begin with a
     softmax over the side that is not ``last``. That is exp and the first normalisation in one,
-    whether the code writes it so or not; constants come after it. ``last`` and ``exact`` are of the
-    matrix that is returned.
+    whether the code writes it so or not; constants come after it, but where ``largest_of`` is
+    "matrix". ``last`` and ``exact`` are of the matrix that is returned.
 
     >>> tokenbender = PRESETS["tokenbender"]
     >>> tokenbender.exact, tokenbender.initial(2).tolist()
@@ -42,9 +42,12 @@ class Preset(NamedTuple):
     epsilon: float = 1.0  # temperature
     num_iters: int | None = None  # alternations; None where there are none
     start: Literal["exp", "softmax"] = "softmax"  # as the code writes it
+    # Whose largest logit is subtracted before exp, where the constants count in the first sums too:
+    # a matrix has sums that are small, the side normalised first has not.
+    largest_of: Literal["side", "matrix"] = "side"
     last: Literal["rows", "columns"] = "rows"  # the side normalised last
     added_to_entries: float = 0.0  # to each entry, once, after the first normalisation
-    added_to_sums: float = 0.0  # to each sum divided by, after the first
+    added_to_sums: float = 0.0  # to each sum divided by, but for a softmax's
     least_sum: float = 0.0  # a smaller sum is replaced by it before the division
     assumed: str = ""  # a fact that could not be found, and the one that stands in for it
 
@@ -91,7 +94,10 @@ def _alternate_with_constants(preset: Preset, logits: jax.Array, num_iters: int)
         return matrix / (jnp.maximum(sums, preset.least_sum) + preset.added_to_sums)
 
     scaled = scaled_logits(logits, as_epsilon(preset.epsilon, logits.dtype))
-    matrix = softmax(scaled, axis=first) + preset.added_to_entries
+    if preset.largest_of == "matrix":
+        matrix = normalise(jnp.exp(scaled - max_or_nan(scaled)), first) + preset.added_to_entries
+    else:
+        matrix = softmax(scaled, axis=first) + preset.added_to_entries
     matrix = normalise(matrix, last)
     return repeat(num_iters - 1, lambda _, m: normalise(normalise(m, first), last), matrix)
 
@@ -167,6 +173,56 @@ def _megatron(n: int) -> jax.Array:
 
 
 @_preset(
+    "deepseek-v4",
+    statement="as maxtext; K and the constant are in the model's config.json (hc_sinkhorn_iters, "
+    "hc_eps)",
+    source="DeepSeek-V4's inference/kernel.py (hc_split_sinkhorn) and model.py (hc_post), read in "
+    "the copy of github.com/Nicooo-Wang/DeepSeek-V4-Pro-code at 0ec3a03",
+    parametrization="truncated-sinkhorn",
+    orientation="inputs-first",
+    num_iters=20,
+    added_to_entries=1e-6,
+    added_to_sums=1e-6,
+    assumed="released as weights, so that nothing says where training started: 0, as megatron",
+)
+def _deepseek_v4(n: int) -> jax.Array:
+    return _filled("truncated-sinkhorn", n, 0.0)
+
+
+@_preset(
+    "openpangu",
+    statement="as deepseek-v4; K is mhc_recur_norm of config.json",
+    source="openPangu-2.0's modeling_openpangu_v2.py (mHCModule: sinkhorn_knopps, hc_post), read "
+    "in public copies",
+    parametrization="truncated-sinkhorn",
+    orientation="inputs-first",
+    num_iters=20,
+    added_to_entries=1e-6,
+    added_to_sums=1e-6,
+    assumed="released as weights, so that nothing says where training started: 0, as megatron",
+)
+def _openpangu(n: int) -> jax.Array:
+    return _filled("truncated-sinkhorn", n, 0.0)
+
+
+@_preset(
+    "magi-2",
+    statement="exp(S − the largest of S), then 20 times columns and rows, sums plus 1e-12",
+    source="inference/model/magi2_preview.py of github.com/SandAI-org/MAGI-2-preview "
+    "(sinkhorn_knopp, MHCHandler), read in the port of github.com/vllm-project/vllm-omni, "
+    "vllm_omni/diffusion/models/magi2/layers.py at c7d214d",
+    parametrization="truncated-sinkhorn",
+    orientation="outputs-first",
+    num_iters=20,
+    start="exp",
+    largest_of="matrix",
+    added_to_sums=1e-12,
+)
+def _magi_2(n: int) -> jax.Array:
+    return _filled("truncated-sinkhorn", n, 0.0)
+
+
+@_preset(
     "lucidrains",
     statement="exp, then 20 times rows and columns, sums of at least 1e-12",
     source="github.com/lucidrains/hyper-connections, hyper_connections/mHCv2.py at 7e681f9 "
@@ -224,3 +280,18 @@ def _kromhc(n: int) -> jax.Array:
 )
 def _mhc_lite(n: int) -> jax.Array:
     return _filled("birkhoff", n, -8.0).at[0].set(0)
+
+
+# ---------------------------------------------------------------- no mixing matrix
+
+
+@_preset(
+    "none",
+    statement="I: streams are read and written, and never mixed",
+    source="hyper-connections with read and write weights only: 2n rows of fn in the layout of "
+    "deepseek-v4",
+    parametrization="identity",
+    orientation="outputs-first",
+)
+def _none(n: int) -> jax.Array:
+    return _filled("identity", n, 0.0)

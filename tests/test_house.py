@@ -21,7 +21,7 @@ MAY_IMPORT = {  # floor -> packages, beside homojax
     "below": STANDARD | {"jax", "chex", "lazy_loader"},
     "networks": STANDARD | {"difflib", "jax", "chex", "flax", "optax", "lazy_loader"},
 }
-VERBS = {"sweep", "verify", "probe", "train"}
+VERBS = {"sweep", "verify", "probe", "train", "audit"}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 70
 DYNAMIC_CALLS = ("__import__", "import_module")
 FACES = {"homojax", "homojax.__main__"}  # the public names and the command

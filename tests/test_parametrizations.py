@@ -16,14 +16,19 @@ from hypothesis import strategies as st
 
 import oracles
 from homojax import PARAMETRIZATIONS, PRESETS, truncated_sinkhorn
+from homojax.lab.audit.layouts import LAYOUTS
 from homojax.lab.page import markdown_table
 from homojax.lab.probe.sensitivity import initialisations
+from recipes import CODES, kromhc, magi_2, maxtext, mhc_paper, permutations, softmax
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "docs" / "parametrizations.md").read_text("utf-8")
 SQUARE = [name for name, row in PARAMETRIZATIONS.items() if row.shape(8) == (8, 8)]
 TEMPERED = [name for name, row in PARAMETRIZATIONS.items() if row.tempered]
 SINKHORN = [name for name, preset in PRESETS.items() if preset.num_iters]
+SHIFTABLE = [
+    name for name in SINKHORN if PRESETS[name].epsilon == 1 and PRESETS[name].largest_of == "side"
+]
 ROUNDING = 1e-13
 FIRST_NEGATIVE = {"orthogonal": 3, "spectral-filter": 7}  # the least n drawn here that has one
 PROJECTED = ("sinkhorn", "blocks", "low-rank", "spectral-filter")
@@ -77,16 +82,6 @@ def slopes(name, parameters, epsilon, cotangent):
 
 def make_one(name, parameters, epsilon=1.0):
     return make(name, np.asarray(parameters)[None], epsilon)[0]
-
-
-def softmax(x, axis=-1):
-    e = np.exp(x - x.max(axis, keepdims=True))
-    return e / e.sum(axis, keepdims=True)
-
-
-def permutations(n):
-    """[n!, n, n], as itertools has them, row i with its 1 in column π(i)."""
-    return np.eye(n)[list(itertools.permutations(range(n)))]
 
 
 # ---------------------------------------------------------------- parametrizations
@@ -370,71 +365,6 @@ def test_equal_parameters_mix_most(name, seed):
 # ---------------------------------------------------------------- presets
 
 
-def mhc_paper(h):
-    """M⁽ᵗ⁾ = T_r(T_c(M⁽ᵗ⁻¹⁾)) from exp(H̃); x ← H x."""
-    m = np.exp(h)
-    for _ in range(20):
-        m = m / m.sum(0, keepdims=True)
-        m = m / m.sum(1, keepdims=True)
-    return m
-
-
-def maxtext(h):
-    """Softmax over the last axis plus 1e-6, then both axes in turn with 1e-6 in every sum.
-
-    out_m = Σ_k H_km x_k.
-    """
-    m = softmax(h, -1) + 1e-6
-    m = m / (m.sum(-2, keepdims=True) + 1e-6)
-    for _ in range(20 - 1):
-        m = m / (m.sum(-1, keepdims=True) + 1e-6)
-        m = m / (m.sum(-2, keepdims=True) + 1e-6)
-    return m.T
-
-
-def lucidrains(h):
-    """exp less the largest of axis −2, then ℓ₁-normalised along −2 and −1; out_t = Σ_s H_st x_s."""
-    m = np.exp(h - h.max(-2, keepdims=True))
-    for _ in range(20):
-        m = m / np.maximum(abs(m).sum(-2, keepdims=True), 1e-12)
-        m = m / np.maximum(abs(m).sum(-1, keepdims=True), 1e-12)
-    return m.T
-
-
-def tokenbender(h):
-    """Potentials u and v of log marginals −log n, times n in the end; out_t = Σ_s H_st x_s."""
-    z, n = h / 0.05, len(h)
-    u, v = np.zeros(n), np.zeros(n)
-    for _ in range(10):
-        u = -np.log(n) - np.logaddexp.reduce(z + v, axis=1)
-        v = -np.log(n) - np.logaddexp.reduce(z + u[:, None], axis=0)
-    return np.exp(z + u[:, None] + v).T * n
-
-
-def kromhc(h):
-    m = np.ones((1, 1))
-    for identity, swap in h:
-        p = 1 / (1 + np.exp(swap - identity))
-        m = np.einsum("ac,bd->abcd", m, [[p, 1 - p], [1 - p, p]]).reshape(2 * len(m), 2 * len(m))
-    return m.T
-
-
-def mhc_lite(h):
-    n = next(n for n in range(9) if math.factorial(n) == len(h))
-    return np.einsum("r,rij->ij", softmax(h), permutations(n)).T
-
-
-CODES = {
-    "mhc-paper": mhc_paper,
-    "maxtext": maxtext,
-    "megatron": maxtext,
-    "lucidrains": lucidrains,
-    "tokenbender": tokenbender,
-    "kromhc": kromhc,
-    "mhc-lite": mhc_lite,
-}
-
-
 @functools.cache
 def run(name):
     return jax.jit(jax.vmap(PRESETS[name].matrix))
@@ -521,9 +451,10 @@ def at_start(name, dtype):
 
 
 @pytest.mark.parametrize(
-    ("name", "sigma2", "gradient"),
+    ("name", "sigma2", "gradient"),  # dM = P dS P/n at J
     [
-        *((name, 0, 3 / 4) for name in ("mhc-paper", "maxtext", "megatron")),  # dM = P dS P/n at J
+        *((name, 0, 3 / 4) for name in CODES if CODES[name] in (mhc_paper, maxtext, magi_2)),
+        ("none", 1, 0),
         ("lucidrains", (math.e - 1) / (math.e + 3), None),
         ("tokenbender", 1, 0),
         ("kromhc", math.tanh(4), None),
@@ -574,7 +505,7 @@ def test_presets_refuse_what_their_parametrization_has_not():
 
 
 @given(
-    st.sampled_from([name for name in SINKHORN if PRESETS[name].epsilon == 1]),
+    st.sampled_from(SHIFTABLE),
     oracles.squares(4, 3.0),
     st.integers(0, 3),
 )
@@ -603,6 +534,10 @@ def script():
 def test_the_tables_of_the_document_are_those_of_the_code(script):
     assert markdown_table(*script.parametrizations()) in DOCUMENT
     assert markdown_table(*script.presets()) in DOCUMENT
+
+
+def test_the_document_has_every_layout_of_the_code():
+    assert all(f"| {x.code} | {x.statement} |" in DOCUMENT for x in LAYOUTS.values())
 
 
 @pytest.mark.slow

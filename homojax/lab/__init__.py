@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("accessor", "blocks", "cases", "compile_cache", "datasets", "experiment"),
+        *("accessor", "audit", "blocks", "cases", "compile_cache", "datasets", "experiment"),
         *("figure_style", "grid_store", "inputs", "interrupts", "judging", "overview"),
         *("ownership", "page", "places", "probe", "progress", "referee", "runs", "sources"),
         *("store", "sweep", "train", "verify"),
