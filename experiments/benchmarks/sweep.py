@@ -11,6 +11,7 @@ writes one JSON; it fails where the two disagree on σ₂ of the composite.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import time
@@ -149,7 +150,8 @@ def count(case: Case) -> Count:
 
     def noted(*stage: Any, **settings: Any) -> Callable:
         program = compiled(*stage, **settings)
-        counter = counters.setdefault(program, jax.jit(counted(program.__wrapped__)))
+        plain = inspect.unwrap(program)  # no part of another program, with its compiler's options
+        counter = counters.setdefault(program, jax.jit(counted(plain)))
 
         def call(*args: Any) -> Any:
             spent.append(counter(*args))

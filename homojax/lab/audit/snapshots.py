@@ -38,10 +38,11 @@ class Snapshot:
         """
         try:
             resolved = path.resolve()
+            nowhere = resolved.is_symlink()  # a circle of links, from Python 3.13 on
         except (OSError, RuntimeError, ValueError):
-            raise InputError(
-                f"{path} is a link that leads nowhere: fetch the model again."
-            ) from None
+            nowhere = True
+        if nowhere:
+            raise InputError(f"{path} is a link that leads nowhere: fetch the model again.")
         if not any(resolved.is_relative_to(root) for root in self._roots):
             raise InputError(
                 f"{path} leads out of {self.folder}, and nothing outside of a model's folder is "
