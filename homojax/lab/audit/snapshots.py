@@ -38,10 +38,9 @@ class Snapshot:
         """
         try:
             resolved = path.resolve()
-            nowhere = resolved.is_symlink()  # a circle of links, from Python 3.13 on
         except (OSError, RuntimeError, ValueError):
-            nowhere = True
-        if nowhere:
+            resolved = None
+        if resolved is None or resolved.is_symlink():  # a circle of links, from Python 3.13 on
             raise InputError(f"{path} is a link that leads nowhere: fetch the model again.")
         if not any(resolved.is_relative_to(root) for root in self._roots):
             raise InputError(
