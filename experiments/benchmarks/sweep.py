@@ -11,7 +11,6 @@ writes one JSON; it fails where the two disagree on σ₂ of the composite.
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import time
@@ -149,8 +148,8 @@ def count(case: Case) -> Count:
     compiled = stages.program_of
 
     def noted(*stage: Any, **settings: Any) -> Callable:
-        program = compiled(*stage, **settings)
-        plain = inspect.unwrap(program)  # no part of another program, with its compiler's options
+        program: Any = compiled(*stage, **settings)
+        plain = program.__wrapped__  # which can be a part of another program
         counter = counters.setdefault(program, jax.jit(counted(plain)))
 
         def call(*args: Any) -> Any:
