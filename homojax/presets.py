@@ -125,6 +125,15 @@ def _filled(parametrization: str, n: int, value: float) -> jax.Array:
 
 # ---------------------------------------------------------------- alternations
 
+_AS_MAXTEXT: dict[str, Any] = {
+    "parametrization": "truncated-sinkhorn",
+    "orientation": "inputs-first",
+    "num_iters": 20,
+    "added_to_entries": 1e-6,
+    "added_to_sums": 1e-6,
+}
+_RELEASED = "released as weights, so that nothing says where training started: 0, as megatron"
+
 
 @_preset(
     "mhc-paper",
@@ -147,11 +156,7 @@ def _mhc_paper(n: int) -> jax.Array:
     "columns by the softmax",
     source="github.com/AI-Hypercomputer/maxtext, src/maxtext/layers/mhc.py (sinkhorn, res_mapping) "
     "since #4337, July 2026; initializers.py (bias 0, gate 0.01)",
-    parametrization="truncated-sinkhorn",
-    orientation="inputs-first",
-    num_iters=20,
-    added_to_entries=1e-6,
-    added_to_sums=1e-6,
+    **_AS_MAXTEXT,
 )
 def _maxtext(n: int) -> jax.Array:
     return _filled("truncated-sinkhorn", n, 0.0)
@@ -162,11 +167,7 @@ def _maxtext(n: int) -> jax.Array:
     statement="as maxtext",
     source="github.com/NVIDIA/Megatron-LM, megatron/core/transformer/hyper_connection.py at "
     "023f5cf (_sinkhorn_iterations_native, HyperConnectionModule), kernels of #4624",
-    parametrization="truncated-sinkhorn",
-    orientation="inputs-first",
-    num_iters=20,
-    added_to_entries=1e-6,
-    added_to_sums=1e-6,
+    **_AS_MAXTEXT,
 )
 def _megatron(n: int) -> jax.Array:
     return _filled("truncated-sinkhorn", n, 0.0)
@@ -176,14 +177,10 @@ def _megatron(n: int) -> jax.Array:
     "deepseek-v4",
     statement="as maxtext; K and the constant are in the model's config.json (hc_sinkhorn_iters, "
     "hc_eps)",
-    source="DeepSeek-V4's inference/kernel.py (hc_split_sinkhorn) and model.py (hc_post), read in "
-    "the copy of github.com/Nicooo-Wang/DeepSeek-V4-Pro-code at 0ec3a03",
-    parametrization="truncated-sinkhorn",
-    orientation="inputs-first",
-    num_iters=20,
-    added_to_entries=1e-6,
-    added_to_sums=1e-6,
-    assumed="released as weights, so that nothing says where training started: 0, as megatron",
+    source="DeepSeek-V4's inference/kernel.py (hc_split_sinkhorn), read in the rewriting of "
+    "github.com/Nicooo-Wang/DeepSeek-V4-Pro-code at 0ec3a03; the transpose (hc_post) in an excerpt",
+    **_AS_MAXTEXT,
+    assumed=_RELEASED,
 )
 def _deepseek_v4(n: int) -> jax.Array:
     return _filled("truncated-sinkhorn", n, 0.0)
@@ -194,12 +191,8 @@ def _deepseek_v4(n: int) -> jax.Array:
     statement="as deepseek-v4; K is mhc_recur_norm of config.json",
     source="openPangu-2.0's modeling_openpangu_v2.py (mHCModule: sinkhorn_knopps, hc_post), read "
     "in public copies",
-    parametrization="truncated-sinkhorn",
-    orientation="inputs-first",
-    num_iters=20,
-    added_to_entries=1e-6,
-    added_to_sums=1e-6,
-    assumed="released as weights, so that nothing says where training started: 0, as megatron",
+    **_AS_MAXTEXT,
+    assumed=_RELEASED,
 )
 def _openpangu(n: int) -> jax.Array:
     return _filled("truncated-sinkhorn", n, 0.0)

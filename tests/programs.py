@@ -1,6 +1,22 @@
-"""What a traced program is made of."""
+"""Programs of public functions: with their gradients, and what they are made of."""
 
 import jax
+import jax.numpy as jnp
+
+
+def with_gradient(function):
+    """A function of the same arguments: all that it returns, and the gradient of its floats."""
+
+    def split(*args):
+        found = function(*args)
+        floats = [x for x in jax.tree.leaves(found) if jnp.issubdtype(x.dtype, jnp.floating)]
+        return floats, found
+
+    def both(*args):
+        floats, pull_back, found = jax.vjp(split, *args, has_aux=True)
+        return found, pull_back([jnp.ones_like(x) for x in floats])
+
+    return both
 
 
 def equations(jaxpr):

@@ -25,9 +25,9 @@ SIZES = (4, 16, 48)
 def program_of(number):
     """Return (what it is, the program, its arguments, their mesh); every number has its own."""
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
+    from programs import with_gradient
     from public_functions import CALLED, logits, matrix
 
     choice, rng = random.Random(number), np.random.default_rng(number)
@@ -41,22 +41,15 @@ def program_of(number):
 
     arguments = {name: [made(maker) for maker in CALLED[name][1:]] for name in names}
 
-    def numbers(arguments):
-        found = jax.tree.leaves([CALLED[name][0](*arguments[name]) for name in names])
-        return [x for x in found if jnp.issubdtype(x.dtype, jnp.floating)]
-
     def program(arguments):
-        if not sloped:
-            return numbers(arguments)
-        values, pull_back = jax.vjp(numbers, arguments)
-        return values, pull_back([jnp.ones_like(x) for x in values])
+        return [CALLED[name][0](*arguments[name]) for name in names]
 
     about = f"{cells} cells, n = {n}, {'values and gradients' if sloped else 'values'}"
     way = choice.choice(["Auto", "Explicit", "shard_map"])
     axis = jax.sharding.AxisType["Explicit" if way == "Explicit" else "Auto"]
     mesh = jax.make_mesh((jax.device_count(),), ("cells",), axis_types=(axis,))
     arguments = jax.device_put(arguments, jax.NamedSharding(mesh, jax.P("cells")))
-    many = jax.vmap(program)
+    many = jax.vmap(with_gradient(program) if sloped else program)
     if way == "shard_map":
         many = jax.shard_map(many, mesh=mesh, in_specs=jax.P("cells"), out_specs=jax.P("cells"))
     return f"{way}, {about} of {', '.join(names)}", jax.jit(many), arguments, mesh

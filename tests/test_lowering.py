@@ -22,7 +22,7 @@ from homojax.networks.architecture import Architecture
 from homojax.networks.tasks.made import copying
 from homojax.networks.trainer import trainer
 from homojax.networks.training import Training
-from programs import equations
+from programs import equations, with_gradient
 from public_functions import CALLED, of_every_room
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -55,22 +55,6 @@ def operands(name, dtype):
     function, *makers = CALLED[name]
     rng = np.random.default_rng(0)
     return function, [jnp.asarray(maker(rng), dtype) for maker in makers]
-
-
-def floats(function):
-    def leaves(*args):
-        found = jax.tree.leaves(function(*args))
-        return [x for x in found if jnp.issubdtype(x.dtype, jnp.floating)]
-
-    return leaves
-
-
-def with_gradient(function):
-    def both(*args):
-        values, pull_back = jax.vjp(floats(function), *args)
-        return function(*args), pull_back([jnp.ones_like(x) for x in values])
-
-    return both
 
 
 @pytest.mark.parametrize("name", of_every_room(CALLED))

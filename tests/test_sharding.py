@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from programs import with_gradient
 from public_functions import CALLED, of_every_room
 
 MESH = jax.sharding.AbstractMesh((4,), ("cells",))
@@ -28,17 +29,8 @@ def divided(function):
 @pytest.mark.parametrize("name", of_every_room(CALLED))
 def test_a_function_and_its_gradient_may_be_divided_and_need_no_word_from_other_devices(name, rng):
     function, *makers = CALLED[name]
-
-    def numbers(*args):
-        found = jax.tree.leaves(function(*args))
-        return [x for x in found if jnp.issubdtype(x.dtype, jnp.floating)]
-
-    def gradient(*args):
-        values, pull_back = jax.vjp(numbers, *args)
-        return values, pull_back([jnp.ones_like(x) for x in values])
-
     cells = [np.stack([np.asarray(maker(rng)) for _ in range(8)]) for maker in makers]
-    program = jax.make_jaxpr(divided(gradient))(*cells)
+    program = jax.make_jaxpr(divided(with_gradient(function)))(*cells)
     assert {x.shape[0] for x in program.out_avals} == {8}
     assert not any(f" {name}[" in str(program) for name in COLLECTIVES)
 
@@ -92,18 +84,8 @@ with jax.set_mesh(mesh):
         np.testing.assert_allclose(found, alone, rtol=1e-12)
 """
 ALL_FUNCTIONS = """
+from programs import with_gradient
 from public_functions import CALLED
-
-def with_gradient(function):
-    def numbers(*args):
-        found = jax.tree.leaves(function(*args))
-        return [x for x in found if jnp.issubdtype(x.dtype, jnp.floating)]
-
-    def call(*args):
-        values, pull_back = jax.vjp(numbers, *args)
-        return values, pull_back([jnp.ones_like(x) for x in values])
-
-    return call
 
 failed, (mesh, sharding) = {}, across(sys.argv[1])
 for name, (function, *makers) in CALLED.items():
