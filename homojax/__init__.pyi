@@ -19,6 +19,7 @@ from .birkhoff import center, entropy, entropy_deficit, marginal_errors, uniform
 from .calibration import calibrate_depth, calibrate_epsilon, epsilon_schedule
 from .calibration.sensitivity import sensitivity
 from .depth import composite, effective_depth, lyapunov_exponents
+from .lab.audit.run import audit
 from .lab.probe.calibrate import calibrate
 from .lab.probe.frontier import frontier
 from .lab.probe.search import refute, tighten
@@ -44,6 +45,7 @@ __all__ = [
     "PRESETS",
     "Status",
     "Verdict",
+    "audit",
     "balance",
     "batching",
     "birkhoff",

@@ -1,6 +1,7 @@
 """How public codes make their matrix of their parameters, rewritten step by step in NumPy.
 
 Every one returns the matrix of y = M x; those that mix with the transpose turn theirs in the end.
+Those of square logits take [..., n, n].
 """
 
 import itertools
@@ -23,8 +24,8 @@ def mhc_paper(h):
     """M⁽ᵗ⁾ = T_r(T_c(M⁽ᵗ⁻¹⁾)) from exp(H̃); x ← H x."""
     m = np.exp(h)
     for _ in range(20):
-        m = m / m.sum(0, keepdims=True)
-        m = m / m.sum(1, keepdims=True)
+        m = m / m.sum(-2, keepdims=True)
+        m = m / m.sum(-1, keepdims=True)
     return m
 
 
@@ -38,7 +39,7 @@ def maxtext(h):
     for _ in range(20 - 1):
         m = m / (m.sum(-1, keepdims=True) + 1e-6)
         m = m / (m.sum(-2, keepdims=True) + 1e-6)
-    return m.T
+    return m.swapaxes(-1, -2)
 
 
 def lucidrains(h):
@@ -47,17 +48,17 @@ def lucidrains(h):
     for _ in range(20):
         m = m / np.maximum(abs(m).sum(-2, keepdims=True), 1e-12)
         m = m / np.maximum(abs(m).sum(-1, keepdims=True), 1e-12)
-    return m.T
+    return m.swapaxes(-1, -2)
 
 
 def tokenbender(h):
     """Potentials u and v of log marginals −log n, times n in the end; out_t = Σ_s H_st x_s."""
-    z, n = h / 0.05, len(h)
-    u, v = np.zeros(n), np.zeros(n)
+    z, n = h / 0.05, h.shape[-1]
+    v = np.zeros(n)
     for _ in range(10):
-        u = -np.log(n) - np.logaddexp.reduce(z + v, axis=1)
-        v = -np.log(n) - np.logaddexp.reduce(z + u[:, None], axis=0)
-    return np.exp(z + u[:, None] + v).T * n
+        u = -np.log(n) - np.logaddexp.reduce(z + v, axis=-1)[..., :, None]
+        v = -np.log(n) - np.logaddexp.reduce(z + u, axis=-2)[..., None, :]
+    return np.exp(z + u + v).swapaxes(-1, -2) * n
 
 
 def kromhc(h):
@@ -75,7 +76,7 @@ def mhc_lite(h):
 
 def magi_2(h):
     """Exp less the largest of the matrix, then ε in every sum, the first ones too; x ← H x."""
-    m = np.exp(h - h.max())
+    m = np.exp(h - h.max((-2, -1), keepdims=True))
     for _ in range(20):
         m = m / (m.sum(-2, keepdims=True) + 1e-12)
         m = m / (m.sum(-1, keepdims=True) + 1e-12)

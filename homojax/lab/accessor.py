@@ -49,6 +49,9 @@ _VERBS = {
         {kind: kind for kind in ("training", "loss", "accuracy", "layers", "kept")},
         dims=("depth", "epsilon", "alpha", "noise", "seed"),
     ),
+    "audit": _Verb(
+        "audit", {kind: kind for kind in ("layers", "matrices", "reach")}, dims=("layer",)
+    ),
 }
 
 
@@ -101,9 +104,10 @@ class Accessor:
     def _whole(self) -> xr.Dataset:
         """Return the Dataset, with every dimension that its verb gave it."""
         # One n that was chosen by its value is no dimension any more.
-        alone = "n" in self._ds.coords and "n" not in self._ds.dims
+        dims = self._verb().dims
+        alone = "n" in dims and "n" in self._ds.coords and "n" not in self._ds.dims
         ds = self._ds.expand_dims("n") if alone else self._ds
-        gone = [name for name in self._verb().dims if name not in ds.dims]
+        gone = [name for name in dims if name not in ds.dims]
         if gone:
             raise InputError(
                 f"this Dataset has no dimension {gone[0]} any more: choose by lists, as "

@@ -1,4 +1,4 @@
-"""The command line: ``homojax sweep``, ``verify``, ``probe``, ``train`` and ``runs``.
+"""The command line: ``homojax sweep``, ``verify``, ``probe``, ``train``, ``audit``, ``runs``.
 
 Nothing heavy is imported before a verb runs: help answers at once.
 """
@@ -49,6 +49,11 @@ VERBS = {
         "check in networks: over ε × depth × α × noise × seeds, do trained networks obey the laws",
         "train",
         "TrainCommand",
+    ),
+    "audit": Verb(
+        "ask a checkpoint: is this model in the trap? Each layer as run and converged",
+        "audit",
+        "AuditCommand",
     ),
     "runs": Verb(
         "list the runs in a folder, with how far each is; or show what one has found",

@@ -124,9 +124,12 @@ def about(attrs: dict[str, Any], file: str) -> dict[str, Any]:
 
 # ---------------------------------------------------------------- terminal
 
+SENTENCES = ("reason", "do", "what changes")  # columns that may take several lines
 TEXT_COLUMNS = (
     *("law", "claim", "statement", "status", "worst case", "precision", "verdict"),
     *("mutant", "caught in", "logits", "run", "verb", "state"),
+    *("name", "preset", "certainty"),
+    *SENTENCES,
 )
 
 
@@ -163,7 +166,7 @@ def print_table(table: Table, console: Console) -> None:
     for column in table.header:
         justify = "left" if column in TEXT_COLUMNS else "right"
         words = column.replace("/", " /").replace(" ", "\n")
-        drawn.add_column(words, justify=justify, no_wrap=True)
+        drawn.add_column(words, justify=justify, no_wrap=column not in SENTENCES)
     for row, wrong in zip(table.rows, table.wrong or [False] * len(table.rows), strict=True):
         drawn.add_row(*(Text(cell) for cell in row), style="bold red" if wrong else None)
     needed = console.measure(drawn, options=console.options.update(width=500)).maximum

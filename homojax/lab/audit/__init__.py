@@ -1,13 +1,14 @@
-"""``homojax audit``: is this model in the trap? So far: what a checkpoint stores of its mixing."""
+"""``homojax audit``: is this model in the trap?"""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("by_hand", "gguf_files", "layers", "layout", "layouts", "names", "numpy_files"),
-        "orbax_folders",
-        *("reading", "recognising", "safetensors_files", "settings", "snapshots", "tensors"),
-        "torch_files",
+        *("advice", "alternations", "by_hand", "certificates", "command", "config", "dataset"),
+        *("ellipsoid", "gguf_files", "judgements", "layers", "layout", "layouts", "measures"),
+        *("names", "numpy_files", "orbax_folders", "plots", "reading", "recognising", "report"),
+        *("run", "safetensors_files", "settings", "snapshots", "tensors", "torch_files"),
+        *("verdict", "worst"),
     ],
 )

@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import struct
-import sys
 import tracemalloc
 import zipfile
 

@@ -1,0 +1,127 @@
+"""What to do about a verdict that is not healthy, and what would change."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from homojax.calibration import calibrate_depth
+from homojax.lab.audit.config import Audit
+from homojax.lab.audit.ellipsoid import in_order
+from homojax.lab.audit.layers import Layer
+from homojax.lab.audit.measures import converged, measure_each, responses
+from homojax.lab.audit.verdict import Verdict
+
+MOST_ALTERNATIONS = 10_000  # that are tried
+OPEN = 0.01  # a response at which logits train again; 0.5 is the largest there is
+
+
+class Advice(NamedTuple):
+    """One thing to do."""
+
+    verdict: Verdict  # that it is about
+    do: str
+    then: str  # what it would change
+
+
+def advise(
+    layers: list[Layer], verdicts: list[Verdict], stack: Verdict, audit: Audit
+) -> list[Advice]:
+    """Return what to do about layers with alternations, static part by static part.
+
+    Args:
+        layers: of one stack.
+        verdicts: of each layer.
+        stack: the verdict about all of them.
+        audit: the thresholds.
+    """
+    alternating = [layer.preset.num_iters is not None for layer in layers]
+    advice = []
+    for verdict, make in (("unconverged", _alternate), ("locked", _heat), ("trap", _cool)):
+        concerned = [
+            layer
+            for layer, own, fits in zip(layers, verdicts, alternating, strict=True)
+            if fits and (own == verdict or (stack == verdict == "trap"))
+        ]
+        if concerned:
+            advice.append(Advice(verdict, *make(concerned, audit)))  # type: ignore[arg-type]
+    return advice
+
+
+def _alternate(layers: list[Layer], audit: Audit) -> tuple[str, str]:
+    """Return the alternations after which all sums are right, by running them."""
+    needed = alternations_for(np.stack([in_order(layer) for layer in layers]), audit.sum_error)
+    present = max(layer.preset.num_iters or 0 for layer in layers)
+    count = f"{len(layers)} {'layers' if len(layers) > 1 else 'layer'}"
+    if needed is None:
+        return (
+            f"project {count} by a method that converges (hj.sinkhorn), or raise the temperature",
+            f"more than {MOST_ALTERNATIONS:,} alternations would be needed for a sum error of "
+            f"{audit.sum_error:g}",
+        )
+    again = [layer._replace(preset=layer.preset._replace(num_iters=needed)) for layer in layers]
+    each = measure_each(np.stack([layer.matrix() for layer in again]))
+    error = np.maximum(each["row_error"], each["col_error"]).max()
+    return (
+        f"run {needed} alternations in place of {present}",
+        f"the largest sum error of {count} falls to {error:.2g}; their mean σ₂ becomes "
+        f"{each['sigma2'].mean():.4f}",
+    )
+
+
+def alternations_for(logits: np.ndarray, sum_error: float) -> int | None:
+    """Return after how many alternations all matrices [L, n, n] of logits S/ε have right sums.
+
+    None where ``MOST_ALTERNATIONS`` do not do.
+
+    >>> alternations_for(np.array([[[1.0, 0.0], [0.0, 0.0]]]), 1e-9)
+    8
+    """
+    s = logits - logits.max((1, 2), keepdims=True)
+    f, g = np.zeros((len(s), s.shape[1], 1)), np.zeros((len(s), 1, s.shape[1]))
+    for count in range(1, MOST_ALTERNATIONS + 1):
+        g = -np.logaddexp.reduce(s + f, 1, keepdims=True)
+        rows = np.logaddexp.reduce(s + g, 2, keepdims=True)
+        if count > 1 and abs(np.expm1(rows + f)).max() <= sum_error:
+            return count
+        f = -rows
+    return None
+
+
+def _heat(layers: list[Layer], audit: Audit) -> tuple[str, str]:
+    """Return the least factor of the temperature at which every layer answers to its logits."""
+    logits = np.stack([in_order(layer) for layer in layers])
+    low, high = 1.0, max(2.0, float(np.ptp(logits)))
+    for _ in range(24):
+        middle = (low * high) ** 0.5
+        matrices = _project(logits / middle)
+        opened = responses(matrices, matrices)[0].min() >= OPEN
+        low, high = (low, middle) if opened else (middle, high)
+    sigma2 = measure_each(_project(logits / high))["sigma2"]
+    return (
+        f"multiply the temperature of {len(layers)} layers by {high:.3g}, or divide logits",
+        f"entries answer to logits again (by {OPEN:g} and more); their mean σ₂ becomes "
+        f"{sigma2.mean():.4f}",
+    )
+
+
+def _cool(layers: list[Layer], audit: Audit) -> tuple[str, str]:
+    """Return the temperature at which the stack keeps what it should."""
+    logits = np.stack([in_order(layer) for layer in layers])
+    found = calibrate_depth(logits, audit.retention, kept="composite")
+    depth = f"{len(layers)} layers"
+    if not np.isfinite(float(found.epsilon)):
+        return (
+            f"give the {depth} other logits: no temperature lets them keep {audit.retention:.0%}",
+            "their logits are tied, so that even the assignment that they tend to forgets",
+        )
+    return (
+        f"multiply the temperature of {depth} by {float(found.epsilon):.3g}, or divide logits",
+        f"their product keeps {float(found.kept):.1%} of the detail, once converged"
+        + (", which is proved" if bool(found.certified) else ""),
+    )
+
+
+def _project(logits: np.ndarray) -> np.ndarray:
+    return np.stack([converged(each).matrix for each in logits])

@@ -1,0 +1,130 @@
+"""What a model's own number of alternations can leave, over an ellipsoid of logits."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from homojax.lab.audit.ellipsoid import Ellipsoid, Rectangles
+from homojax.presets import Preset
+
+RELATIVE = 1e-9  # what the arithmetic of certificates is off by at most, relatively
+
+
+class Truncated(NamedTuple):
+    """What is proved of a matrix after its alternations."""
+
+    sigma2: float  # ≥ σ₂
+    least: float  # ≤ every entry
+    sum_error: float  # ≥ the largest |sum − 1|
+
+
+def truncated(
+    ellipsoid: Ellipsoid, crossed: Rectangles, preset: Preset, num_iters: int, gap: float
+) -> Truncated:
+    """Return what holds after alternations of which the last makes the sums of rows 1. Law 9.4.
+
+    An alternation shrinks the columns' distance to 1 in Hilbert's metric by tanh(Δ/4)² (Franklin
+    and Lorenz 1989). A constant c in a sum s is a factor s/(s + c), so a step of log(1 + c/s).
+    ``_near_base`` says more where the ellipsoid is narrow.
+    """
+    n = round(len(ellipsoid.base) ** 0.5)
+    added, spread = preset.added_to_entries, crossed.column_spread
+    small = 1 / (1 + (n - 1) * _exp(spread))  # the least entry after the first normalisation
+    diameter = min(crossed.diameter + 2 * math.log1p(added / small), max(crossed.diameter, spread))
+    kappa = math.tanh(diameter / 4)
+    step, first = _steps(crossed, preset, n, max(spread, diameter))
+    distance = first + min(diameter, kappa * (spread + step))
+    for _ in range(num_iters - 1):
+        new = step + kappa * (2 * step + kappa * (distance + step))
+        if new >= distance:
+            break
+        distance = new
+    moved = first + math.log1p(added / small) + 4 * num_iters * step
+    total = min(distance + step, _near_base(ellipsoid, num_iters, n) + moved)
+    upper = min(float(n), n / (1 + (n - 1) * _exp(-total)))
+    lower = math.exp(-step) * n / (1 + (n - 1) * _exp(total))
+    error = max(upper - 1, 1 - lower, -math.expm1(-step))
+    left = total / (1 - kappa) if kappa < 1 else math.inf
+    off = math.sqrt(n) * (math.log1p(added / small) + math.expm1(min(left + step, 700)))
+    least = float(entry_of(np.array(_exp(diameter)), n)) * _exp(-(left + step))
+    least = max(least, _exp(-diameter) * lower * math.exp(-step) / n)
+    return Truncated(
+        sigma2=min(math.sqrt(upper) * (1 - gap_of_diameter(diameter)), 1 - gap + off) + RELATIVE,
+        least=least * (1 - RELATIVE),
+        sum_error=error * (1 + RELATIVE) + 1e-15 * n,
+    )
+
+
+def _steps(crossed: Rectangles, preset: Preset, n: int, distance: float) -> tuple[float, float]:
+    """Return what constants move a normalisation by, and the first one, in Hilbert's metric."""
+    smallest = 1 / (1 + (n - 1) * _exp(distance)) / (1 + n * preset.added_to_entries)
+    step = math.log1p(preset.added_to_sums / smallest)
+    step += math.log(max(1.0, preset.least_sum / smallest))
+    if preset.largest_of == "side":
+        return step, 0.0
+    return step, math.log1p(preset.added_to_sums * _exp(crossed.column_spread + crossed.row_spread))
+
+
+def _exp(x: float) -> float:
+    return math.exp(min(x, 700.0))
+
+
+def _near_base(ellipsoid: Ellipsoid, num_iters: int, n: int) -> float:
+    """Return how far from 1 column sums can be, by how far logits can move from the base.
+
+    In Hilbert's metric; no constants. Let s_h be the sums that half-step h divides by, and E_h the
+    means with its weights, which then sum to 1. Along a path dS of logits,
+
+        d log s_h = −E_h[d log s_{h−1}] + (E_h − E_{h−2})[dS + dp_{h−3}],
+
+    with potentials p_h = p_{h−2} − log s_h. The first term shrinks spreads by Dobrushin's
+    coefficient of the weights. The second one is at most tanh(spread of log s_{h−1}/4), which
+    bounds how far the weights differ, times a spread.
+    """
+    # Shifts of columns do nothing: the first half-step takes them off.
+    single = np.eye(n * n).reshape(n, n, n, n)
+    single = (single - single.mean(0, keepdims=True)).reshape(-1, n * n)
+    single = np.concatenate([single, -single])
+    eta = float((ellipsoid.most(single) - single @ ellipsoid.base).max())
+    s = ellipsoid.base.reshape(n, n)
+    changed = {-2: 0.0, -1: 0.0, 0: 0.0}  # spread of what a potential changes by
+    potential, before, earlier = [np.zeros(n), np.zeros(n)], 0.0, 0.0
+    for h in range(1, 2 * num_iters + 2):
+        axis = (h - 1) % 2  # 0: columns are normalised
+        shifted = s + (potential[1][:, None] if axis == 0 else potential[0][None, :])
+        sums = np.logaddexp.reduce(shifted, axis)
+        weights = np.exp(shifted - (sums[None, :] if axis == 0 else sums[:, None]))
+        spread = float(np.ptp(sums + potential[axis]))  # of log s_h at base
+        weights = weights.T if axis == 0 else weights
+        shared = min(np.minimum(weights[i], weights[k]).sum() for i in range(n) for k in range(i))
+        rate = 1 - shared * math.exp(-min(700.0, 2 * eta + changed[h - 1]))
+        if h <= 2:
+            change = 2 * eta + rate * before
+        else:
+            difference = math.tanh((earlier + before) / 4)
+            change = rate * before + 2 * difference * (2 * eta + changed[h - 3])
+        if h == 2 * num_iters + 1:
+            return spread + change
+        changed[h] = changed[h - 2] + change
+        potential[axis] = -sums
+        before, earlier = change, spread
+    raise AssertionError
+
+
+def entry_of(ratio: np.ndarray, n: int) -> np.ndarray:
+    """Return the entry of a doubly stochastic M whose largest Mᵢₗ Mₖⱼ / Mᵢⱼ Mₖₗ is ``ratio``.
+
+    At most so many times its smallest: Mᵢⱼ(n − 2 + Mᵢⱼ) ≥ (1 − Mᵢⱼ)²/ratio, summed over k ≠ i and
+    l ≠ j, and the other way for its largest.
+    """
+    ratio = np.minimum(ratio, 1e150)
+    root = np.sqrt(((n - 2) * ratio) ** 2 + 4 * (n - 1) * ratio)
+    return 2 / ((n - 2) * ratio + 2 + root)
+
+
+def gap_of_diameter(diameter: float) -> float:
+    """Return 1 − tanh(Δ/4). Law 2, hilbert."""
+    return 2 / (math.exp(min(diameter, 1400) / 2) + 1) * (1 - RELATIVE)

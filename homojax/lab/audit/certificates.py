@@ -1,0 +1,211 @@
+"""What holds for every token that there can be, proved from the ellipsoid of a layer's logits."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from homojax.lab.audit.alternations import RELATIVE, entry_of, gap_of_diameter, truncated
+from homojax.lab.audit.ellipsoid import (
+    MOST_CYCLES,
+    Cut,
+    Ellipsoid,
+    cuts,
+    cycles,
+    ellipsoid_of,
+    rectangles,
+)
+from homojax.lab.audit.layers import Layer
+from homojax.lab.audit.measures import converged
+from homojax.presets import Preset
+
+cycles, cuts = cache(cycles), cache(cuts)
+
+
+class Certificate(NamedTuple):
+    """Bounds that no token's matrix crosses. What is "run" is after the model's alternations."""
+
+    diameter: float  # ≥ Δ(S)/ε
+    gap: float  # ≤ 1 − σ₂, converged
+    sigma2: float  # ≥ σ₂ as run; 1 or more says nothing
+    least: np.ndarray  # [n, n] ≤ M, converged
+    largest: np.ndarray  # [n, n] ≥ M, converged
+    least_run: float  # ≤ min M as run
+    sum_error: float  # ≥ the largest |sum − 1| as run
+
+    @property
+    def dist_to_uniform(self) -> float:
+        """The largest ‖M − J‖_F, converged."""
+        n = len(self.least)
+        return float(np.sqrt((np.maximum(self.largest - 1 / n, 1 / n - self.least) ** 2).sum()))
+
+    @property
+    def vacuous(self) -> bool:
+        """Whether the ellipsoid is so wide that nothing follows: then ask for recorded streams."""
+        return self.sigma2 >= 1 and self.gap < 1e-3
+
+
+def certify(layer: Layer) -> Certificate:
+    """Return what is proved of every token's matrix. Law 9, every token."""
+    ellipsoid, preset = ellipsoid_of(layer), layer.preset
+    if preset.num_iters is not None:
+        return _of_alternations(ellipsoid, preset, preset.num_iters)
+    least, largest, gap = _WEIGHTED[preset.parametrization](ellipsoid, layer.n)
+    if preset.orientation == "inputs-first":
+        least, largest = least.T, largest.T
+    with np.errstate(divide="ignore"):
+        diameter = 2 * float(np.log(largest.max() / least.min()))
+    rounding = layer.n * float(np.finfo(float).eps)
+    return Certificate(diameter, gap, 1 - gap, least, largest, float(least.min()), rounding)
+
+
+# ---------------------------------------------------------------- projections
+
+
+def _of_alternations(ellipsoid: Ellipsoid, preset: Preset, num_iters: int) -> Certificate:
+    if preset.last == "columns":  # then of the transposes
+        ellipsoid = ellipsoid.transposed()
+    n = round(len(ellipsoid.base) ** 0.5)
+    crossed = rectangles(ellipsoid)
+    least, largest = entry_of(np.exp(crossed.against), n), entry_of(np.exp(-crossed.favour), n)
+    if n <= MOST_CYCLES:
+        near, far = _near_base(ellipsoid, n)
+        least, largest = np.maximum(least, near), np.minimum(largest, far)
+    least, largest = within_sums(least * (1 - RELATIVE), largest * (1 + RELATIVE))
+    gap = max(gap_of_diameter(crossed.diameter), _gap_between(least))
+    if n <= MOST_CYCLES:
+        gap = max(gap, _gap_by_cuts(ellipsoid, crossed.diameter, n))
+    run = truncated(ellipsoid, crossed, preset, num_iters, gap)
+    if preset.last == "columns":
+        least, largest = least.T, largest.T
+    return Certificate(crossed.diameter, gap, run.sigma2, least, largest, run.least, run.sum_error)
+
+
+def within_sums(least: np.ndarray, largest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return tighter bounds of entries: a row, or a column, has what the others leave of 1."""
+    for _ in range(8):
+        for axis in (0, 1):
+            others = largest.sum(axis, keepdims=True) - largest
+            least = np.maximum(least, 1 - others - RELATIVE)
+            others = least.sum(axis, keepdims=True) - least
+            largest = np.minimum(largest, 1 - others + RELATIVE)
+    return least, largest
+
+
+def _near_base(ellipsoid: Ellipsoid, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the largest entries by how far they can be from those at base.
+
+    d log M is the voltage that dS drives round a network of conductances M. By Kirchhoff's theorem
+    it is a mean over spanning trees of ⟨cycle, dS⟩, so that no entry's logarithm moves by more than
+    the largest ⟨cycle, δ⟩ of the cycles through it.
+    """
+    around = cycles(n)
+    widths = ellipsoid.most(around) - around @ ellipsoid.base
+    moved = np.where(around != 0, widths[:, None], 0).max(0).reshape(n, n)
+    middle, _, error = converged(ellipsoid.base.reshape(n, n))
+    error = error * n
+    with np.errstate(over="ignore"):
+        return (middle - error) * np.exp(-moved), (middle + error) * np.exp(moved)
+
+
+# ---------------------------------------------------------------- the gap
+
+
+def _gap_between(least: np.ndarray) -> float:
+    """Return a gap that all doubly stochastic matrices above these entries have.
+
+    1 − σ₂² is the least eigenvalue on V⊥ of the Laplacian with weights MᵀM, and grows with each.
+    """
+    return _gap_of_square(max(_connectivity(least.T @ least), _connectivity(least @ least.T)))
+
+
+def _connectivity(weights: np.ndarray) -> float:
+    n = len(weights)
+    laplacian = np.diag(weights.sum(1)) - weights
+    values = np.linalg.eigvalsh(laplacian + weights.sum() / n)  # constants out of the way
+    return max(0.0, float(values[0]) - 8 * n * np.finfo(float).eps * float(values[-1]))
+
+
+def _gap_of_square(square: float) -> float:
+    """Return 1 − σ₂ of 1 − σ₂²."""
+    square = min(1.0, square * (1 - RELATIVE))
+    return square / (1 + math.sqrt(1 - square))
+
+
+def _gap_by_cuts(ellipsoid: Ellipsoid, diameter: float, n: int) -> float:
+    """Return a gap that all tokens have, by what leaks over each cut of the units.
+
+    What leaks from A to all but B is ℓ = Σ Mᵢⱼ, i ∈ B, j ∉ A. As many pairs of entries lead over
+    the cut as stay: ℓ² = Σ Mᵢₗ Mₖⱼ exp(−rectangle), and by Jensen's inequality that is at least
+    (a − ℓ)(n − a − ℓ) exp(−mean). The mean of the rectangles is largest where M is a permutation on
+    either side, but for a share of ℓ. Then A's cut in the graph with weights MᵀM is at least
+    ℓ max(1, 2 − 2ℓ), and Fiedler's theorem has the least eigenvalue, of a path with that cut.
+    """
+    smallest = min(
+        min(_leak(cut, float(ellipsoid.most(cut.directions).max()), diameter, n) for cut in of_a)
+        for of_a in cuts(n)
+    )
+    cut = smallest * max(1.0, 2 - 2 * smallest)
+    return _gap_of_square(2 * (1 - math.cos(math.pi / n)) * cut)
+
+
+def _leak(cut: Cut, kept: float, diameter: float, n: int) -> float:
+    """Return the ℓ below which the inequality of ``_gap_by_cuts`` fails, by halving."""
+    a, b = cut.size, n - cut.size
+    low, high = math.log(1e-300), math.log(a * b / n)
+    for _ in range(60):
+        middle = (low + high) / 2
+        leak = math.exp(middle)
+        stray = leak * ((a - 1) / (a - leak) + (b - 1) / (b - leak))
+        mean = kept + min(1.0, stray) * max(0.0, diameter - kept)
+        fails = 2 * middle < math.log((a - leak) * (b - leak)) - mean
+        low, high = (middle, high) if fails else (low, middle)
+    return math.exp(low)
+
+
+# ---------------------------------------------------------------- weights of permutations
+
+Entries = tuple[np.ndarray, np.ndarray, float]  # the least, the largest, and the gap
+
+
+def _of_permutations(ellipsoid: Ellipsoid, n: int) -> Entries:
+    """Of Σ softmax(S)_π Π_π: no weight is below 1/Σ_σ exp(the largest S_σ − S_π)."""
+    base, gram, slack = ellipsoid
+    squares = np.diagonal(gram)
+    widths = np.sqrt(np.maximum(squares[:, None] + squares[None, :] - 2 * gram, 0))
+    widths = widths + (slack[:, None] + slack[None, :]) * (1 - np.eye(len(base)))
+    rises = base[None, :] - base[:, None]  # [π, σ]
+    with np.errstate(over="ignore"):
+        least = 1 / np.exp(rises + widths).sum(1) * (1 - RELATIVE)
+        largest = 1 / np.exp(rises - widths).sum(1) * (1 + RELATIVE)
+    places = np.eye(n)[np.array(list(itertools.permutations(range(n))))]
+    low, high = (np.tensordot(weights, places, 1) for weights in (least, largest))
+    others = low.sum(1, keepdims=True) - low
+    return low, np.minimum(1 - others, high), _gap_between(low)
+
+
+def _of_factors(ellipsoid: Ellipsoid, n: int) -> Entries:
+    """Of ⊗ₖ [[p, q], [q, p]], whose σ₂ is the largest |p − q|."""
+    low, high, gap = np.ones((1, 1)), np.ones((1, 1)), 1.0
+    for k in range(n.bit_length() - 1):
+        a = np.zeros(len(ellipsoid.base))
+        a[2 * k], a[2 * k + 1] = 1, -1
+        q, p = (
+            (1 - RELATIVE) / (1 + math.exp(min(700.0, float(ellipsoid.most(way)))))
+            for way in (a, -a)
+        )
+        low = np.kron(low, np.array([[p, q], [q, p]]))
+        high = np.kron(high, 1 - np.array([[q, p], [p, q]]))
+        gap = min(gap, 2 * p, 2 * q)
+    return low, high, gap
+
+
+_WEIGHTED = {
+    "birkhoff": _of_permutations,
+    "kronecker": _of_factors,
+    "identity": lambda _, n: (np.eye(n), np.eye(n), 0.0),
+}

@@ -1,0 +1,119 @@
+"""The Dataset of an audit: its variables, with units and meaning."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from homojax.lab.audit.certificates import Certificate
+from homojax.lab.audit.layers import Layer
+
+BY_LAYER = {  # as run, and with _converged at the end once converged: name -> (units, what it is)
+    "row_error": ("1", "largest |row sum − 1|"),
+    "col_error": ("1", "largest |column sum − 1|"),
+    "sigma2": ("1", "share of detail that is kept at most, σ₂"),
+    "lambda2": ("1", "largest |eigenvalue| on detail, |λ₂|"),
+    "entropy_share": ("1", "entropy over n log n"),
+    "dist_to_identity": ("1", "‖M − I‖_F"),
+    "dist_to_uniform": ("1", "‖M − J‖_F"),
+    "saturation": ("1", "(‖M‖_F² − 1)/(n − 1): 0 at J, 1 at permutations"),
+    "leaving": ("1", "mean share of a stream that goes to others, 1 − tr M/n"),
+    "amax_gain_fwd": ("1", "largest sum of magnitudes in a row"),
+    "amax_gain_bwd": ("1", "largest sum of magnitudes in a column"),
+}
+OF_CERTIFICATE = {  # of every token there can be
+    "diameter_upper": ("logit units", "largest projective diameter of the logits over ε"),
+    "sigma2_upper": ("1", "no token's matrix has a larger σ₂, as run"),
+    "gap_lower": ("1", "no token's matrix has a smaller 1 − σ₂, converged"),
+    "least_entry_lower": ("1", "no token's matrix has a smaller entry, as run"),
+    "sum_error_upper": ("1", "no token's matrix misses a sum by more, as run"),
+    "dist_to_uniform_upper": ("1", "no token's matrix has a larger ‖M − J‖_F, converged"),
+}
+FOUND = {  # of tokens that were looked for by gradient
+    "gap_found": ("1", "the smallest 1 − σ₂ of a token that was found, converged"),
+    "sum_error_found": ("1", "the largest |sum − 1| of a token that was found, as run"),
+}
+OF_STACK = {  # of the products M_l ⋯ M_1
+    "composite_sigma2": ("1", "share of detail that layers 1 … l keep at most"),
+    "composite_dist_to_uniform": ("1", "‖M_l ⋯ M_1 − J‖_F"),
+    "composite_amax_gain_fwd": ("1", "largest sum of magnitudes in a row of M_l ⋯ M_1"),
+    "composite_amax_gain_bwd": ("1", "largest sum of magnitudes in a column of M_l ⋯ M_1"),
+}
+DEPTHS = {
+    "lyapunov_exponent": ("nat/layer", "mean growth of the logarithm of detail"),
+    "effective_depth_bound": ("layers", "depth at which little detail is left, by σ₂"),
+    "effective_depth_lyapunov": ("layers", "depth at which little detail is left, by its exponent"),
+    "effective_depth_measured": ("layers", "depth at which little detail is left, measured"),
+}
+
+
+def described() -> dict[str, tuple[str, str]]:
+    """Return the variables of a layer: name -> (units, what it is)."""
+    found = {}
+    for name, (units, text) in BY_LAYER.items():
+        found[name] = units, f"{text}, as run"
+        found[f"{name}_converged"] = units, f"{text}, converged"
+    gap = {"gap_converged": ("1", "1 − σ₂ to relative accuracy, converged")}
+    return {**found, **gap, **OF_CERTIFICATE}
+
+
+def attrs_of(about: tuple[str, str]) -> dict[str, str]:
+    units, text = about
+    return {"long_name": text, "units": units}
+
+
+def coords_of(layers: tuple[Layer, ...]) -> dict[str, Any]:
+    text = {"name": "in the checkpoint", "site": "sublayer", "layout": "row of the table"}
+    columns = {
+        "name": words([layer.name for layer in layers]),
+        "site": words([layer.site for layer in layers]),
+        "layout": words([layer.layout for layer in layers]),
+        "preset": words([layer.preset.name for layer in layers]),
+        "dynamic": [layer.dynamic for layer in layers],
+        "n": [layer.n for layer in layers],
+    }
+    index = {"long_name": "mixing sublayer, in order"}
+    return {
+        "layer": ("layer", np.arange(1, len(layers) + 1), index),
+        **{
+            key: ("layer", column, {"long_name": text.get(key, key)})
+            for key, column in columns.items()
+        },
+    }
+
+
+def words(values: Iterable[str]) -> np.ndarray:
+    """Return strings of any length, as a store keeps them."""
+    return np.array(list(values), object)
+
+
+def padded(matrices: list[np.ndarray]) -> np.ndarray:
+    """Return matrices as one array, NaN beyond their size."""
+    n = max(len(matrix) for matrix in matrices)
+    found = np.full((len(matrices), n, n), np.nan)
+    for one, matrix in zip(found, matrices, strict=True):
+        one[: len(matrix), : len(matrix)] = matrix
+    return found
+
+
+def certified(certificates: list[Certificate]) -> dict[str, np.ndarray]:
+    columns = {
+        "diameter_upper": [x.diameter for x in certificates],
+        "sigma2_upper": [x.sigma2 for x in certificates],
+        "gap_lower": [x.gap for x in certificates],
+        "least_entry_lower": [x.least_run for x in certificates],
+        "sum_error_upper": [x.sum_error for x in certificates],
+        "dist_to_uniform_upper": [x.dist_to_uniform for x in certificates],
+    }
+    return {name: np.array(column) for name, column in columns.items()}
+
+
+def stacked(layers: tuple[Layer, ...]) -> np.ndarray:
+    """Return which layers follow each other: those of the commonest n and beginning of a name."""
+    kinds = [(layer.n, re.split(r"\d", layer.name)[0]) for layer in layers]
+    common = Counter(kinds).most_common(1)[0][0]
+    return np.array([kind == common for kind in kinds])

@@ -1,0 +1,188 @@
+"""The logits that a layer can have, over every token there can be: an ellipsoid."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from homojax.lab.audit.layers import Layer
+from homojax.lab.audit.tensors import Precision
+
+
+class Ellipsoid(NamedTuple):
+    """The points base + δ with ⟨a, δ⟩ ≤ √(aᵀ gram a) + ⟨|a|, slack⟩ for all directions a.
+
+    Parameters are counted in row-major order and divided by the preset's temperature. Those of a
+    square of logits stand as in the matrix that is applied as y = M x.
+    """
+
+    base: np.ndarray  # [p]
+    gram: np.ndarray  # [p, p]
+    slack: np.ndarray  # [p], what the rounding of stored numbers may have moved
+
+    def most(self, directions: np.ndarray) -> np.ndarray:
+        """Return the largest ⟨a, S⟩ for each direction a, [..., p] -> [...]."""
+        squares = np.einsum("...i,...i->...", directions @ self.gram, directions)
+        return (
+            directions @ self.base + np.sqrt(np.maximum(squares, 0)) + abs(directions) @ self.slack
+        )
+
+    def transposed(self) -> Ellipsoid:
+        """Return the ellipsoid of the transposes of square logits."""
+        n = round(len(self.base) ** 0.5)
+        order = np.arange(n * n).reshape(n, n).T.reshape(-1)
+        return Ellipsoid(self.base[order], self.gram[np.ix_(order, order)], self.slack[order])
+
+
+def ellipsoid_of(layer: Layer) -> Ellipsoid:
+    """Return the parameters that a layer can have, whichever the token. Law 9, ellipsoid.
+
+    Where nothing depends on the token it is a point, within the rounding of the stored numbers.
+    """
+    size, gram = layer.base.size, layer.gram
+    if gram is None or not layer.dynamic:
+        gram = np.zeros((size, size))
+    reach = abs(layer.scale) * layer.radius
+    norms = reach * np.sqrt(np.maximum(np.diagonal(gram), 0))
+    slack = _moved(layer.base_precision, layer.base).reshape(-1)
+    if layer.fn_precision is not None:
+        # Of each number of a row no more is lost than unit times the largest of its block.
+        slack = slack + layer.fn_precision.unit * layer.fn_precision.block**0.5 * norms
+    epsilon = layer.preset.epsilon
+    found = Ellipsoid(
+        layer.base.reshape(-1) / epsilon, gram * (reach / epsilon) ** 2, slack / epsilon
+    )
+    return found.transposed() if _turned(layer) else found
+
+
+def in_order(layer: Layer) -> np.ndarray:
+    """Return S/ε [n, n] at the static part, of a layer with alternations, for y = M x."""
+    logits = layer.base / layer.preset.epsilon
+    return logits.T if _turned(layer) else logits
+
+
+def _turned(layer: Layer) -> bool:
+    """Whether the layer has square logits that stand the other way round."""
+    return layer.preset.num_iters is not None and layer.preset.orientation == "inputs-first"
+
+
+def _moved(precision: Precision, numbers: np.ndarray) -> np.ndarray:
+    """Return how far each stored number may be from the one that was rounded to it."""
+    largest = abs(numbers) if precision.block == 1 else np.full(numbers.shape, abs(numbers).max())
+    return precision.unit * largest
+
+
+# ---------------------------------------------------------------- rectangles
+
+
+class Rectangles(NamedTuple):
+    """The largest logarithms of cross ratios over an ellipsoid of square logits."""
+
+    against: np.ndarray  # [n, n]: of Mᵢₗ Mₖⱼ / Mᵢⱼ Mₖₗ, over k and l
+    favour: np.ndarray  # [n, n]: of Mᵢⱼ Mₖₗ / Mᵢₗ Mₖⱼ, over k and l
+    column_spread: float  # of Mᵢⱼ / Mₖⱼ
+    row_spread: float  # of Mᵢⱼ / Mᵢₗ
+
+    @property
+    def diameter(self) -> float:
+        """The largest projective diameter of all tokens."""
+        return float(self.against.max())
+
+
+def rectangles(ellipsoid: Ellipsoid) -> Rectangles:
+    """Return the largest cross ratios: of Sᵢₗ + Sₖⱼ − Sᵢⱼ − Sₖₗ each a closed form. O(n⁴) time."""
+    n = round(len(ellipsoid.base) ** 0.5)
+    base, slack = ellipsoid.base.reshape(n, n), ellipsoid.slack.reshape(n, n)
+    gram = ellipsoid.gram.reshape(n, n, n, n)
+    against, favour, columns = np.zeros((n, n)), np.zeros((n, n)), 0.0
+    every = np.arange(n)
+    own = gram[every, :, every, :]  # [k, n, n], of row k with itself
+    for i in range(n):
+        others = np.delete(every, i)
+        between = gram[i, :, others, :]  # [k, n, n], of row i with row k
+        spread = own[i] + own[others] - between - between.transpose(0, 2, 1)
+        middle = base[i] - base[others]  # [k, n]: Sᵢ − Sₖ
+        rounding = slack[i] + slack[others]
+        squares = np.diagonal(spread, axis1=1, axis2=2)
+        columns = max(columns, (abs(middle) + _root(squares) + rounding).max())
+        # [k, j, l]: the largest (Sᵢₗ − Sₖₗ) − (Sᵢⱼ − Sₖⱼ)
+        most = (
+            middle[:, None, :]
+            - middle[:, :, None]
+            + _root(squares[:, None, :] + squares[:, :, None] - 2 * spread)
+            + rounding[:, None, :]
+            + rounding[:, :, None]
+        )
+        most[:, every, every] = 0
+        against[i], favour[i] = most.max((0, 2)), most.max((0, 1))
+    return Rectangles(against, favour, float(columns), _row_spread(base, slack, own))
+
+
+def _row_spread(base: np.ndarray, slack: np.ndarray, own: np.ndarray) -> float:
+    squares = np.diagonal(own, axis1=1, axis2=2)
+    between = _root(squares[:, None, :] + squares[:, :, None] - 2 * own)
+    most = abs(base[:, None, :] - base[:, :, None]) + between
+    return float((most + slack[:, None, :] + slack[:, :, None]).max())
+
+
+def _root(squares: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.maximum(squares, 0))
+
+
+# ---------------------------------------------------------------- cycles and cuts
+
+MOST_CYCLES = 4  # n up to which cycles and cuts are listed; no released model has more streams
+
+
+def cycles(n: int) -> np.ndarray:
+    """Return the simple cycles through the entries of an n × n matrix, [cycles, n²], of ±1.
+
+    >>> cycles(2).tolist()
+    [[1, -1, -1, 1], [-1, 1, 1, -1]]
+    """
+    found = []
+    for length in range(2, n + 1):
+        for rows in itertools.permutations(range(n), length):
+            if rows[0] != min(rows):
+                continue
+            for columns in itertools.permutations(range(n), length):
+                a = np.zeros((n, n), int)
+                a[list(rows), list(columns)] = 1
+                a[list(rows), list(columns[1:] + columns[:1])] = -1
+                found.append(a.reshape(-1))
+    return np.array(found)
+
+
+class Cut(NamedTuple):
+    """Ways in which a permutation can carry the units of A onto those of B, and the rest."""
+
+    size: int  # of A
+    directions: np.ndarray  # [ways, n²], in which the logits have to lie to keep A and B together
+
+
+def cuts(n: int) -> list[list[Cut]]:
+    """Return, for each set A of at most n/2 units, the cuts to each B as large."""
+    found = []
+    for size in range(1, n // 2 + 1):
+        for inside in itertools.combinations(range(n), size):
+            outside = [j for j in range(n) if j not in inside]
+            found.append(
+                [_cut(n, inside, outside, b) for b in itertools.combinations(range(n), size)]
+            )
+    return found
+
+
+def _cut(n: int, inside: tuple[int, ...], outside: list[int], b: tuple[int, ...]) -> Cut:
+    rest = [i for i in range(n) if i not in b]
+    across = np.zeros((n, n))
+    across[np.ix_(b, outside)] = across[np.ix_(rest, inside)] = -1 / (len(b) * len(rest))
+    directions = []
+    for kept in itertools.permutations(b):
+        for others in itertools.permutations(rest):
+            a = across.copy()
+            a[list(kept), list(inside)] = 1 / len(b)
+            a[list(others), outside] = 1 / len(rest)
+            directions.append(a.reshape(-1))
+    return Cut(len(b), np.array(directions))

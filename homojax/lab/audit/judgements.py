@@ -1,0 +1,119 @@
+"""The verdicts about a checkpoint's layers and their stack, from what is measured and proved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from homojax.lab.audit.certificates import Certificate, certify, within_sums
+from homojax.lab.audit.config import Audit
+from homojax.lab.audit.ellipsoid import ellipsoid_of
+from homojax.lab.audit.layers import Layer
+from homojax.lab.audit.measures import responses, unconverged_share
+from homojax.lab.audit.verdict import (
+    NO_MATRIX,
+    Certainty,
+    Facts,
+    Judged,
+    Span,
+    Stack,
+    judge_layer,
+    judge_stack,
+)
+
+
+def judge(
+    layer: Layer,
+    certificate: Certificate,
+    measured: dict[str, Any],
+    converged: np.ndarray,
+    config: Audit,
+) -> Judged:
+    """Return the verdict that holds for every token, or else the one at the static part."""
+    if layer.preset.parametrization == "identity":
+        return NO_MATRIX
+    if layer.dynamic:
+        told = judge_layer(_of_every_token(certificate), config, "every token")
+        if told.certainty == "every token":
+            return told
+    static: Certainty = "static part" if layer.dynamic else "every token"
+    return judge_layer(_at_static_part(layer, measured, converged), config, static)
+
+
+def _of_every_token(certificate: Certificate) -> Facts:
+    least, largest = certificate.least, certificate.largest
+    return _facts(least, largest, Span(0, certificate.sum_error), 1 - certificate.gap)
+
+
+def _at_static_part(layer: Layer, measured: dict[str, Any], converged: np.ndarray) -> Facts:
+    """Return what is known where stored logits may be off by the rounding of their type."""
+    n, eta = layer.n, _rounding(layer)
+    off = float(measured["error"]) * n
+    # No entry's logarithm moves by more than the logits round a cycle of 2n corners.
+    least = np.maximum(converged * np.exp(-2 * n * eta) - off, 0)
+    largest = converged * np.exp(2 * n * eta) + off
+    least, largest = within_sums(least, largest)
+    error = max(float(measured["row_error"]), float(measured["col_error"]))
+    moved = np.expm1(min(700.0, 2 * (layer.preset.num_iters or 0) * eta)) + 1e-15 * n
+    proved = certify(layer._replace(scale=0.0, fn_precision=None)).sum_error
+    sums = Span(max(0, error - moved), max(error, min(error + moved, proved)))
+    facts = _facts(least, largest, sums, np.inf)
+    sigma2, moved = float(measured["sigma2_converged"]), _moved_by_rounding(layer) + off
+    return facts._replace(sigma2=Span(max(0, sigma2 - moved), min(1, sigma2 + moved)))
+
+
+def _rounding(layer: Layer) -> float:
+    """Return how far a stored logit of the static part, over ε, may be from what was rounded."""
+    return float(ellipsoid_of(layer._replace(scale=0.0, fn_precision=None)).slack.max(initial=0))
+
+
+def _moved_by_rounding(layer: Layer) -> float:
+    """Return how far that moves the converged matrix, in the Frobenius norm.
+
+    The derivative is a projection between the norms of dS √M and dM/√M, and M sums to n.
+    """
+    return layer.n**0.5 * _rounding(layer) + 1e-15 * layer.n
+
+
+def _facts(least: np.ndarray, largest: np.ndarray, sums: Span, sigma2: float) -> Facts:
+    n = len(least)
+    low, high = responses(least[None], largest[None])
+    kept = (np.trace(least) / n, min(1.0, np.trace(largest) / n))
+    lowest = max(0.0, (np.trace(least) - 1) / (n - 1))
+    return Facts(
+        sum_error=sums,
+        leaving=Span(1 - kept[1], 1 - kept[0]),
+        response=Span(float(low[0]), float(high[0])),
+        sigma2=Span(lowest, sigma2),
+    )
+
+
+def judge_whole(
+    config: Audit,
+    ds: xr.Dataset,
+    judged: list[Judged],
+    layers: tuple[Layer, ...],
+    certificates: list[Certificate],
+) -> dict[str, Any]:
+    """Return the attrs that say what the stack is."""
+    which = np.flatnonzero(ds.stacked.values)
+    last = int(which[-1])
+    run, converged = float(ds.composite_sigma2[last]), float(ds.composite_sigma2_converged[last])
+    share = unconverged_share(run, converged)
+    off = sum(_moved_by_rounding(layers[k]) for k in which)
+    stack = Stack(
+        layers=[judged[k] for k in which],
+        sigma2=Span(max(0.0, converged - off), min(1.0, converged + off)),
+        unconverged_share=share,
+        dynamic=any(layers[k].dynamic for k in which),
+        sigma2_upper=float(np.prod([1 - certificates[k].gap for k in which])),
+    )
+    verdict = judge_stack(stack, config)
+    return {
+        "verdict": verdict.verdict,
+        "certainty": verdict.certainty,
+        "reason": verdict.reason,
+        "unconverged_share": share,
+    }

@@ -1,0 +1,118 @@
+"""The figures of an audit."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from homojax.lab.figure_style import BOUND, FAINT, MEASURED, WARNING, Sheet, sheet
+from homojax.lab.inputs import InputError
+from homojax.lab.store import config_of
+
+LEAST = 1e-17  # of what is drawn on a logarithmic axis
+MOST_MATRICES = 12  # drawn of a model; more are taken evenly
+
+
+def layers(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
+    """Draw, over layers: 1 − σ₂, the errors of the sums, and what the composite keeps.
+
+    Raises:
+        InputError: an axis is given.
+    """
+    if ax is not None:
+        raise InputError(
+            "this figure has 3 panels, and one axis was given: draw reach or matrices."
+        )
+    fig, axes = plt.subplots(1, 3, figsize=(12.4, 4.2), layout="constrained")
+    page, config, x = Sheet(fig, list(axes), own=True), config_of(ds), ds.layer.values
+    gap, errors, kept = axes
+    _dots(gap, x, 1 - ds.sigma2.values, MEASURED, "o")
+    _dots(gap, x, ds.gap_converged.values, BOUND, "x")
+    if ds.dynamic.any():
+        _dots(gap, x, ds.gap_lower.values, WARNING, "_")
+    gap.set_ylabel("contraction gap 1 − σ₂\n(up: forgets; down: keeps)")
+    _dots(errors, x, np.maximum(ds.row_error, ds.col_error).values, MEASURED, "o")
+    if ds.dynamic.any():
+        _dots(errors, x, ds.sum_error_upper.values, WARNING, "_")
+    errors.axhline(config["sum_error"], color=FAINT, ls=":")
+    errors.set_ylabel("largest |row or column sum − 1|\n(dotted: doubly stochastic below)")
+    for name, colour in (("composite_sigma2", MEASURED), ("composite_sigma2_converged", BOUND)):
+        kept.plot(x, np.maximum(ds[name].values, LEAST), color=colour, marker=".", ms=4)
+    kept.axhline(config["retention"], color=FAINT, ls=":")
+    kept.set_ylabel("σ₂ of the product up to here\n(dotted: in the trap below)")
+    kept.set_yscale("log")
+    for panel in axes:
+        panel.set_xlabel("layer (mixing sublayer)")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    handles = [
+        Line2D([], [], color=MEASURED, marker="o", ls="", ms=5, label="as run, static part"),
+        Line2D([], [], color=BOUND, marker="x", ls="", ms=6, label="converged, static part"),
+    ]
+    if ds.dynamic.any():
+        label = "every token: gap at least, error at most"
+        handles.append(Line2D([], [], color=WARNING, marker="_", ls="", ms=9, label=label))
+    page.legend(handles)
+    return fig
+
+
+def _dots(ax: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str) -> None:
+    ax.plot(x, np.clip(y, LEAST, None), marker, color=colour, ms=9 if marker == "_" else 5)
+    ax.set_yscale("log")
+
+
+def matrices(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
+    """Draw the matrices of up to twelve layers, as run above and converged below.
+
+    Raises:
+        InputError: an axis is given.
+    """
+    if ax is not None:
+        raise InputError("this figure has a panel a matrix, and one axis was given: leave ax out.")
+    shown = np.unique(np.linspace(0, ds.sizes["layer"] - 1, MOST_MATRICES).astype(int))
+    size = max(3.6, 1.1 * len(shown) + 1.6)
+    fig, axes = plt.subplots(2, len(shown), figsize=(size, 2.7), squeeze=False, layout="compressed")
+    image = None
+    for column, i in enumerate(shown):
+        n = int(ds.n[i])
+        for row, name in enumerate(("matrix", "matrix_converged")):
+            panel = axes[row, column]
+            values = ds[name].values[i, :n, :n]
+            image = panel.imshow(values, vmin=0, vmax=1, cmap="viridis")
+            panel.set(xticks=[], yticks=[])
+        axes[0, column].set_title(f"layer {int(ds.layer[i])}", fontsize=8)
+    axes[0, 0].set_ylabel("as run\noutput", fontsize=9)
+    axes[1, 0].set_ylabel("converged\noutput", fontsize=9)
+    for panel in axes[1]:
+        panel.set_xlabel("input", fontsize=8)
+    assert image is not None
+    fig.colorbar(image, ax=list(axes.flat), label="entry of M", shrink=0.8)
+    return fig
+
+
+def reach(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
+    """Draw how much of what a layer writes each later layer reads, converged.
+
+    Raises:
+        InputError: the checkpoint has no weights of reading and writing.
+    """
+    if "reach_converged" not in ds:
+        raise InputError(
+            "this checkpoint has no weights of reading and writing: there is no reach."
+        )
+    page = sheet(ax, size=(5.6, 4.6))
+    axis = page.axes[0]
+    values = np.log10(np.maximum(ds.reach_converged.values, 1e-6))
+    most = float(np.nanmax(abs(values), initial=0.1))
+    edges = (0.5, len(values) + 0.5) * 2
+    image = axis.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most, origin="lower", extent=edges)
+    for ticks in (axis.xaxis, axis.yaxis):
+        ticks.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axis.set(xlabel="layer that reads", ylabel="layer that writes")
+    page.colorbar(image, "log₁₀ of what is read over an even mix")
+    page.title("Reach: what is written here and read there, converged")
+    return page.fig

@@ -1,0 +1,208 @@
+"""Audit a checkpoint: from its tensors to a Dataset of measures, certificates and verdicts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from homojax.lab.audit import measures
+from homojax.lab.audit.advice import advise
+from homojax.lab.audit.certificates import Certificate, certify
+from homojax.lab.audit.config import Audit
+from homojax.lab.audit.dataset import (
+    DEPTHS,
+    FOUND,
+    OF_STACK,
+    attrs_of,
+    certified,
+    coords_of,
+    described,
+    padded,
+    stacked,
+    words,
+)
+from homojax.lab.audit.judgements import judge, judge_whole
+from homojax.lab.audit.layers import Layer, Mixing
+from homojax.lab.audit.reading import checkpoint_of
+from homojax.lab.audit.recognising import mixing_of, recognise
+from homojax.lab.audit.worst import largest_sum_errors, smallest_gaps
+from homojax.lab.inputs import as_config, require_precision
+from homojax.lab.progress import Progress, silent
+from homojax.lab.store import provenance
+from homojax.presets import Preset
+
+
+def audit(
+    checkpoint: Any, config: Audit | None = None, *, progress: Progress = silent, **fields: Any
+) -> xr.Dataset:
+    """Say whether a checkpoint's residual mixing is in the trap, layer by layer and as a stack.
+
+    Args:
+        checkpoint: a path (a .safetensors, .npz, .npy, .gguf, .pt or .pth file, or a folder: of a
+            model, or of orbax), a dict of arrays by name, or nnx state.
+        config: how to read it, and thresholds; or give its fields as keywords, such as
+            ``preset="mhc-paper"``.
+        progress: called with (layers done, layers in all, what is being done).
+        fields: fields of ``Audit``.
+
+    Returns:
+        A Dataset of dimensions layer, row and col. What ends in ``_converged`` is of the projection
+        with no end to its alternations; what ends in ``_upper`` or ``_lower`` holds for every token
+        there can be. Matrices are for y = M x. Its attrs have the verdict about the stack, its
+        certainty and its reason; ``verdict``, ``certainty`` and ``reason`` those of each layer.
+
+    Raises:
+        InputError: the checkpoint cannot be read, has no mixing that is known, or JAX's x64 is
+            switched off.
+
+    Source: docs/audit.md; the certificates are law 9, every token.
+
+    >>> ds = audit({"h.0.hc_attn.H_res_logits": 0.1 * np.eye(4)})
+    >>> ds.attrs["verdict"], ds.preset.values.tolist()
+    ('healthy', ['tokenbender'])
+    """
+    config = as_config(Audit, config, fields)
+    require_precision("float64")
+    progress(0, 1, "reading")
+    is_path = isinstance(checkpoint, str | os.PathLike)
+    if is_path:
+        mixing = mixing_of(checkpoint, config)
+    else:
+        mixing = recognise(checkpoint_of(checkpoint), config)
+    certificates = []
+    for i, layer in enumerate(mixing.layers):
+        progress(i, len(mixing.layers), layer.name)
+        certificates.append(certify(layer))
+    ds = _assemble(config, mixing, certificates)
+    progress(1, 1, "done")
+    place = str(os.fspath(checkpoint)) if is_path else ""
+    command = shlex.join(["homojax", "audit", place or "CHECKPOINT", *config.flags])
+    return ds.assign_attrs(checkpoint=place, command=command)
+
+
+def _assemble(config: Audit, mixing: Mixing, certificates: list[Certificate]) -> xr.Dataset:
+    layers, together = mixing.layers, stacked(mixing.layers)
+    each, matrices = _measure(layers)
+    judged = [
+        judge(layer, certificate, {key: x[i] for key, x in each.items()}, pair[1], config)
+        for i, (layer, certificate, pair) in enumerate(
+            zip(layers, certificates, matrices, strict=True)
+        )
+    ]
+    values = {**each, **certified(certificates)}
+    variables: dict[str, Any] = {
+        name: ("layer", values[name], attrs_of(about)) for name, about in described().items()
+    }
+    for i, name in enumerate(("matrix", "matrix_converged")):
+        text = {"long_name": f"M, {('as run', 'converged')[i]}", "units": "1"}
+        variables[name] = (("layer", "row", "col"), padded([pair[i] for pair in matrices]), text)
+    for field in ("verdict", "certainty", "reason"):
+        variables[field] = ("layer", words(getattr(one, field) for one in judged))
+    variables["stacked"] = ("layer", together)
+    if config.search:
+        variables |= _found(layers)
+    ds = xr.Dataset(variables, coords_of(layers)).merge(_stack(config, layers, matrices, together))
+    whole = judge_whole(config, ds, judged, layers, certificates)
+    which = np.flatnonzero(together)
+    advice = advise(
+        [layers[k] for k in which], [judged[k].verdict for k in which], whole["verdict"], config
+    )
+    return ds.assign_attrs(
+        **provenance("audit", config, dtype="float64"),
+        **whole,
+        advice=json.dumps([one._asdict() for one in advice]),
+        skipped=json.dumps([one._asdict() for one in mixing.skipped]),
+    )
+
+
+# ---------------------------------------------------------------- layers
+
+
+def _measure(
+    layers: tuple[Layer, ...],
+) -> tuple[dict[str, np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
+    """Return what is measured of each layer, and its matrix as run and converged."""
+    found: dict[str, np.ndarray] = {}
+    matrices: list[Any] = [None] * len(layers)
+    for n in sorted({layer.n for layer in layers}):
+        which = [i for i, layer in enumerate(layers) if layer.n == n]
+        made = measures.matrices_of([layers[i] for i in which])
+        own = measures.measure_each(made.run)
+        own |= {f"{key}_converged": x for key, x in measures.measure_each(made.converged).items()}
+        own |= {"gap_converged": made.gap, "error": made.error}
+        for key, x in own.items():
+            found.setdefault(key, np.full(len(layers), np.nan))[which] = x
+        for k, i in enumerate(which):
+            matrices[i] = made.run[k], made.converged[k]
+    return found, matrices
+
+
+def _found(layers: tuple[Layer, ...]) -> dict[str, Any]:
+    """Return what tokens attain that were found by gradient: NaN where nothing depends on them."""
+    alike: dict[tuple[Preset, int], list[int]] = {}
+    for i, layer in enumerate(layers):
+        if layer.dynamic and layer.preset.num_iters is not None:
+            alike.setdefault((layer.preset, layer.n), []).append(i)
+    found = {name: np.full(len(layers), np.nan) for name in ("gap_found", "sum_error_found")}
+    size = max(layer.base.size for layer in layers)
+    direction = np.full((len(layers), size), np.nan)
+    for which in alike.values():
+        own = [layers[i] for i in which]
+        found["gap_found"][which] = [worst.value for worst in smallest_gaps(own)]
+        for i, worst in zip(which, largest_sum_errors(own), strict=True):
+            found["sum_error_found"][i] = worst.value
+            direction[i, : len(worst.direction)] = worst.direction
+    attrs = {"long_name": "rmsnorm(x) = Φᵀ this attains sum_error_found"}
+    return {
+        **{name: ("layer", x, attrs_of(FOUND[name])) for name, x in found.items()},
+        "sum_error_direction": (("layer", "parameter"), direction, attrs),
+    }
+
+
+# ---------------------------------------------------------------- the stack
+
+
+def _stack(
+    config: Audit,
+    layers: tuple[Layer, ...],
+    matrices: list[tuple[np.ndarray, np.ndarray]],
+    together: np.ndarray,
+) -> xr.Dataset:
+    """Return what is measured of the stack: products from its first layer on, and reach."""
+    which = np.flatnonzero(together)
+    index = {"layer": ("layer", np.arange(1, len(layers) + 1))}
+    variables: dict[str, Any] = {}
+    for i, end in enumerate(("", "_converged")):
+        kind = "converged" if end else "as run"
+        stack = np.stack([matrices[k][i] for k in which])
+        found = measures.measure_stack(stack, config.retention)
+        for name, (units, text) in {**OF_STACK, **DEPTHS}.items():
+            value = found[name]
+            if name in OF_STACK:
+                value = np.full(len(layers), np.nan)
+                value[which] = found[name]
+            attrs = {"long_name": f"{text}, {kind}", "units": units}
+            variables[name + end] = (("layer",) if name in OF_STACK else (), value, attrs)
+        reach = _reach([layers[k] for k in which], stack)
+        if reach is not None:
+            attrs = {"long_name": f"read at the reader of what layer wrote, {kind}", "units": "1"}
+            whole = np.full((len(layers), len(layers)), np.nan)
+            whole[np.ix_(which, which)] = reach
+            variables[f"reach{end}"] = (("layer", "reader"), whole, attrs)
+    if "reach" in variables:
+        index["reader"] = ("reader", np.arange(1, len(layers) + 1))
+    return xr.Dataset(variables, index)
+
+
+def _reach(layers: list[Layer], stack: np.ndarray) -> np.ndarray | None:
+    """Return the reach map where all layers have weights of reading and writing."""
+    read = [layer.read for layer in layers if layer.read is not None]
+    write = [layer.write for layer in layers if layer.write is not None]
+    if len(read) < len(layers) or len(write) < len(layers):
+        return None
+    return measures.reach(stack, np.stack(read), np.stack(write))

@@ -1,0 +1,324 @@
+"""The audit of a checkpoint: measures, verdicts, and what a person or a script is told."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import homojax as hj
+import recipes
+from homojax.lab.audit.report import as_json, headline
+from homojax.lab.cli import main
+from homojax.lab.datasets import trained_mhc
+from homojax.lab.inputs import InputError
+
+KEYS = ["name", "layer", "site", "preset", "dynamic", "row_error", "col_error", "sigma2"]
+KEYS += ["sigma2_converged", "sigma2_upper", "lambda2", "verdict", "certainty"]
+
+
+def sigma2(matrix):
+    centred = matrix - matrix.mean(0, keepdims=True)
+    return np.linalg.svd(centred - centred.mean(1, keepdims=True), compute_uv=False)[0]
+
+
+def stacked(logits):
+    """Static logits as layers h.0 … of a checkpoint."""
+    return {f"h.{i}.mix": np.asarray(x, float) for i, x in enumerate(logits)}
+
+
+def audited(logits, **how: Any):
+    return hj.audit(stacked(logits), pattern="h.*.mix", preset="mhc-paper", **how)
+
+
+# ---------------------------------------------------------------- what is published
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The twelve trained matrices, as the code that they come from runs them."""
+    data = trained_mhc()
+    logits = [np.array(layer["logits"]) for layer in data["layers"]]
+    how: Any = {"orientation": "outputs-first", "last": "columns"}
+    ds = hj.audit(stacked(logits), pattern="h.*.mix", preset="tokenbender", **how)
+    return ds, data["published"]
+
+
+def test_the_trained_matrices_come_out_as_published(trained):
+    ds, published = trained
+    assert float(ds.lambda2.mean()) == pytest.approx(published["mean_abs_lambda2"], abs=1e-4)
+    distance = float(ds.composite_dist_to_uniform[-1])
+    assert distance == pytest.approx(published["composite_frobenius_distance_to_uniform"], abs=1e-4)
+
+
+def test_their_collapse_is_an_unconverged_projection(trained):
+    ds, _ = trained
+    assert (ds.attrs["verdict"], ds.attrs["certainty"]) == ("unconverged", "every token")
+    assert ds.attrs["unconverged_share"] == pytest.approx(1, abs=1e-9)
+    assert float(ds.composite_sigma2[-1]) < 0.1 < 0.999 < float(ds.composite_sigma2_converged[-1])
+    assert "100%" in headline(ds) and "unconverged projection" in headline(ds)
+
+
+# ---------------------------------------------------------------- measures
+
+
+def test_what_is_measured_is_what_numpy_measures(rng):
+    logits = rng.normal(size=(5, 4, 4))
+    ds, product = audited(logits), np.eye(4)
+    for i, own in enumerate(logits):
+        m = recipes.mhc_paper(own)
+        product = m @ product
+        one = ds.isel(layer=i)
+        expected = {
+            "matrix": m,
+            "row_error": abs(m.sum(1) - 1).max(),
+            "col_error": abs(m.sum(0) - 1).max(),
+            "sigma2": sigma2(m),
+            "lambda2": sorted(abs(np.linalg.eigvals(m)))[-2],
+            "dist_to_identity": np.linalg.norm(m - np.eye(4)),
+            "dist_to_uniform": np.linalg.norm(m - 0.25),
+            "entropy_share": -(m * np.log(m)).sum() / (4 * np.log(4)),
+            "leaving": 1 - np.trace(m) / 4,
+            "composite_sigma2": sigma2(product),
+            "composite_dist_to_uniform": np.linalg.norm(product - 0.25),
+            "composite_amax_gain_fwd": abs(product).sum(1).max(),
+        }
+        for name, value in expected.items():
+            np.testing.assert_allclose(one[name], value, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(one.gap_converged, 1 - sigma2(m), rtol=1e-5)
+
+
+def test_reach_is_what_is_read_of_what_was_written(models):
+    model = models["deepseek-v4"]
+    ds = hj.audit(model.tensors)
+    matrices = [recipes.maxtext(x.base) for x in model.expected]
+    read = [1 / (1 + np.exp(-x.read)) for x in model.expected]
+    write = [2 / (1 + np.exp(-x.write)) for x in model.expected]
+    for start in range(len(matrices)):
+        for end in range(start + 1, len(matrices)):
+            carried = write[start]
+            for m in matrices[start + 1 : end]:
+                carried = m @ carried
+            even = read[end].sum() * write[start].sum() / 4
+            found = float(ds.reach[start, end])
+            assert found == pytest.approx(abs(read[end] @ carried) / even, rel=1e-5)
+    assert np.isnan(ds.reach.values[np.tril_indices(len(matrices))]).all()
+
+
+@pytest.mark.parametrize("name", ["lucidrains", "kromhc", "mhc-lite", "maxtext", "openpangu"])
+def test_models_of_every_kind_are_audited(models, name):
+    ds = hj.audit(models[name].tensors)
+    assert ds.dynamic.all()
+    assert (ds.sigma2_upper >= ds.sigma2 - 1e-9).all()
+    assert (ds.gap_lower <= ds.gap_converged + 1e-9).all()
+    assert (ds.sum_error_upper >= np.maximum(ds.row_error, ds.col_error) - 1e-12).all()
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+def known(rng, kind):
+    """Logits whose state follows from how they are made."""
+    turn = rng.permutation(4)
+    shifts = rng.normal(size=4)[:, None] + rng.normal(size=4)[None, :]
+    if kind == "near-identity":
+        return rng.uniform(4.5, 9) * np.eye(4) + 0.1 * rng.normal(size=(4, 4)) + 0.1 * shifts
+    if kind == "trap":
+        return 0.02 * rng.normal(size=(4, 4)) + shifts
+    if kind == "locked":
+        return rng.uniform(45, 90) * np.eye(4)[turn] + rng.normal(size=(4, 4))
+    if kind == "healthy":
+        return rng.uniform(2, 3) * np.eye(4)[np.roll(np.arange(4), 1)] + shifts
+    # A block of two rows that want the same column: alternations crawl.
+    x = np.full((4, 4), -30.0)
+    x[0, 0] = x[1, 0] = x[2, 2] = x[3, 3] = x[1, 1] = 0.0
+    x[0, 1] = -rng.uniform(12, 25)
+    return x[turn][:, rng.permutation(4)]
+
+
+@pytest.mark.parametrize("kind", ["near-identity", "trap", "locked", "healthy", "unconverged"])
+def test_states_that_are_known_by_construction(rng, kind):
+    ds = audited([known(rng, kind) for _ in range(120)])
+    assert set(ds.certainty.values.tolist()) == {"every token"}
+    assert (ds.verdict.values == kind).all(), ds.reason.values[ds.verdict.values != kind]
+
+
+def test_at_an_edge_the_rounding_of_stored_numbers_decides_nothing():
+    """Of d·I a share 3/(e^d + 3) leaves; what bfloat16 rounded to 3.3 is within 0.013 of it."""
+    import ml_dtypes
+
+    stored: Any = ml_dtypes.bfloat16(3.3)
+    share = 3 / (np.exp(float(stored)) + 3)
+    how: Any = {"pattern": "h.*.mix", "preset": "mhc-paper", "sum_error": 0.1}
+
+    def told(logits, factor):
+        ds = hj.audit({"h.0.mix": logits}, near_identity=factor * share, **how)
+        return ds.verdict.item(), ds.certainty.item()
+
+    exact = float(stored) * np.eye(4)
+    rounded = exact.astype(stored.dtype)
+    assert told(exact, 1.001) == ("near-identity", "every token")
+    assert told(exact, 0.999) == ("healthy", "every token")
+    assert told(rounded, 1.25) == ("near-identity", "every token")
+    assert told(rounded, 0.8) == ("healthy", "every token")
+    assert told(rounded, 1.001)[1] == told(rounded, 0.999)[1] == "undecidable"
+
+
+SUM_ERROR = 0.3  # near identities 20 alternations cannot be proved to do better
+
+
+def state(matrix):
+    """The verdict about one matrix, by NumPy."""
+    errors = max(abs(matrix.sum(0) - 1).max(), abs(matrix.sum(1) - 1).max())
+    if errors > SUM_ERROR:
+        return "unconverged"
+    if 1 - np.trace(matrix) / 4 < 0.1:
+        return "near-identity"
+    return "trap" if sigma2(matrix) < 0.1 else "healthy"
+
+
+@pytest.mark.parametrize("reach", [0.01, 0.1, 1.0])
+def test_a_verdict_for_every_token_is_that_of_each_token(rng, reach):
+    phi, radius = rng.normal(size=(16, 24)), 24**0.5
+    scale = reach / radius / np.sqrt((phi**2).sum(1)).max()
+    tensors, bases = {}, []
+    for i in range(40):
+        base = rng.uniform(0, 4) * np.eye(4) + 10 ** rng.uniform(-3, -0.5) * rng.normal(size=(4, 4))
+        at = f"layers.{i}.hc_attn_"
+        tensors[f"{at}fn"] = np.concatenate([np.zeros((8, 24)), phi])
+        tensors[f"{at}base"] = np.concatenate([np.zeros(8), base.reshape(-1)])
+        tensors[f"{at}scale"] = np.array([1.0, 1.0, scale])
+        bases.append(base)
+    ds = hj.audit(tensors, sum_error=SUM_ERROR)
+    verdicts, certainties = ds.verdict.values, ds.certainty.values
+    for base, verdict, certainty in zip(bases, verdicts, certainties, strict=True):
+        assert certainty in ("every token", "static part")
+        u = rng.normal(size=(40, 24))
+        u *= radius / np.sqrt((u**2).sum(1, keepdims=True))
+        tokens = recipes.maxtext(base + scale * (u @ phi.T).reshape(-1, 4, 4))
+        if certainty == "every token":
+            assert {state(m) for m in tokens} == {verdict}
+        assert state(recipes.maxtext(base)) == verdict
+    told = set(verdicts[certainties == "every token"].tolist())
+    assert told >= {0.01: {"near-identity", "healthy"}, 0.1: {"healthy", "trap"}}.get(reach, set())
+
+
+def test_a_model_without_a_mixing_matrix_is_told_so(models):
+    ds = hj.audit(models["no mixing matrix"].tensors, None)
+    assert ds.attrs["verdict"] == "none" and "never mixed" in headline(ds)
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch, models):
+    monkeypatch.chdir(tmp_path)
+    save_file(models["deepseek-v4"].tensors, tmp_path / "model.safetensors")
+    return "model.safetensors"
+
+
+def said(capsys, *args):
+    with pytest.raises(SystemExit) as ended:
+        main(list(args))
+    out, err = capsys.readouterr()
+    return ended.value.code, out, err
+
+
+def test_json_has_the_keys_that_scripts_rely_on(capsys, model, tmp_path):
+    code, out, _ = said(capsys, "audit", model, "--json")
+    found = json.loads(out)
+    assert code == 0 and out.count("\n") == 1
+    assert list(found) == ["verdict", "certainty", "reason", "layers", "composite", "skipped"]
+    assert [list(layer) for layer in found["layers"]] == [KEYS] * 6
+    assert list(found["composite"]) == [
+        *("sigma2", "sigma2_converged", "dist_to_uniform", "dist_to_uniform_converged"),
+        "unconverged_share",
+    ]
+    assert not (tmp_path / "runs").exists()
+    assert found == as_json(hj.audit(model))
+
+
+def test_a_gate_fails_on_the_verdicts_that_it_names(capsys, model, tmp_path):
+    locked: Any = stacked([60 * np.eye(4)] * 2)
+    np.savez(tmp_path / "locked.npz", **locked)
+    how = ("--pattern", "h.*.mix", "--preset", "mhc-paper", "--json")
+    assert said(capsys, "audit", "locked.npz", *how)[0] == 0
+    assert said(capsys, "audit", "locked.npz", *how, "--fail-on", "trap,unconverged")[0] == 0
+    assert said(capsys, "audit", "locked.npz", *how, "--fail-on", "trap,locked")[0] == 1
+    code, _, err = said(capsys, "audit", model, "--fail-on", "loked")
+    assert code == 2 and 'did you mean "locked"?' in err
+
+
+def test_a_run_leaves_data_figures_and_a_page(capsys, model, tmp_path):
+    code, out, _ = said(capsys, "audit", model)
+    assert code == 0 and "at the static part" in " ".join(out.split())
+    ds = hj.open_run("runs/audit")
+    assert ds.homojax.kinds == ("layers", "matrices", "reach")
+    assert ds.homojax.summary() == headline(ds)
+    page = (tmp_path / "runs/audit/report.html").read_text("utf-8")
+    assert headline(ds) in page and page.count("data:image/png") == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["nowhere.safetensors"], "there is no file or folder nowhere.safetensors"),
+        (["model.safetensors", "--retention", "2"], "strictly between 0 and 1"),
+        (["model.safetensors", "--pattern", "h.*"], "needs a preset or a number of iterations"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(capsys, model, args, message):
+    code, _, err = said(capsys, "audit", *args)
+    assert code == 2 and message in err and err.count("\n") == 1
+
+
+def test_float64_is_asked_for(monkeypatch):
+    import jax
+
+    with jax.enable_x64(False), pytest.raises(InputError, match="jax_enable_x64"):
+        hj.audit({"h.0.hc_attn.H_res_logits": np.eye(4)})
+
+
+# ---------------------------------------------------------------- what to do
+
+
+def advice_for(logits, **how):
+    ds = audited(logits, **how)
+    return {each["verdict"]: each for each in json.loads(ds.attrs["advice"])}
+
+
+def test_the_alternations_that_are_advised_are_the_fewest_that_do(rng):
+    logits = [known(rng, "unconverged") for _ in range(3)]
+    told = advice_for(logits)["unconverged"]["do"]
+    count = int(told.split()[1])
+
+    def worst(iterations):
+        ds = audited(logits, iterations=iterations)
+        return float(np.maximum(ds.row_error, ds.col_error).max())
+
+    assert worst(count) <= 0.01 < worst(count - 1)
+
+
+def test_the_temperature_that_is_advised_keeps_what_is_asked(rng):
+    logits = [rng.normal(size=(4, 4)) for _ in range(8)]
+    told = advice_for(logits)["trap"]["do"]
+    factor = float(told.split(" by ")[1].split(",")[0])
+    kept = [
+        float(audited(logits, temperature=f * factor).composite_sigma2_converged[-1])
+        for f in (0.98, 1.02)
+    ]
+    assert kept[0] > 0.1 > kept[1]
+
+
+def test_the_temperature_that_is_advised_unlocks(rng):
+    logits = [known(rng, "locked") for _ in range(4)]
+    told = advice_for(logits)["locked"]["do"]
+    factor = float(told.split(" by ")[1].split(",")[0])
+    assert not (audited(logits, temperature=1.01 * factor).verdict == "locked").any()
+    assert (audited(logits).verdict == "locked").all()
+
+
+def test_nothing_is_advised_to_what_is_healthy(rng):
+    assert advice_for([known(rng, "healthy")]) == {}
