@@ -127,7 +127,7 @@ def test_the_readme_has_at_most_a_thousand_words():
 def test_the_commands_of_the_readme_can_be_pasted_in_order_and_again():
     """Where no folder is named, each run has one of its own (tests/lab/test_runs.py)."""
     commands = [c for c in commands_of(TEXTS["README.md"]) if c[0].endswith("homojax")]
-    assert [c[1] for c in commands] == ["sweep", "verify", "probe", "train"]
+    assert [c[1] for c in commands] == ["sweep", "verify", "probe", "train", "audit"]
     assert not any("--out" in command for command in commands)
 
 
@@ -238,7 +238,7 @@ def headings_of_laws():
 
 def test_every_law_that_is_cited_is_in_the_document_under_that_number():
     laws = headings_of_laws()
-    assert len(laws) == 29 and len(laws["2"]) == 7
+    assert len(laws) == 33 and len(laws["2"]) == 7
     names = {number: set(titles) for number, titles in laws.items()}
     for claim in homojax.CLAIMS.values():
         assert claim.number in laws, claim.name

@@ -50,7 +50,7 @@ class Certificate(NamedTuple):
 
 
 def certify(layer: Layer) -> Certificate:
-    """Return what is proved of every token's matrix. Law 9, every token."""
+    """Return what is proved of every token's matrix. Laws 9.1 to 9.4."""
     ellipsoid, preset = ellipsoid_of(layer), layer.preset
     if preset.num_iters is not None:
         return _of_alternations(ellipsoid, preset, preset.num_iters)

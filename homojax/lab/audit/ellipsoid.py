@@ -37,7 +37,7 @@ class Ellipsoid(NamedTuple):
 
 
 def ellipsoid_of(layer: Layer) -> Ellipsoid:
-    """Return the parameters that a layer can have, whichever the token. Law 9, ellipsoid.
+    """Return the parameters that a layer can have, whichever the token. Law 9.1, ellipsoid.
 
     Where nothing depends on the token it is a point, within the rounding of the stored numbers.
     """

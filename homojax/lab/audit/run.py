@@ -60,7 +60,7 @@ def audit(
         InputError: the checkpoint cannot be read, has no mixing that is known, or JAX's x64 is
             switched off.
 
-    Source: docs/audit.md; the certificates are law 9, every token.
+    Source: docs/audit.md; the certificates are laws 9.1 to 9.4.
 
     >>> ds = audit({"h.0.hc_attn.H_res_logits": 0.1 * np.eye(4)})
     >>> ds.attrs["verdict"], ds.preset.values.tolist()
