@@ -6,6 +6,7 @@ from . import (
     depth,
     lab,
     layernorm,
+    metrics,
     networks,
     numerics,
     parametrizations,
@@ -27,6 +28,7 @@ from .lab.store import open_run
 from .lab.sweep.run import sweep
 from .lab.train.run import train
 from .lab.verify.run import verify
+from .metrics import mixing_metrics
 from .parametrizations import PARAMETRIZATIONS
 from .presets import PRESETS
 from .projection.balance import balance
@@ -70,6 +72,8 @@ __all__ = [
     "low_rank_logits",
     "lyapunov_exponents",
     "marginal_errors",
+    "metrics",
+    "mixing_metrics",
     "networks",
     "numerics",
     "open_run",

@@ -95,6 +95,7 @@ TABLE = {
     "lyapunov_exponents": (hj.lyapunov_exponents, stack),
     "lyapunov_spectrum": (lambda m: hj.depth.lyapunov_spectrum(m, num_blocks=2), stack),
     "transient_gain": (lambda m: hj.depth.transient_gain(m, 3), matrix),
+    "mixing_metrics": (hj.mixing_metrics, stack),
     "measured_depth": (
         lambda x, r: hj.depth.measured_depth(jnp.array([0.9, 0.3, 0.01], x.dtype) * x, retention=r),
         share,

@@ -35,7 +35,7 @@ assert all(np.isfinite(x).all() for x in found)
 CASES = [(16, 256), (48, 128), (64, 64)]
 
 
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [1, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("n", "lanes", "calls"),
     [(8, 64, 3), *(pytest.param(*case, 30, marks=pytest.mark.slow) for case in CASES)],

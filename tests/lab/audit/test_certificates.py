@@ -13,6 +13,7 @@ from homojax.lab.audit.tensors import Precision
 from homojax.lab.audit.worst import largest_sum_errors, smallest_gaps
 from homojax.presets import PRESETS
 
+SLOW = pytest.mark.slow
 EXACT = Precision("float64", 0.0)
 ALTERNATING = ["deepseek-v4", "magi-2", "mhc-paper", "tokenbender", "lucidrains"]
 
@@ -192,7 +193,7 @@ def test_numbers_that_were_rounded_are_within_what_is_certified(rng, stored):
 # ---------------------------------------------------------------- tokens found by gradient
 
 
-@pytest.mark.parametrize("preset", ["mhc-paper", "deepseek-v4"])
+@pytest.mark.parametrize("preset", ["mhc-paper", pytest.param("deepseek-v4", marks=SLOW)])
 def test_tokens_found_by_gradient_cross_nothing_and_are_what_they_say(rng, preset):
     drawn_layers = [drawn(rng, preset) for _ in range(30)]
     layers = [layer for layer, _ in drawn_layers]
@@ -211,7 +212,7 @@ def test_tokens_found_by_gradient_cross_nothing_and_are_what_they_say(rng, prese
                 assert worst.value <= bound.sum_error
 
 
-@pytest.mark.parametrize("reach", [0.03, 100.0])
+@pytest.mark.parametrize("reach", [0.03, pytest.param(100.0, marks=SLOW)])
 def test_the_certified_gap_is_near_one_that_a_token_attains(rng, reach):
     """In half of the layers −log of the gap is within a fifth, where logits move little or far."""
     layers = [drawn(rng, "mhc-paper", reach=reach)[0] for _ in range(40)]
