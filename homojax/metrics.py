@@ -52,6 +52,7 @@ def mixing_metrics(
 
 def _metrics(matrices: jax.Array) -> dict[str, jax.Array]:
     n, dtype = matrices.shape[1], matrices.dtype
+    flat, one = uniform(n, dtype)[None], jnp.eye(n, dtype=dtype)[None]
     each = jax.vmap(sigma2)(matrices)
     row_error, col_error = jax.vmap(marginal_errors)(matrices)
     forward, backward = amax_gain(composite(matrices)[-1])
@@ -60,8 +61,8 @@ def _metrics(matrices: jax.Array) -> dict[str, jax.Array]:
         "sigma2": each.mean(),
         "sigma2_min": min_or_nan(each),
         "spectral_gap": 1 - each.mean(),
-        "dist_to_uniform": jax.vmap(norm)(matrices - uniform(n, dtype)).mean(),
-        "dist_to_identity": jax.vmap(norm)(matrices - jnp.eye(n, dtype=dtype)).mean(),
+        "dist_to_uniform": jax.vmap(norm)(matrices - flat).mean(),
+        "dist_to_identity": jax.vmap(norm)(matrices - one).mean(),
         "saturation": (squares.mean() - 1) / (n - 1),
         "row_error": max_or_nan(row_error),
         "col_error": max_or_nan(col_error),
