@@ -10,6 +10,7 @@ import numpy as np
 from homojax.lab.audit.ellipsoid import Ellipsoid, Rectangles
 from homojax.presets import Preset
 
+MOST_NEAR = 64  # n up to which all pairs of units are compared after each half-step
 RELATIVE = 1e-9  # what the arithmetic of certificates is off by at most, relatively
 
 
@@ -43,7 +44,9 @@ def truncated(
             break
         distance = new
     moved = first + math.log1p(added / small) + 4 * num_iters * step
-    total = min(distance + step, _near_base(ellipsoid, num_iters, n) + moved)
+    total = distance + step
+    if n <= MOST_NEAR:
+        total = min(total, _near_base(ellipsoid, num_iters, n) + moved)
     upper = min(float(n), n / (1 + (n - 1) * _exp(-total)))
     lower = math.exp(-step) * n / (1 + (n - 1) * _exp(total))
     error = max(upper - 1, 1 - lower, -math.expm1(-step))
@@ -84,11 +87,12 @@ def _near_base(ellipsoid: Ellipsoid, num_iters: int, n: int) -> float:
     coefficient of the weights. The second one is at most tanh(spread of log s_{h−1}/4), which
     bounds how far the weights differ, times a spread.
     """
-    # Shifts of columns do nothing: the first half-step takes them off.
-    single = np.eye(n * n).reshape(n, n, n, n)
-    single = (single - single.mean(0, keepdims=True)).reshape(-1, n * n)
-    single = np.concatenate([single, -single])
-    eta = float((ellipsoid.most(single) - single @ ellipsoid.base).max())
+    eta = ellipsoid.farthest()
+    if ellipsoid.gram is not None:
+        # Shifts of columns do nothing: the first half-step takes them off.
+        single = np.eye(n * n).reshape(n, n, n, n)
+        single = (single - single.mean(0, keepdims=True)).reshape(-1, n * n)
+        eta = float((ellipsoid.most(single) - single @ ellipsoid.base).max())
     s = ellipsoid.base.reshape(n, n)
     changed = {-2: 0.0, -1: 0.0, 0: 0.0}  # spread of what a potential changes by
     potential, before, earlier = [np.zeros(n), np.zeros(n)], 0.0, 0.0

@@ -72,9 +72,8 @@ def _of_alternations(ellipsoid: Ellipsoid, preset: Preset, num_iters: int) -> Ce
     n = round(len(ellipsoid.base) ** 0.5)
     crossed = rectangles(ellipsoid)
     least, largest = entry_of(np.exp(crossed.against), n), entry_of(np.exp(-crossed.favour), n)
-    if n <= MOST_CYCLES:
-        near, far = _near_base(ellipsoid, n)
-        least, largest = np.maximum(least, near), np.minimum(largest, far)
+    near, far = _near_base(ellipsoid, n)
+    least, largest = np.maximum(least, near), np.minimum(largest, far)
     least, largest = within_sums(least * (1 - RELATIVE), largest * (1 + RELATIVE))
     gap = max(gap_of_diameter(crossed.diameter), _gap_between(least))
     if n <= MOST_CYCLES:
@@ -103,9 +102,12 @@ def _near_base(ellipsoid: Ellipsoid, n: int) -> tuple[np.ndarray, np.ndarray]:
     it is a mean over spanning trees of ⟨cycle, dS⟩, so that no entry's logarithm moves by more than
     the largest ⟨cycle, δ⟩ of the cycles through it.
     """
-    around = cycles(n)
-    widths = ellipsoid.most(around) - around @ ellipsoid.base
-    moved = np.where(around != 0, widths[:, None], 0).max(0).reshape(n, n)
+    if n <= MOST_CYCLES:
+        around = cycles(n)
+        widths = ellipsoid.most(around) - around @ ellipsoid.base
+        moved = np.where(around != 0, widths[:, None], 0).max(0).reshape(n, n)
+    else:
+        moved = np.full((n, n), min(700.0, 2 * n * ellipsoid.farthest()))  # of 2n corners at most
     middle, _, error = converged(ellipsoid.base.reshape(n, n))
     error = error * n
     with np.errstate(over="ignore"):
@@ -175,9 +177,10 @@ Entries = tuple[np.ndarray, np.ndarray, float]  # the least, the largest, and th
 def _of_permutations(ellipsoid: Ellipsoid, n: int) -> Entries:
     """Of Σ softmax(S)_π Π_π: no weight is below 1/Σ_σ exp(the largest S_σ − S_π)."""
     base, gram, slack = ellipsoid
-    squares = np.diagonal(gram)
-    widths = np.sqrt(np.maximum(squares[:, None] + squares[None, :] - 2 * gram, 0))
-    widths = widths + (slack[:, None] + slack[None, :]) * (1 - np.eye(len(base)))
+    widths = (slack[:, None] + slack[None, :]) * (1 - np.eye(len(base)))
+    if gram is not None:
+        squares = np.diagonal(gram)
+        widths += np.sqrt(np.maximum(squares[:, None] + squares[None, :] - 2 * gram, 0))
     rises = base[None, :] - base[:, None]  # [π, σ]
     with np.errstate(over="ignore"):
         least = 1 / np.exp(rises + widths).sum(1) * (1 - RELATIVE)

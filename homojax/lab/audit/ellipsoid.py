@@ -19,21 +19,28 @@ class Ellipsoid(NamedTuple):
     """
 
     base: np.ndarray  # [p]
-    gram: np.ndarray  # [p, p]
+    gram: np.ndarray | None  # [p, p]; None where nothing depends on the token
     slack: np.ndarray  # [p], what the rounding of stored numbers may have moved
 
     def most(self, directions: np.ndarray) -> np.ndarray:
         """Return the largest ⟨a, S⟩ for each direction a, [..., p] -> [...]."""
+        most = directions @ self.base + abs(directions) @ self.slack
+        if self.gram is None:
+            return most
         squares = np.einsum("...i,...i->...", directions @ self.gram, directions)
-        return (
-            directions @ self.base + np.sqrt(np.maximum(squares, 0)) + abs(directions) @ self.slack
-        )
+        return most + np.sqrt(np.maximum(squares, 0))
+
+    def farthest(self) -> float:
+        """Return how far any one parameter can be from its base."""
+        radii = self.slack if self.gram is None else self.slack + _root(np.diagonal(self.gram))
+        return float(radii.max(initial=0))
 
     def transposed(self) -> Ellipsoid:
         """Return the ellipsoid of the transposes of square logits."""
         n = round(len(self.base) ** 0.5)
         order = np.arange(n * n).reshape(n, n).T.reshape(-1)
-        return Ellipsoid(self.base[order], self.gram[np.ix_(order, order)], self.slack[order])
+        gram = None if self.gram is None else self.gram[np.ix_(order, order)]
+        return Ellipsoid(self.base[order], gram, self.slack[order])
 
 
 def ellipsoid_of(layer: Layer) -> Ellipsoid:
@@ -41,19 +48,16 @@ def ellipsoid_of(layer: Layer) -> Ellipsoid:
 
     Where nothing depends on the token it is a point, within the rounding of the stored numbers.
     """
-    size, gram = layer.base.size, layer.gram
-    if gram is None or not layer.dynamic:
-        gram = np.zeros((size, size))
-    reach = abs(layer.scale) * layer.radius
-    norms = reach * np.sqrt(np.maximum(np.diagonal(gram), 0))
     slack = _moved(layer.base_precision, layer.base).reshape(-1)
-    if layer.fn_precision is not None:
-        # Of each number of a row no more is lost than unit times the largest of its block.
-        slack = slack + layer.fn_precision.unit * layer.fn_precision.block**0.5 * norms
-    epsilon = layer.preset.epsilon
-    found = Ellipsoid(
-        layer.base.reshape(-1) / epsilon, gram * (reach / epsilon) ** 2, slack / epsilon
-    )
+    epsilon, gram = layer.preset.epsilon, layer.gram if layer.dynamic else None
+    if gram is not None:
+        reach = abs(layer.scale) * layer.radius
+        if layer.fn_precision is not None:
+            # Of each number of a row no more is lost than unit times the largest of its block.
+            lost = layer.fn_precision.unit * layer.fn_precision.block**0.5
+            slack = slack + lost * reach * _root(np.diagonal(gram))
+        gram = gram * (reach / epsilon) ** 2
+    found = Ellipsoid(layer.base.reshape(-1) / epsilon, gram, slack / epsilon)
     return found.transposed() if _turned(layer) else found
 
 
@@ -95,6 +99,8 @@ def rectangles(ellipsoid: Ellipsoid) -> Rectangles:
     """Return the largest cross ratios: of Sᵢₗ + Sₖⱼ − Sᵢⱼ − Sₖₗ each a closed form. O(n⁴) time."""
     n = round(len(ellipsoid.base) ** 0.5)
     base, slack = ellipsoid.base.reshape(n, n), ellipsoid.slack.reshape(n, n)
+    if ellipsoid.gram is None:
+        return _of_a_box(base, slack)
     gram = ellipsoid.gram.reshape(n, n, n, n)
     against, favour, columns = np.zeros((n, n)), np.zeros((n, n)), 0.0
     every = np.arange(n)
@@ -118,6 +124,21 @@ def rectangles(ellipsoid: Ellipsoid) -> Rectangles:
         most[:, every, every] = 0
         against[i], favour[i] = most.max((0, 2)), most.max((0, 1))
     return Rectangles(against, favour, float(columns), _row_spread(base, slack, own))
+
+
+def _of_a_box(base: np.ndarray, slack: np.ndarray) -> Rectangles:
+    """Return the rectangles where nothing depends on the token, in O(n³) time and O(n²) memory."""
+    n, columns, rows = len(base), 0.0, 0.0
+    against, favour = np.zeros((n, n)), np.zeros((n, n))
+    for i in range(n):
+        middle = np.delete(base[i] - base, i, axis=0)  # [k, n]
+        rounding = np.delete(slack[i] + slack, i, axis=0)
+        up, down = middle + rounding, rounding - middle
+        columns = max(columns, up.max(), down.max())
+        against[i] = np.maximum(0, (up.max(1)[:, None] + down).max(0))
+        favour[i] = np.maximum(0, (down.max(1)[:, None] + up).max(0))
+        rows = max(rows, float((base[i] + slack[i]).max() - (base[i] - slack[i]).min()))
+    return Rectangles(against, favour, float(columns), rows)
 
 
 def _row_spread(base: np.ndarray, slack: np.ndarray, own: np.ndarray) -> float:

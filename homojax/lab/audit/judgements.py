@@ -57,7 +57,7 @@ def _at_static_part(layer: Layer, measured: dict[str, Any], converged: np.ndarra
     least, largest = within_sums(least, largest)
     error = max(float(measured["row_error"]), float(measured["col_error"]))
     moved = np.expm1(min(700.0, 2 * (layer.preset.num_iters or 0) * eta)) + 1e-15 * n
-    proved = certify(layer._replace(scale=0.0, fn_precision=None)).sum_error
+    proved = certify(layer._replace(scale=0.0)).sum_error
     sums = Span(max(0, error - moved), max(error, min(error + moved, proved)))
     facts = _facts(least, largest, sums, np.inf)
     sigma2, moved = float(measured["sigma2_converged"]), _moved_by_rounding(layer) + off
@@ -66,7 +66,7 @@ def _at_static_part(layer: Layer, measured: dict[str, Any], converged: np.ndarra
 
 def _rounding(layer: Layer) -> float:
     """Return how far a stored logit of the static part, over ε, may be from what was rounded."""
-    return float(ellipsoid_of(layer._replace(scale=0.0, fn_precision=None)).slack.max(initial=0))
+    return ellipsoid_of(layer._replace(scale=0.0)).farthest()
 
 
 def _moved_by_rounding(layer: Layer) -> float:

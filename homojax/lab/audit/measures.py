@@ -133,11 +133,8 @@ def _response(least: np.ndarray, largest: np.ndarray) -> tuple[float, float]:
     with np.errstate(divide="ignore"):
         inverse = 1 / np.maximum(least, 0)
     for i in range(n):
-        pairs = inverse[i] + inverse  # [k, j]: of rows i and k
-        corners = pairs[:, :, None] + pairs[:, None, :]
-        corners[i] = np.inf
-        corners[:, np.arange(n), np.arange(n)] = np.inf
-        most = max(most, float(4 / corners.min()))
+        pairs = np.delete(inverse[i] + inverse, i, axis=0)  # [k, j]: of rows i and k
+        most = max(most, float(4 / np.partition(pairs, 1, axis=1)[:, :2].sum(1).min()))
     rows, columns = linear_sum_assignment(-least)
     off = largest.copy()
     off[rows, columns] = 0
