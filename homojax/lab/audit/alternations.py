@@ -87,9 +87,10 @@ def _near_base(ellipsoid: Ellipsoid, num_iters: int, n: int) -> float:
     coefficient of the weights. The second one is at most tanh(spread of log s_{h−1}/4), which
     bounds how far the weights differ, times a spread.
     """
-    eta = ellipsoid.farthest()
+    # Shifts of columns do nothing: the first half-step takes them off.
+    slack = ellipsoid.slack.reshape(n, n)
+    eta = float((slack * (1 - 2 / n) + slack.mean(0, keepdims=True)).max())
     if ellipsoid.gram is not None:
-        # Shifts of columns do nothing: the first half-step takes them off.
         single = np.eye(n * n).reshape(n, n, n, n)
         single = (single - single.mean(0, keepdims=True)).reshape(-1, n * n)
         eta = float((ellipsoid.most(single) - single @ ellipsoid.base).max())
