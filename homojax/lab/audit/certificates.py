@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from homojax.lab.audit.alternations import RELATIVE, entry_of, gap_of_diameter, truncated
+from homojax.lab.audit.connectivity import connectivity, least_connectivity
 from homojax.lab.audit.ellipsoid import (
     MOST_CYCLES,
     Cut,
@@ -77,7 +78,7 @@ def _of_alternations(ellipsoid: Ellipsoid, preset: Preset, num_iters: int) -> Ce
     least, largest = within_sums(least * (1 - RELATIVE), largest * (1 + RELATIVE))
     gap = max(gap_of_diameter(crossed.diameter), _gap_between(least))
     if n <= MOST_CYCLES:
-        gap = max(gap, _gap_by_cuts(ellipsoid, crossed.diameter, n))
+        gap = max(gap, _gap_by_cuts(ellipsoid, least, crossed.diameter, n))
     run = truncated(ellipsoid, crossed, preset, num_iters, gap)
     if preset.last == "columns":
         least, largest = least.T, largest.T
@@ -122,14 +123,8 @@ def _gap_between(least: np.ndarray) -> float:
 
     1 − σ₂² is the least eigenvalue on V⊥ of the Laplacian with weights MᵀM, and grows with each.
     """
-    return _gap_of_square(max(_connectivity(least.T @ least), _connectivity(least @ least.T)))
-
-
-def _connectivity(weights: np.ndarray) -> float:
-    n = len(weights)
-    laplacian = np.diag(weights.sum(1)) - weights
-    values = np.linalg.eigvalsh(laplacian + weights.sum() / n)  # constants out of the way
-    return max(0.0, float(values[0]) - 8 * n * np.finfo(float).eps * float(values[-1]))
+    weights = np.stack([least.T @ least, least @ least.T])
+    return _gap_of_square(float(connectivity(weights).max()))
 
 
 def _gap_of_square(square: float) -> float:
@@ -138,26 +133,33 @@ def _gap_of_square(square: float) -> float:
     return square / (1 + math.sqrt(1 - square))
 
 
-def _gap_by_cuts(ellipsoid: Ellipsoid, diameter: float, n: int) -> float:
+def _gap_by_cuts(ellipsoid: Ellipsoid, least: np.ndarray, diameter: float, n: int) -> float:
     """Return a gap that all tokens have, by what leaks over each cut of the units.
 
     What leaks from A to all but B is ℓ = Σ Mᵢⱼ, i ∈ B, j ∉ A. As many pairs of entries lead over
     the cut as stay: ℓ² = Σ Mᵢₗ Mₖⱼ exp(−rectangle), and by Jensen's inequality that is at least
     (a − ℓ)(n − a − ℓ) exp(−mean). The mean of the rectangles is largest where M is a permutation on
-    either side, but for a share of ℓ. Then A's cut in the graph with weights MᵀM is at least
-    ℓ max(1, 2 − 2ℓ), and Fiedler's theorem has the least eigenvalue, of a path with that cut.
+    either side, but for a share of ℓ. Then A's cut in the graph with weights MᵀM, and B's in that
+    with MMᵀ, is at least ℓ max(1, 2 − 2ℓ), for the B, or the A, with the least ℓ.
     """
-    smallest = min(
-        min(_leak(cut, float(ellipsoid.most(cut.directions).max()), diameter, n) for cut in of_a)
-        for of_a in cuts(n)
+    inputs: dict[tuple[int, ...], float] = {}
+    outputs: dict[tuple[int, ...], float] = {}
+    for cut in cuts(n):
+        leak = _leak(cut, float(ellipsoid.most(cut.directions).max()), diameter, n)
+        over = leak * max(1.0, 2 - 2 * leak)
+        inputs[cut.inputs] = min(over, inputs.get(cut.inputs, math.inf))
+        outputs[cut.outputs] = min(over, outputs.get(cut.outputs, math.inf))
+    return _gap_of_square(
+        max(
+            least_connectivity(least.T @ least, list(inputs), list(inputs.values())),
+            least_connectivity(least @ least.T, list(outputs), list(outputs.values())),
+        )
     )
-    cut = smallest * max(1.0, 2 - 2 * smallest)
-    return _gap_of_square(2 * (1 - math.cos(math.pi / n)) * cut)
 
 
 def _leak(cut: Cut, kept: float, diameter: float, n: int) -> float:
     """Return the ℓ below which the inequality of ``_gap_by_cuts`` fails, by halving."""
-    a, b = cut.size, n - cut.size
+    a, b = len(cut.inputs), n - len(cut.inputs)
     low, high = math.log(1e-300), math.log(a * b / n)
     for _ in range(60):
         middle = (low + high) / 2

@@ -177,33 +177,29 @@ def cycles(n: int) -> np.ndarray:
 
 
 class Cut(NamedTuple):
-    """Ways in which a permutation can carry the units of A onto those of B, and the rest."""
+    """Ways in which a permutation can carry the units of A onto as many of B, and the rest."""
 
-    size: int  # of A
+    inputs: tuple[int, ...]  # A, of at most n/2 units
+    outputs: tuple[int, ...]  # B
     directions: np.ndarray  # [ways, n²], in which the logits have to lie to keep A and B together
 
 
-def cuts(n: int) -> list[list[Cut]]:
-    """Return, for each set A of at most n/2 units, the cuts to each B as large."""
-    found = []
-    for size in range(1, n // 2 + 1):
-        for inside in itertools.combinations(range(n), size):
-            outside = [j for j in range(n) if j not in inside]
-            found.append(
-                [_cut(n, inside, outside, b) for b in itertools.combinations(range(n), size)]
-            )
-    return found
+def cuts(n: int) -> list[Cut]:
+    """Return the cuts of all pairs of sets A and B of at most n/2 units."""
+    sets = [x for size in range(1, n // 2 + 1) for x in itertools.combinations(range(n), size)]
+    return [_cut(n, a, b) for a in sets for b in sets if len(a) == len(b)]
 
 
-def _cut(n: int, inside: tuple[int, ...], outside: list[int], b: tuple[int, ...]) -> Cut:
+def _cut(n: int, a: tuple[int, ...], b: tuple[int, ...]) -> Cut:
+    outside = [j for j in range(n) if j not in a]
     rest = [i for i in range(n) if i not in b]
     across = np.zeros((n, n))
-    across[np.ix_(b, outside)] = across[np.ix_(rest, inside)] = -1 / (len(b) * len(rest))
+    across[np.ix_(b, outside)] = across[np.ix_(rest, a)] = -1 / (len(b) * len(rest))
     directions = []
     for kept in itertools.permutations(b):
         for others in itertools.permutations(rest):
-            a = across.copy()
-            a[list(kept), list(inside)] = 1 / len(b)
-            a[list(others), outside] = 1 / len(rest)
-            directions.append(a.reshape(-1))
-    return Cut(len(b), np.array(directions))
+            direction = across.copy()
+            direction[list(kept), list(a)] = 1 / len(b)
+            direction[list(others), outside] = 1 / len(rest)
+            directions.append(direction.reshape(-1))
+    return Cut(a, b, np.array(directions))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
@@ -91,7 +92,7 @@ def _starts(layer: Layer, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
         ellipsoid = ellipsoid_of(
             layer._replace(preset=layer.preset._replace(orientation="outputs-first"))
         )
-        for of_a in cuts(layer.n):
+        for _, of_a in itertools.groupby(cuts(layer.n), lambda cut: cut.inputs):
             ways = np.concatenate([cut.directions for cut in of_a])
             points.append((ways[ellipsoid.most(ways).argmax()] @ root)[None])
     starts = np.concatenate(points)

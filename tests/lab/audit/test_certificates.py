@@ -171,7 +171,7 @@ def test_cycles_and_cuts_are_all_that_there_are():
     assert [int((lengths == k).sum()) for k in (4, 6, 8)] == [72, 192, 144]
     assert (cycles(4).reshape(-1, 4, 4).sum(1) == 0).all()
     assert (cycles(4).reshape(-1, 4, 4).sum(2) == 0).all()
-    ways = [len(cut.directions) for of_a in cuts(4) for cut in of_a]
+    ways = [len(cut.directions) for cut in cuts(4)]
     assert len(ways) == 4 * 4 + 6 * 6 and sum(ways) == 16 * 6 + 36 * 4
 
 
