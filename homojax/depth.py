@@ -172,6 +172,35 @@ def measured_depth(kept: ArrayLike, *, retention: ArrayLike) -> jax.Array:
 
 
 @compiled()
+def product_depth(sigma2: ArrayLike, *, retention: ArrayLike) -> jax.Array:
+    """Return the depth from which on the product bound leaves a stack at most ρ of its detail.
+
+    Within the stack it is where Π σ₂ falls to ρ, log-linear between layers; no ``measured_depth``
+    of the stack lies beyond. Where Π σ₂ stays above ρ, layers go on as their geometric mean.
+
+    Args:
+        sigma2: σ₂ of layers 1 … L, [L].
+        retention: ρ, scalar in (0, 1).
+
+    Returns:
+        A real number of layers; ∞ where no σ₂ is below 1, NaN for another ρ or a NaN.
+
+    Raises:
+        ValueError: ``sigma2`` is not [L] with L ≥ 1, or ``retention`` is no scalar.
+
+    Source: law 3.1, product bound; law 3.3, three depths.
+
+    >>> [round(float(product_depth([0.25, 1.0], retention=x)), 6) for x in (0.5, 0.0625)]
+    [0.5, 4.0]
+    """
+    sigma2 = as_vector(sigma2, "sigma2")
+    within = measured_depth(jnp.cumprod(sigma2), retention=retention)
+    mean = jnp.exp(jnp.log(sigma2).mean())
+    beyond = effective_depth(mean, retention=as_scalar(retention, "retention", sigma2.dtype))
+    return jnp.where(jnp.isinf(within), beyond, within)
+
+
+@compiled()
 def lyapunov_exponents(matrices: ArrayLike) -> jax.Array:
     """Return the Lyapunov exponents of the product on V⊥, descending, in nats a layer.
 

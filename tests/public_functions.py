@@ -101,6 +101,11 @@ TABLE = {
         share,
         share,
     ),
+    "product_depth": (
+        lambda x, r: hj.depth.product_depth(jnp.array([0.9, 0.3, 0.1], x.dtype) * x, retention=r),
+        share,
+        share,
+    ),
     "suppression_ratios": (hj.depth.suppression_ratios, matrix),
     "asymptotic_cosine": (hj.layernorm.asymptotic_cosine, share),
     "cosine_bound": (

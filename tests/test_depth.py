@@ -185,6 +185,26 @@ def test_measured_depth_of_a_shared_symmetric_layer_is_its_effective_depth():
     )
 
 
+def test_no_measured_depth_lies_beyond_that_of_the_product_bound():
+    """Also where the first layer forgets most, and a mean over all layers would be smaller."""
+    shares = np.linspace(0.02, 0.98, 25)
+    for stack in STACKS:
+        stack = [oracles.round_to_birkhoff(np.full((len(m), len(m)), 0.0) + m) for m in stack]
+        sigma2 = np.array([oracles.sigma2(m) for m in stack])
+        kept = oracles.sigma2(np.asarray(detail_composite(np.array(stack))))
+        for share in shares:
+            bound = float(hj.depth.product_depth(sigma2, retention=share))
+            found = float(measured(kept, retention=share))
+            assert found <= bound + 1e-9 or (np.isinf(found) and bound >= len(stack) - 1e-9)
+
+
+def test_product_depth_is_the_effective_depth_of_like_layers_within_a_stack_and_beyond():
+    for share in (0.9, 0.3, 1e-3):
+        expected = np.log(share) / np.log(0.8)
+        found = hj.depth.product_depth(np.full(5, 0.8), retention=share)
+        assert float(found) == pytest.approx(expected, rel=1e-12)
+
+
 def test_lyapunov_exponents_are_log_eigenvalues_of_a_shared_matrix():
     matrix = hj.birkhoff.lazy_cycle(5, 0.6)
     eigenvalues = 0.6 + 0.4 * np.cos(2 * np.pi * np.array([1, 1, 2, 2]) / 5)

@@ -10,11 +10,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from homojax.lab.inputs import InputError
+
 Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
 
 
 def silent(done: int, total: int, doing: str) -> None:
     """Report no progress."""
+
+
+def require_progress(progress: object) -> None:
+    """Return nothing where a function to report progress to was given.
+
+    Raises:
+        InputError: it cannot be called.
+    """
+    if not callable(progress):
+        raise InputError(
+            f"progress = {progress!r} cannot be called: give a function of (done, total, what is "
+            "being done), such as print, or leave it out."
+        )
 
 
 @contextmanager

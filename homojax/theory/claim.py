@@ -14,7 +14,7 @@ import dataclasses
 import enum
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,15 @@ Assumption = tuple[str, Callable[[Any], Any]]  # in words, and a predicate of a 
 C = TypeVar("C", bound=Compare)
 
 
+Scope = Literal["matrix", "projection", "stack", "noise"]
+Direction = Literal["≤", "≥", "=", "→", "~"]  # measured to predicted; → limit, ~ distribution
+Standing = Literal["theorem", "conjecture", "refuted"]
+_ALLOWED = {
+    name: get_args(kind)
+    for name, kind in (("scope", Scope), ("direction", Direction), ("status", Standing))
+}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Claim:
     """A numbered claim of theory.md as an executable, falsifiable object.
@@ -70,17 +79,32 @@ class Claim:
 
     number: str  # theory.md's
     name: str
-    scope: Literal["matrix", "projection", "stack", "noise"]  # the kind of case that it is about
-    direction: Literal["≤", "≥", "=", "→", "~"]  # measured to predicted; → limit, ~ distribution
+    scope: Scope  # the kind of case that it is about
+    direction: Direction
     statement: str  # one line
     latex: str
     source: str
     compare: Compare
     assumptions: tuple[Assumption, ...] = ()
     attained_by: str | None = None  # the family of cases that makes it an equality
-    status: Literal["theorem", "conjecture", "refuted"] = "theorem"
+    status: Standing = "theorem"
     resolution: float = 0.0  # = and ~ hold to within this, errors included
     mutants: Mapping[str, Mutant] = dataclasses.field(default_factory=dict, hash=False)
+
+    def __post_init__(self):
+        """Raise ValueError where a field has a value that no claim has."""
+        for name, allowed in _ALLOWED.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"claim {self.name}: {name} must be one of {', '.join(allowed)}, "
+                    f"got {getattr(self, name)!r}"
+                )
+        for one in self.assumptions:
+            if not (isinstance(one, tuple) and len(one) == 2 and callable(one[1])):
+                raise ValueError(
+                    f"claim {self.name}: an assumption is a pair (in words, predicate of a case), "
+                    f"got {one!r}"
+                )
 
     @partial(jax.jit, static_argnums=0, inline=True)  # or each operation would be a program
     def judge(self, case: Any) -> tuple[Comparison, jax.Array]:
@@ -96,8 +120,13 @@ class Claim:
         >>> Verdict(int(CLAIMS["hilbert"].judge(case)[1])).label
         'holds'
         """
-        fields = map(jnp.asarray, self.compare(case))
-        comparison = Comparison(*jnp.broadcast_arrays(*fields))
+        compared = self.compare(case)
+        if not isinstance(compared, Comparison):
+            raise TypeError(
+                f"claim {self.name}: compare must return a Comparison(lesser, greater, margin), "
+                f"got {type(compared).__name__}"
+            )
+        comparison = Comparison(*jnp.broadcast_arrays(*map(jnp.asarray, compared)))
         applies = jnp.asarray(comparison.applies)
         for _, predicate in self.assumptions:
             applies = applies & _spread(predicate(case), applies.shape)
@@ -111,6 +140,10 @@ class Claim:
     def _decide(self, comparison: Comparison) -> tuple[jax.Array, jax.Array]:
         """Return whether it holds, and whether it is violated; both are False of a NaN."""
         slack = comparison.greater - comparison.lesser
+        # An error below 0 is none: nothing can be said.
+        comparison = comparison._replace(
+            margin=jnp.where(comparison.margin < 0, jnp.nan, comparison.margin)
+        )
         if self.is_equality:
             certain = abs(slack) + comparison.margin <= self.resolution
             violated = abs(slack) > comparison.margin

@@ -18,6 +18,7 @@ from homojax.depth import (
     effective_depth,
     lyapunov_exponents,
     measured_depth,
+    product_depth,
 )
 from homojax.lab.audit.ellipsoid import in_order
 from homojax.lab.audit.layers import Layer
@@ -148,7 +149,7 @@ def measure_stack(matrices: np.ndarray, retention: float) -> dict[str, np.ndarra
     """Return what can be said of a stack [L, n, n] and of its products M_l ⋯ M_1, l ≤ L.
 
     ``composite_…`` are of each product [L]; ``effective_depth_…`` say after how many layers less
-    than ``retention`` of the detail is left: by the geometric mean of σ₂ (law 3.1, product bound),
+    than ``retention`` of the detail is left: by Π σ₂ (law 3.1, product bound),
     by the Lyapunov exponent, and as measured on the products (∞ where it is not reached).
     """
     return {name: np.asarray(x) for name, x in _measure_stack(matrices, retention).items()}
@@ -160,7 +161,7 @@ def _measure_stack(matrices: jax.Array, retention: jax.Array) -> dict[str, jax.A
     kept = jax.vmap(spectral_norm)(detail_composite(matrices))
     forward, backward = jax.vmap(amax_gain)(products)
     exponent = lyapunov_exponents(matrices)[0]
-    each = jnp.exp(jnp.log(jax.vmap(sigma2)(matrices)).mean())
+    each = jax.vmap(sigma2)(matrices)
     depth = partial(effective_depth, retention=retention)
     distance = products - uniform(matrices.shape[1], matrices.dtype)
     return {
@@ -170,7 +171,7 @@ def _measure_stack(matrices: jax.Array, retention: jax.Array) -> dict[str, jax.A
         "composite_amax_gain_fwd": forward,
         "composite_amax_gain_bwd": backward,
         "lyapunov_exponent": exponent,
-        "effective_depth_bound": depth(jnp.minimum(each, 1)),
+        "effective_depth_bound": product_depth(each, retention=retention),
         "effective_depth_lyapunov": depth(jnp.minimum(jnp.exp(exponent), 1)),
         "effective_depth_measured": measured_depth(kept, retention=retention),
     }

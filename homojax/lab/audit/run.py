@@ -32,7 +32,7 @@ from homojax.lab.audit.reading import checkpoint_of
 from homojax.lab.audit.recognising import mixing_of, recognise
 from homojax.lab.audit.worst import largest_sum_errors, smallest_gaps
 from homojax.lab.inputs import as_config, require_precision
-from homojax.lab.progress import Progress, silent
+from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.store import provenance
 from homojax.presets import Preset
 
@@ -66,6 +66,7 @@ def audit(
     >>> ds.attrs["verdict"], ds.preset.values.tolist()
     ('healthy', ['tokenbender'])
     """
+    require_progress(progress)
     config = as_config(Audit, config, fields)
     require_precision("float64")
     progress(0, 1, "reading")

@@ -21,7 +21,7 @@ from homojax.calibration import (
 from homojax.depth import detail_composite, lyapunov_exponents
 from homojax.lab.inputs import as_config, require_precision
 from homojax.lab.probe.config import Calibrate, Kept, Root
-from homojax.lab.progress import Progress, silent
+from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.sources import Source, load_source
 from homojax.lab.store import provenance
 from homojax.projection.sinkhorn import sinkhorn
@@ -87,6 +87,7 @@ def calibrate(
     >>> calibrate(sigma2=0.5, n=3, seeds=2).status.values.ravel().tolist()  # 0: FOUND
     [0, 0]
     """
+    require_progress(progress)
     config = as_config(Calibrate, config, fields)
     require_precision("float64")
     source = load_source(config)

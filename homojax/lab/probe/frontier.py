@@ -15,7 +15,7 @@ from homojax.bounds import isolated_unit_frontier
 from homojax.lab.inputs import as_config, require_precision
 from homojax.lab.probe.config import FrontierSearch
 from homojax.lab.probe.equal_entropy import CHUNK, Side, search_lanes
-from homojax.lab.progress import Progress, silent
+from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.store import provenance
 from homojax.projection.errors import entropy_error, projection_distance
 from homojax.spectrum.singular_value import top_singular_pair
@@ -62,6 +62,7 @@ def frontier(
     >>> bool((ds.excess <= ds.excess_error).all())
     True
     """
+    require_progress(progress)
     search = as_config(FrontierSearch, config, fields)
     require_precision("float64")
     chunks = -(-search.steps // CHUNK)

@@ -13,7 +13,7 @@ from homojax.lab.probe.config import Goal, Search
 from homojax.lab.probe.finding import Finding, judge_best
 from homojax.lab.probe.objective import cell_program, without_starts
 from homojax.lab.probe.reduction import reduce_digits
-from homojax.lab.progress import Progress, silent
+from homojax.lab.progress import Progress, require_progress, silent
 from homojax.theory.claim import Claim
 
 
@@ -94,6 +94,7 @@ def probed_claim(goal: Goal, wanted: str | Claim) -> Claim:
 
 
 def _search(goal: Goal, wanted: str | Claim, search: Search, progress: Progress) -> Finding:
+    require_progress(progress)
     claim = probed_claim(goal, wanted)
     require_precision("float64")
     parameters, history = climb(goal, claim, search, progress)

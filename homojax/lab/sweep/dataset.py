@@ -113,7 +113,7 @@ VARIABLES: dict[str, tuple[str | None, tuple[str, ...], str, str]] = {
         "depth",
         (),
         "layers",
-        "depth at which Π σ₂ (geometric mean) falls to the retention; inf: σ₂ rounds to 1",
+        "depth at which Π σ₂ falls to the retention, past the stack by its mean; inf: σ₂ is 1",
     ),
     "effective_depth_lyapunov": (
         "depth",

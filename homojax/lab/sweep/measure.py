@@ -22,6 +22,7 @@ from homojax.depth import (
     effective_depth,
     lyapunov_exponents,
     measured_depth,
+    product_depth,
 )
 from homojax.lab.sources import Source
 from homojax.lab.sweep.config import Sweep
@@ -246,14 +247,13 @@ def _measure_depth(
     )
     product, verdict = CLAIMS["product"].judge(case)
     last = np.asarray(depth) - 1
-    geometric_mean = jnp.exp(jnp.log(sigma2).mean())
     return {
         "composite_sigma2": product.lesser[last],
         "product_sigma2": product.greater[last],
         "verdict_product": verdict[last],
         "composite_doeblin_bound": composite_doeblin_bound(matrices)[last],
         "lyapunov_exponent": exponent,
-        "effective_depth_bound": effective_depth(geometric_mean, retention=retention),
+        "effective_depth_bound": product_depth(sigma2, retention=retention),
         "effective_depth_lyapunov": effective_depth(jnp.exp(exponent), retention=retention),
         "effective_depth_measured": measured_depth(product.lesser, retention=retention),
     }

@@ -11,7 +11,7 @@ import xarray as xr
 
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.places import place_of
-from homojax.lab.progress import Progress, silent
+from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.sources import load_source
 from homojax.lab.sweep.config import NO_SHARDS, Sweep
 from homojax.lab.sweep.fill import Shard, filled
@@ -55,6 +55,7 @@ def sweep(
     >>> dict(sweep(**tiny).sigma2.sizes)
     {'n': 1, 'epsilon': 1, 'seed': 1, 'layer': 2}
     """
+    require_progress(progress)
     config = as_config(Sweep, config, fields)
     store = place_of(store)
     require_precision(config.precision)

@@ -10,7 +10,7 @@ import numpy as np
 
 from homojax import spectrum
 from homojax.birkhoff import marginal_errors
-from homojax.depth import detail_composite, effective_depth, lyapunov_exponents
+from homojax.depth import detail_composite, effective_depth, lyapunov_exponents, product_depth
 from homojax.lab.train.judgements import judgements_of
 from homojax.lab.train.stacks import Stacks, stacks_of
 from homojax.layernorm import expected_cosine
@@ -88,7 +88,7 @@ def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
         "kept_after": kept,
         "kept_predicted": jnp.cumprod(bounds, axis=-1),
         "turned_predicted": turn_bound(sigma2, alpha=alpha),
-        "depth_bound": effective_depth(jnp.exp(jnp.log(bounds).mean()), retention=RETENTION),
+        "depth_bound": product_depth(bounds, retention=RETENTION),
         "depth_typical": effective_depth(
             jnp.exp(lyapunov_exponents(layers)[0]), retention=RETENTION
         ),

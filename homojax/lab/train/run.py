@@ -17,7 +17,7 @@ import xarray as xr
 from homojax.lab.blocks import Blocks, resume
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.places import making, path_of
-from homojax.lab.progress import Progress, silent
+from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.runs import own
 from homojax.lab.train.checkpoints import Checkpoints, fingerprint_of
 from homojax.lab.train.config import Train
@@ -74,6 +74,7 @@ def train(
     >>> round(float(ds.sigma2_end.mean()), 6)
     1.0
     """
+    require_progress(progress)
     config = as_config(Train, config, fields)
     trainer_of(config, min(config.all_depths))  # refuse what cannot be before anything is kept
     folder = path_of(folder)

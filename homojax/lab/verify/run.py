@@ -14,7 +14,7 @@ from homojax.lab.blocks import Blocks, resume
 from homojax.lab.devices import on_all_devices
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.judging import Judged, judge_cells, listed
-from homojax.lab.progress import Progress, silent
+from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.referee import REFEREED_SIZE, decided, referee
 from homojax.lab.verify.config import Verification
 from homojax.lab.verify.dataset import assemble
@@ -71,6 +71,7 @@ def verify(
                 "of that name: leave store out."
             )
     with listed(*own):
+        require_progress(progress)
         config = as_config(Verification, config, fields)
         require_precision("float64" if config.escalate else config.dtype)
         return resume(store, config.digest, partial(_verify, config, progress))
