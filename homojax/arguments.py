@@ -48,10 +48,17 @@ def compiled(*static: str, shared: bool = False) -> Callable[[Callable[P, R]], C
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             known, unknown = args[: len(names)], args[len(names) :]
-            return program(
-                *map(plain, names, known),
-                *unknown,  # for Python's own sentence
-                **{name: plain(name, value) for name, value in kwargs.items()},
+            operands = [*map(plain, names, known), *unknown]  # unknown: for Python's own sentence
+            named = {name: plain(name, value) for name, value in kwargs.items()}
+            try:
+                return program(*operands, **named)
+            except TypeError as error:
+                if "incompatible shapes for broadcasting" not in str(error):
+                    raise
+                shapes = [list(jnp.shape(x)) for x in (*operands, *named.values())]
+            raise ValueError(
+                f"{function.__name__} was given arrays of shapes "
+                f"{', '.join(map(str, shapes))}, which do not fit each other"
             )
 
         return call
@@ -127,7 +134,11 @@ def as_array(x: ArrayLike, name: str) -> jax.Array:
     try:
         return jnp.asarray(given)
     except (TypeError, ValueError, OverflowError):
-        what = f"an array of {given.dtype}" if hasattr(given, "dtype") else type(given).__name__
+        what = type(given).__name__
+        if isinstance(given, list | tuple):
+            what += ", whose rows are not equally long, or whose numbers are too large"
+        elif hasattr(given, "dtype"):
+            what += f" of {given.dtype}"
         raise TypeError(f"{name} must be an array of numbers, got {what}") from None
 
 

@@ -62,7 +62,7 @@ def dobrushin_coefficient(matrix: ArrayLike) -> jax.Array:
 
 @compiled()
 def dobrushin_bound(matrix: ArrayLike) -> jax.Array:
-    """Return √(δ(M) δ(Mᵀ)) ≥ σ₂(M), M [n, n]. Equality for permutations and for J.
+    """Return √(δ(M) δ(Mᵀ)) ≥ σ₂(M), for M ∈ 𝔅ₙ [n, n]. Equality for permutations and for J.
 
     Source: law 2, dobrushin; Dobrushin (1956).
 
@@ -75,7 +75,7 @@ def dobrushin_bound(matrix: ArrayLike) -> jax.Array:
 
 @compiled()
 def doeblin_bound(matrix: ArrayLike) -> jax.Array:
-    """Return 1 − n min M ≥ σ₂(M), M [n, n]: the part that all rows share is forgotten.
+    """Return 1 − n min M ≥ σ₂(M), for M ∈ 𝔅ₙ [n, n]: the part that all rows share is forgotten.
 
     Equality for every 2 × 2 matrix and for J.
 

@@ -52,12 +52,16 @@ REFUSED = {  # what is called -> a word of the sentence
     "a masked array": (lambda: hj.sigma2(np.ma.masked_array(EYE)), "masked array: fill it first"),
     "text": (lambda: hj.sigma2("abc"), "matrix must be an array of numbers, got str"),
     "nothing": (lambda: hj.sigma2(None), "matrix must be an array of numbers, got NoneType"),
-    "rows of two lengths": (lambda: hj.sigma2([[1, 2], [3]]), "matrix must be an array"),
     "a result": (
         lambda: jax.eval_shape(lambda: hj.sigma2(hj.sinkhorn(EYE, 1.0))),
         "pass result.matrix",
     ),
     "complex numbers": (lambda: hj.lambda2(EYE * 1j), "real, got complex"),
+    "rows of other lengths": (lambda: hj.sigma2([[1, 2], [3]]), "rows are not equally long"),
+    "shapes that do not fit": (
+        lambda: hj.effective_depth([0.1, 0.9], retention=[0.1, 0.2, 0.3]),
+        "effective_depth was given arrays of shapes [2], [3]",
+    ),
     "ε in words": (lambda: hj.sinkhorn(EYE, "hot"), "epsilon must be an array of numbers"),
     "a start in words": (lambda: hj.sinkhorn(EYE, 1.0, init="there"), "init must be an array"),
     "a number beyond floats": (lambda: hj.sigma2(10**400), "matrix is a whole number too large"),

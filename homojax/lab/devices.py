@@ -1,7 +1,8 @@
-"""Work on all devices of this process, a block at a time on each."""
+"""What this machine can do: work on all its devices at once, and how much memory it has."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from itertools import islice
@@ -9,6 +10,8 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 import jax
+
+from homojax.lab.inputs import InputError
 
 Block = TypeVar("Block")
 Result = TypeVar("Result")
@@ -50,3 +53,22 @@ def on_all_devices(
             yield from (one.result() for one in ended)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def require_memory(need: float, what: str) -> None:
+    """Return nothing where this machine has ``need`` bytes for ``what``.
+
+    Raises:
+        InputError: it has not.
+    """
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > machine:
+        raise InputError(
+            f"{what} needs about {need / 1e9:.3g} GB, and this machine has {machine / 1e9:.3g}: "
+            "ask for less."
+        )
+
+
+def matrices_in_memory(count: int, n: int) -> float:
+    """Return how many bytes ``count`` matrices [n, n] take, with what is computed of them."""
+    return 24.0 * 8 * count * n * n

@@ -175,6 +175,9 @@ def _check_range(name: str, value: Any, hint: Any) -> None:
 # ---------------------------------------------------------------- words and values
 
 
+LISTED = 24  # names that a sentence lists
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return 'did you mean "…"?' where a known name is near, and the list of them otherwise.
 
@@ -183,7 +186,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f'did you mean "{close[0]}"?' if close else f"there are: {', '.join(known)}."
+    if close:
+        return f'did you mean "{close[0]}"?'
+    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
+    return f"there are: {', '.join(known[:LISTED])}{more}."
 
 
 def as_started(command: str) -> str:
@@ -214,8 +220,8 @@ def parse_grid(words: Iterable[str | float]) -> tuple[float, ...]:
         try:
             if isinstance(word, str) and ":" in word:
                 low, high, count = word.split(":")
-                ends_fit = 0 < float(low) < math.inf and 0 < float(high) < math.inf
-                if not (ends_fit and 0 < int(count) <= 10_000):
+                ends_fit = 0 < float(low) < float(high) < math.inf
+                if not (ends_fit and 2 <= int(count) <= 10_000):
                     raise ValueError
                 grid = np.geomspace(float(low), float(high), int(count))
                 values += [float(f"{value:.6g}") for value in grid]
@@ -224,7 +230,7 @@ def parse_grid(words: Iterable[str | float]) -> tuple[float, ...]:
         except (ValueError, OverflowError):
             raise InputError(
                 f'"{word}" is neither a number nor a geometric grid LOW:HIGH:COUNT such as '
-                "0.05:20:12."
+                "0.05:20:12, with 0 < LOW < HIGH and a COUNT from 2 to 10,000."
             ) from None
     return tuple(values)
 

@@ -162,6 +162,8 @@ class RunFolder:
                 run of another identity is in its way.
         """
         out = out.expanduser()
+        if out.name.endswith(".part"):
+            raise InputError(f"{out} has the name of an unfinished run: leave .part out.")
         if out.is_symlink():
             raise InputError(f"{out} is a symbolic link: name the folder itself.")
         self.name = out  # as it is told

@@ -182,7 +182,8 @@ def _read_logits(path: Path, name: str | None) -> np.ndarray:
             "and none empty."
         )
     if logits.dtype.kind not in "fiu" and not hasattr(ml_dtypes, logits.dtype.name):
-        raise InputError(f"{path} holds {logits.dtype}: logits must be real numbers.")
+        hint = "; save bfloat16 as float32, or as .safetensors" if logits.dtype.kind == "V" else ""
+        raise InputError(f"{path} holds {logits.dtype}: logits must be real numbers{hint}.")
     logits = np.asarray(logits, np.float64)
     wrong = ~(logits < np.inf)  # NaN, too
     if wrong.any():

@@ -132,9 +132,14 @@ def open_run(path: str | Path, name: str | None = None) -> xr.Dataset:
     if not stores:
         if (path / "history.npz").exists():
             raise InputError(f"{path} holds a finding: hj.lab.cases.load_case reads its case.npz.")
-        raise InputError(f"{path} holds no finished run.")
+        runs = sorted(manifest.parent.name for manifest in path.glob("*/run.json"))
+        below = f"; name one of those in it: {', '.join(runs)}" if runs else ""
+        raise InputError(f"{path} holds no finished run{below}.")
     if name is None and len(stores) > 1:
-        raise InputError(f"{path} holds several Datasets: name one of {', '.join(stores)}.")
+        raise InputError(
+            f"{path} holds several Datasets ({', '.join(stores)}): "
+            f'name one, as name="{next(iter(stores))}".'
+        )
     chosen = next(iter(stores)) if name is None else str(name)
     if chosen not in stores:
         raise InputError(f'{path} holds no Dataset "{name}": {nearest(chosen, stores)}')

@@ -18,6 +18,7 @@ import xarray as xr
 
 import homojax as hj
 from homojax.lab.cli import main
+from homojax.lab.inputs import InputError
 from homojax.lab.probe.config import Calibrate, FrontierSearch, Search, SensitivityScan
 from homojax.lab.sources import SOURCES
 from homojax.lab.store import provenance
@@ -117,6 +118,11 @@ def test_overwrite_spares_what_is_not_a_run(capsys):
         (["sweep", "--source", "file"], "needs a path"),
         (["sweep", "--source", "file", "--path", "none.npy"], "there is no file none.npy"),
         (["sweep", "--source", "trained-mhc", "--n", "8"], "has n = 4 only"),
+        (["verify", "--n", "200000", "--cells", "1"], "GB, and this machine has"),
+        (["probe", "refute", "sigma2_falls", "--n", "200000"], "GB, and this machine has"),
+        (["probe", "tighten", "hilbert", "--n", "200000"], "GB, and this machine has"),
+        (["probe", "frontier", "--n", "100000"], "GB, and this machine has"),
+        (["probe", "calibrate", "--sigma2", ".5", "--n", "200000"], "GB, and this machine has"),
         (["train", "--steps", "0"], "steps must be a whole number of at least 1, got 0."),
         (["train", "--streams", "1"], "streams must be a whole number of at least 2, got 1."),
         (["train", "--mixer", "sinkhornn"], 'did you mean "sinkhorn"?'),
@@ -408,6 +414,23 @@ def test_one_name_for_two_sweeps_is_refused_before_anything_runs(capsys):
 def test_what_cannot_fit_is_said_before_anything_runs(capsys, args, message):
     code, _, err = said(capsys, "sweep", "--n", "4", *args)
     assert code == 2 and message in err
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        hj.sweep,
+        hj.verify,
+        hj.train,
+        hj.frontier,
+        hj.calibrate,
+        lambda **how: hj.refute("sigma2_falls", **how),
+        lambda **how: hj.audit({}, **how),
+    ],
+)
+def test_progress_that_cannot_be_called_is_refused(run):
+    with pytest.raises(InputError, match="progress = 3 cannot be called"):
+        run(progress=3)
 
 
 SLOW = pytest.mark.slow

@@ -42,7 +42,7 @@ class Oven(Config):
 
 def test_a_grid_is_numbers_or_a_geometric_range():
     assert parse_grid(["0.1:10:3", "20"]) == (0.1, 1.0, 10.0, 20.0)
-    for bad in ("0:1:3", "1:2", "1:2:0", "x", "1:2:3:4"):
+    for bad in ("0:1:3", "1:2", "1:2:0", "1:2:1", "2:1:3", "x", "1:2:3:4"):
         with pytest.raises(InputError, match="neither a number nor a geometric grid"):
             parse_grid([bad])
 

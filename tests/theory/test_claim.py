@@ -172,3 +172,30 @@ def test_tightness_is_the_ratio_of_the_sides_where_two_digits_are_left():
     assert tight("=", 0.2, 0.4, 0.1, True) == pytest.approx(2)
     for sides in [(0.2, 0.4, 0.1, True), (0.2, 0.4, 1e-9, False), (0.0, 0.0, 0.0, True)]:
         assert np.isnan(tight("≤", *sides))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("direction", "=="),
+        ("direction", "<="),
+        ("scope", "matrices"),
+        ("status", "open"),
+        ("assumptions", ("M",)),
+    ],
+)
+def test_a_claim_of_ones_own_has_fields_that_claims_have(field, value):
+    with pytest.raises(ValueError, match="claim mine: .*" + field.removesuffix("s")):
+        dataclasses.replace(made(name="mine"), **{field: value})
+
+
+@pytest.mark.parametrize("compared", [True, None, (0.0, 1.0)])
+def test_a_comparison_that_is_none_is_told_so(compared):
+    mine = made(name="mine")
+    with pytest.raises(TypeError, match="compare must return a Comparison"):
+        dataclasses.replace(mine, compare=lambda case: compared).judge(0.0)
+
+
+def test_a_margin_below_0_decides_nothing():
+    assert int(judge_bound(0.0, 1.0, -1.0)) == int(judge_equality(0.0, 0.0, -1.0))
+    assert int(judge_bound(0.0, 1.0, -1.0)) == Verdict.UNDECIDABLE

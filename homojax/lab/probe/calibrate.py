@@ -19,6 +19,7 @@ from homojax.calibration import (
     epsilon_schedule,
 )
 from homojax.depth import detail_composite, lyapunov_exponents
+from homojax.lab.devices import matrices_in_memory, require_memory
 from homojax.lab.inputs import as_config, require_precision
 from homojax.lab.probe.config import Calibrate, Kept, Root
 from homojax.lab.progress import Progress, require_progress, silent
@@ -103,6 +104,8 @@ def _calibrate_size(config: Calibrate, source: Source, n: int) -> dict[str, np.n
     """Return the variables of one n."""
     each = config.sigma2 is not None or config.schedule  # every layer has its own ε
     layers = config.depth or source.layers or (1 if config.sigma2 is not None else DEFAULT_DEPTH)
+    need = matrices_in_memory(source.seeds * layers, n)
+    require_memory(need, f"a calibration of {source.seeds * layers} matrices at n = {n}")
     stacks = np.stack([source.draw(n, seed, layers) for seed in range(source.seeds)])
     target = config.retention if config.sigma2 is None else config.sigma2
     answers = _solver(config.sigma2 is not None, config.schedule, config.kept, config.root)(

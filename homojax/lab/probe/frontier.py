@@ -12,6 +12,7 @@ import xarray as xr
 
 from homojax.birkhoff import detail, entropy_deficit, isolated_unit, marginal_errors
 from homojax.bounds import isolated_unit_frontier
+from homojax.lab.devices import matrices_in_memory, require_memory
 from homojax.lab.inputs import as_config, require_precision
 from homojax.lab.probe.config import FrontierSearch
 from homojax.lab.probe.equal_entropy import CHUNK, Side, search_lanes
@@ -65,6 +66,8 @@ def frontier(
     require_progress(progress)
     search = as_config(FrontierSearch, config, fields)
     require_precision("float64")
+    need = matrices_in_memory(search.deficits * search.starts, max(search.n))
+    require_memory(need, f"a search from {search.starts} starts at n = {max(search.n)}")
     chunks = -(-search.steps // CHUNK)
     total = len(search.n) * len(SIDES) * chunks
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from homojax.lab.devices import matrices_in_memory, require_memory
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.judging import chosen_claims
 from homojax.lab.probe.climb import climb
@@ -95,6 +96,8 @@ def probed_claim(goal: Goal, wanted: str | Claim) -> Claim:
 
 def _search(goal: Goal, wanted: str | Claim, search: Search, progress: Progress) -> Finding:
     require_progress(progress)
+    need = matrices_in_memory(search.starts * search.layers, search.n)
+    require_memory(need, f"a search from {search.starts} starts at n = {search.n}")
     claim = probed_claim(goal, wanted)
     require_precision("float64")
     parameters, history = climb(goal, claim, search, progress)

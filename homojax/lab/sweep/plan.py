@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 import numpy as np
 
+from homojax.lab.devices import require_memory
 from homojax.lab.grid_store import Region
-from homojax.lab.inputs import InputError
 from homojax.lab.sources import Source
 from homojax.lab.sweep.config import Sweep
 
@@ -101,12 +100,7 @@ def block_size(config: Sweep, n: int) -> int:
     noise = config.samples * (4 * n + 100) + 20_000  # of a few cells only, however many there are
     itemsize = np.dtype(config.precision).itemsize
     cell = itemsize * (stack + noise)
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if cell > machine:
-        raise InputError(
-            f"one cell at n = {n}, depth {layers} and {config.samples} samples needs about "
-            f"{cell / 1e9:.3g} GB, and this machine has {machine / 1e9:.3g}: ask for less."
-        )
+    require_memory(cell, f"one cell at n = {n}, depth {layers} and {config.samples} samples")
     most = config.memory_mb * 1e6 / itemsize
     side_by_side = most / (stack + noise)
     return max(1, int(side_by_side if side_by_side < FEW else (most - FEW * noise) / stack))

@@ -23,7 +23,7 @@ from homojax.lab.sweep.dataset import KS_ROUNDING, LAWS
 from homojax.lab.sweep.run import sweep as run_sweep
 from homojax.projection.result import Status
 from homojax.theory import CLAIMS
-from homojax.theory.claim import VERDICTS
+from homojax.theory.claim import VERDICTS, Verdict
 
 KS_FALSE_ALARM = 0.01  # the chance, for a whole sweep, that a true law is rejected
 CONVERGENCE = {  # how a projection did not end well, and what to try
@@ -215,6 +215,9 @@ def _summary_row(cells: xr.Dataset, whole: xr.Dataset) -> dict[str, str]:
         )
         deepest = int(cells.depth.max())
         row["L bound"], row["L typical"] = _depth(bound), _depth(typical)
+        if (cells.verdict_product == Verdict.NOT_APPLICABLE).all():
+            # Of matrices that are not doubly stochastic neither rate says anything.
+            row["L bound"] = row["L typical"] = "n.a."
         row["L measured"] = f"> {deepest}" if np.isinf(measured) else _depth(measured)
     if _laws(cells) or "cosine_ks" in cells:
         holds, undecidable, violated = judged(cells, whole)

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from homojax.lab.blocks import Blocks, resume
-from homojax.lab.devices import on_all_devices
+from homojax.lab.devices import matrices_in_memory, on_all_devices, require_memory
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.judging import Judged, judge_cells, listed
 from homojax.lab.progress import Progress, require_progress, silent
@@ -85,6 +85,10 @@ def _verify(config: Verification, progress: Progress, blocks: Blocks) -> xr.Data
             "there is no case to judge these claims on: choose other families or claims, or more "
             "cells, stacks or signals."
         )
+    for group in groups:
+        layers = config.depth if group.scope == "stack" else 1
+        need = matrices_in_memory(layers * group.block, group.n)
+        require_memory(need, f"a block of {group.scope} cases at n = {group.n}")
     places = [(group, block) for group in groups for block in range(group.num_blocks())]
     loaded = ((place, blocks.load(_key(*place))) for place in places)
     parts = {place: part for place, part in loaded if part is not None}
