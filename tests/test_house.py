@@ -176,6 +176,11 @@ def test_dir_help_completion_and_the_table_of_names_agree():
     assert all(name in text for name in names)
 
 
+def test_a_name_that_there_is_not_has_a_near_one_named():
+    with pytest.raises(AttributeError, match='homojax has no sinkorn: did you mean "sinkhorn"'):
+        _ = homojax.sinkorn
+
+
 def test_flat_names_are_about_forty_and_have_one_spelling():
     modules = {name for name in homojax.__all__ if f"homojax.{name}" in MODULES}
     flat = set(homojax.__all__) - modules

@@ -215,7 +215,7 @@ def _summary_row(cells: xr.Dataset, whole: xr.Dataset) -> dict[str, str]:
         )
         deepest = int(cells.depth.max())
         row["L bound"], row["L typical"] = _depth(bound), _depth(typical)
-        if (cells.verdict_product == Verdict.NOT_APPLICABLE).all():
+        if (cells.verdict_product.isel(depth=-1) == Verdict.NOT_APPLICABLE).all():
             # Of matrices that are not doubly stochastic neither rate says anything.
             row["L bound"] = row["L typical"] = "n.a."
         row["L measured"] = f"> {deepest}" if np.isinf(measured) else _depth(measured)

@@ -17,7 +17,7 @@ from homojax.lab.store import open_run, read_dataset
 from homojax.lab.sweep import fill, measure
 from homojax.lab.sweep.config import Sweep
 from homojax.lab.sweep.dataset import LAWS, OF_ALL_SEEDS, VARIABLES
-from homojax.lab.sweep.report import ks_rejections
+from homojax.lab.sweep.report import ks_rejections, summary
 from homojax.lab.sweep.run import sweep
 from homojax.theory import CLAIMS
 from homojax.theory.claim import Verdict, mutants_of
@@ -218,7 +218,13 @@ def test_trained_matrices_as_run_have_the_published_figures_and_converged_they_d
         "snr": (1.0,),
         "alpha": (1.0,),
     }
-    as_run = sweep(Sweep(iterations=10, **common)).squeeze()
+    whole = sweep(Sweep(iterations=10, **common))
+    table = summary(whole)
+    assert [table.rows[0][table.header.index(f"L {rate}")] for rate in ("bound", "typical")] == [
+        "n.a.",  # of matrices that are not doubly stochastic
+        "n.a.",
+    ]
+    as_run = whole.squeeze()
     published = trained_mhc()["published"]
     assert abs(as_run.lambda2.mean() - published["mean_abs_lambda2"]) < 1e-4
     assert (
