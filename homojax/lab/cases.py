@@ -54,6 +54,8 @@ def load_case(path: str | Path) -> Case:
     """
     path = Path(path_of(path) or "")
     if not path.is_file():
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: name the .npz file of a case in it.")
         raise InputError(f"there is no file {path}.")
     try:
         with np.load(path, allow_pickle=False) as arrays:

@@ -231,8 +231,10 @@ def _say_stopped() -> None:
 
 def _kept() -> str:
     """Return what to say of a run that did not come to its end."""
-    kept = _discard_empty_folders()
-    return " What was done is kept; run the same command again to go on." if kept else ""
+    if _discard_empty_folders():
+        return " What was done is kept; run the same command again to go on."
+    finished = getattr(sys.modules.get("homojax.lab.runs"), "finished", [])
+    return f" The run in {finished[-1]} is whole." if finished else ""
 
 
 def _discard_empty_folders() -> bool:

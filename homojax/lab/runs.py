@@ -243,9 +243,11 @@ class RunFolder:
             self.part.rename(self.out)
         if self in _unfinished:
             _unfinished.remove(self)
+        finished.append(self.name)
 
 
 _unfinished: list[RunFolder] = []  # of this process
+finished: list[Path] = []  # by this process
 
 
 def holds_finished(out: Path, identity: dict[str, Any]) -> bool:

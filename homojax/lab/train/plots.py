@@ -18,6 +18,7 @@ from homojax.lab.inputs import InputError
 
 LEAST = 1e-20  # share of detail that is drawn
 OWN = "its own, or none"  # of ε
+LINEAR = 0.3  # least share from which on an axis is linear
 WIDE = 8  # largest over smallest value from which on an axis is logarithmic
 LABELS = {
     "depth": "layers",
@@ -173,12 +174,14 @@ def _kept_panel(ax: Axes, ds: xr.Dataset, coloured: str) -> None:
         ax.plot(ds.layer, left, color=colour, marker=".")
     ax.set(xlabel="layers passed", ylabel="share of the best-kept detail left")
     drawn = np.concatenate([np.asarray(line.get_ydata()) for line in ax.lines])
-    if np.isfinite(drawn).any():
+    if np.nanmin(drawn, initial=np.inf) < LINEAR:
         ax.set_yscale("log")
     faint = np.nanmin(drawn, initial=np.inf) == LEAST
     least = f"\n({LEAST:g}: or less)" if faint else ""
     title = f"{_depth_drawn(ds, coloured)}trained; dotted: bound (law 5.1){least}"
-    ax.set(ylim=(None, max(1.5, ax.get_ylim()[1])), title=title)
+    ax.margins(y=0.06)
+    ax.set(title=title)
+    ax.set_ylim(None, max(1.02, ax.get_ylim()[1]))  # the whole share is always seen
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
