@@ -37,7 +37,8 @@ def run_command(command: AuditCommand, console: Console) -> bool:
     if command.json and command.out is None:
         ds = audit(command.checkpoint, command.config)
     else:
-        ds = _into_folder(command, console)
+        # Standard output is for the object alone.
+        ds = _into_folder(command, Console(stderr=True) if command.json else console)
     if command.json:
         print(json.dumps(as_json(ds), ensure_ascii=False, allow_nan=False))
     found = {ds.attrs["verdict"], *ds.verdict.values.tolist()}

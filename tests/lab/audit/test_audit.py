@@ -238,6 +238,9 @@ def test_json_has_the_keys_that_scripts_rely_on(capsys, model, tmp_path):
     ]
     assert not (tmp_path / "runs").exists()
     assert found == as_json(hj.audit(model))
+    code, again, _ = said(capsys, "audit", model, "--json", "--out", "kept")
+    assert code == 0 and json.loads(again) == found
+    assert (tmp_path / "kept/report.html").exists()
 
 
 def test_a_gate_fails_on_the_verdicts_that_it_names(capsys, model, tmp_path):
