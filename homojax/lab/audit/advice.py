@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from homojax.calibration import calibrate_depth
 from homojax.lab.audit.config import Audit
 from homojax.lab.audit.ellipsoid import in_order
 from homojax.lab.audit.layers import Layer
-from homojax.lab.audit.measures import converged, measure_each, responses
+from homojax.lab.audit.measures import converged, measure_each, product_sigma2, responses
 from homojax.lab.audit.verdict import Verdict
 
 MOST_ALTERNATIONS = 10_000  # that are tried
+COLDEST = 1e-4  # factor of the temperature that is tried
 OPEN = 0.01  # a response at which logits train again; 0.5 is the largest there is
 
 
@@ -107,19 +107,31 @@ def _heat(layers: list[Layer], audit: Audit) -> tuple[str, str]:
 
 
 def _cool(layers: list[Layer], audit: Audit) -> tuple[str, str]:
-    """Return the temperature at which the stack keeps what it should."""
+    """Return the temperature, lower than the present one, at which the stack keeps enough.
+
+    ``hj.calibrate_depth`` would prove it, and compile for as long as the rest of an audit takes.
+    """
     logits = np.stack([in_order(layer) for layer in layers])
-    found = calibrate_depth(logits, audit.retention, kept="composite")
-    depth = f"{len(layers)} layers"
-    if not np.isfinite(float(found.epsilon)):
+
+    def kept(factor: float) -> float:
+        return product_sigma2(_project(logits / factor))
+
+    low, high = 1.0, 1.0
+    while kept(low) < audit.retention and low > COLDEST:
+        low, high = low / 2, low
+    depth = f"{len(layers)} layers" if len(layers) > 1 else "1 layer"
+    if low <= COLDEST:
         return (
-            f"give the {depth} other logits: no temperature lets them keep {audit.retention:.0%}",
+            f"give {depth} other logits: no temperature lets them keep {audit.retention:.0%}",
             "their logits are tied, so that even the assignment that they tend to forgets",
         )
+    for _ in range(20):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if kept(middle) >= audit.retention else (low, middle)
     return (
-        f"multiply the temperature of {depth} by {float(found.epsilon):.3g}, or divide logits",
-        f"their product keeps {float(found.kept):.1%} of the detail, once converged"
-        + (", which is proved" if bool(found.certified) else ""),
+        f"multiply the temperature of {depth} by {low:.3g}, or divide logits",
+        f"their product keeps {kept(low):.1%} of the detail, once converged; hj.calibrate_depth "
+        "proves how much",
     )
 
 

@@ -72,7 +72,7 @@ def _steps(crossed: Rectangles, preset: Preset, n: int, distance: float) -> tupl
 
 
 def _exp(x: float) -> float:
-    return math.exp(min(x, 700.0))
+    return math.exp(min(x, 345.0))  # whose square is a number, too
 
 
 def _near_base(ellipsoid: Ellipsoid, num_iters: int, n: int) -> float:
@@ -125,7 +125,6 @@ def entry_of(ratio: np.ndarray, n: int) -> np.ndarray:
     At most so many times its smallest: Mᵢⱼ(n − 2 + Mᵢⱼ) ≥ (1 − Mᵢⱼ)²/ratio, summed over k ≠ i and
     l ≠ j, and the other way for its largest.
     """
-    ratio = np.minimum(ratio, 1e150)
     root = np.sqrt(((n - 2) * ratio) ** 2 + 4 * (n - 1) * ratio)
     return 2 / ((n - 2) * ratio + 2 + root)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -157,6 +158,7 @@ def _root(squares: np.ndarray) -> np.ndarray:
 MOST_CYCLES = 4  # n up to which cycles and cuts are listed; no released model has more streams
 
 
+@cache
 def cycles(n: int) -> np.ndarray:
     """Return the simple cycles through the entries of an n × n matrix, [cycles, n²], of ±1.
 
@@ -184,6 +186,7 @@ class Cut(NamedTuple):
     directions: np.ndarray  # [ways, n²], in which the logits have to lie to keep A and B together
 
 
+@cache
 def cuts(n: int) -> list[Cut]:
     """Return the cuts of all pairs of sets A and B of at most n/2 units."""
     sets = [x for size in range(1, n // 2 + 1) for x in itertools.combinations(range(n), size)]
