@@ -23,6 +23,8 @@ from homojax.lab.audit.layers import Layer
 from homojax.lab.audit.measures import converged
 from homojax.presets import Preset
 
+POWERS = 1, 2, 4, 8  # weights of outputs that are tried, by how far logits reach with each
+
 
 class Certificate(NamedTuple):
     """Bounds that no token's matrix crosses. What is "run" is after the model's alternations."""
@@ -70,7 +72,7 @@ def _of_alternations(ellipsoid: Ellipsoid, preset: Preset, num_iters: int) -> Ce
     least, largest = np.maximum(least, near), np.minimum(largest, far)
     least, largest = within_sums(least * (1 - RELATIVE), largest * (1 + RELATIVE))
     gap = max(gap_of_diameter(crossed.diameter), _gap_between(least))
-    if n <= MOST_CYCLES:
+    if n <= MOST_CYCLES and ellipsoid.gram is not None:
         gap = max(gap, _gap_by_cuts(ellipsoid, least, crossed.diameter, n))
     run = truncated(ellipsoid, crossed, preset, num_iters, gap)
     if preset.last == "columns":
@@ -138,7 +140,7 @@ def _gap_by_cuts(ellipsoid: Ellipsoid, least: np.ndarray, diameter: float, n: in
     inputs: dict[tuple[int, ...], float] = {}
     outputs: dict[tuple[int, ...], float] = {}
     for cut in cuts(n):
-        leak = _leak(cut, float(ellipsoid.most(cut.directions).max()), diameter, n)
+        leak = _leak(cut, ellipsoid, diameter)
         over = leak * max(1.0, 2 - 2 * leak)
         inputs[cut.inputs] = min(over, inputs.get(cut.inputs, math.inf))
         outputs[cut.outputs] = min(over, outputs.get(cut.outputs, math.inf))
@@ -150,16 +152,37 @@ def _gap_by_cuts(ellipsoid: Ellipsoid, least: np.ndarray, diameter: float, n: in
     )
 
 
-def _leak(cut: Cut, kept: float, diameter: float, n: int) -> float:
-    """Return the ℓ below which the inequality of ``_gap_by_cuts`` fails, by halving."""
-    a, b = len(cut.inputs), n - len(cut.inputs)
-    low, high = math.log(1e-300), math.log(a * b / n)
-    for _ in range(60):
+def _leak(cut: Cut, ellipsoid: Ellipsoid, diameter: float) -> float:
+    """Return a leak that no token is below, by M itself as weights or by weights q of outputs.
+
+    With weights of outputs ℓ² is at least (1 − ℓ)² exp(entropy of q, and of even weights on B)
+    exp(−mean). Logits that reach farther by some outputs than by others are bounded by the others.
+    The leak is the ℓ below which the inequality fails, found by halving.
+    """
+    a, b = len(cut.outputs), len(cut.rectangles)
+    mean = float(ellipsoid.most(cut.directions()).max())
+    entropy, even = math.log(a * b), True
+    single = ellipsoid.most(cut.rectangles).max(1)
+    for power in POWERS if single.min() > 0 else ():
+        weights = (single / single.min()) ** -power
+        weights = weights / weights.sum()
+        own = float(ellipsoid.most(cut.directions(weights)).max())
+        disorder = math.log(a) - float((weights * np.log(weights)).sum())
+        if own - disorder < mean - entropy:
+            mean, entropy, even = own, disorder, False
+    low, high = math.log(1e-300), math.log(a * b / (a + b) * (1 - RELATIVE))
+    for _ in range(48):
         middle = (low + high) / 2
         leak = math.exp(middle)
-        stray = leak * ((a - 1) / (a - leak) + (b - 1) / (b - leak))
-        mean = kept + min(1.0, stray) * max(0.0, diameter - kept)
-        fails = 2 * middle < math.log((a - leak) * (b - leak)) - mean
+        # A share of the mean may be as large as the largest diameter.
+        if even:
+            logarithm = math.log((a - leak) * (b - leak))
+            stray = leak * ((a - 1) / (a - leak) + (b - 1) / (b - leak))
+        else:
+            left = max(1 - leak, 1e-300)
+            logarithm, stray = entropy + 2 * math.log(left), leak / left * ((a > 1) + (b > 1))
+        exponent = mean + min(1.0, stray) * max(0.0, diameter - mean)
+        fails = 2 * middle < logarithm - exponent
         low, high = (middle, high) if fails else (low, middle)
     return math.exp(low)
 

@@ -179,11 +179,22 @@ def cycles(n: int) -> np.ndarray:
 
 
 class Cut(NamedTuple):
-    """Ways in which a permutation can carry the units of A onto as many of B, and the rest."""
+    """Ways in which a permutation can carry the units of A onto as many of B, and the rest.
+
+    A rectangle of a way has one output of B and one of the rest. As a direction of logits, ⟨·, S⟩
+    is large where they keep A and B together.
+    """
 
     inputs: tuple[int, ...]  # A, of at most n/2 units
     outputs: tuple[int, ...]  # B
-    directions: np.ndarray  # [ways, n²], in which the logits have to lie to keep A and B together
+    # [n − |B|, ways, n²]: the mean rectangle with each output of the rest
+    rectangles: np.ndarray
+
+    def directions(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """Return the mean rectangle of each way, [ways, n²], by weights of the rest's outputs."""
+        if weights is None:
+            return self.rectangles.mean(0)
+        return np.tensordot(weights, self.rectangles, 1)
 
 
 @cache
@@ -196,13 +207,12 @@ def cuts(n: int) -> list[Cut]:
 def _cut(n: int, a: tuple[int, ...], b: tuple[int, ...]) -> Cut:
     outside = [j for j in range(n) if j not in a]
     rest = [i for i in range(n) if i not in b]
-    across = np.zeros((n, n))
-    across[np.ix_(b, outside)] = across[np.ix_(rest, a)] = -1 / (len(b) * len(rest))
-    directions = []
-    for kept in itertools.permutations(b):
-        for others in itertools.permutations(rest):
-            direction = across.copy()
-            direction[list(kept), list(a)] = 1 / len(b)
-            direction[list(others), outside] = 1 / len(rest)
-            directions.append(direction.reshape(-1))
-    return Cut(a, b, np.array(directions))
+    ways = list(itertools.product(itertools.permutations(a), itertools.permutations(outside)))
+    found = np.zeros((len(rest), len(ways), n, n))
+    for way, (kept, others) in enumerate(ways):
+        for (i, own), (index, (k, j)) in itertools.product(
+            zip(b, kept, strict=True), enumerate(zip(rest, others, strict=True))
+        ):
+            for row, column, sign in ((i, own, 1), (k, j, 1), (i, j, -1), (k, own, -1)):
+                found[index, way, row, column] += sign / len(b)
+    return Cut(a, b, found.reshape(len(rest), len(ways), -1))

@@ -93,7 +93,7 @@ def _starts(layer: Layer, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
             layer._replace(preset=layer.preset._replace(orientation="outputs-first"))
         )
         for _, of_a in itertools.groupby(cuts(layer.n), lambda cut: cut.inputs):
-            ways = np.concatenate([cut.directions for cut in of_a])
+            ways = np.concatenate([cut.directions() for cut in of_a])
             points.append((ways[ellipsoid.most(ways).argmax()] @ root)[None])
     starts = np.concatenate(points)
     norms = np.sqrt((starts**2).sum(1, keepdims=True))

@@ -89,6 +89,18 @@ def sum_errors(matrices):
     return np.maximum(abs(matrices.sum(1) - 1).max(1), abs(matrices.sum(2) - 1).max(1))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("preset", ALTERNATING)
+def test_no_token_of_thousands_of_layers_crosses_what_is_certified(rng, preset):
+    for _ in range(2_000):
+        layer, phi = drawn(rng, preset)
+        proved, run = certify(layer), as_run(layer, tokens(rng, layer, phi, 1_000))
+        assert sigma2(run).max() <= proved.sigma2 + 1e-9
+        assert run.min() >= proved.least_run - 1e-15
+        assert sum_errors(run).max() <= proved.sum_error + 1e-12
+
+
 @pytest.mark.parametrize("preset", [*ALTERNATING, "kromhc", "mhc-lite"])
 def test_no_token_crosses_what_is_certified(rng, preset):
     for _ in range(12):
@@ -171,7 +183,7 @@ def test_cycles_and_cuts_are_all_that_there_are():
     assert [int((lengths == k).sum()) for k in (4, 6, 8)] == [72, 192, 144]
     assert (cycles(4).reshape(-1, 4, 4).sum(1) == 0).all()
     assert (cycles(4).reshape(-1, 4, 4).sum(2) == 0).all()
-    ways = [len(cut.directions) for cut in cuts(4)]
+    ways = [len(cut.directions()) for cut in cuts(4)]
     assert len(ways) == 4 * 4 + 6 * 6 and sum(ways) == 16 * 6 + 36 * 4
 
 
