@@ -129,8 +129,9 @@ def writing(store: str | Path | None, part: str = "", *, wait: bool = False) -> 
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
+        shard = f"shard {part.strip('-').replace('-', ' ')} of " if part else ""
         raise InputError(
-            f"another process writes {store}{part.replace('-', ' ')}: wait for it, or stop it."
+            f"another process writes {shard}{store}: wait for it, or stop it."
         ) from None
     try:
         yield
