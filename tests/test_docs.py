@@ -64,7 +64,7 @@ EXAMPLES = {
 }
 
 
-WHOLE_RUNS = ("docs/sweep.md-0", "docs/probe.md-0")  # README's sweep is fast
+WHOLE_RUNS = ("docs/sweep.md-0", "docs/sweep.md-1", "docs/probe.md-0")  # README's sweep is fast
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_gradient_of_the_eigenvalue_modulus_matches_differences_where_simple(n, 
     [
         (4, "float64"),
         (16, "float64"),
-        (16, "float32"),
+        pytest.param(16, "float32", marks=pytest.mark.slow),
         pytest.param(4, "float32", marks=pytest.mark.slow),
         pytest.param(40, "float64", marks=pytest.mark.slow),
         pytest.param(40, "float32", marks=pytest.mark.slow),

@@ -17,6 +17,7 @@ from homojax.lab.sweep.config import Sweep
 from homojax.lab.sweep.run import sweep
 
 SPREAD = 1.3  # the logits of the pair on the diagonal
+SLOW = pytest.mark.slow
 CELL_BY_CELL = 1e-3  # memory_mb
 WIDTH = 0.9  # of the random logits
 
@@ -43,7 +44,7 @@ def files_of(folder):
     }
 
 
-@pytest.mark.parametrize("width", [1.0, 0.1, 0.004])
+@pytest.mark.parametrize("width", [0.004, *(pytest.param(x, marks=SLOW) for x in (0.1, 1.0))])
 def test_the_contour_of_a_closed_form_lies_within_the_width(pair, width):
     ds = sweep(dataclasses.replace(pair, refine=width))
     found = contours(ds)
