@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from homojax.lab.audit.config import Audit
-from homojax.lab.audit.ellipsoid import in_order
 from homojax.lab.audit.layers import Layer
 from homojax.lab.audit.measures import converged, measure_each, product_sigma2, responses
 from homojax.lab.audit.verdict import Verdict
@@ -51,7 +50,7 @@ def advise(
 
 def _alternate(layers: list[Layer], audit: Audit) -> tuple[str, str]:
     """Return the alternations after which all sums are right, by running them."""
-    needed = alternations_for(np.stack([in_order(layer) for layer in layers]), audit.sum_error)
+    needed = alternations_for(np.stack([layer.logits() for layer in layers]), audit.sum_error)
     present = max(layer.preset.num_iters or 0 for layer in layers)
     count = f"{len(layers)} {'layers' if len(layers) > 1 else 'layer'}"
     if needed is None:
@@ -91,7 +90,7 @@ def alternations_for(logits: np.ndarray, sum_error: float) -> int | None:
 
 def _heat(layers: list[Layer], audit: Audit) -> tuple[str, str]:
     """Return the least factor of the temperature at which every layer answers to its logits."""
-    logits = np.stack([in_order(layer) for layer in layers])
+    logits = np.stack([layer.logits() for layer in layers])
     low, high = 1.0, max(2.0, float(np.ptp(logits)))
     for _ in range(24):
         middle = (low * high) ** 0.5
@@ -111,7 +110,7 @@ def _cool(layers: list[Layer], audit: Audit) -> tuple[str, str]:
 
     ``hj.calibrate_depth`` would prove it, and compile for as long as the rest of an audit takes.
     """
-    logits = np.stack([in_order(layer) for layer in layers])
+    logits = np.stack([layer.logits() for layer in layers])
 
     def kept(factor: float) -> float:
         return product_sigma2(_project(logits / factor))

@@ -59,18 +59,7 @@ def ellipsoid_of(layer: Layer) -> Ellipsoid:
             slack = slack + lost * reach * _root(np.diagonal(gram))
         gram = gram * (reach / epsilon) ** 2
     found = Ellipsoid(layer.base.reshape(-1) / epsilon, gram, slack / epsilon)
-    return found.transposed() if _turned(layer) else found
-
-
-def in_order(layer: Layer) -> np.ndarray:
-    """Return S/ε [n, n] at the static part, of a layer with alternations, for y = M x."""
-    logits = layer.base / layer.preset.epsilon
-    return logits.T if _turned(layer) else logits
-
-
-def _turned(layer: Layer) -> bool:
-    """Whether the layer has square logits that stand the other way round."""
-    return layer.preset.num_iters is not None and layer.preset.orientation == "inputs-first"
+    return found.transposed() if layer.turned else found
 
 
 def _moved(precision: Precision, numbers: np.ndarray) -> np.ndarray:

@@ -49,6 +49,16 @@ class Layer(NamedTuple):
         """√(nC), the largest 2-norm of what the projection is given."""
         return float(self.n * (self.features or 0)) ** 0.5
 
+    @property
+    def turned(self) -> bool:
+        """Whether it has square logits that stand the other way round than in y = M x."""
+        return self.preset.num_iters is not None and self.preset.orientation == "inputs-first"
+
+    def logits(self) -> np.ndarray:
+        """Return S/ε [n, n] of the static part, for y = M x, where there are alternations."""
+        logits = self.base / self.preset.epsilon
+        return logits.T if self.turned else logits
+
     def matrix(self) -> np.ndarray:
         """Return the matrix [n, n] of the static part, with y = M x, as precise as JAX computes."""
         return np.asarray(self.preset.matrix(self.base))

@@ -20,7 +20,6 @@ from homojax.depth import (
     measured_depth,
     product_depth,
 )
-from homojax.lab.audit.ellipsoid import in_order
 from homojax.lab.audit.layers import Layer
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum import lambda2, sigma2
@@ -66,7 +65,7 @@ def matrices_of(layers: list[Layer]) -> Matrices:
         limits = [
             Converged(matrix, np.log(matrix), 0.0)
             if layer.preset.num_iters is None
-            else converged(in_order(layer))
+            else converged(layer.logits())
             for layer, matrix in zip(layers, run, strict=True)
         ]
     return Matrices(
