@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 import homojax as hj
+from homojax.lab import accessor
 from homojax.lab.figure_style import STYLE
 from homojax.lab.inputs import InputError
 from homojax.lab.sweep import report
@@ -103,6 +104,43 @@ def test_a_dimension_or_a_variable_that_was_left_out_is_named(name, two_sizes):
         two_sizes.ds.drop_vars("composite_sigma2").homojax.plot()
     with pytest.raises(InputError, match="no status any more: keep all variables"):
         two_sizes.ds.drop_vars("status").homojax.summary()
+
+
+def test_a_selection_that_left_nothing_of_a_dimension_is_told(made):
+    for name in set(made.sizes) & set(made.coords):
+        for draw in (made.isel({name: []}).homojax.plot, made.isel({name: []}).homojax.summary):
+            with pytest.raises(InputError, match=f"left nothing of the dimension {name}: choose"):
+                draw()
+
+
+def test_what_is_drawn_has_the_dimensions_and_numbers_in_order_and_is_a_view(made, monkeypatch):
+    monkeypatch.setattr(accessor, "_made", lambda make, ds, *_: ds)
+    numbered = [name for name, index in made.indexes.items() if index.dtype.kind in "if"]
+    mixed = made.transpose().isel(dict.fromkeys(numbered, slice(None, None, -1)))
+    xr.testing.assert_identical(mixed.homojax.plot(), made)
+    drawn = made.homojax.plot()
+    assert all(np.shares_memory(x, drawn[name]) for name, x in made.data_vars.items())
+
+
+def test_a_dimension_that_one_kind_alone_needs_is_named(two_sizes):
+    for ds in (two_sizes.ds.isel(layer=0), two_sizes.ds.mean("layer", keep_attrs=True)):
+        for draw in (lambda ds=ds: ds.homojax.plot("entropy"), ds.homojax.summary):
+            with pytest.raises(InputError, match=r"no dimension layer any more: .* as ds\.isel"):
+                draw()
+        assert ds.isel(n=[0]).homojax.plot("survival")
+    plt.close("all")
+
+
+def test_what_is_no_axis_is_refused(made):
+    for kind, ax in itertools.product(made.homojax.kinds, (np.array([1, 2]), "ax")):
+        with pytest.raises(InputError, match=r"ax must be one matplotlib Axes, not (ndarray|str)"):
+            made.homojax.plot(kind, ax=ax)
+
+
+def test_only_a_missing_variable_of_the_dataset_is_told_as_left_out(two_sizes, monkeypatch):
+    monkeypatch.setattr(report, "headline", lambda ds: np.ones(2).get_figure)
+    with pytest.raises(AttributeError, match="get_figure"):
+        two_sizes.ds.homojax.summary()
 
 
 def test_cells_of_the_main_figure_meet_half_way_on_its_axes(two_sizes):
