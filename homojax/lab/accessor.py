@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import xarray as xr
 
 from homojax.lab.inputs import InputError, nearest
+from homojax.lab.selections import require_dims
 from homojax.lab.sweep.config import figures_of
 
 if TYPE_CHECKING:
@@ -143,19 +144,9 @@ class Accessor:
         # One n that was chosen by its value is no dimension any more.
         alone = "n" in verb.dims and "n" in ds.coords and "n" not in ds.dims
         ds = ds.expand_dims("n") if alone else ds
-        needed = (*verb.dims, *verb.also.get(kind, ()))
-        gone = [name for name in needed if name not in ds.dims]
-        if gone:
-            raise InputError(
-                f"this Dataset has no dimension {gone[0]} any more: choose by lists, as "
-                f"ds.isel({gone[0]}=[0]), and take means of single variables."
-            )
         order = (*verb.dims, *verb.others)
-        for name in order:
-            if ds.sizes.get(name) == 0:
-                raise InputError(
-                    f"the selection left nothing of the dimension {name}: choose at least one."
-                )
+        kept = [name for name in verb.others if name in ds.dims]
+        require_dims(ds, (*verb.dims, *verb.also.get(kind, ()), *kept))
         # Views: only a Dataset that is out of order is copied.
         ds = ds.transpose(*order, ..., missing_dims="ignore")
         unsorted = [name for name in order if _is_unsorted(ds, name)]
