@@ -170,6 +170,39 @@ def test_points_below_an_axis_are_marked_and_the_axis_says_so(kind, two_sizes):
     plt.close("all")
 
 
+@pytest.mark.parametrize("kind", ["survival", "entropy", "residual"])
+def test_what_truncated_matrices_amplify_is_within_the_axes(kind, two_sizes):
+    names = ("sigma2", "composite_sigma2", "residual_sigma2")
+    ds = two_sizes.ds.isel(n=[1])
+    assert ds.homojax.plot(kind).axes[0].get_ylim()[1] == {"entropy": 1.05, "survival": 1.5}.get(
+        kind, 1.6
+    )
+    grown = ds.assign({name: 3 * ds[name] / ds[name].max() for name in names})
+    assert grown.homojax.plot(kind).axes[0].get_ylim()[1] > 3
+    plt.close("all")
+
+
+def test_numbers_above_and_below_a_short_phase_diagram_are_apart_in_any_style(two_sizes):
+    ds = two_sizes.ds.assign_coords(epsilon=[0.11, 0.3, 0.8])
+    with plt.style.context("default"):
+        figure = ds.homojax.plot("phase")
+        figure.draw_without_rendering()
+        panels = [panel for ax in figure.axes[:2] for panel in (ax, *ax.child_axes)]
+        assert len(panels) == 4 and all(labels_are_apart(panel.xaxis) for panel in panels)
+    plt.close("all")
+
+
+def test_the_words_at_a_critical_ratio_are_beside_its_line(two_sizes):
+    figure = two_sizes.ds.homojax.plot("layernorm")
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    words = [text for text in ax.texts if "critical" in text.get_text()]
+    for text in words:
+        assert ax.transData.transform((text.xy[0], 0))[0] - text.get_window_extent().x1 > 2
+    assert words
+    plt.close("all")
+
+
 def test_no_cosine_is_cut_off_and_points_without_signal_are_counted(two_sizes):
     ds = two_sizes.ds.copy(deep=True)
     ds.cosine_mean[{"n": 0, "epsilon": 0, "seed": 0, "snr": 0}] = -0.9
