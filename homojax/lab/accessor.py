@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xarray as xr
 
 from homojax.lab.inputs import InputError, nearest
+from homojax.lab.selections import require_dims
 from homojax.lab.sweep.config import figures_of
 
 if TYPE_CHECKING:
@@ -23,7 +25,9 @@ class _Verb(NamedTuple):
 
     room: str  # its report.py and plots.py
     figures: dict[str, str]  # kind -> function of plots.py; the first is the main one
-    dims: tuple[str, ...]  # the dimensions that figures and summary go along
+    dims: tuple[str, ...]  # the dimensions that every figure and the summary need, in their order
+    others: tuple[str, ...] = ()  # the dimensions after these, in their order
+    also: Mapping[str, tuple[str, ...]] = MappingProxyType({})  # kind, "summary" -> others needed
     drawn: Callable[[dict[str, Any]], list[str]] | None = None  # config -> kinds; None: all
 
 
@@ -37,20 +41,50 @@ _VERBS = {
             "layernorm": "cosine_against_snr",
             "residual": "retention_against_turn",
         },
-        dims=("n", "epsilon", "depth", "seed"),
+        dims=("n", "epsilon", "seed", "depth"),
+        others=("layer", "snr", "alpha"),
+        also={"entropy": ("layer",), "summary": ("layer",)},
         drawn=figures_of,
     ),
     "verify": _Verb("verify", {"tightness": "tightness_map"}, dims=("claim", "family", "n")),
-    "probe frontier": _Verb("probe", {"frontier": "frontier"}, dims=("n",)),
-    "probe calibrate": _Verb("probe", {"calibration": "calibration"}, dims=("n", "seed", "layer")),
-    "probe sensitivity": _Verb("probe", {"sensitivity": "sensitivity"}, dims=("case",)),
+    "probe frontier": _Verb(
+        "probe",
+        {"frontier": "frontier"},
+        dims=("n", "deficit"),
+        others=("chunk", "row", "column"),
+    ),
+    "probe calibrate": _Verb(
+        "probe",
+        {"calibration": "calibration"},
+        dims=("n", "seed", "layer"),
+        others=("shown_layer", "grid"),
+        also={"calibration": ("shown_layer", "grid")},
+    ),
+    "probe sensitivity": _Verb(
+        "probe",
+        {"sensitivity": "sensitivity"},
+        dims=("case", "epsilon"),
+        others=("row", "column"),
+    ),
     "train": _Verb(
         "train",
         {kind: kind for kind in ("training", "loss", "accuracy", "layers", "kept")},
         dims=("depth", "epsilon", "alpha", "noise", "seed"),
+        others=("claim", "layer", "after", "report"),
+        also={
+            "training": ("layer", "report"),
+            "loss": ("report",),
+            "layers": ("layer",),
+            "kept": ("layer",),
+            "summary": ("claim",),
+        },
     ),
     "audit": _Verb(
-        "audit", {kind: kind for kind in ("layers", "matrices", "reach")}, dims=("layer",)
+        "audit",
+        {kind: kind for kind in ("layers", "matrices", "reach")},
+        dims=("layer",),
+        others=("row", "col", "reader"),
+        also={"matrices": ("row", "col")},
     ),
 }
 
@@ -78,8 +112,8 @@ class Accessor:
             ax: an axis to draw on, where the figure has one panel; default: a figure of its own.
 
         Raises:
-            InputError: there is no such kind, the figure has more than one panel, or a selection or
-                a mean has left out a dimension or a variable.
+            InputError: there is no such kind, ``ax`` is no axis or the figure has more panels, or a
+                selection or a mean has left out a dimension or a variable, or nothing is left.
         """
         verb, kinds = self._verb(), self.kinds
         if not kinds:
@@ -91,29 +125,32 @@ class Accessor:
             )
         if kind not in kinds:
             raise InputError(f'there is no figure "{kind}": {nearest(kind, kinds)}')
-        return _made(getattr(_load(f"{verb.room}.plots"), verb.figures[kind]), self._whole(), ax)
+        return _made(
+            getattr(_load(f"{verb.room}.plots"), verb.figures[kind]), self._whole(kind), ax
+        )
 
     def summary(self) -> str:
         """Return what the run found, in a few sentences.
 
         Raises:
-            InputError: a selection or a mean has left out a dimension or a variable.
+            InputError: a selection or a mean has left out a dimension or a variable, or has left
+                nothing of it.
         """
-        return _made(_load(f"{self._verb().room}.report").headline, self._whole())
+        return _made(_load(f"{self._verb().room}.report").headline, self._whole("summary"))
 
-    def _whole(self) -> xr.Dataset:
-        """Return the Dataset, with every dimension that its verb gave it."""
+    def _whole(self, kind: str) -> xr.Dataset:
+        """Return the Dataset as its verb makes it: all dimensions of a kind, in their order."""
+        verb, ds = self._verb(), self._ds
         # One n that was chosen by its value is no dimension any more.
-        dims = self._verb().dims
-        alone = "n" in dims and "n" in self._ds.coords and "n" not in self._ds.dims
-        ds = self._ds.expand_dims("n") if alone else self._ds
-        gone = [name for name in dims if name not in ds.dims]
-        if gone:
-            raise InputError(
-                f"this Dataset has no dimension {gone[0]} any more: choose by lists, as "
-                f"ds.isel({gone[0]}=[0]), and take means of single variables."
-            )
-        return ds
+        alone = "n" in verb.dims and "n" in ds.coords and "n" not in ds.dims
+        ds = ds.expand_dims("n") if alone else ds
+        order = (*verb.dims, *verb.others)
+        kept = [name for name in verb.others if name in ds.dims]
+        require_dims(ds, (*verb.dims, *verb.also.get(kind, ()), *kept))
+        # Views: only a Dataset that is out of order is copied.
+        ds = ds.transpose(*order, ..., missing_dims="ignore")
+        unsorted = [name for name in order if _is_unsorted(ds, name)]
+        return ds.sortby(unsorted) if unsorted else ds
 
     def _verb(self) -> _Verb:
         verb = self._ds.attrs.get("verb")
@@ -122,17 +159,33 @@ class Accessor:
         return _VERBS[str(verb)]
 
 
+def _is_unsorted(ds: xr.Dataset, name: str) -> bool:
+    """Return whether a dimension has numbers that do not rise."""
+    numbers = ds.indexes.get(name)
+    return (
+        numbers is not None and numbers.dtype.kind in "iuf" and not numbers.is_monotonic_increasing
+    )
+
+
 def _made(make: Callable, ds: xr.Dataset, *args: Any) -> Any:
     """Return ``make(ds, *args)``, or name the variable that was left out of the Dataset."""
     try:
         return make(ds, *args)
     except (KeyError, AttributeError) as error:
-        missing = re.search(r"(?:No variable named|object has no attribute) '(\w+)'", str(error))
-        if missing is None or missing[1] in ds.variables:
+        missing = _missing_of(error)
+        if missing is None or missing in ds.variables:
             raise
         raise InputError(
-            f"this Dataset has no {missing[1]} any more: keep all variables of the run."
+            f"this Dataset has no {missing} any more: keep all variables of the run."
         ) from error
+
+
+def _missing_of(error: KeyError | AttributeError) -> str | None:
+    """Return the name that a Dataset was asked for in vain; None: the error is another one."""
+    if isinstance(error, AttributeError):
+        return error.name if isinstance(error.obj, xr.Dataset) else None
+    missing = re.search(r"No variable named '(\w+)'", str(error))
+    return missing and missing[1]
 
 
 def _load(room: str) -> Any:

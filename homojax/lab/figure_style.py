@@ -74,9 +74,14 @@ def sheet(
         height: in inches.
 
     Raises:
-        InputError: an axis is given, and there are several panels.
+        InputError: an axis is given, and there are several panels; or it is no axis.
     """
     if ax is not None:
+        if not isinstance(ax, Axes):
+            raise InputError(
+                f"ax must be one matplotlib Axes, not {type(ax).__name__}: give one that "
+                "plt.subplots returned."
+            )
         if count > 1:
             raise InputError(
                 f"this figure has {count} panels, and one axis was given: choose a part of the "

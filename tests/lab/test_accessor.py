@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 import homojax as hj
+from homojax.lab import accessor
 from homojax.lab.figure_style import STYLE
 from homojax.lab.inputs import InputError
 from homojax.lab.sweep import report
@@ -105,6 +106,43 @@ def test_a_dimension_or_a_variable_that_was_left_out_is_named(name, two_sizes):
         two_sizes.ds.drop_vars("status").homojax.summary()
 
 
+def test_a_selection_that_left_nothing_of_a_dimension_is_told(made):
+    for name in set(made.sizes) & set(made.coords):
+        for draw in (made.isel({name: []}).homojax.plot, made.isel({name: []}).homojax.summary):
+            with pytest.raises(InputError, match=f"left nothing of the dimension {name}: choose"):
+                draw()
+
+
+def test_what_is_drawn_has_the_dimensions_and_numbers_in_order_and_is_a_view(made, monkeypatch):
+    monkeypatch.setattr(accessor, "_made", lambda make, ds, *_: ds)
+    numbered = [name for name, index in made.indexes.items() if index.dtype.kind in "if"]
+    mixed = made.transpose().isel(dict.fromkeys(numbered, slice(None, None, -1)))
+    xr.testing.assert_identical(mixed.homojax.plot(), made)
+    drawn = made.homojax.plot()
+    assert all(np.shares_memory(x, drawn[name]) for name, x in made.data_vars.items())
+
+
+def test_a_dimension_that_one_kind_alone_needs_is_named(two_sizes):
+    for ds in (two_sizes.ds.isel(layer=0), two_sizes.ds.mean("layer", keep_attrs=True)):
+        for draw in (lambda ds=ds: ds.homojax.plot("entropy"), ds.homojax.summary):
+            with pytest.raises(InputError, match=r"no dimension layer any more: .* as ds\.isel"):
+                draw()
+        assert ds.isel(n=[0]).homojax.plot("survival")
+    plt.close("all")
+
+
+def test_what_is_no_axis_is_refused(made):
+    for kind, ax in itertools.product(made.homojax.kinds, (np.array([1, 2]), "ax")):
+        with pytest.raises(InputError, match=r"ax must be one matplotlib Axes, not (ndarray|str)"):
+            made.homojax.plot(kind, ax=ax)
+
+
+def test_only_a_missing_variable_of_the_dataset_is_told_as_left_out(two_sizes, monkeypatch):
+    monkeypatch.setattr(report, "headline", lambda ds: np.ones(2).get_figure)
+    with pytest.raises(AttributeError, match="get_figure"):
+        two_sizes.ds.homojax.summary()
+
+
 def test_cells_of_the_main_figure_meet_half_way_on_its_axes(two_sizes):
     page = two_sizes.ds.sel(n=[4]).homojax.plot()
     mesh = next(x for x in page.axes[0].collections if hasattr(x, "get_coordinates"))
@@ -129,6 +167,39 @@ def test_points_below_an_axis_are_marked_and_the_axis_says_so(kind, two_sizes):
     high = ds.assign({n: ds[n].clip(0.5) for n in ("composite_sigma2", "residual_sigma2")})
     ax = high.homojax.plot(kind).axes[0]
     assert not shown(ax) and "▼" not in ax.get_ylabel()
+    plt.close("all")
+
+
+@pytest.mark.parametrize("kind", ["survival", "entropy", "residual"])
+def test_what_truncated_matrices_amplify_is_within_the_axes(kind, two_sizes):
+    names = ("sigma2", "composite_sigma2", "residual_sigma2")
+    ds = two_sizes.ds.isel(n=[1])
+    assert ds.homojax.plot(kind).axes[0].get_ylim()[1] == {"entropy": 1.05, "survival": 1.5}.get(
+        kind, 1.6
+    )
+    grown = ds.assign({name: 3 * ds[name] / ds[name].max() for name in names})
+    assert grown.homojax.plot(kind).axes[0].get_ylim()[1] > 3
+    plt.close("all")
+
+
+def test_numbers_above_and_below_a_short_phase_diagram_are_apart_in_any_style(two_sizes):
+    ds = two_sizes.ds.assign_coords(epsilon=[0.11, 0.3, 0.8])
+    with plt.style.context("default"):
+        figure = ds.homojax.plot("phase")
+        figure.draw_without_rendering()
+        panels = [panel for ax in figure.axes[:2] for panel in (ax, *ax.child_axes)]
+        assert len(panels) == 4 and all(labels_are_apart(panel.xaxis) for panel in panels)
+    plt.close("all")
+
+
+def test_the_words_at_a_critical_ratio_are_beside_its_line(two_sizes):
+    figure = two_sizes.ds.homojax.plot("layernorm")
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    words = [text for text in ax.texts if "critical" in text.get_text()]
+    for text in words:
+        assert ax.transData.transform((text.xy[0], 0))[0] - text.get_window_extent().x1 > 2
+    assert words
     plt.close("all")
 
 

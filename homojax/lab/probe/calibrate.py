@@ -178,12 +178,17 @@ def _assemble(
         values = values.astype(np.int8) if name == "status" else values
         attrs = {"long_name": text} | ({"units": units} if units else {})
         variables[name] = (("n", *dims), values, attrs)
-    layers = results[0]["epsilon"].shape[1]
+    layers, shown = results[0]["epsilon"].shape[1], len(results[0]["curve"])
     text = "layer; 1 where all have one ε"
     coords = {
         "n": ("n", list(source.sizes), {"long_name": "mixed units", "units": "1"}),
         "seed": ("seed", np.arange(source.seeds), {"long_name": "independent stack"}),
         "layer": ("layer", np.arange(1, layers + 1), {"long_name": text}),
+        "shown_layer": ("shown_layer", np.arange(1, shown + 1), {"long_name": "layer of a curve"}),
     }
-    attrs = provenance("probe calibrate", config, dtype="float64")
-    return xr.Dataset(variables, coords, {**attrs, "source": source.description})
+    attrs = {
+        **provenance("probe calibrate", config, dtype="float64"),
+        "source": source.description,
+        "target": config.sigma2 or config.retention ** (1 / layers),  # of each answer
+    }
+    return xr.Dataset(variables, coords, attrs)

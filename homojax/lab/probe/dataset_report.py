@@ -134,7 +134,8 @@ def describe_sensitivity(ds: xr.Dataset) -> Section:
 def _band(cells: xr.Dataset) -> list[str]:
     """Return the row of one case."""
     started = float(cells.started)
-    row = [str(cells.case.item()), f"{started:g}", f"{plots.gradient_norm_at_start(cells):.1e}"]
+    norm = plots.gradient_norm_at_start(cells)
+    row = [str(cells.case.item()), f"{started:g}", NONE if np.isnan(norm) else f"{norm:.1e}"]
     if float(cells.sigma2.max()) < LEAST_SIGMA2:  # J at every ε: nothing to train away from
         return [*row, NONE, NONE, "σ₂ = 0"]
     norms, epsilon = cells.gradient_norm.values, cells.epsilon.values

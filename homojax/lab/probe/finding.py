@@ -40,6 +40,14 @@ class Finding(NamedTuple):
     reduced: Case | None = None  # the violation with the fewest digits that keep it
     digits: int | None = None  # of the reduced case's entries, behind the point
 
+    def __repr__(self) -> str:
+        """Return one line: the claim, its verdict, and both sides of the best case."""
+        digits = f", {self.exact_verdict} in 50 digits" if self.exact_verdict else ""
+        return (
+            f"Finding: {self.goal} {self.label}: {self.verdict}{digits}; "
+            f"lesser side {self.lesser:.6g}, greater {self.greater:.6g}"
+        )
+
     @property
     def refuted(self) -> bool:
         """Whether a violation was found, and many digits did not take it back."""

@@ -88,9 +88,7 @@ def calibration(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     """Draw what is kept along ε, with the target, the calibrated ε and the worst-case rule."""
     asked = config_of(ds)
     page = sheet(ax, count=ds.sizes["n"])
-    target = asked["sigma2"] or asked["retention"]
-    if asked["schedule"]:
-        target = target ** (1 / ds.sizes["layer"])
+    target = ds.attrs["target"]
     single = asked["retention"] is None or asked["schedule"]
     for panel, n in zip(page.axes, ds.n.values, strict=True):
         _calibration_panel(panel, ds.sel(n=n))
@@ -103,19 +101,33 @@ def calibration(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     if np.isfinite(ds.ceiling.isel(seed=0)).any():
         text = "above: no logits of this diameter meet it (law 2.1)"
         handles.append(_line(text, color=BOUND, ls=":"))
-    layers, shown = ds.sizes["layer"], ds.sizes["shown_layer"]
-    some = f"seed 0, layers 1 to {shown} of {layers}" if layers > shown else "seed 0"
-    page.legend(handles, title=some)
+    page.legend(handles, title=_shown(ds))
     page.title(f"Calibrated ε, {asked['root']} root\n{ds.attrs['source']}")
     return page.fig
 
 
+def _shown(ds: xr.Dataset) -> str:
+    """Return whose answers are drawn, in words."""
+    seed, drawn = int(ds.seed[0]), _drawn_layers(ds)
+    text = f"seed {seed}" + (" (curves are known of seed 0 alone)" if seed else "")
+    if len(drawn) == ds.sizes["layer"]:
+        return text
+    return f"{text}, layers {drawn[0]} to {drawn[-1]} of {ds.sizes['layer']}"
+
+
+def _drawn_layers(ds: xr.Dataset) -> np.ndarray:
+    """Return the first layers, as many as there are curves."""
+    return ds.layer.values[: ds.sizes["shown_layer"]]
+
+
 def _calibration_panel(ax: Axes, cells: xr.Dataset) -> None:
-    """Draw the curves of the first seed, each with its answer."""
-    colours = shades(cells.sizes["shown_layer"])
-    for k, colour in enumerate(colours):
-        ax.plot(cells.grid_epsilon, cells.curve.isel(shown_layer=k), color=colour, lw=1.4)
-        answer = cells.isel(seed=0, layer=k)
+    """Draw the answers of the first seed, each with its curve where that was measured."""
+    layers, answers = _drawn_layers(cells), cells.isel(seed=0)
+    for k, colour in enumerate(shades(len(layers))):
+        if answers.seed == 0 and layers[k] in cells.shown_layer:
+            curve = cells.curve.sel(shown_layer=layers[k])
+            ax.plot(cells.grid_epsilon, curve, color=colour, lw=1.4)
+        answer = answers.isel(layer=k)
         if np.isfinite(answer.epsilon):
             face = colour if answer.certified else "white"
             ax.plot(answer.epsilon, answer.kept, "o", ms=7, zorder=4, mfc=face, color=colour)
@@ -133,19 +145,24 @@ def _calibration_panel(ax: Axes, cells: xr.Dataset) -> None:
 def sensitivity(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     """Draw ‖∂σ₂/∂S‖ along ε, with the ε that each case is used at, and where rounding drowns it."""
     page = sheet(ax, size=(8.4, 6))
-    ax = page.axes[0]
+    ax, mark = page.axes[0], "_" if ds.sizes["epsilon"] == 1 else ""
     for k, colour in enumerate(shades(ds.sizes["case"], end=0.95)):
         cells, dashes = ds.isel(case=k), DASHES[k % 2]
-        label = str(cells.case.item())
-        ax.plot(ds.epsilon, cells.gradient_norm, color=colour, lw=1.8, ls=dashes, label=label)
-        drawn = max(gradient_norm_at_start(cells), LEAST_DRAWN)
+        label, norm = str(cells.case.item()), gradient_norm_at_start(cells)
+        label += f" (at ε = {float(cells.started):g}, not scanned)" if np.isnan(norm) else ""
+        look = {"color": colour, "ls": dashes, "label": label, "marker": mark}
+        ax.plot(ds.epsilon, cells.gradient_norm, lw=1.8, **look)
+        drawn = np.maximum(norm, LEAST_DRAWN)
         ax.plot(cells.started, drawn, "o", color=colour, ms=7, mec="black", zorder=4)
+    ends = np.array([ds.epsilon.min(), ds.epsilon.max()])
+    ends = ends if ends[0] < ends[1] else ends * [0.5, 2]
     for name, eps in PRECISIONS.items():
-        ax.plot(ds.epsilon, eps / ds.epsilon, color=FAINT, ls="--", lw=1)
+        ax.plot(ends, eps / ends, color=FAINT, ls="--", lw=1)
         ax.annotate(
             f"lost to rounding in {name}",
-            (float(ds.epsilon[-1]), eps / float(ds.epsilon[-1])),
+            (0.99, eps / ends[1]),
             (0, -14),
+            xycoords=ax.get_yaxis_transform(),  # x from the left edge to the right one
             textcoords="offset points",
             ha="right",
             fontsize=8.5,
@@ -163,7 +180,12 @@ def sensitivity(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
 
 
 def gradient_norm_at_start(cells: xr.Dataset) -> float:
-    """Return ‖∂σ₂/∂S‖ of a case at the ε that it is used at, log-linear between those scanned."""
+    """Return ‖∂σ₂/∂S‖ of a case at the ε that it is used at, log-linear between those scanned.
+
+    It is NaN where that ε is outside of the scan.
+    """
+    if not cells.epsilon.min() <= cells.started <= cells.epsilon.max():
+        return np.nan
     norms = np.log(np.maximum(cells.gradient_norm, LEAST_POSITIVE))
     norm = float(np.exp(np.interp(np.log(cells.started), np.log(cells.epsilon), norms)))
     return norm if norm > 2 * LEAST_POSITIVE else 0.0

@@ -12,7 +12,7 @@ import xarray as xr
 
 from homojax.calibration.sensitivity import Sensitivity, sensitivity
 from homojax.lab.datasets import trained_mhc
-from homojax.lab.inputs import as_config, require_precision
+from homojax.lab.inputs import POSITIVE, InputError, as_config, require_precision
 from homojax.lab.probe.config import SensitivityScan
 from homojax.lab.progress import Progress, silent
 from homojax.lab.store import provenance
@@ -54,7 +54,7 @@ def scan_sensitivity(
         variable is a field of ``homojax.sensitivity``.
 
     Raises:
-        InputError: a field is unknown or refused, or JAX's x64 is switched off.
+        InputError: a field or a case is unknown or refused, or JAX's x64 is switched off.
 
     >>> ds = scan_sensitivity(epsilon=np.geomspace(0.05, 50, 13), cases={"I": (np.eye(2), 1.0)})
     >>> dict(ds.gradient_norm.sizes)
@@ -62,14 +62,39 @@ def scan_sensitivity(
     """
     config = as_config(SensitivityScan, config, fields)
     require_precision("float64")
-    cases = initialisations() if cases is None else cases
+    cases = initialisations() if cases is None else _checked(cases)
     epsilon = EPSILON if config.epsilon is None else np.asarray(config.epsilon)
     results = []
     for i, (name, (logits, _)) in enumerate(cases.items()):
         progress(i, len(cases), name)
-        results.append(_sensitivities(np.asarray(logits, float), epsilon, config.retention))
+        results.append(_sensitivities(logits, epsilon, config.retention))
     progress(len(cases), len(cases), "done")
     return _assemble(config, cases, epsilon, results)
+
+
+def _checked(cases: Any) -> dict[str, tuple[np.ndarray, float]]:
+    """Return cases with logits and ε as numbers."""
+    example = 'cases={"I": (np.eye(2), 1.0)}'
+    if not isinstance(cases, Mapping):
+        raise InputError(f"cases must be a dict, not {type(cases).__name__}: try {example}.")
+    if not cases:
+        raise InputError(f"cases is empty: give at least one, as {example}.")
+    checked = {}
+    for name, case in cases.items():
+        try:
+            if not isinstance(case, tuple | list):  # the rows of a 2 × 2 matrix are two, too
+                raise TypeError
+            logits, start = case
+            logits, start = np.asarray(logits, float), float(start)
+        except (TypeError, ValueError):
+            raise InputError(f'the case "{name}" is no (logits, ε): try {example}.') from None
+        if logits.ndim != 2 or len(set(logits.shape)) > 1 or len(logits) < 2:
+            shape = list(logits.shape)
+            raise InputError(f'the case "{name}" has logits {shape}: give [n, n] with n ≥ 2.')
+        if not 0 < start < np.inf:
+            raise InputError(f'the case "{name}" has ε = {start}: it must be {POSITIVE.text}.')
+        checked[name] = logits, start
+    return checked
 
 
 def initialisations() -> dict[str, tuple[np.ndarray, float]]:

@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("boundaries", "boundary_tables", "command", "config", "dataset", "fill", "measure"),
-        *("plan", "plots", "refine", "report", "run"),
+        *("as_run_plot", "boundaries", "boundary_tables", "command", "config", "dataset", "fill"),
+        *("measure", "plan", "plots", "refine", "report", "run"),
     ],
 )

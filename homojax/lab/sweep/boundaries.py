@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from homojax.lab.inputs import InputError
+from homojax.lab.selections import require_dims
 from homojax.lab.store import config_of
 from homojax.lab.sweep.dataset import LAWS
 from homojax.theory.claim import Verdict
@@ -34,7 +36,7 @@ def contours(ds: xr.Dataset) -> xr.Dataset:
         - crossings: how many there are.
 
     Raises:
-        AttributeError: the sweep did not measure depth.
+        InputError: the sweep did not measure depth, or a selection left out what is needed.
 
     >>> from homojax.lab.sweep.run import sweep
     >>> tiny = dict(epsilon=(0.1, 10.0), depth=(1, 2), n=4, seeds=1, samples=8, dtype="float32")
@@ -42,6 +44,11 @@ def contours(ds: xr.Dataset) -> xr.Dataset:
     >>> float(found.lower), float(found.upper)
     (0.1, 10.0)
     """
+    if "composite_sigma2" not in ds:
+        raise InputError(
+            "this Dataset has no composite_sigma2: measure depth, and keep that variable."
+        )
+    require_dims(ds, ("epsilon", "seed"))
     above = _is_left(ds).sortby("epsilon")
     epsilon = above.epsilon.values
     crossed = above.diff("epsilon", label="lower") != 0
@@ -77,6 +84,7 @@ class Change(NamedTuple):
 
 def verdict_changes(ds: xr.Dataset) -> Iterator[Change]:
     """Yield where the worst verdict on a law, of all seeds, layers, depths and α, changes."""
+    require_dims(ds, ("n", "epsilon"))
     ds = ds.sortby("epsilon")
     epsilon = ds.epsilon.values.tolist()
     for law, worst in _worst_verdicts(ds).items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -36,8 +35,6 @@ EPSILON = "entropy weight ε (logit units)"
 LEAST_KEPT = 1e-4  # the share of detail at which colours and axes end
 LEAST_POSITIVE = 1e-300  # what a share of 0 is on a logarithmic axis, far below its end
 MOST_POINTS = 20_000  # of one n that are drawn
-LEAST_ERROR = 1e-17  # of a marginal error that is drawn
-CONVERGED_ERROR = 1e-3  # a marginal error above it is drawn as a warning
 BRACKET: Any = {"ls": "", "marker": "|", "ms": 9, "mew": 1.2, "color": MEASURED}
 CONTOURS = {  # variable -> (colour, line style, what it is)
     "composite_sigma2": ("white", "-", "measured: {:.0%} left"),
@@ -110,7 +107,8 @@ def _survival_curve(ax: Axes, cells: xr.Dataset, along: str, colour: tuple, labe
         np.maximum(_typical(cells[name]), LEAST_POSITIVE)
         for name in ("composite_sigma2", "product_sigma2")
     )
-    ax.set(yscale="log", ylim=(LEAST_KEPT, 1.5))
+    top = max(ax.get_ylim()[1], _upper_end(1.5, kept), _upper_end(1.5, bound))
+    ax.set(yscale="log", ylim=(LEAST_KEPT, top))
     if not np.isfinite(kept).any():  # not measured yet
         return
     ax.plot(cells[along], kept, "o-", color=colour, ms=4, label=label)
@@ -149,8 +147,9 @@ def _phase_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm, retention: float) -
             line.set_path_effects(edge)
     ticks = depth.values[:: 1 + len(depth) // 13]
     ax.set_yticks(ticks, [str(tick) for tick in ticks])
-    if epsilon.max() < 20 * epsilon.min():  # there may be no power of ten within
-        few = np.geomspace(epsilon.min(), epsilon.max(), min(5, len(epsilon)))
+    short = bool(epsilon.max() < 20 * epsilon.min())  # there may be no power of ten within
+    few = np.geomspace(epsilon.min(), epsilon.max(), min(5, len(epsilon)))
+    if short:
         ax.set_xticks(few, [f"{tick:.3g}" for tick in few])
     ax.minorticks_off()
     ax.grid(False)
@@ -160,6 +159,9 @@ def _phase_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm, retention: float) -
         top = ax.secondary_xaxis(
             "top", functions=(lambda e: np.divide(e, spread), lambda r: np.multiply(r, spread))
         )
+        if short:
+            top.set_xticks(few / spread, [f"{tick:.3g}" for tick in few / spread])
+            top.minorticks_off()
         top.set_xlabel("ε / spread of the logits", fontsize=8.5)
         top.tick_params(labelsize=8)
 
@@ -220,7 +222,7 @@ def _entropy_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm) -> None:
     for nats, colour, style, width, label in bounds:
         bound = np.minimum(np.sqrt(2 * nats), 1)
         ax.plot(grid, bound, color=colour, ls=style, lw=width, label=label)
-    ax.set(xscale="log", ylim=(-0.03, 1.05), xlim=(floor / 1.5, 1.6 * most))
+    ax.set(xscale="log", ylim=(-0.03, _upper_end(1.05, sigma2)), xlim=(floor / 1.5, 1.6 * most))
     ax.set(xlabel="entropy deficit ΔH = n log n − H (nat)", ylabel="σ₂")
 
 
@@ -250,9 +252,9 @@ def cosine_against_snr(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
         ax.plot(grid, exact[k], color=colour, lw=2, label=f"exact law 4.2, d = {n - 1}")
         if np.isfinite(critical[k]):
             ax.axvline(critical[k], color=colour, ls="--", lw=1.2)
-            place = {"rotation": 90, "va": "bottom", "ha": "right", "fontsize": 8}
-            note = f"critical, d = {n - 1}"
-            ax.annotate(note, (critical[k], 0.01), color=colour, xycoords=edge, **place)
+            place = {"xycoords": edge, "textcoords": "offset points", "fontsize": 8}
+            place |= {"rotation": 90, "va": "bottom", "ha": "right", "color": colour}
+            ax.annotate(f"critical, d = {n - 1}", (critical[k], 0.01), (-3, 0), **place)
     limit = "large-d limit √(SNR/(1+SNR))"
     ax.plot(grid, asymptotic_cosine(grid), color=FAINT, ls=":", label=limit)
     ax.axhline(0, color=FAINT, lw=0.8)
@@ -301,56 +303,9 @@ def _residual_curve(ax: Axes, cells: xr.Dataset, colour: tuple) -> None:
     ax.scatter(turn, kept, s=size, color=colour, zorder=3, label=label)
     bound = cells.turn_bound.median("seed").values
     bounded, valid = cells.residual_sigma2_bound.median("seed").values, bound < np.pi
+    ends = _upper_end(1.6, kept), _upper_end(1.6, bounded[valid])
+    ax.set_ylim(top=max(ax.get_ylim()[1], *ends))
     ax.plot(np.degrees(bound[valid]), bounded[valid], color=colour, ls="--", lw=1)
-
-
-def as_run_against_converged(as_run: xr.Dataset, converged: xr.Dataset) -> Figure:
-    """Draw the same logits truncated as their model runs them, and projected to convergence."""
-    epsilon = float(as_run.epsilon[0])
-    fig, axes = plt.subplots(
-        *(2, 2), figsize=(10, 6.4), sharex=True, sharey="row", layout="constrained"
-    )
-    titles = (
-        f"as run: {config_of(as_run)['iterations']} alternations",
-        "projected to convergence",
-    )
-    for column, ds in enumerate((as_run, converged)):
-        cells = ds.isel(n=0, seed=0).sel(epsilon=epsilon)
-        _composite_panel(axes[0, column], cells)
-        _error_panel(axes[1, column], cells)
-        axes[0, column].set_title(titles[column])
-    axes[0, 0].set_ylabel("norm on the detail subspace")
-    axes[1, 0].set_ylabel("max |row or column sum − 1|")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    error_handles, error_labels = axes[1, 0].get_legend_handles_labels()
-    fig.legend(
-        *(handles + error_handles, labels + error_labels), loc="outside lower center", ncols=3
-    )
-    question = "collapse over depth, or an unconverged projection?"
-    fig.suptitle(f"{label_of(converged)} at ε = {epsilon:g}: {question}")
-    return fig
-
-
-def _composite_panel(ax: Axes, cells: xr.Dataset) -> None:
-    lines = (
-        ("composite_sigma2", "o-", MEASURED, "σ₂ of the composite C, ‖PCP‖₂"),
-        ("composite_distance", "s--", WARNING, "‖C − J‖₂"),
-        ("product_sigma2", ":", BOUND, "Π σ₂, a bound for doubly stochastic layers"),
-    )
-    for name, style, colour, label in lines:
-        ax.plot(cells.depth, cells[name], style, color=colour, ms=4, label=label)
-    ax.set(ylim=(0, None))
-
-
-def _error_panel(ax: Axes, cells: xr.Dataset) -> None:
-    error = np.maximum(cells.row_error, cells.col_error).values
-    shown = np.maximum(error, LEAST_ERROR)
-    for missed, colour in ((False, TYPICAL), (True, WARNING)):
-        bars = (error > CONVERGED_ERROR) == missed
-        label = f"error {'above' if missed else 'at most'} {CONVERGED_ERROR:g} (dotted)"
-        ax.bar(cells.layer[bars], shown[bars], bottom=LEAST_ERROR, color=colour, label=label)
-    ax.axhline(CONVERGED_ERROR, color=FAINT, lw=0.8, ls=":")
-    ax.set(yscale="log", ylim=(LEAST_ERROR, 10), xlabel="depth (layers)", xticks=cells.layer.values)
 
 
 def _handles(page: Sheet) -> list[Any]:
@@ -368,6 +323,12 @@ def label_of(ds: xr.Dataset) -> str:
 def _typical(values: xr.DataArray) -> xr.DataArray:
     """Return the median over seeds, of what each of them has."""
     return values.median("seed") if "seed" in values.dims else values
+
+
+def _upper_end(room: float, shares: xr.DataArray | np.ndarray) -> float:
+    """Return where an axis of shares ends: above 1, and above what truncated matrices amplify."""
+    values = np.asarray(shares)
+    return room * float(np.max(values[np.isfinite(values)], initial=1.0))
 
 
 def _few_points(count: int) -> np.ndarray | slice:

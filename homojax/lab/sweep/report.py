@@ -16,6 +16,7 @@ from homojax.lab.runs import RunFolder, holds_finished, run_folder
 from homojax.lab.sources import load_source
 from homojax.lab.store import config_of
 from homojax.lab.sweep import plots
+from homojax.lab.sweep.as_run_plot import as_run_against_converged
 from homojax.lab.sweep.boundary_tables import boundary_tables, refined_sentence
 from homojax.lab.sweep.command import SweepCommand, shard_of
 from homojax.lab.sweep.config import figures_of
@@ -267,7 +268,7 @@ def draw(label: str, datasets: dict[str, xr.Dataset]) -> list[Picture]:
             "half is about mixing."
         )
         file = f"figures/{label}-truncation.png"
-        wanted.append((file, text, plots.as_run_against_converged, ds, twins[0].sortby(order)))
+        wanted.append((file, text, as_run_against_converged, ds, twins[0].sortby(order)))
     is_map = ds.sizes["epsilon"] > 1 and ds.sizes["depth"] > 1
     for name in figures_of(config_of(ds)):
         make, caption = FIGURES[name]

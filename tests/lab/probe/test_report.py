@@ -3,9 +3,12 @@
 import dataclasses
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 from homojax.lab.cli import main
+from homojax.lab.inputs import InputError
 from homojax.lab.probe import report
 from homojax.lab.probe.dataset_report import (
     describe_calibration,
@@ -13,6 +16,7 @@ from homojax.lab.probe.dataset_report import (
     describe_sensitivity,
 )
 from homojax.lab.probe.finding_report import describe_finding
+from homojax.lab.probe.sensitivity import scan_sensitivity
 from homojax.lab.runs import MANIFEST
 from homojax.lab.store import read_dataset
 from homojax.theory import CLAIMS
@@ -98,6 +102,73 @@ def test_datasets_draw_and_summarise_themselves(frontier_at_3, calibrated, curve
         (ax,) = ds.homojax.plot().axes
         assert ax.get_xlabel() and ax.get_ylabel()
         assert ds.homojax.summary() == report.headline(ds) != ""
+
+
+def drawn_in(ax):
+    """(curves, dots) of a panel."""
+    lines = [line for line in ax.lines if len(line.get_xdata()) != 2]  # beside straight ones
+    return [x for x in lines if x.get_marker() != "o"], [x for x in lines if x.get_marker() == "o"]
+
+
+def test_an_answer_is_drawn_on_its_own_curve_or_without_one(calibrated):
+    target = calibrated.attrs["target"]
+    for seed, curves in ((0, 1), (1, 0)):
+        figure = calibrated.isel(seed=[seed]).homojax.plot()
+        found, (dot,) = drawn_in(figure.axes[0])
+        assert len(found) == curves and dot.get_xydata()[0, 0] == calibrated.epsilon[0, seed, 0]
+        assert figure.legends[0].get_title().get_text().startswith(f"seed {seed}")
+    three = calibrated.isel(layer=[0] * 3, shown_layer=[0] * 3)
+    numbers = {"layer": [1, 2, 3], "shown_layer": [1, 2, 3]}
+    three = three.assign_coords(numbers)
+    three["curve"] = three.curve * three.shown_layer
+    (curve,), (dot,) = drawn_in(three.isel(layer=[2]).homojax.plot().axes[0])
+    assert (curve.get_xydata()[:, 1] == 3 * calibrated.curve.values[0, 0]).all()
+    assert dot.get_xydata()[0, 1] == pytest.approx(target) and target == 0.5
+    plt.close("all")
+
+
+def test_a_case_at_an_epsilon_that_was_not_scanned_has_no_dot_and_says_so(curves):
+    for ds, expected in ((curves, 2), (curves.sel(epsilon=slice(0.08, 50)), 1)):
+        ax = ds.homojax.plot().axes[0]
+        dots = [x for x in drawn_in(ax)[1] if np.isfinite(x.get_ydata()).all()]
+        assert len(dots) == expected
+        names = [x.get_label() for x in ax.lines]
+        assert ("pair (at ε = 0.05, not scanned)" in names) == (expected == 1)
+    (table,) = describe_sensitivity(ds).tables
+    assert dict(zip(table.header, table.rows[0], strict=True))["‖∂σ₂/∂S‖"] == "–"
+    plt.close("all")
+
+
+def test_words_of_a_scan_of_one_epsilon_stay_within_its_axes(curves):
+    figure = curves.isel(epsilon=[0]).homojax.plot()
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    assert all(ax.bbox.x0 < text.get_window_extent().x0 for text in ax.texts)
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("cases", "told"),
+    [
+        ({}, "cases is empty: give at least one"),
+        ([np.eye(2)], "cases must be a dict, not list: try cases="),
+        ({"I": (np.eye(2), 1.0, 2.0)}, r'the case "I" is no \(logits, ε\): try'),
+        ({"I": np.eye(2)}, r'the case "I" is no \(logits, ε\): try'),
+        ({"I": (np.eye(2), "one")}, r'the case "I" is no \(logits, ε\): try'),
+        ({"I": (np.ones((2, 3)), 1.0)}, r'the case "I" has logits \[2, 3\]: give \[n, n\]'),
+        ({"I": (np.eye(2), 0.0)}, r'the case "I" has ε = 0\.0: it must be finite and greater'),
+    ],
+)
+def test_what_is_no_case_of_a_scan_is_refused_in_one_sentence(cases, told):
+    with pytest.raises(InputError, match=told):
+        scan_sensitivity(epsilon=(0.1, 1.0), cases=cases)
+
+
+def test_a_finding_is_one_line(broken_gain):
+    line = repr(broken_gain)
+    assert line.startswith("Finding: refute gain_retention (law 3.4): violated, violated in 50")
+    assert len(line) < 150 and "\n" not in line
+    assert "50 digits" not in repr(broken_gain._replace(exact=None, exact_verdict=None))
 
 
 def test_a_finding_draws_its_history(broken_gain, tight_hilbert):

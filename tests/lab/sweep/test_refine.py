@@ -68,6 +68,26 @@ def test_a_contour_outside_the_grid_is_said_to_be_there(pair):
     assert np.isinf(found.upper.sel(share=0.1, depth=1).squeeze())
 
 
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        (lambda ds: ds.isel(seed=0), r"no dimension seed any more: choose by lists"),
+        (lambda ds: ds.mean("epsilon", keep_attrs=True), "no dimension epsilon any more"),
+        (lambda ds: ds.isel(epsilon=[]), "left nothing of the dimension epsilon"),
+        (lambda ds: ds[["sigma2"]], "no composite_sigma2: measure depth, and keep that variable"),
+    ],
+)
+def test_contours_of_what_is_left_of_a_sweep_are_told_in_one_sentence(left, told, two_sizes):
+    with pytest.raises(InputError, match=told):
+        contours(left(two_sizes.ds))
+
+
+def test_changes_of_what_is_left_of_a_sweep_are_told_in_one_sentence(two_sizes):
+    for ds in (two_sizes.ds.isel(n=0), two_sizes.ds.isel(epsilon=[])):
+        with pytest.raises(InputError, match=r"of the dimension epsilon|no dimension n any more"):
+            list(verdict_changes(ds))
+
+
 @given(
     thresholds=st.lists(st.floats(-2.9, 2.9), min_size=1, max_size=5),
     grid=st.lists(st.floats(-2.9, 2.9), min_size=0, max_size=4),
