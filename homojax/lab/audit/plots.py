@@ -108,7 +108,8 @@ def reach(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     axis = page.axes[0]
     values = np.log10(np.maximum(ds.reach_converged.values, 1e-6))
     most = float(np.nanmax(abs(values), initial=0.1))
-    edges = (0.5, len(values) + 0.5) * 2
+    first, last = float(ds.layer[0]) - 0.5, float(ds.layer[-1]) + 0.5
+    edges = (float(ds.reader[0]) - 0.5, float(ds.reader[-1]) + 0.5, first, last)
     image = axis.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most, origin="lower", extent=edges)
     for ticks in (axis.xaxis, axis.yaxis):
         ticks.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -14,7 +14,7 @@ from homojax.calibration.sensitivity import Sensitivity, sensitivity
 from homojax.lab.datasets import trained_mhc
 from homojax.lab.inputs import POSITIVE, InputError, as_config, require_precision
 from homojax.lab.probe.config import SensitivityScan
-from homojax.lab.progress import Progress, silent
+from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.store import provenance
 from homojax.presets import PRESETS
 
@@ -60,6 +60,7 @@ def scan_sensitivity(
     >>> dict(ds.gradient_norm.sizes)
     {'case': 1, 'epsilon': 13}
     """
+    require_progress(progress)
     config = as_config(SensitivityScan, config, fields)
     require_precision("float64")
     cases = initialisations() if cases is None else _checked(cases)
