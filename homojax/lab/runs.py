@@ -182,6 +182,7 @@ class RunFolder:
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"cannot make the folder {out}: {reason}.") from error
+        finished.clear()  # what another command of this process has made
         if not shared:
             _unfinished.append(self)
 
