@@ -103,7 +103,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     args = list(sys.argv[1:] if args is None else args)
     try:
-        sys.exit(_run(args))
+        sys.exit(_unless_stopped(args))
     except InputError as error:
         _discard_empty_folders()
         _complain(str(error))
@@ -115,6 +115,13 @@ def main(args: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         _say_stopped()
         sys.exit(130)
+
+
+def _unless_stopped(args: list[str]) -> int:
+    try:
+        return _run(args)
+    finally:
+        interrupts.give_way()
 
 
 def _run(args: list[str]) -> int:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 
 _STOPS = {signal.SIGINT, signal.SIGTERM}
+_stopping = threading.Event()  # from when a stop was heard
 UNTOUCHED = threading.Lock()  # held where half a step would lose or leave something
 
 
@@ -46,9 +47,19 @@ def stop_at_once(last_words: Callable[[], None]) -> None:
     threading.Thread(target=_wait, args=(told, last_words), daemon=True).start()
 
 
+def give_way() -> None:
+    """Return at once, or never where a stop was heard: the thread that heard it ends the program.
+
+    What fails meanwhile may fail for its tidying up, and is not told.
+    """
+    if _stopping.is_set():
+        threading.Event().wait()
+
+
 def _wait(told: int, last_words: Callable[[], None]) -> None:
     while (number := os.read(told, 1)[0]) not in _STOPS:
         pass
+    _stopping.set()
     UNTOUCHED.acquire(timeout=2)
     try:
         last_words()

@@ -82,6 +82,26 @@ def test_a_stop_while_the_command_loads_is_told_as_any_other(number, module):
     assert done.stderr == "homojax: stopped.\n"
 
 
+FAILING = """
+import os, signal, threading, time
+from homojax.lab import cli
+def tidy():
+    if threading.current_thread() is not threading.main_thread():
+        time.sleep(0.5)
+def fail(args):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+    raise OSError(2, "gone, for the stop has tidied it up")
+cli._run, cli._discard_empty_folders = fail, tidy
+cli.program()
+"""
+
+
+def test_what_fails_while_a_stop_tidies_up_is_not_told():
+    done = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "homojax: stopped.\n")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_fifty_stops_at_random_moments_end_within_three_seconds(verb, tmp_path):
