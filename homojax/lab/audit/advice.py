@@ -8,7 +8,7 @@ import numpy as np
 
 from homojax.lab.audit.config import Audit
 from homojax.lab.audit.layers import Layer
-from homojax.lab.audit.measures import converged, measure_each, product_sigma2, responses
+from homojax.lab.audit.measures import converged, measure_each, measure_stack, responses
 from homojax.lab.audit.verdict import Verdict
 
 MOST_ALTERNATIONS = 10_000  # that are tried
@@ -50,7 +50,9 @@ def advise(
 
 def _alternate(layers: list[Layer], audit: Audit) -> tuple[str, str]:
     """Return the alternations after which all sums are right, by running them."""
-    needed = alternations_for(np.stack([layer.logits() for layer in layers]), audit.sum_error)
+    # As if the last sums were those of rows.
+    logits = [x.logits() if x.preset.last == "rows" else x.logits().T for x in layers]
+    needed = alternations_for(np.stack(logits), audit.sum_error)
     present = max(layer.preset.num_iters or 0 for layer in layers)
     count = f"{len(layers)} {'layers' if len(layers) > 1 else 'layer'}"
     if needed is None:
@@ -70,7 +72,7 @@ def _alternate(layers: list[Layer], audit: Audit) -> tuple[str, str]:
 
 
 def alternations_for(logits: np.ndarray, sum_error: float) -> int | None:
-    """Return after how many alternations all matrices [L, n, n] of logits S/ε have right sums.
+    """Return after how many alternations, columns then rows, S/ε [L, n, n] have right sums.
 
     None where ``MOST_ALTERNATIONS`` do not do.
 
@@ -78,13 +80,13 @@ def alternations_for(logits: np.ndarray, sum_error: float) -> int | None:
     8
     """
     s = logits - logits.max((1, 2), keepdims=True)
-    f, g = np.zeros((len(s), s.shape[1], 1)), np.zeros((len(s), 1, s.shape[1]))
+    g = -np.logaddexp.reduce(s, 1, keepdims=True)
     for count in range(1, MOST_ALTERNATIONS + 1):
-        g = -np.logaddexp.reduce(s + f, 1, keepdims=True)
-        rows = np.logaddexp.reduce(s + g, 2, keepdims=True)
-        if count > 1 and abs(np.expm1(rows + f)).max() <= sum_error:
+        f = -np.logaddexp.reduce(s + g, 2, keepdims=True)
+        columns = np.logaddexp.reduce(s + f, 1, keepdims=True)
+        if abs(np.expm1(columns + g)).max() <= sum_error:
             return count
-        f = -rows
+        g = -columns
     return None
 
 
@@ -113,7 +115,8 @@ def _cool(layers: list[Layer], audit: Audit) -> tuple[str, str]:
     logits = np.stack([layer.logits() for layer in layers])
 
     def kept(factor: float) -> float:
-        return product_sigma2(_project(logits / factor))
+        found = measure_stack(_project(logits / factor), audit.retention)
+        return float(found["composite_sigma2"][-1])
 
     low, high = 1.0, 1.0
     while kept(low) < audit.retention and low > COLDEST:

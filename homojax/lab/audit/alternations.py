@@ -43,10 +43,11 @@ def truncated(
         if new >= distance:
             break
         distance = new
-    moved = first + math.log1p(added / small) + 4 * num_iters * step
     total = distance + step
-    if n <= MOST_NEAR:
-        total = min(total, _near_base(ellipsoid, num_iters, n) + moved)
+    clamped = preset.least_sum > _least_sum(n, max(spread, diameter), added)
+    if n <= MOST_NEAR and not clamped:
+        moved = math.log1p(added / small)
+        total = min(total, _near_base(ellipsoid, num_iters, n, moved, max(step, first)))
     upper = min(float(n), n / (1 + (n - 1) * _exp(-total)))
     lower = math.exp(-step) * n / (1 + (n - 1) * _exp(total))
     error = max(upper - 1, 1 - lower, -math.expm1(-step))
@@ -63,7 +64,7 @@ def truncated(
 
 def _steps(crossed: Rectangles, preset: Preset, n: int, distance: float) -> tuple[float, float]:
     """Return what constants move a normalisation by, and the first one, in Hilbert's metric."""
-    smallest = 1 / (1 + (n - 1) * _exp(distance)) / (1 + n * preset.added_to_entries)
+    smallest = _least_sum(n, distance, preset.added_to_entries)
     step = math.log1p(preset.added_to_sums / smallest)
     step += math.log(max(1.0, preset.least_sum / smallest))
     if preset.largest_of == "side":
@@ -71,21 +72,28 @@ def _steps(crossed: Rectangles, preset: Preset, n: int, distance: float) -> tupl
     return step, math.log1p(preset.added_to_sums * _exp(crossed.column_spread + crossed.row_spread))
 
 
+def _least_sum(n: int, distance: float, added: float) -> float:
+    """Return a sum that none is below, of n that are so far from equal in Hilbert's metric."""
+    return 1 / (1 + (n - 1) * _exp(distance)) / (1 + n * added)
+
+
 def _exp(x: float) -> float:
     return math.exp(min(x, 345.0))  # whose square is a number, too
 
 
-def _near_base(ellipsoid: Ellipsoid, num_iters: int, n: int) -> float:
+def _near_base(ellipsoid: Ellipsoid, num_iters: int, n: int, moved: float, step: float) -> float:
     """Return how far from 1 column sums can be, by how far logits can move from the base.
 
-    In Hilbert's metric; no constants. Let s_h be the sums that half-step h divides by, and E_h the
+    In Hilbert's metric. Constants move a logit by ``moved`` at most, and the logarithm of a sum by
+    ``step``. Let s_h be the sums that half-step h divides by, and E_h the
     means with its weights, which then sum to 1. Along a path dS of logits,
 
         d log s_h = −E_h[d log s_{h−1}] + (E_h − E_{h−2})[dS + dp_{h−3}],
 
     with potentials p_h = p_{h−2} − log s_h. The first term shrinks spreads by Dobrushin's
     coefficient of the weights. The second one is at most tanh(spread of log s_{h−1}/4), which
-    bounds how far the weights differ, times a spread.
+    bounds how far the weights differ, times a spread. A constant c adds c/(s + c) times at most one
+    and the size of what is averaged, which is h(η + step) at most, at either end of a difference.
     """
     # Shifts of columns do nothing: the first half-step takes them off.
     slack = ellipsoid.slack.reshape(n, n)
@@ -94,6 +102,8 @@ def _near_base(ellipsoid: Ellipsoid, num_iters: int, n: int) -> float:
         single = np.eye(n * n).reshape(n, n, n, n)
         single = (single - single.mean(0, keepdims=True)).reshape(-1, n * n)
         eta = float((ellipsoid.most(single) - single @ ellipsoid.base).max())
+    eta += moved
+    constant = 2 * step * (1 + (2 * num_iters + 1) * (eta + step))
     s = ellipsoid.base.reshape(n, n)
     changed = {-2: 0.0, -1: 0.0, 0: 0.0}  # spread of what a potential changes by
     potential, before, earlier = [np.zeros(n), np.zeros(n)], 0.0, 0.0
@@ -111,6 +121,7 @@ def _near_base(ellipsoid: Ellipsoid, num_iters: int, n: int) -> float:
         else:
             difference = math.tanh((earlier + before) / 4)
             change = rate * before + 2 * difference * (2 * eta + changed[h - 3])
+        change += constant
         if h == 2 * num_iters + 1:
             return spread + change
         changed[h] = changed[h - 2] + change

@@ -62,11 +62,13 @@ def described() -> dict[str, tuple[str, str]]:
 
 
 def attrs_of(about: tuple[str, str]) -> dict[str, str]:
+    """Return the attrs of a variable, from its units and what it is."""
     units, text = about
     return {"long_name": text, "units": units}
 
 
 def coords_of(layers: tuple[Layer, ...]) -> dict[str, Any]:
+    """Return the coordinates of layers: their order, and what the checkpoint says of each."""
     text = {"name": "in the checkpoint", "site": "sublayer", "layout": "row of the table"}
     columns = {
         "name": words([layer.name for layer in layers]),
@@ -101,6 +103,7 @@ def padded(matrices: list[np.ndarray]) -> np.ndarray:
 
 
 def certified(certificates: list[Certificate]) -> dict[str, np.ndarray]:
+    """Return the variables of ``OF_CERTIFICATE``, [L] each."""
     columns = {
         "diameter_upper": [x.diameter for x in certificates],
         "sigma2_upper": [x.sigma2 for x in certificates],

@@ -109,6 +109,7 @@ def judge_whole(
         unconverged_share=share,
         dynamic=any(layers[k].dynamic for k in which),
         sigma2_upper=float(np.prod([1 - certificates[k].gap for k in which])),
+        sum_error_upper=max(certificates[k].sum_error for k in which),
     )
     verdict = judge_stack(stack, config)
     return {

@@ -176,19 +176,6 @@ def _measure_stack(matrices: jax.Array, retention: jax.Array) -> dict[str, jax.A
     }
 
 
-def product_sigma2(matrices: np.ndarray) -> float:
-    """Return σ₂ of the product M_L ⋯ M_1 of doubly stochastic matrices [L, n, n].
-
-    >>> product_sigma2(np.array([[[0.75, 0.25], [0.25, 0.75]]] * 3))
-    0.125
-    """
-    n = matrices.shape[1]
-    detail = np.eye(n) - 1 / n
-    for matrix in matrices:
-        detail = matrix @ detail
-    return float(np.linalg.norm(detail - detail.mean(0, keepdims=True), 2))
-
-
 def unconverged_share(run: float, converged: float) -> float:
     """Return the share of a composite's collapse that vanishes on convergence, in [0, 1].
 

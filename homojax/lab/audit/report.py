@@ -24,7 +24,6 @@ SHOWN_LAYERS = 32  # rows of the terminal's table
 CERTAINTIES = {
     "every token": "certified for every token",
     "static part": "at the static part",
-    "recorded sample": "on the recorded sample",
     "undecidable": "undecidable: within the error of the stored numbers",
 }
 

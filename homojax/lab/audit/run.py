@@ -80,7 +80,7 @@ def audit(
         progress(i, len(mixing.layers), layer.name)
         certificates.append(certify(layer))
     ds = _assemble(config, mixing, certificates)
-    progress(1, 1, "done")
+    progress(len(mixing.layers), len(mixing.layers), "done")
     place = str(os.fspath(checkpoint)) if is_path else ""
     command = shlex.join(["homojax", "audit", place or "CHECKPOINT", *config.flags])
     return ds.assign_attrs(checkpoint=place, command=command)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from homojax.lab.audit.config import Audit
 
 Verdict = Literal["healthy", "near-identity", "trap", "locked", "unconverged", "none"]
-Certainty = Literal["every token", "static part", "recorded sample", "undecidable"]
+Certainty = Literal["every token", "static part", "undecidable"]
 
 WORDS: dict[Verdict, str] = {
     "healthy": "healthy",
@@ -116,7 +114,8 @@ class Stack(NamedTuple):
     sigma2: Span  # of the composite, converged
     unconverged_share: float
     dynamic: bool  # whether any layer depends on the token
-    sigma2_upper: float = np.inf  # of the composite, converged, for every token
+    sigma2_upper: float  # of the composite, converged, for every token
+    sum_error_upper: float  # of the layers as run, for every token
 
 
 def judge_stack(stack: Stack, audit: Audit) -> Judged:
@@ -126,31 +125,33 @@ def judge_stack(stack: Stack, audit: Audit) -> Judged:
     collapse vanishes on convergence); in the trap, by the converged composite; else what most
     layers are: locked, or near the identity; else healthy.
     """
+    depth, whole = len(stack.layers), "static part" if stack.dynamic else "every token"
     count = {name: sum(x.verdict == name for x in stack.layers) for name in WORDS}
-    whole: Certainty = "static part" if stack.dynamic else "every token"
-    if count["none"] == len(stack.layers):
+    if count["none"] == depth:
         return NO_MATRIX
+    unsure = [x for x in stack.layers if x.certainty == "undecidable"]
+
+    def told(verdict: Verdict, certainty: str, reason: str, decided: bool) -> Judged:
+        return Judged(verdict, certainty if decided else "undecidable", reason)  # type: ignore
+
     if count["unconverged"] and stack.unconverged_share >= 0.5:
-        told = [x.certainty for x in stack.layers if x.verdict == "unconverged"]
-        certainty: Certainty = whole if set(told) != {"undecidable"} else "undecidable"
-        return Judged("unconverged", certainty, _unconverged(stack, count["unconverged"]))
+        sure = any(x.verdict == "unconverged" and x not in unsure for x in stack.layers)
+        return told("unconverged", whole, _unconverged(stack, count["unconverged"]), sure)
+    converged = stack.unconverged_share < 0.5 or not unsure
+    reason = f"after {depth} layers {stack.sigma2} of the detail is left, once converged"
     below = stack.sigma2.below(audit.retention)
-    if below is None:
-        middle = (stack.sigma2.low + stack.sigma2.high) / 2
-        verdict: Verdict = "trap" if middle < audit.retention else "healthy"
-        return Judged(verdict, "undecidable", f"the composite keeps {stack.sigma2} of the detail")
-    depth = len(stack.layers)
-    if below:
-        certainty = "every token" if stack.sigma2_upper < audit.retention else whole
-        reason = f"after {depth} layers {stack.sigma2} of the detail is left, once converged"
-        return Judged("trap", certainty, reason)
+    middle = (stack.sigma2.low + stack.sigma2.high) / 2
+    if below or (below is None and middle < audit.retention):
+        proved = stack.sigma2_upper < audit.retention and stack.sum_error_upper < audit.sum_error
+        return told("trap", "every token" if proved else whole, reason, converged and bool(below))
+    converged = converged and below is False
     for verdict in ("locked", "near-identity"):
+        most = f"{count[verdict]} of {depth} layers are {WORDS[verdict]}"
+        least = sum(x.verdict == verdict and x not in unsure for x in stack.layers)
         if count[verdict] * 2 >= depth:
-            told = [x.certainty for x in stack.layers if x.verdict == verdict]
-            sure = sum(x == "every token" for x in told) * 2 >= depth
-            reason = f"{count[verdict]} of {depth} layers are {WORDS[verdict]}"
-            return Judged(verdict, "every token" if sure and not stack.dynamic else whole, reason)
-    return Judged("healthy", whole, f"after {depth} layers {stack.sigma2} of the detail is left")
+            return told(verdict, whole, most, converged and least * 2 >= depth)
+        converged = converged and (least + len(unsure)) * 2 < depth
+    return told("healthy", whole, reason, converged)
 
 
 def _unconverged(stack: Stack, count: int) -> str:

@@ -9,7 +9,9 @@ from safetensors.numpy import save_file
 
 import homojax as hj
 import recipes
+from homojax.lab.audit.config import Audit
 from homojax.lab.audit.report import as_json, headline
+from homojax.lab.audit.verdict import Judged, Span, Stack, judge_stack
 from homojax.lab.cli import main
 from homojax.lab.datasets import trained_mhc
 from homojax.lab.inputs import InputError
@@ -204,6 +206,61 @@ def test_a_verdict_for_every_token_is_that_of_each_token(rng, reach):
     assert told >= {0.01: {"near-identity", "healthy"}, 0.1: {"healthy", "trap"}}.get(reach, set())
 
 
+def layers_of(*pairs):
+    return [Judged(verdict, certainty, "") for verdict, certainty in pairs]
+
+
+@pytest.mark.parametrize(
+    ("layers", "share", "sums", "expected"),
+    [
+        ([("healthy", "every token")] * 2, 0.0, 1e-6, ("trap", "every token")),
+        ([("healthy", "every token")] * 2, 0.0, 3.0, ("trap", "static part")),
+        ([("healthy", "undecidable")] * 2, 0.9, 1e-6, ("trap", "undecidable")),
+        ([("unconverged", "undecidable")] * 2, 0.9, 3.0, ("unconverged", "undecidable")),
+        ([("unconverged", "static part")] * 2, 0.9, 3.0, ("unconverged", "static part")),
+    ],
+)
+def test_a_stack_is_certified_only_where_nothing_could_change_its_verdict(
+    layers, share, sums, expected
+):
+    stack = Stack(
+        layers=layers_of(*layers),
+        sigma2=Span(0.01, 0.02),
+        unconverged_share=share,
+        dynamic=True,
+        sigma2_upper=0.05,
+        sum_error_upper=sums,
+    )
+    assert judge_stack(stack, Audit())[:2] == expected
+
+
+@pytest.mark.parametrize(
+    ("near", "open_layers", "expected"),
+    [
+        (3, 0, ("near-identity", "static part")),
+        (3, 3, ("near-identity", "undecidable")),
+        (1, 0, ("healthy", "static part")),
+        (1, 2, ("healthy", "static part")),
+        (1, 3, ("healthy", "undecidable")),
+    ],
+)
+def test_layers_that_are_undecided_leave_a_stack_undecided_where_they_matter(
+    near, open_layers, expected
+):
+    """Of five layers; the undecided ones are among those near the identity, then the healthy."""
+    verdicts = ["near-identity"] * near + ["healthy"] * (5 - near)
+    certainties = ["undecidable"] * open_layers + ["every token"] * (5 - open_layers)
+    stack = Stack(
+        layers=layers_of(*zip(verdicts, certainties, strict=True)),
+        sigma2=Span(0.5, 0.6),
+        unconverged_share=0.0,
+        dynamic=True,
+        sigma2_upper=1.0,
+        sum_error_upper=3.0,
+    )
+    assert judge_stack(stack, Audit())[:2] == expected
+
+
 def test_a_model_without_a_mixing_matrix_is_told_so(models):
     ds = hj.audit(models["no mixing matrix"].tensors, None)
     assert ds.attrs["verdict"] == "none" and "never mixed" in headline(ds)
@@ -292,13 +349,14 @@ def advice_for(logits, **how):
     return {each["verdict"]: each for each in json.loads(ds.attrs["advice"])}
 
 
-def test_the_alternations_that_are_advised_are_the_fewest_that_do(rng):
+@pytest.mark.parametrize("last", ["rows", "columns"])
+def test_the_alternations_that_are_advised_are_the_fewest_that_do(rng, last):
     logits = [known(rng, "unconverged") for _ in range(3)]
-    told = advice_for(logits)["unconverged"]["do"]
+    told = advice_for(logits, last=last)["unconverged"]["do"]
     count = int(told.split()[1])
 
     def worst(iterations):
-        ds = audited(logits, iterations=iterations)
+        ds = audited(logits, iterations=iterations, last=last)
         return float(np.maximum(ds.row_error, ds.col_error).max())
 
     assert worst(count) <= 0.01 < worst(count - 1)
