@@ -5,20 +5,18 @@ Nothing heavy is imported before a verb runs: help answers at once.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import io
-import itertools
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from homojax.lab import interrupts
 from homojax.lab.compile_cache import keep_programs
-from homojax.lab.inputs import InputError, as_started, nearest, parse_grid
+from homojax.lab.inputs import InputError, as_started, nearest
 
 
 class Verb(NamedTuple):
@@ -99,7 +97,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
     The exit code is 0 where all is as the theory says and 1 where it is not or the run failed. It
-    is 2 for a mistake in what was asked, with one sentence on standard error, and 130 for Ctrl-C.
+    is 2 for a mistake in what was asked, with one sentence on standard error, 130 for Ctrl-C, and
+    141 where nobody reads on.
     """
     args = list(sys.argv[1:] if args is None else args)
     try:
@@ -108,6 +107,9 @@ def main(args: Sequence[str] | None = None) -> None:
         _discard_empty_folders()
         _complain(str(error))
         sys.exit(2)
+    except BrokenPipeError:  # whoever reads has enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to flush
+        sys.exit(141)
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
         _complain(f"cannot write: {error.strerror or error}{place}.{_kept()}")
@@ -121,6 +123,7 @@ def _unless_stopped(args: list[str]) -> int:
     try:
         return _run(args)
     finally:
+        sys.stdout.flush()  # where a reader who has gone can still be caught
         interrupts.give_way()
 
 
@@ -136,11 +139,19 @@ def _run(args: list[str]) -> int:
         return 0
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are files here, on machines with no screen
     keep_programs()
-    command = _parse(verb, f"homojax {name}", rest)
+    from homojax.lab.parsing import parse
+
+    room = f"homojax.lab.{verb.room}"
+    kind = getattr(importlib.import_module(f"{room}.command"), verb.command)
+    command = parse(kind, f"homojax {name}", rest)
     from rich.console import Console
 
-    report = importlib.import_module(f"homojax.lab.{verb.room}.report")
-    return 0 if report.run_command(command, Console()) else 1
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    report = importlib.import_module(f"{room}.report")
+    return 0 if report.run_command(command, Terminal()) else 1
 
 
 def _choose(
@@ -156,76 +167,6 @@ def _choose(
     if args[0] not in verbs:
         raise InputError(f'there is no {kind} "{args[0]}": {nearest(args[0], verbs)}')
     return args[0], verbs[args[0]], args[1:]
-
-
-def _parse(verb: Verb, prog: str, args: list[str]) -> Any:
-    """Return the command of these arguments."""
-    import tyro
-
-    kind = getattr(importlib.import_module(f"homojax.lab.{verb.room}.command"), verb.command)
-    registry = _rules()
-
-    def parse(args: list[str], default: Any = None) -> Any:
-        given = {} if default is None else {"default": default}
-        return tyro.cli(kind, prog=prog, args=args, registry=registry, **given)
-
-    command = kind.from_args(args, parse) if hasattr(kind, "from_args") else parse(args)
-    _require_values(command, args)
-    return command
-
-
-def _require_values(command: Any, args: list[str]) -> None:
-    """Raise InputError for an option of several values that has none."""
-    for flag, following in itertools.pairwise([*args, "--"]):
-        alone = flag.startswith("--") and following.startswith("--")
-        if alone and _values_of(command, flag[2:].replace("-", "_")) == ():
-            raise InputError(f"{flag} has no value: give at least one, or leave it out.")
-
-
-def _values_of(fields: Any, name: str) -> Any:
-    """Return the value of a field of a dataclass, or of one in it; None where there is none."""
-    values = [getattr(fields, field.name) for field in dataclasses.fields(fields)]
-    found = [_values_of(value, name) for value in values if dataclasses.is_dataclass(value)]
-    return getattr(fields, name, next((value for value in found if value is not None), None))
-
-
-def _rules() -> Any:
-    """Return tyro's registry, with a rule for grids and one for what refuses by a ValueError."""
-    import tyro
-
-    registry = tyro.constructors.ConstructorRegistry()
-    grid = tyro.constructors.PrimitiveConstructorSpec(
-        nargs="*",
-        metavar="NUM|LOW:HIGH:COUNT [...]",
-        instance_from_str=lambda words: parse_grid(words),
-        is_instance=lambda value: (
-            isinstance(value, tuple) and all(isinstance(item, float) for item in value)
-        ),
-        str_from_instance=lambda values: [repr(value) for value in values],
-    )
-    registry.primitive_rule(lambda info: grid if info.type == tuple[float, ...] else None)
-
-    asked = set()
-
-    def in_one_sentence(info: Any) -> Any:
-        """Let the parser, which would frame a ValueError in a box of its own, see none."""
-        ours = getattr(info.type, "__module__", "").startswith("homojax.networks")
-        if not ours or info.type in asked:
-            return None
-        asked.add(info.type)  # what other rules say of it
-        spec: Any = registry.get_struct_spec(info)
-        asked.remove(info.type)
-
-        def instantiate(**fields: Any) -> Any:
-            try:
-                return spec.instantiate(**fields)
-            except ValueError as error:
-                raise InputError(f"{error}.") from error
-
-        return dataclasses.replace(spec, instantiate=instantiate)
-
-    registry.struct_rule(in_one_sentence)
-    return registry
 
 
 def _complain(text: str) -> None:

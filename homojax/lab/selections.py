@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 
 def require_dims(ds: xr.Dataset, names: Iterable[str]) -> None:
-    """Return nothing where a Dataset has dimensions of these names, none of them empty.
+    """Return nothing where a Dataset has dimensions of these names, with values, and none twice.
 
     Raises:
-        InputError: a selection or a mean has left one out, or has left nothing of it.
+        InputError: a selection or a mean has left one out, has left nothing of it, or took a value
+            twice.
     """
     for name in names:
         if name not in ds.dims:
@@ -26,4 +27,8 @@ def require_dims(ds: xr.Dataset, names: Iterable[str]) -> None:
         if ds.sizes[name] == 0:
             raise InputError(
                 f"the selection left nothing of the dimension {name}: choose at least one."
+            )
+        if name in ds.indexes and not ds.indexes[name].is_unique:
+            raise InputError(
+                f"the selection took a value of the dimension {name} twice: choose each once."
             )

@@ -113,6 +113,14 @@ def test_a_selection_that_left_nothing_of_a_dimension_is_told(made):
                 draw()
 
 
+def test_a_value_that_a_selection_took_twice_is_told(made):
+    for name in set(made.sizes) & set(made.coords):
+        twice = made.isel({name: [0, 0]}).homojax
+        for draw in (twice.plot, twice.summary):
+            with pytest.raises(InputError, match=f"value of the dimension {name} twice: choose"):
+                draw()
+
+
 def test_what_is_drawn_has_the_dimensions_and_numbers_in_order_and_is_a_view(made, monkeypatch):
     monkeypatch.setattr(accessor, "_made", lambda make, ds, *_: ds)
     numbered = [name for name, index in made.indexes.items() if index.dtype.kind in "if"]

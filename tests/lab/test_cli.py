@@ -74,7 +74,7 @@ def test_a_sweep_leaves_data_figures_and_a_report_that_opens_alone(capsys):
     }
     page = (run / "report.html").read_text()
     assert page.count("<img") == 4 == len(list((run / "figures").glob("*.png")))
-    assert "http" not in page and 'src="data:image/png;base64,' in page
+    assert "http:" not in page and "https:" not in page and 'src="data:image/png;base64,' in page
     assert all(
         picture.read_bytes()[:4] == b"\x89PNG" for picture in (run / "figures").glob("*.png")
     )
@@ -123,6 +123,8 @@ def test_overwrite_spares_what_is_not_a_run(capsys):
         (["probe", "tighten", "hilbert", "--n", "200000"], "GB, and this machine has"),
         (["probe", "frontier", "--n", "100000"], "GB, and this machine has"),
         (["probe", "calibrate", "--sigma2", ".5", "--n", "200000"], "GB, and this machine has"),
+        (["sweep", "--out", ""], "a path is empty: name one, or leave the option out."),
+        (["audit", " "], "a path is empty: name one, or leave the option out."),
         (["train", "--steps", "0"], "steps must be a whole number of at least 1, got 0."),
         (["train", "--streams", "1"], "streams must be a whole number of at least 2, got 1."),
         (["train", "--mixer", "sinkhornn"], 'did you mean "sinkhorn"?'),
@@ -161,6 +163,8 @@ def test_a_key_that_no_sweep_has_is_refused_before_anything_runs(capsys):
     assert code == 2 and "it is an option of the command; give --shard in the terminal" in err
     Path("my.toml").write_text('shrad = "0/2"\n')
     assert 'did you mean "shard"?' in said(capsys, "sweep", "--config", "my.toml")[2]
+    Path("my.toml").write_text("[[sweeps]]\n")
+    assert 'did you mean "sweep"?' in said(capsys, "sweep", "--config", "my.toml")[2]
 
 
 def test_flags_win_over_the_config(capsys):
@@ -189,7 +193,20 @@ def test_help_names_every_verb_and_option(capsys):
 @pytest.mark.parametrize("verb", ["sweep", "verify", "probe", "probe tighten", "train", "runs"])
 def test_no_option_shows_where_it_is_kept(capsys, verb):
     out = said(capsys, *verb.split(), "--help")[1]
-    assert "config." not in out and "config options" not in out
+    assert "config." not in out and "config options" not in out and "{None}" not in out
+
+
+def test_a_reader_who_has_enough_ends_a_command_without_a_word():
+    """As ``head`` does, at the first line."""
+    for args in (["help"], ["runs", "list", "runs"]):
+        Path("runs/one").mkdir(parents=True, exist_ok=True)
+        Path("runs/one/run.json").write_text('{"homojax": "0", "verb": "sweep"}')
+        read, write = os.pipe()
+        os.close(read)
+        command = [sys.executable, "-m", "homojax", *args]
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+        os.close(write)
+        assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize("verb", ["", "sweep", "verify", "probe", "probe tighten", "train"])

@@ -32,8 +32,8 @@ VARIABLES = {  # name -> (dimensions beside n and deficit, units, what it is)
     "excess": ((), "1", "largest σ₂ found less the isolated unit's"),
     "excess_error": ((), "1", "what rounding and the projection can leave in that"),
     "share": ((), "1", "share of the starts that came within 1e-6 of the largest"),
-    "history_largest": (("chunk",), "1", f"largest σ₂ on the way, every {CHUNK} steps"),
-    "history_smallest": (("chunk",), "1", f"smallest σ₂ on the way, every {CHUNK} steps"),
+    "history_largest": (("step",), "1", "largest σ₂ of all starts, at that step"),
+    "history_smallest": (("step",), "1", "smallest σ₂ of all starts, at that step"),
     "largest": (("row", "column"), "1", "the matrix of the largest σ₂ found"),
     "smallest": (("row", "column"), "1", "the matrix of the smallest σ₂ found"),
 }
@@ -174,5 +174,6 @@ def _assemble(search: FrontierSearch, results: list[dict[str, np.ndarray]]) -> x
     coords = {
         "n": ("n", list(search.n), {"long_name": "mixed units", "units": "1"}),
         "deficit": np.arange(search.deficits),
+        "step": [min(done + CHUNK, search.steps) for done in range(0, search.steps, CHUNK)],
     }
     return xr.Dataset(variables, coords, provenance("probe frontier", search, dtype="float64"))

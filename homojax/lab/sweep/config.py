@@ -173,7 +173,7 @@ def _from_table(table: dict[str, Any], path: Path) -> Sweep:
             hint = (
                 f"give --{key} in the terminal."
                 if where
-                else nearest(key, [*hints, *OF_THE_COMMAND])
+                else nearest(key, ["sweep", *hints, *OF_THE_COMMAND])
             )
             raise InputError(f'{path}: no sweep has the key "{key}"{where}; {hint}')
         values[key] = typed(value, hints[key], f"{path}: {key}")

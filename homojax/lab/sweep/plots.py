@@ -97,7 +97,10 @@ def survival(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
         else:
             panel.set(xlabel="depth (layers)")
             panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    page.legend([*_handles(page), Line2D([], [], color=FAINT, ls="--", label="bound Π σ₂ (3.1)")])
+    label = "bound Π σ₂ (3.1)"
+    if config_of(ds)["iterations"] is not None:  # law 3.1 has a premise
+        label = "Π σ₂, a bound (3.1) only where layers are doubly stochastic"
+    page.legend([*_handles(page), Line2D([], [], color=FAINT, ls="--", label=label)])
     page.title(f"What survives depth: {label_of(ds)}, {_seeds(ds)}")
     return page.fig
 
@@ -282,7 +285,8 @@ def retention_against_turn(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
         for k, colour in zip(chosen, shades(len(chosen), "plasma"), strict=True):
             _residual_curve(panel, ds.sel(n=n, depth=depth).isel(epsilon=k), colour)
         panel.set(xlabel="turn of detail (degrees): transformation")
-        panel.set(title=f"n = {n}, {depth} layer{'s' * (depth > 1)}")
+        which = f", the middle one of {len(ds.depth)} depths" if len(ds.depth) > 1 else ""
+        panel.set(title=f"n = {n}, {depth} layer{'s' * (depth > 1)}{which}")
     page.legend(
         _handles(page),
         title="dot size: α from 0 to 1;  dashed: bounds 5.1 and 5.2,\nwhere 5.2 has its premise",

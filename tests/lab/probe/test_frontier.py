@@ -41,8 +41,8 @@ def test_the_smallest_is_below_the_largest_and_not_below_the_frobenius_bound(fro
 
 
 def test_the_way_up_never_falls(frontier_at_3):
-    steps = frontier_at_3.history_largest.diff("chunk")
-    assert frontier_at_3.sizes["chunk"] == 2 and (steps >= -1e-6).all()
+    steps = frontier_at_3.history_largest.diff("step")
+    assert frontier_at_3.step.values.tolist() == [50, 100] and (steps >= -1e-6).all()
 
 
 def test_every_variable_says_what_it_is_and_the_attrs_run_it_again(frontier_at_3):
