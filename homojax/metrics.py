@@ -51,22 +51,31 @@ def mixing_metrics(
 
 
 def _metrics(matrices: jax.Array) -> dict[str, jax.Array]:
-    n, dtype = matrices.shape[1], matrices.dtype
-    flat, one = uniform(n, dtype)[None], jnp.eye(n, dtype=dtype)[None]
-    each = jax.vmap(sigma2)(matrices)
-    row_error, col_error = jax.vmap(marginal_errors)(matrices)
+    each = jax.vmap(of_matrix)(matrices)
+    kept = each["sigma2"]
     forward, backward = amax_gain(composite(matrices)[-1])
-    squares = (matrices**2).sum((1, 2))
     return {
-        "sigma2": each.mean(),
-        "sigma2_min": min_or_nan(each),
-        "spectral_gap": 1 - each.mean(),
-        "dist_to_uniform": jax.vmap(norm)(matrices - flat).mean(),
-        "dist_to_identity": jax.vmap(norm)(matrices - one).mean(),
-        "saturation": (squares.mean() - 1) / (n - 1),
-        "row_error": max_or_nan(row_error),
-        "col_error": max_or_nan(col_error),
+        "sigma2": kept.mean(),
+        "sigma2_min": min_or_nan(kept),
+        "spectral_gap": 1 - kept.mean(),
+        **{key: each[key].mean() for key in ("dist_to_uniform", "dist_to_identity", "saturation")},
+        "row_error": max_or_nan(each["row_error"]),
+        "col_error": max_or_nan(each["col_error"]),
         "composite_sigma2": spectral_norm(detail_composite(matrices)[-1]),
         "composite_amax_gain_fwd": forward,
         "composite_amax_gain_bwd": backward,
+    }
+
+
+def of_matrix(matrix: jax.Array) -> dict[str, jax.Array]:
+    """Return what is watched of one matrix [n, n], by the names of ``mixing_metrics``."""
+    n, dtype = matrix.shape[0], matrix.dtype
+    row_error, col_error = marginal_errors(matrix)
+    return {
+        "row_error": row_error,
+        "col_error": col_error,
+        "sigma2": sigma2(matrix),
+        "dist_to_identity": norm(matrix - jnp.eye(n, dtype=dtype)),
+        "dist_to_uniform": norm(matrix - uniform(n, dtype)),
+        "saturation": ((matrix**2).sum() - 1) / (n - 1),
     }

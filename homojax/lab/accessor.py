@@ -28,9 +28,15 @@ class _Verb(NamedTuple):
     dims: tuple[str, ...]  # the dimensions that every figure and the summary need, in their order
     others: tuple[str, ...] = ()  # the dimensions after these, in their order
     also: Mapping[str, tuple[str, ...]] = MappingProxyType({})  # kind, "summary" -> others needed
-    drawn: Callable[[dict[str, Any]], list[str]] | None = None  # config -> kinds; None: all
+    drawn: Callable[[xr.Dataset], list[str]] | None = None  # the kinds that there are; None: all
 
 
+_OF_AUDIT = {  # kind of figure -> a variable that it draws
+    "layers": "stacked",
+    "matrices": "matrix",
+    "reach": "reach_converged",
+    "trajectory": "checkpoint",
+}
 _VERBS = {
     "sweep": _Verb(
         "sweep",
@@ -44,14 +50,14 @@ _VERBS = {
         dims=("n", "epsilon", "seed", "depth"),
         others=("layer", "snr", "alpha"),
         also={"entropy": ("layer",), "summary": ("layer",)},
-        drawn=figures_of,
+        drawn=lambda ds: figures_of(json.loads(ds.attrs["config"])),
     ),
     "verify": _Verb("verify", {"tightness": "tightness_map"}, dims=("claim", "family", "n")),
     "probe frontier": _Verb(
         "probe",
         {"frontier": "frontier"},
         dims=("n", "deficit"),
-        others=("chunk", "row", "column"),
+        others=("step", "row", "column"),
     ),
     "probe calibrate": _Verb(
         "probe",
@@ -81,10 +87,11 @@ _VERBS = {
     ),
     "audit": _Verb(
         "audit",
-        {kind: kind for kind in ("layers", "matrices", "reach")},
+        {kind: kind for kind in _OF_AUDIT},
         dims=("layer",),
-        others=("row", "col", "reader"),
+        others=("row", "col", "reader", "quantile", "checkpoint"),
         also={"matrices": ("row", "col")},
+        drawn=lambda ds: [kind for kind, name in _OF_AUDIT.items() if name in ds.variables],
     ),
 }
 
@@ -100,9 +107,7 @@ class Accessor:
     def kinds(self) -> tuple[str, ...]:
         """The kinds of figures that there are of this Dataset; the first is the main one."""
         verb = self._verb()
-        return tuple(
-            verb.figures if verb.drawn is None else verb.drawn(json.loads(self._ds.attrs["config"]))
-        )
+        return tuple(verb.figures if verb.drawn is None else verb.drawn(self._ds))
 
     def plot(self, kind: str | None = None, ax: Axes | None = None) -> Figure:
         """Return a figure.
@@ -121,7 +126,7 @@ class Accessor:
         kind = kinds[0] if kind is None else str(kind)
         if kind in verb.figures and kind not in kinds:
             raise InputError(
-                f'this sweep did not measure what "{kind}" draws; there are: {", ".join(kinds)}.'
+                f'this run did not measure what "{kind}" draws; there are: {", ".join(kinds)}.'
             )
         if kind not in kinds:
             raise InputError(f'there is no figure "{kind}": {nearest(kind, kinds)}')

@@ -41,6 +41,18 @@ class Picture(NamedTuple):
     png: bytes
 
 
+class Chart(NamedTuple):
+    """A figure that the browser draws: one can hover over it, zoom, and choose what it shows."""
+
+    caption: str
+    choices: Mapping[str, list[dict[str, Any]]]  # what may be shown -> Plotly's traces
+    layout: dict[str, Any]  # Plotly's
+    choice: str = ""  # the label of the choices
+
+
+INK = "ink"  # the colour of a trace that is black on white, and white on black
+
+
 class Section(NamedTuple):
     """One part of a page. Fields are given by keyword."""
 
@@ -48,6 +60,7 @@ class Section(NamedTuple):
     text: str  # what was found, in a few sentences
     source: str = ""  # what it was found on
     as_expected: bool = True  # False: the text is shown as a warning
+    charts: Sequence[Chart] = ()
     pictures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
     commands: Sequence[str] = ()  # to run next, such as a replay
@@ -93,7 +106,14 @@ def write_page(
         for picture in section.pictures:
             (folder / picture.file).parent.mkdir(parents=True, exist_ok=True)
             (folder / picture.file).write_bytes(picture.png)
-    page = _template().render(title=title, introduction=introduction, sections=sections)
+    plotly = ""
+    if any(section.charts for section in sections):
+        from plotly.offline import get_plotlyjs
+
+        plotly = get_plotlyjs()
+    page = _template().render(
+        title=title, introduction=introduction, sections=sections, plotly=plotly
+    )
     (folder / "report.html").write_text(page, "utf-8")
     return ["report.html", *(picture.file for one in sections for picture in one.pictures)]
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from homojax.lab import page
-from homojax.lab.page import Section, Table
+from homojax.lab.page import Chart, Section, Table
 
 ATTRS = {
     "command": "homojax sweep --n 4",
@@ -44,12 +44,33 @@ def test_a_page_holds_everything_itself_and_escapes_what_it_is_given(tmp_path):
     page.write_page(tmp_path, "Title", [section], "What it is.")
     text = (tmp_path / "report.html").read_text("utf-8")
     assert (tmp_path / "figures" / "one.png").read_bytes()[:4] == b"\x89PNG"
-    assert "http" not in text and 'src="data:image/png;base64,' in text
+    assert "http:" not in text and "https:" not in text and 'src="data:image/png;base64,' in text
     for raw in ("a <b>", "1 < 2 & 3", "<x>", "<i>", "a&b"):
         assert raw not in text
-    assert "a &lt;b&gt;" in text and 'class="bad"' in text and "What it is." in text
+    assert "a &lt;b&gt;" in text and 'class="verdict bad"' in text and "What it is." in text
     assert len(re.findall('<tr class="wrong">', text)) == 1
     assert "<pre>homojax sweep --n 4</pre>" in text and "config_hash" in text and "a.zarr" in text
+
+
+def test_charts_have_their_numbers_in_the_page_and_plotly_once(tmp_path):
+    trace = {"type": "scatter", "y": [0.5, None], "name": "</script> & <b>"}
+    both = Chart("over layers", {"one": [trace], "two": [{**trace, "y": [1]}]}, {"x": 1}, "Layer")
+    alone = Chart("alone", {"": [trace]}, {})
+    sections = [Section(heading=str(k), text="", charts=[both, alone]) for k in range(2)]
+    page.write_page(tmp_path, "Title", sections)
+    text = (tmp_path / "report.html").read_text("utf-8")
+    found = re.findall('<script type="application/json">(.*?)</script>', text, re.DOTALL)
+    assert [json.loads(x) for x in found] == 2 * [
+        {"choices": [[trace], [{**trace, "y": [1]}]], "layout": {"x": 1}},
+        {"choices": [[trace]], "layout": {}},
+    ]
+    assert text.count("<select>") == 2 and text.count("<option>") == 4
+    assert text.count("Content-Security-Policy") == 1 and "default-src 'none'" in text
+    from plotly.offline import get_plotlyjs
+
+    assert text.count(get_plotlyjs()) == 1 and "</script" not in get_plotlyjs()
+    page.write_page(tmp_path, "Title", [Section(heading="", text="")])
+    assert (tmp_path / "report.html").stat().st_size < 20_000
 
 
 def test_a_figure_that_cannot_be_drawn_is_left_out_with_a_warning():

@@ -10,6 +10,7 @@ from homojax.lab.audit.config import Audit
 from homojax.lab.audit.layers import Layer
 from homojax.lab.audit.measures import converged, measure_each, measure_stack, responses
 from homojax.lab.audit.verdict import Verdict
+from homojax.residual import turn_bound
 
 MOST_ALTERNATIONS = 10_000  # that are tried
 COLDEST = 1e-4  # factor of the temperature that is tried
@@ -37,7 +38,8 @@ def advise(
     """
     alternating = [layer.preset.num_iters is not None for layer in layers]
     advice = []
-    for verdict, make in (("unconverged", _alternate), ("locked", _heat), ("trap", _cool)):
+    ways = (("unconverged", _alternate), ("locked", _heat), ("trap", _cool), ("trap", _blend))
+    for verdict, make in ways:
         concerned = [
             layer
             for layer, own, fits in zip(layers, verdicts, alternating, strict=True)
@@ -54,7 +56,7 @@ def _alternate(layers: list[Layer], audit: Audit) -> tuple[str, str]:
     logits = [x.logits() if x.preset.last == "rows" else x.logits().T for x in layers]
     needed = alternations_for(np.stack(logits), audit.sum_error)
     present = max(layer.preset.num_iters or 0 for layer in layers)
-    count = f"{len(layers)} {'layers' if len(layers) > 1 else 'layer'}"
+    count = _counted(layers)
     if needed is None:
         return (
             f"project {count} by a method that converges (hj.sinkhorn), or raise the temperature",
@@ -101,7 +103,7 @@ def _heat(layers: list[Layer], audit: Audit) -> tuple[str, str]:
         low, high = (low, middle) if opened else (middle, high)
     sigma2 = measure_each(_project(logits / high))["sigma2"]
     return (
-        f"multiply the temperature of {len(layers)} layers by {high:.3g}, or divide logits",
+        f"multiply the temperature of {_counted(layers)} by {high:.3g}, or divide logits",
         f"entries answer to logits again (by {OPEN:g} and more); their mean σ₂ becomes "
         f"{sigma2.mean():.4f}",
     )
@@ -121,7 +123,7 @@ def _cool(layers: list[Layer], audit: Audit) -> tuple[str, str]:
     low, high = 1.0, 1.0
     while kept(low) < audit.retention and low > COLDEST:
         low, high = low / 2, low
-    depth = f"{len(layers)} layers" if len(layers) > 1 else "1 layer"
+    depth = _counted(layers)
     if low <= COLDEST:
         return (
             f"give {depth} other logits: no temperature lets them keep {audit.retention:.0%}",
@@ -135,6 +137,32 @@ def _cool(layers: list[Layer], audit: Audit) -> tuple[str, str]:
         f"their product keeps {kept(low):.1%} of the detail, once converged; hj.calibrate_depth "
         "proves how much",
     )
+
+
+def _blend(layers: list[Layer], audit: Audit) -> tuple[str, str]:
+    """Return the largest α at which (1 − α)I + αM of all layers keep enough: it turns most."""
+    matrices = _project(np.stack([layer.logits() for layer in layers]))
+    identity = np.eye(matrices.shape[1])
+
+    def kept(alpha: float) -> float:
+        blended = (1 - alpha) * identity + alpha * matrices
+        return float(measure_stack(blended, audit.retention)["composite_sigma2"][-1])
+
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if kept(middle) >= audit.retention else (low, middle)
+    sigma2 = measure_each(matrices)["sigma2"]
+    turn = np.degrees(turn_bound(sigma2, alpha=low)).max()
+    turned = f"; a layer turns detail by at most {turn:.0f}° (law 5.2, turn)" if turn < 90 else ""
+    return (
+        f"or mix {_counted(layers)} by (1 − α)I + αM with α = {low:.3g}",
+        f"their product keeps {kept(low):.1%} of the detail, once converged{turned}",
+    )
+
+
+def _counted(layers: list[Layer]) -> str:
+    return f"{len(layers)} layers" if len(layers) > 1 else "1 layer"
 
 
 def _project(logits: np.ndarray) -> np.ndarray:

@@ -23,8 +23,17 @@ class AuditCommand(Output):
 
     place: ClassVar[Path] = Path("runs/audit")
 
-    checkpoint: tyro.conf.Positional[Path]
-    """A .safetensors, .npz, .npy, .gguf, .pt or .pth file, an index of shards, or a folder."""
+    checkpoint: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """A .safetensors, .npz, .npy, .gguf, .pt or .pth file, an index of shards, or a folder.
+
+    Several: checkpoints of one training, in order. The last one is audited, and what changed is
+    shown."""
+    streams: Path | None = None
+    """A file of recorded streams [..., n, C] by the names of layers, or [..., L, n, C]: what the
+    model mixed at some tokens."""
+    matrices: Path | None = None
+    """A file of recorded mixing matrices [..., n, n] by the names of layers, or [..., L, n, n];
+    also without a checkpoint."""
     config: Annotated[Audit, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Audit)
     json: bool = False
     """Print one JSON object in place of tables, and write nothing unless --out is given."""

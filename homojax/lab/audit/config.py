@@ -6,7 +6,7 @@ import dataclasses
 from typing import Annotated
 
 from homojax.lab.audit.by_hand import ByHand
-from homojax.lab.inputs import FRACTION, POSITIVE
+from homojax.lab.inputs import FRACTION, POSITIVE, InputError, at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,5 +22,19 @@ class Audit(ByHand):
     search: bool = False
     """Look by gradient, too, for the tokens that come nearest to what is certified: how much of a
     bound is attained, and by which token. It takes some seconds more."""
+    learning_rate: Annotated[float | None, POSITIVE] = None
+    """Of several checkpoints: the rate of the training between them. With it and the decay, what
+    decay alone would make of the first one stands beside each (law 6.1, weight decay)."""
+    decay: Annotated[float | None, FRACTION] = None
+    """Decoupled weight decay on the logits."""
+    steps: Annotated[tuple[int, ...], at_least(0)._replace(may_be_empty=True)] = ()
+    """Training step of each checkpoint; default: the last number in its name."""
     response: Annotated[float, POSITIVE] = 1e-6
     """Where no entry answers a change of the logits by more than this, the layer is locked."""
+
+    def check(self) -> None:
+        super().check()
+        if (self.learning_rate is None) != (self.decay is None):
+            raise InputError("to predict decay, give both learning_rate and decay.")
+        if list(self.steps) != sorted(self.steps):
+            raise InputError("steps must grow: name the checkpoints in the order of the training.")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from homojax.lab.audit.certificates import Certificate
 from homojax.lab.audit.layers import Layer
+from homojax.lab.audit.recorded import QUANTILES, Sample, quantiles
 
 BY_LAYER = {  # as run, and with _converged at the end once converged: name -> (units, what it is)
     "row_error": ("1", "largest |row sum − 1|"),
@@ -25,6 +27,9 @@ BY_LAYER = {  # as run, and with _converged at the end once converged: name -> (
     "amax_gain_fwd": ("1", "largest sum of magnitudes in a row"),
     "amax_gain_bwd": ("1", "largest sum of magnitudes in a column"),
 }
+_MEASURED_AS_RUN = (
+    *("row_error", "col_error", "sigma2", "dist_to_identity", "dist_to_uniform", "saturation"),
+)
 OF_CERTIFICATE = {  # of every token there can be
     "diameter_upper": ("logit units", "largest projective diameter of the logits over ε"),
     "sigma2_upper": ("1", "no token's matrix has a larger σ₂, as run"),
@@ -36,6 +41,12 @@ OF_CERTIFICATE = {  # of every token there can be
 FOUND = {  # of tokens that were looked for by gradient
     "gap_found": ("1", "the smallest 1 − σ₂ of a token that was found, converged"),
     "sum_error_found": ("1", "the largest |sum − 1| of a token that was found, as run"),
+}
+OF_TOKENS = {  # of recorded tokens, with _sample at the end
+    **{name: (BY_LAYER[name][0], f"{BY_LAYER[name][1]}, as run") for name in _MEASURED_AS_RUN},
+    "sigma2_converged": ("1", f"{BY_LAYER['sigma2'][1]}, converged"),
+    "leaving_converged": ("1", f"{BY_LAYER['leaving'][1]}, converged"),
+    "response_converged": ("1", "‖∂M/∂S‖₂ is at least this, S in units of ε, converged"),
 }
 OF_STACK = {  # of the products M_l ⋯ M_1
     "composite_sigma2": ("1", "share of detail that layers 1 … l keep at most"),
@@ -113,6 +124,30 @@ def certified(certificates: list[Certificate]) -> dict[str, np.ndarray]:
         "dist_to_uniform_upper": [x.dist_to_uniform for x in certificates],
     }
     return {name: np.array(column) for name, column in columns.items()}
+
+
+def of_tokens(samples: Sequence[Sample | None]) -> xr.Dataset:
+    """Return the quantiles over the recorded tokens of each layer."""
+    variables: dict[str, Any] = {
+        f"{name}_sample": (
+            ("layer", "quantile"),
+            np.stack(
+                [
+                    np.full(len(QUANTILES), np.nan) if x is None else quantiles(x.values[name])
+                    for x in samples
+                ]
+            ),
+            attrs_of(about),
+        )
+        for name, about in OF_TOKENS.items()
+    }
+    count = [0 if x is None else len(x.run) for x in samples]
+    outside = [np.nan if x is None or x.outside is None else float(x.outside) for x in samples]
+    variables["tokens"] = ("layer", count, {"long_name": "recorded tokens", "units": "1"})
+    about = {"long_name": "recorded tokens with logits that no token can have", "units": "1"}
+    variables["outside"] = ("layer", outside, about)
+    index = {"long_name": "share of the recorded tokens below", "units": "1"}
+    return xr.Dataset(variables, {"quantile": ("quantile", list(QUANTILES), index)})
 
 
 def stacked(layers: tuple[Layer, ...]) -> np.ndarray:

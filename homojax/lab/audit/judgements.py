@@ -12,6 +12,7 @@ from homojax.lab.audit.config import Audit
 from homojax.lab.audit.ellipsoid import ellipsoid_of
 from homojax.lab.audit.layers import Layer
 from homojax.lab.audit.measures import responses, unconverged_share
+from homojax.lab.audit.recorded import Sample
 from homojax.lab.audit.verdict import (
     NO_MATRIX,
     Certainty,
@@ -21,6 +22,7 @@ from homojax.lab.audit.verdict import (
     Stack,
     judge_layer,
     judge_stack,
+    judge_tokens,
 )
 
 
@@ -30,14 +32,17 @@ def judge(
     measured: dict[str, Any],
     converged: np.ndarray,
     config: Audit,
+    sample: Sample | None = None,
 ) -> Judged:
-    """Return the verdict that holds for every token, or else the one at the static part."""
+    """Return the verdict for every token; else on the sample; else at the static part."""
     if layer.preset.parametrization == "identity":
         return NO_MATRIX
     if layer.dynamic:
         told = judge_layer(_of_every_token(certificate), config, "every token")
         if told.certainty == "every token":
             return told
+        if sample is not None:
+            return judge_tokens(sample.values, config)
     static: Certainty = "static part" if layer.dynamic else "every token"
     return judge_layer(_at_static_part(layer, measured, converged), config, static)
 
@@ -96,20 +101,38 @@ def judge_whole(
     judged: list[Judged],
     layers: tuple[Layer, ...],
     certificates: list[Certificate],
+    tokens: dict[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """Return the attrs that say what the stack is."""
+    """Return the attrs that say what the stack is.
+
+    Args:
+        ds: with what is measured at the static part.
+        judged: the verdicts about the layers.
+        layers: all of them.
+        certificates: theirs; none of recorded matrices alone.
+        tokens: σ₂ of the products of recorded tokens, as run and converged.
+        config: the thresholds.
+    """
     which = np.flatnonzero(ds.stacked.values)
     last = int(which[-1])
-    run, converged = float(ds.composite_sigma2[last]), float(ds.composite_sigma2_converged[last])
-    share = unconverged_share(run, converged)
-    off = sum(_moved_by_rounding(layers[k]) for k in which)
+    if tokens is None:
+        runs, ends = (ds[f"composite_sigma2{end}"].values[last:][:1] for end in ("", "_converged"))
+        off = sum(_moved_by_rounding(layers[k]) for k in which)
+        dynamic = any(layers[k].dynamic for k in which)
+        certainty: Certainty = "static part" if dynamic else "every token"
+    else:
+        runs, ends = tokens["composite_sigma2"], tokens["composite_sigma2_converged"]
+        off, certainty = 0.0, "recorded sample"
+    proved = [certificates[k] for k in which] if certificates else []
+    share = float(np.median([unconverged_share(*pair) for pair in zip(runs, ends, strict=True)]))
+    converged = float(np.median(ends))
     stack = Stack(
         layers=[judged[k] for k in which],
         sigma2=Span(max(0.0, converged - off), min(1.0, converged + off)),
         unconverged_share=share,
-        dynamic=any(layers[k].dynamic for k in which),
-        sigma2_upper=float(np.prod([1 - certificates[k].gap for k in which])),
-        sum_error_upper=max(certificates[k].sum_error for k in which),
+        certainty=certainty,
+        sigma2_upper=float(np.prod([1 - x.gap for x in proved])) if proved else np.inf,
+        sum_error_upper=max((x.sum_error for x in proved), default=np.inf),
     )
     verdict = judge_stack(stack, config)
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ class Layer(NamedTuple):
     features: int | None = None  # C of each stream; None where no tensor tells
     read: np.ndarray | None = None  # [n] weights of what the sublayer reads, at the static part
     write: np.ndarray | None = None  # [n] weights of what it writes, at the static part
-    streams_apart: bool = False  # whether each stream is normalised by itself
+    projection: Projection | None = None  # where the tensors of a static mixing have one, too
     tensors: tuple[str, ...] = ()  # names in the file
 
     @property
@@ -48,6 +49,11 @@ class Layer(NamedTuple):
     def radius(self) -> float:
         """√(nC), the largest 2-norm of what the projection is given."""
         return float(self.n * (self.features or 0)) ** 0.5
+
+    @property
+    def streams_apart(self) -> bool:
+        """Whether each stream is normalised by itself."""
+        return self.projection is not None and self.projection.copies is not None
 
     @property
     def turned(self) -> bool:
@@ -62,6 +68,22 @@ class Layer(NamedTuple):
     def matrix(self) -> np.ndarray:
         """Return the matrix [n, n] of the static part, with y = M x, as precise as JAX computes."""
         return np.asarray(self.preset.matrix(self.base))
+
+    def parameters(self, streams: np.ndarray) -> np.ndarray:
+        """Return the preset's parameters for tokens of these streams, [T, n, C] -> [T, …].
+
+        Raises:
+            InputError: the streams have another shape, or tokens differ in a gain.
+        """
+        if self.projection is None or not self.dynamic:
+            return np.broadcast_to(self.base, (len(streams), *self.base.shape))
+        if streams.shape[1:] != (self.n, self.features):
+            raise InputError(
+                f"streams of {self.name} have shape {list(streams.shape)}, and its projection "
+                f"takes [tokens, {self.n}, {self.features}]."
+            )
+        moved = self.scale * self.projection.of(streams)
+        return self.base + moved.reshape(-1, *self.base.shape)
 
 
 class Mixing(NamedTuple):
@@ -79,17 +101,39 @@ class Projection(NamedTuple):
     turned: bool = False  # whether the file has inputs first
     gain: np.ndarray | None = None  # of the norm before it
     copies: int | None = None  # streams that are projected one by one, by the same rows
+    gain_is_largest: bool = False  # whether tokens have gains of their own, of at most this
+
+    def _rows(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield some columns of Φ at a time, and which: no more than that is held."""
+        for columns, rows in read_rows(self.fn, self.rows, turned=self.turned):
+            yield columns, rows if self.gain is None else rows * self.gain[None, columns]
+
+    def of(self, streams: np.ndarray) -> np.ndarray:
+        """Return Φ rmsnorm(x) of streams x [T, n, C], [T, p].
+
+        Raises:
+            InputError: each token has a gain that is not known here.
+        """
+        if self.gain_is_largest:
+            raise InputError(
+                f"{self.fn.name} is for tokens of several modalities, each with its own gain: "
+                "record matrices, not streams."
+            )
+        flat = streams.reshape(len(streams), self.copies or 1, -1)
+        size = np.sqrt((flat**2).mean(-1, keepdims=True))
+        flat = flat / np.where(size > 0, size, 1)
+        parts = [flat[..., columns] @ rows.T for columns, rows in self._rows()]
+        return np.sum(parts, 0).reshape(len(streams), -1)
 
     def gram(self) -> np.ndarray:
-        """Return ΦΦᵀ in float64; no more than a part of Φ is held at a time.
+        """Return ΦΦᵀ in float64.
 
         Raises:
             InputError: its numbers are too large to square.
         """
         total: np.ndarray | float = 0.0
         with np.errstate(over="ignore", invalid="ignore"):
-            for columns, rows in read_rows(self.fn, self.rows, turned=self.turned):
-                rows = rows if self.gain is None else rows * self.gain[None, columns]
+            for _, rows in self._rows():
                 total = total + rows @ rows.T
         gram = np.asarray(total)
         if not np.isfinite(gram).all():

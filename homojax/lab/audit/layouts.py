@@ -122,7 +122,7 @@ def _magi_2(tensors: Tensors, settings: Settings) -> Logits:
     phi = tensors["phi_fused"]
     width, rows = plane(phi)
     n = streams(rows, settings)
-    gain = None
+    gain, several = None, False
     if "mhc_norm.weight" in tensors:
         norm = tensors["mhc_norm.weight"]
         refuse_unless(
@@ -130,10 +130,13 @@ def _magi_2(tensors: Tensors, settings: Settings) -> Logits:
             f"{norm.name} has shape {list(norm.shape)}, and {width} columns have gains",
         )
         # A token has the gains of its modality. The ball under the largest of them has all others.
-        gain = abs(1 + read(norm).reshape(-1, width)).max(0)
+        gains = 1 + read(norm).reshape(-1, width)
+        several = bool((gains != gains[0]).any())
+        gain = abs(gains).max(0) if several else gains[0]
     scale = number(tensors["alpha_res"]) / math.sqrt(max(width, 1))
     base = _joined(tensors, ("bias_pre", "bias_post", "bias_res"), n)
-    return _v4("magi-2", phi, base, scale, settings, turned=True, gain=gain)
+    more = {"turned": True, "gain": gain, "gain_is_largest": several}
+    return _v4("magi-2", phi, base, scale, settings, **more)
 
 
 # ---------------------------------------------------------------- frameworks

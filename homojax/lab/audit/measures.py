@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from homojax.birkhoff import entropy, marginal_errors, uniform
+from homojax.birkhoff import entropy, uniform
 from homojax.depth import (
     amax_gain,
     composite,
@@ -21,6 +21,7 @@ from homojax.depth import (
     product_depth,
 )
 from homojax.lab.audit.layers import Layer
+from homojax.metrics import of_matrix
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum import lambda2, sigma2
 from homojax.spectrum.gap import log_contraction_gap
@@ -93,17 +94,11 @@ def measure_each(matrices: np.ndarray) -> dict[str, np.ndarray]:
 @jax.jit
 def _measure(matrix: jax.Array) -> dict[str, jax.Array]:
     n = matrix.shape[0]
-    row_error, col_error = marginal_errors(matrix)
     forward, backward = amax_gain(matrix)
     return {
-        "row_error": row_error,
-        "col_error": col_error,
-        "sigma2": sigma2(matrix),
+        **of_matrix(matrix),
         "lambda2": lambda2(matrix),
         "entropy_share": entropy(matrix) / (n * math.log(n)),
-        "dist_to_identity": jnp.linalg.norm(matrix - jnp.eye(n)),
-        "dist_to_uniform": jnp.linalg.norm(matrix - uniform(n, matrix.dtype)),
-        "saturation": ((matrix**2).sum() - 1) / (n - 1),
         "leaving": 1 - jnp.trace(matrix) / n,
         "amax_gain_fwd": forward,
         "amax_gain_bwd": backward,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from homojax.lab.figure_style import BOUND, FAINT, MEASURED, WARNING, Sheet, sheet
+from homojax.lab.figure_style import BOUND, FAINT, MEASURED, TYPICAL, WARNING, Sheet, sheet
 from homojax.lab.inputs import InputError
 from homojax.lab.store import config_of
 
@@ -31,38 +31,60 @@ def layers(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     fig, axes = plt.subplots(1, 3, figsize=(12.4, 4.2), layout="constrained")
     page, config, x = Sheet(fig, list(axes), own=True), config_of(ds), ds.layer.values
     gap, errors, kept = axes
-    _dots(gap, x, 1 - ds.sigma2.values, MEASURED, "o")
-    _dots(gap, x, ds.gap_converged.values, BOUND, "x")
+    handles = []
+    if "tokens" in ds:
+        handles += _of_tokens(ds, gap, errors, kept)
+    if "sigma2" in ds:
+        _dots(gap, x, 1 - ds.sigma2.values, MEASURED, "o")
+        _dots(gap, x, ds.gap_converged.values, BOUND, "x")
+        _dots(errors, x, np.maximum(ds.row_error, ds.col_error).values, MEASURED, "o")
+        for name, colour in (("composite_sigma2", MEASURED), ("composite_sigma2_converged", BOUND)):
+            kept.plot(x, np.maximum(ds[name].values, LEAST), color=colour, marker=".", ms=4)
+        handles += [
+            Line2D([], [], color=MEASURED, marker="o", ls="", ms=5, label="as run, static part"),
+            Line2D([], [], color=BOUND, marker="x", ls="", ms=6, label="converged, static part"),
+        ]
     if ds.dynamic.any():
         _dots(gap, x, ds.gap_lower.values, WARNING, "_")
-    gap.set_ylabel("contraction gap 1 − σ₂\n(up: forgets; down: keeps)")
-    _dots(errors, x, np.maximum(ds.row_error, ds.col_error).values, MEASURED, "o")
-    if ds.dynamic.any():
         _dots(errors, x, ds.sum_error_upper.values, WARNING, "_")
-    errors.axhline(config["sum_error"], color=FAINT, ls=":")
-    errors.set_ylabel("largest |row or column sum − 1|\n(dotted: doubly stochastic below)")
-    for name, colour in (("composite_sigma2", MEASURED), ("composite_sigma2_converged", BOUND)):
-        kept.plot(x, np.maximum(ds[name].values, LEAST), color=colour, marker=".", ms=4)
-    kept.axhline(config["retention"], color=FAINT, ls=":")
-    kept.set_ylabel("σ₂ of the product up to here\n(dotted: in the trap below)")
-    kept.set_yscale("log")
-    for panel in axes:
-        panel.set_xlabel("layer (mixing sublayer)")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    handles = [
-        Line2D([], [], color=MEASURED, marker="o", ls="", ms=5, label="as run, static part"),
-        Line2D([], [], color=BOUND, marker="x", ls="", ms=6, label="converged, static part"),
-    ]
-    if ds.dynamic.any():
         label = "every token: gap at least, error at most"
         handles.append(Line2D([], [], color=WARNING, marker="_", ls="", ms=9, label=label))
+    gap.set_ylabel("contraction gap 1 − σ₂\n(up: forgets; down: keeps)")
+    errors.axhline(config["sum_error"], color=FAINT, ls=":")
+    errors.set_ylabel("largest |row or column sum − 1|\n(dotted: doubly stochastic below)")
+    kept.axhline(config["retention"], color=FAINT, ls=":")
+    kept.set_ylabel("σ₂ of the product up to here\n(dotted: in the trap below)")
+    for panel in axes:
+        panel.set_yscale("log")
+        panel.set_xlabel("layer (mixing sublayer)")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     page.legend(handles)
     return fig
 
 
+def _of_tokens(ds: xr.Dataset, gap: Axes, errors: Axes, kept: Axes) -> list[Line2D]:
+    """Draw the range of what was recorded: medians, and from the 5 % to the 95 % quantile."""
+    x, last = ds.layer.values, float(ds.layer[np.flatnonzero(ds.stacked.values)[-1]])
+    error = np.maximum(ds.row_error_sample, ds.col_error_sample)
+    _bars(gap, x, 1 - ds.sigma2_converged_sample, TYPICAL)
+    _bars(errors, x, error, TYPICAL)
+    if "composite_sigma2_converged_sample" in ds:
+        _bars(kept, np.array([last]), ds.composite_sigma2_converged_sample, TYPICAL)
+    label = "recorded tokens: median, 5 % to 95 % (gap, product: converged)"
+    return [Line2D([], [], color=TYPICAL, marker="D", ms=4, lw=2.5, label=label)]
+
+
+def _bars(ax: Axes, x: np.ndarray, quantiles: xr.DataArray, colour: str) -> None:
+    low, middle, high = (
+        np.maximum(np.atleast_1d(quantiles.sel(quantile=share).values), LEAST)
+        for share in (0.05, 0.5, 0.95)
+    )
+    ax.vlines(x, low, high, color=colour, lw=2.5)
+    ax.plot(x, middle, "D", color=colour, ms=4)
+
+
 def _dots(ax: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str) -> None:
     ax.plot(x, np.clip(y, LEAST, None), marker, color=colour, ms=9 if marker == "_" else 5)
-    ax.set_yscale("log")
 
 
 def matrices(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
@@ -73,6 +95,8 @@ def matrices(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     """
     if ax is not None:
         raise InputError("this figure has a panel a matrix, and one axis was given: leave ax out.")
+    if "matrix" not in ds:
+        raise InputError("matrices were recorded alone: there is no static part to draw.")
     shown = np.unique(np.linspace(0, ds.sizes["layer"] - 1, MOST_MATRICES).astype(int))
     size = max(3.6, 1.1 * len(shown) + 1.6)
     fig, axes = plt.subplots(2, len(shown), figsize=(size, 2.7), squeeze=False, layout="compressed")
@@ -117,3 +141,42 @@ def reach(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     page.colorbar(image, "log₁₀ of what is read over an even mix")
     page.title("Reach: what is written here and read there, converged")
     return page.fig
+
+
+def trajectory(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
+    """Draw, over several checkpoints: σ₂ of each layer and of the product, converged.
+
+    Raises:
+        InputError: there was one checkpoint, or an axis is given.
+    """
+    if "checkpoint" not in ds.dims:
+        raise InputError("one checkpoint was audited: give several for a trajectory.")
+    if ax is not None:
+        raise InputError("this figure has 2 panels, and one axis was given: leave ax out.")
+    fig, axes = plt.subplots(1, 2, figsize=(9.6, 4.2), layout="constrained")
+    page, stepped = Sheet(fig, list(axes), own=True), "step" in ds.coords
+    x = ds["step"].values if stepped else np.arange(1, ds.sizes["checkpoint"] + 1)
+    each, product = axes
+    each.plot(x, ds.trajectory_sigma2_converged.values, color=BOUND, lw=0.8, alpha=0.4)
+    each.plot(x, ds.trajectory_sigma2_converged.mean("layer"), color=BOUND, marker="x")
+    each.plot(x, ds.trajectory_sigma2.mean("layer"), color=MEASURED, marker="o", ms=4)
+    product.plot(x, ds.trajectory_composite_sigma2_converged, color=BOUND, marker="x")
+    product.plot(x, ds.trajectory_composite_sigma2, color=MEASURED, marker="o", ms=4)
+    handles = [
+        Line2D([], [], color=BOUND, marker="x", label="converged: mean, product"),
+        Line2D([], [], color=BOUND, lw=0.8, alpha=0.4, label="converged: each layer"),
+        Line2D([], [], color=MEASURED, marker="o", ms=4, label="as run: mean, product"),
+    ]
+    if "trajectory_sigma2_decayed" in ds:
+        each.plot(x, ds.trajectory_sigma2_decayed.mean("layer"), color=WARNING, ls="--")
+        product.plot(x, ds.trajectory_composite_sigma2_decayed, color=WARNING, ls="--")
+        label = "decay alone, of the first checkpoint (6.1)"
+        handles.append(Line2D([], [], color=WARNING, ls="--", label=label))
+    each.set_ylabel("σ₂ of a layer")
+    product.set_ylabel("σ₂ of the product of all layers")
+    for panel in axes:
+        panel.set(ylim=(0, 1.03), xlabel="training step" if stepped else "checkpoint, in order")
+        panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    page.legend(handles)
+    page.title("What changed from checkpoint to checkpoint, at the static parts")
+    return fig

@@ -221,7 +221,7 @@ def _layer(
         features=logits.features,
         read=logits.read,
         write=logits.write,
-        streams_apart=projection is not None and projection.copies is not None,
+        projection=projection,
         tensors=tuple(tensor.name for tensor in tensors.values()),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,19 @@ from rich.console import Console
 
 from homojax.lab import page
 from homojax.lab.audit import plots
+from homojax.lab.audit.charts import charts_of
 from homojax.lab.audit.command import AuditCommand
 from homojax.lab.audit.run import audit
 from homojax.lab.audit.verdict import WORDS
 from homojax.lab.blocks import resume
 from homojax.lab.page import Picture, Section, Table
-from homojax.lab.progress import progress_bar
+from homojax.lab.progress import Progress, progress_bar, silent
 from homojax.lab.runs import run_folder
 
 SHOWN_LAYERS = 32  # rows of the terminal's table
 CERTAINTIES = {
     "every token": "certified for every token",
+    "recorded sample": "on the recorded sample",
     "static part": "at the static part",
     "undecidable": "undecidable: within the error of the stored numbers",
 }
@@ -34,7 +37,7 @@ def run_command(command: AuditCommand, console: Console) -> bool:
 
     jax.config.update("jax_enable_x64", True)
     if command.json and command.out is None:
-        ds = audit(command.checkpoint, command.config)
+        ds = _audit(command)
     else:
         # Standard output is for the object alone.
         ds = _into_folder(command, Console(stderr=True) if command.json else console)
@@ -45,20 +48,37 @@ def run_command(command: AuditCommand, console: Console) -> bool:
 
 
 def _into_folder(command: AuditCommand, console: Console) -> xr.Dataset:
-    place = command.checkpoint.expanduser()
-    identity = {"verb": "audit", "checkpoint": str(place.absolute()), **command.config.as_dict()}
+    recorded = {"streams": command.streams, "matrices": command.matrices}
+    given = {name: _whole(path) for name, path in recorded.items() if path is not None}
+    checkpoints = [_whole(path) for path in command.checkpoint]
+    identity = {"verb": "audit", "checkpoint": checkpoints, **given, **command.config.as_dict()}
     folder = run_folder(command, identity)
     with progress_bar(console, "audit") as progress:
-        make = partial(audit, place, command.config, progress=progress)
+        make = partial(_audit, command, progress)
         ds = resume(folder.part / "audit.zarr", command.config.digest, lambda _: make())
-    section = describe(ds)._replace(pictures=_pictures(ds))
-    written = page.write_page(folder.part, f"Audit of {place.name}", [section])
+    section = describe(ds)._replace(charts=charts_of(ds), pictures=_pictures(ds))
+    title = f"Audit of {Path([*given.values(), *checkpoints][-1]).name}"
+    written = page.write_page(folder.part, title, [section])
     folder.finish(*written, "audit.zarr")
     if not command.json:
         brief = [_shortened(table) for table in section.tables]
         page.show(section._replace(tables=brief), console)
         page.show_place(folder.name, console)
     return ds
+
+
+def _whole(path: Path) -> str:
+    return str(path.expanduser().absolute())
+
+
+def _audit(command: AuditCommand, progress: Progress = silent) -> xr.Dataset:
+    return audit(
+        list(command.checkpoint) or None,
+        command.config,
+        streams=command.streams,
+        matrices=command.matrices,
+        progress=progress,
+    )
 
 
 def _pictures(ds: xr.Dataset) -> list[Picture]:
@@ -69,8 +89,13 @@ def _pictures(ds: xr.Dataset) -> list[Picture]:
             plots.layers,
             ds,
         ),
-        ("matrices.png", "The matrices as run and converged, y = M x.", plots.matrices, ds),
     ]
+    if "matrix" in ds:
+        caption = "The matrices as run and converged, y = M x."
+        wanted.append(("matrices.png", caption, plots.matrices, ds))
+    if "checkpoint" in ds.dims:
+        caption = "What changed from checkpoint to checkpoint, at the static parts."
+        wanted.append(("trajectory.png", caption, plots.trajectory, ds))
     if "reach_converged" in ds:
         caption = "What is written at a layer and read at a later one, over an even mix (0)."
         wanted.append(("reach.png", caption, plots.reach, ds))
@@ -86,7 +111,7 @@ def headline(ds: xr.Dataset) -> str:
 def describe(ds: xr.Dataset) -> Section:
     """Return the verdict, and the tables behind it."""
     skipped = json.loads(ds.attrs["skipped"])
-    tables = [_layer_table(ds), _stack_table(ds)]
+    tables = [_layer_table(ds), *_sample_tables(ds), *_stack_tables(ds), *_trajectory_tables(ds)]
     advice = json.loads(ds.attrs["advice"])
     if advice:
         rows = [[WORDS[each["verdict"]], each["do"], each["then"]] for each in advice]
@@ -106,24 +131,57 @@ def describe(ds: xr.Dataset) -> Section:
 
 
 def _layer_table(ds: xr.Dataset) -> Table:
-    header = ["layer", "name", "preset", "sum error", "σ₂", "σ₂ converged", "|λ₂|"]
-    dynamic = bool(ds.dynamic.any())
+    static, dynamic = "sigma2" in ds, bool(ds.dynamic.any())
+    header = ["layer", "name", "preset"]
+    header += ["sum error", "σ₂", "σ₂ converged", "|λ₂|"] if static else []
     header += ["σ₂ every token", "error every token"] if dynamic else []
     header += ["verdict", "certainty"]
     rows = []
     for i in range(ds.sizes["layer"]):
         one = ds.isel(layer=i)
         row = [str(int(one.layer)), str(one.name.item()), str(one.preset.item())]
-        row += [f"{max(float(one.row_error), float(one.col_error)):.1e}"]
-        row += [f"{float(one[name]):.4f}" for name in ("sigma2", "sigma2_converged", "lambda2")]
+        if static:
+            row += [f"{max(float(one.row_error), float(one.col_error)):.1e}"]
+            row += [f"{float(one[name]):.4f}" for name in ("sigma2", "sigma2_converged", "lambda2")]
         if dynamic:
             row += [_upper(float(one.sigma2_upper), 1, "≤ {:.6f}")]
             row += [_upper(float(one.sum_error_upper), int(one.n) - 1, "≤ {:.1e}")]
         rows.append([*row, WORDS[one.verdict.item()], str(one.certainty.item())])
     wrong = [one in ("trap", "unconverged", "locked") for one in ds.verdict.values]
-    return Table(
-        "Layers in order; matrices are for y = M x, at the static part", header, rows, wrong
+    caption = "Layers in order"
+    caption += "; matrices are for y = M x, at the static part" if static else ""
+    return Table(caption, header, rows, wrong)
+
+
+def _sample_tables(ds: xr.Dataset) -> list[Table]:
+    """Return what was recorded of each layer: medians, and from the 5 % to the 95 % quantile."""
+    if "tokens" not in ds:
+        return []
+    header = [
+        "layer",
+        "name",
+        "tokens",
+        "outside",
+        "σ₂",
+        "σ₂ converged",
+        "to others",
+        "worst error",
+    ]
+    rows = []
+    for one in (ds.isel(layer=i) for i in np.flatnonzero(ds.tokens.values)):
+        outside = "–" if np.isnan(float(one.outside)) else f"{float(one.outside):,.0f}"
+        row = [str(int(one.layer)), str(one.name.item()), f"{int(one.tokens):,}", outside]
+        for name in ("sigma2", "sigma2_converged", "leaving_converged"):
+            low, middle, high = one[f"{name}_sample"].sel(quantile=[0.05, 0.5, 0.95]).values
+            row.append(f"{middle:.3g} ({low:.3g} to {high:.3g})")
+        error = max(float(one[f"{side}_error_sample"][-1]) for side in ("row", "col"))
+        rows.append([*row, f"{error:.1e}"])
+    wrong = [row[3] not in ("–", "0") for row in rows]
+    caption = (
+        "Recorded tokens: medians (5 % to 95 % of them); outside: tokens with logits that no token "
+        "of this checkpoint can have"
     )
+    return [Table(caption, header, rows, wrong)]
 
 
 def _upper(value: float, trivial: float, shown: str) -> str:
@@ -131,25 +189,59 @@ def _upper(value: float, trivial: float, shown: str) -> str:
     return shown.format(value) if value < trivial else "nothing follows"
 
 
-def _stack_table(ds: xr.Dataset) -> Table:
-    last = int(np.flatnonzero(ds.stacked.values)[-1])
-    rows = []
-    for end, name in (("", "as run"), ("_converged", "converged")):
-        numbers = [
-            f"{float(ds[f'composite_{key}{end}'][last]):.3g}"
-            for key in ("sigma2", "dist_to_uniform", "amax_gain_fwd", "amax_gain_bwd")
+def _stack_tables(ds: xr.Dataset) -> list[Table]:
+    tables, count = [], int(ds.stacked.sum())
+    if "composite_sigma2" in ds:
+        last = int(np.flatnonzero(ds.stacked.values)[-1])
+        rows = []
+        for end, name in (("", "as run"), ("_converged", "converged")):
+            numbers = [
+                f"{float(ds[f'composite_{key}{end}'][last]):.3g}"
+                for key in ("sigma2", "dist_to_uniform", "amax_gain_fwd", "amax_gain_bwd")
+            ]
+            depths = [
+                f"{float(ds[f'effective_depth_{key}{end}']):.3g}"
+                for key in ("bound", "lyapunov", "measured")
+            ]
+            rows.append([name, *numbers, *depths])
+        header = ["state", "σ₂", "‖C − J‖", "gain rows", "gain columns"]
+        header += ["L by σ₂", "L by Lyapunov", "L measured"]
+        caption = f"The product of {count} layers; L: the depth at which little is left"
+        tables.append(Table(caption, header, rows))
+    if "composite_sigma2_sample" in ds:
+        rows = [
+            [name, *(f"{x:.3g}" for x in ds[f"composite_sigma2{end}_sample"].values)]
+            for end, name in (("", "as run"), ("_converged", "converged"))
         ]
-        depths = [
-            f"{float(ds[f'effective_depth_{key}{end}']):.3g}"
-            for key in ("bound", "lyapunov", "measured")
-        ]
-        rows.append([name, *numbers, *depths])
-    header = ["state", "σ₂", "‖C − J‖", "gain rows", "gain columns"]
-    header += ["L by σ₂", "L by Lyapunov", "L measured"]
-    count = int(ds.stacked.sum())
-    return Table(
-        f"The product of {count} layers; L: the depth at which little is left", header, rows
-    )
+        header = ["state", *(f"{x:.0%}" for x in ds["quantile"].values)]
+        caption = f"σ₂ of the product of {count} layers: quantiles over recorded tokens"
+        tables.append(Table(caption, header, rows))
+    return tables
+
+
+def _trajectory_tables(ds: xr.Dataset) -> list[Table]:
+    """Return what changed from checkpoint to checkpoint."""
+    if "checkpoint" not in ds.dims:
+        return []
+    columns = {
+        "mean σ₂": ds.trajectory_sigma2.mean("layer"),
+        "mean σ₂ converged": ds.trajectory_sigma2_converged.mean("layer"),
+        "worst sum error": ds.trajectory_sum_error.max("layer"),
+        "to others": ds.trajectory_leaving_converged.mean("layer"),
+        "σ₂ of the product": ds.trajectory_composite_sigma2,
+        "converged": ds.trajectory_composite_sigma2_converged,
+    }
+    if "trajectory_sigma2_decayed" in ds:
+        columns["mean σ₂ by decay alone"] = ds.trajectory_sigma2_decayed.mean("layer")
+        columns["product by decay alone"] = ds.trajectory_composite_sigma2_decayed
+    names = ds["step"].values if "step" in ds.coords else ds["checkpoint"].values
+    rows = [
+        [str(names[k]), *(f"{float(column[k]):.4g}" for column in columns.values())]
+        for k in range(ds.sizes["checkpoint"])
+    ]
+    first = "step" if "step" in ds.coords else "name"
+    caption = "From checkpoint to checkpoint, at the static parts"
+    return [Table(caption, [first, *columns], rows)]
 
 
 def _shortened(table: Table) -> Table:
@@ -166,34 +258,57 @@ def _shortened(table: Table) -> Table:
 # ---------------------------------------------------------------- JSON
 
 
+OF_LAYER = ("row_error", "col_error", "sigma2", "sigma2_converged", "sigma2_upper", "lambda2")
+
+
 def as_json(ds: xr.Dataset) -> dict[str, Any]:
     """Return an audit as plain values; a number that there is not is null."""
     last = int(np.flatnonzero(ds.stacked.values)[-1])
-    columns = ("row_error", "col_error", "sigma2", "sigma2_converged", "sigma2_upper", "lambda2")
-    layers = [
-        {
+    layers = []
+    for one in (ds.isel(layer=i) for i in range(ds.sizes["layer"])):
+        layer = {
             "name": one.name.item(),
             "layer": int(one.layer),
             "site": one.site.item(),
             "preset": one.preset.item(),
             "dynamic": bool(one.dynamic),
-            **{name: _number(one[name]) for name in columns},
+            **{name: _number(one.get(name, np.nan)) for name in OF_LAYER},
             "verdict": one.verdict.item(),
             "certainty": one.certainty.item(),
         }
-        for one in (ds.isel(layer=i) for i in range(ds.sizes["layer"]))
-    ]
-    composite = {
-        f"{name}{end}": _number(ds[f"composite_{name}{end}"][last])
-        for name in ("sigma2", "dist_to_uniform")
-        for end in ("", "_converged")
+        if "tokens" in ds:
+            layer |= {"tokens": int(one.tokens), "outside": _number(one.outside)}
+            layer["sample"] = {
+                name: _quantiles(one[f"{name}_sample"])
+                for name in ("row_error", "col_error", "sigma2", "sigma2_converged")
+            }
+        layers.append(layer)
+    composite: dict[str, Any] = {
+        name: _number(ds[name][last]) if name in ds else None
+        for name in (
+            f"composite_{kind}{end}"
+            for kind in ("sigma2", "dist_to_uniform")
+            for end in ("", "_converged")
+        )
     }
+    composite = {name.removeprefix("composite_"): x for name, x in composite.items()}
+    composite["unconverged_share"] = ds.attrs["unconverged_share"]
+    if "composite_sigma2_sample" in ds:
+        composite["sample"] = {
+            f"sigma2{end}": _quantiles(ds[f"composite_sigma2{end}_sample"])
+            for end in ("", "_converged")
+        }
     return {
         **{key: ds.attrs[key] for key in ("verdict", "certainty", "reason")},
         "layers": layers,
-        "composite": {**composite, "unconverged_share": ds.attrs["unconverged_share"]},
+        "composite": composite,
         "skipped": json.loads(ds.attrs["skipped"]),
     }
+
+
+def _quantiles(values: xr.DataArray) -> dict[str, float | None]:
+    """Return the quantiles of a sample by the share of tokens below."""
+    return {f"{x:g}": _number(values.sel(quantile=x)) for x in values["quantile"].values}
 
 
 def _number(value: Any) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from homojax.lab.audit.dataset import (
     certified,
     coords_of,
     described,
+    of_tokens,
     padded,
     stacked,
     words,
@@ -30,21 +32,42 @@ from homojax.lab.audit.judgements import judge, judge_whole
 from homojax.lab.audit.layers import Layer, Mixing
 from homojax.lab.audit.reading import checkpoint_of
 from homojax.lab.audit.recognising import mixing_of, recognise
+from homojax.lab.audit.recorded import (
+    Sample,
+    mixing_recorded,
+    products,
+    quantiles,
+    samples_of,
+)
+from homojax.lab.audit.trajectory import trajectory
+from homojax.lab.audit.verdict import Judged, judge_tokens
 from homojax.lab.audit.worst import largest_sum_errors, smallest_gaps
-from homojax.lab.inputs import as_config, require_precision
+from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.store import provenance
 from homojax.presets import Preset
 
 
 def audit(
-    checkpoint: Any, config: Audit | None = None, *, progress: Progress = silent, **fields: Any
+    checkpoint: Any = None,
+    config: Audit | None = None,
+    *,
+    streams: Any = None,
+    matrices: Any = None,
+    progress: Progress = silent,
+    **fields: Any,
 ) -> xr.Dataset:
-    """Say whether a checkpoint's residual mixing is in the trap, layer by layer and as a stack.
+    """Say whether a model's residual mixing is in the trap, layer by layer and as a stack.
 
     Args:
         checkpoint: a path (a .safetensors, .npz, .npy, .gguf, .pt or .pth file, or a folder: of a
-            model, or of orbax), a dict of arrays by name, or nnx state.
+            model, or of orbax), a dict of arrays by name, or nnx state. A list of paths:
+            checkpoints of one training in order, of which the last is audited. None: matrices
+            alone.
+        streams: what was recorded of a running model: the streams [..., n, C] before each mixing,
+            by the names of layers, or [..., L, n, C]. A path, or arrays.
+        matrices: or the mixing matrices themselves, [..., n, n] or [..., L, n, n], as the model's
+            own variable has them; of matrices alone ``orientation`` says which way.
         config: how to read it, and thresholds; or give its fields as keywords, such as
             ``preset="mhc-paper"``.
         progress: called with (layers done, layers in all, what is being done).
@@ -53,12 +76,15 @@ def audit(
     Returns:
         A Dataset of dimensions layer, row and col. What ends in ``_converged`` is of the projection
         with no end to its alternations; what ends in ``_upper`` or ``_lower`` holds for every token
-        there can be. Matrices are for y = M x. Its attrs have the verdict about the stack, its
-        certainty and its reason; ``verdict``, ``certainty`` and ``reason`` those of each layer.
+        there can be; ``…_sample`` has the quantiles of what was recorded, and ``trajectory_…`` what
+        is measured of each of several checkpoints. Matrices are for y = M x, at the static part;
+        there are none where matrices were recorded alone. The attrs have the verdict about the
+        stack, its certainty and its reason; ``verdict``, ``certainty`` and ``reason`` those of each
+        layer.
 
     Raises:
-        InputError: the checkpoint cannot be read, has no mixing that is known, or JAX's x64 is
-            switched off.
+        InputError: the checkpoint or the recording cannot be read, there is no mixing that is known
+            in it, they do not fit each other, or JAX's x64 is switched off.
 
     Source: docs/audit.md; the certificates are laws 9.1 to 9.4.
 
@@ -69,30 +95,88 @@ def audit(
     require_progress(progress)
     config = as_config(Audit, config, fields)
     require_precision("float64")
+    if streams is not None and matrices is not None:
+        raise InputError("give recorded streams or recorded matrices, not both.")
     progress(0, 1, "reading")
-    is_path = isinstance(checkpoint, str | os.PathLike)
-    if is_path:
-        mixing = mixing_of(checkpoint, config)
+    places = checkpoint if _are_paths(checkpoint) else [checkpoint]
+    if checkpoint is None:
+        ds = _of_recorded(config, streams, matrices)
     else:
-        mixing = recognise(checkpoint_of(checkpoint), config)
-    certificates = []
-    for i, layer in enumerate(mixing.layers):
-        progress(i, len(mixing.layers), layer.name)
-        certificates.append(certify(layer))
-    ds = _assemble(config, mixing, certificates)
-    progress(len(mixing.layers), len(mixing.layers), "done")
-    place = str(os.fspath(checkpoint)) if is_path else ""
-    command = shlex.join(["homojax", "audit", place or "CHECKPOINT", *config.flags])
+        mixings = [_read(config, place) for place in places]
+        ds = _of_checkpoint(config, mixings[-1], streams, matrices, progress)
+        if len(mixings) > 1:
+            names = [os.fspath(place) for place in places]
+            ds = ds.merge(trajectory(config, names, mixings))
+    progress(1, 1, "done")
+    told = {"streams": streams, "matrices": matrices}
+    words = [_shown(place, "CHECKPOINT") for place in places if place is not None]
+    for key, x in told.items():
+        words += [] if x is None else [f"--{key}", _shown(x, "FILE")]
+    command = shlex.join(["homojax", "audit", *words, *config.flags])
+    place = os.fspath(places[-1]) if _is_path(places[-1]) else ""
     return ds.assign_attrs(checkpoint=place, command=command)
 
 
-def _assemble(config: Audit, mixing: Mixing, certificates: list[Certificate]) -> xr.Dataset:
+def _is_path(place: Any) -> bool:
+    return isinstance(place, str | os.PathLike)
+
+
+def _are_paths(places: Any) -> bool:
+    return isinstance(places, list | tuple) and bool(places) and all(map(_is_path, places))
+
+
+def _shown(place: Any, otherwise: str) -> str:
+    return os.fspath(place) if _is_path(place) else otherwise
+
+
+def _read(config: Audit, checkpoint: Any) -> Mixing:
+    if _is_path(checkpoint):
+        return mixing_of(checkpoint, config)
+    return recognise(checkpoint_of(checkpoint), config)
+
+
+def _of_checkpoint(
+    config: Audit, mixing: Mixing, streams: Any, matrices: Any, progress: Progress
+) -> xr.Dataset:
+    layers = mixing.layers
+    recorded: Iterator[Sample | None] = iter([None] * len(layers))
+    if streams is not None:
+        recorded = samples_of(layers, streams, "streams")
+    elif matrices is not None:
+        recorded = samples_of(layers, matrices, "matrices")
+    certificates, samples = [], []
+    for i, layer in enumerate(layers):
+        progress(i, len(layers), layer.name)
+        certificates.append(certify(layer))
+        samples.append(next(recorded))
+    return _assemble(config, mixing, certificates, samples)
+
+
+def _of_recorded(config: Audit, streams: Any, matrices: Any) -> xr.Dataset:
+    """Return what recorded matrices say by themselves."""
+    if streams is not None:
+        raise InputError("streams say nothing without the checkpoint that mixes them: give both.")
+    if matrices is None:
+        raise InputError("name a checkpoint, or recorded matrices: add --matrices.")
+    mixing, samples = mixing_recorded(matrices, turned=config.orientation == "inputs-first")
+    layers = mixing.layers
+    judged = [judge_tokens(sample.values, config) for sample in samples]
+    ds = xr.Dataset(_told(judged, layers), coords_of(layers))
+    return _finish(config, ds.merge(of_tokens(samples)), judged, mixing, [], samples)
+
+
+def _assemble(
+    config: Audit,
+    mixing: Mixing,
+    certificates: list[Certificate],
+    samples: Sequence[Sample | None],
+) -> xr.Dataset:
     layers, together = mixing.layers, stacked(mixing.layers)
     each, matrices = _measure(layers)
     judged = [
-        judge(layer, certificate, {key: x[i] for key, x in each.items()}, pair[1], config)
-        for i, (layer, certificate, pair) in enumerate(
-            zip(layers, certificates, matrices, strict=True)
+        judge(layer, certificate, {key: x[i] for key, x in each.items()}, pair[1], config, sample)
+        for i, (layer, certificate, pair, sample) in enumerate(
+            zip(layers, certificates, matrices, samples, strict=True)
         )
     ]
     values = {**each, **certified(certificates)}
@@ -102,21 +186,54 @@ def _assemble(config: Audit, mixing: Mixing, certificates: list[Certificate]) ->
     for i, name in enumerate(("matrix", "matrix_converged")):
         text = {"long_name": f"M, {('as run', 'converged')[i]}", "units": "1"}
         variables[name] = (("layer", "row", "col"), padded([pair[i] for pair in matrices]), text)
-    for field in ("verdict", "certainty", "reason"):
-        variables[field] = ("layer", words(getattr(one, field) for one in judged))
-    variables["stacked"] = ("layer", together)
+    variables |= _told(judged, layers)
     if config.search:
         variables |= _found(layers)
     ds = xr.Dataset(variables, coords_of(layers)).merge(_stack(config, layers, matrices, together))
-    whole = judge_whole(config, ds, judged, layers, certificates)
+    if any(sample is not None for sample in samples):
+        ds = ds.merge(of_tokens(samples))
+    ds = _finish(config, ds, judged, mixing, certificates, samples)
     which = np.flatnonzero(together)
     advice = advise(
-        [layers[k] for k in which], [judged[k].verdict for k in which], whole["verdict"], config
+        [layers[k] for k in which], [judged[k].verdict for k in which], ds.attrs["verdict"], config
     )
+    return ds.assign_attrs(advice=json.dumps([one._asdict() for one in advice]))
+
+
+def _told(judged: list[Judged], layers: tuple[Layer, ...]) -> dict[str, Any]:
+    """Return the verdicts about layers as variables."""
+    told: dict[str, Any] = {
+        field: ("layer", words(getattr(one, field) for one in judged))
+        for field in ("verdict", "certainty", "reason")
+    }
+    return {**told, "stacked": ("layer", stacked(layers))}
+
+
+def _finish(
+    config: Audit,
+    ds: xr.Dataset,
+    judged: list[Judged],
+    mixing: Mixing,
+    certificates: list[Certificate],
+    samples: Sequence[Sample | None],
+) -> xr.Dataset:
+    """Return the Dataset with what the stack is, and all that is told beside it."""
+    which = np.flatnonzero(ds.stacked.values)
+    own = [sample for sample in (samples[k] for k in which) if sample is not None]
+    tokens = products(own) if len(own) == len(which) else None
+    if tokens is not None:
+        attrs = {"units": "1", "long_name": "share of detail that all layers keep at most"}
+        ds = ds.assign(
+            {f"{key}_sample": ("quantile", quantiles(x), attrs) for key, x in tokens.items()}
+        )
+    elif not certificates:
+        raise InputError(
+            "layers have recordings of different numbers of tokens: record the same tokens of all."
+        )
     return ds.assign_attrs(
         **provenance("audit", config, dtype="float64"),
-        **whole,
-        advice=json.dumps([one._asdict() for one in advice]),
+        **judge_whole(config, ds, judged, mixing.layers, certificates, tokens),
+        advice="[]",
         skipped=json.dumps([one._asdict() for one in mixing.skipped]),
     )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from homojax.lab.audit.config import Audit
 
 Verdict = Literal["healthy", "near-identity", "trap", "locked", "unconverged", "none"]
-Certainty = Literal["every token", "static part", "undecidable"]
+Certainty = Literal["every token", "recorded sample", "static part", "undecidable"]
 
 WORDS: dict[Verdict, str] = {
     "healthy": "healthy",
@@ -32,8 +34,8 @@ class Span(NamedTuple):
         return False if self.low >= threshold else None
 
     def __str__(self) -> str:
-        near = self.high - self.low <= 2e-3 * max(abs(self.high), 1e-300)
-        return f"{self.high:.3g}" if near else f"between {self.low:.3g} and {self.high:.3g}"
+        low, high = f"{self.low:.3g}", f"{self.high:.3g}"
+        return high if low == high else f"between {low} and {high}"
 
 
 class Facts(NamedTuple):
@@ -107,13 +109,50 @@ def _steps(facts: Facts, audit: Audit) -> list[tuple[Verdict, Span, float, bool,
     ]
 
 
+def judge_tokens(values: dict[str, np.ndarray], audit: Audit) -> Judged:
+    """Return the verdict that most recorded tokens have; of equally many, the first of the order.
+
+    Args:
+        values: [T] each, of ``recorded.Sample``.
+        audit: the thresholds.
+    """
+    error = np.maximum(values["row_error"], values["col_error"])
+    names: list[Verdict] = ["unconverged", "locked", "near-identity", "trap", "healthy"]
+    steps = (
+        (error, error > audit.sum_error, "a row or column sum misses 1 by {}"),
+        (
+            values["response_converged"],
+            values["response_converged"] < audit.response,
+            "the entry that answers most moves by {} times a change of the logits",
+        ),
+        (
+            values["leaving_converged"],
+            values["leaving_converged"] < audit.near_identity,
+            "a share of {} of each stream goes to others",
+        ),
+        (
+            values["sigma2_converged"],
+            values["sigma2_converged"] < audit.retention,
+            "σ₂ = {} once converged",
+        ),
+    )
+    which = np.select([holds for _, holds, _ in steps], range(len(steps)), len(steps))
+    counts = np.bincount(which, minlength=len(names))
+    most = int(counts.argmax())
+    of, _, text = steps[min(most, len(steps) - 1)]
+    low, middle, high = np.quantile(of[which == most], (0, 0.5, 1))
+    shown = f"{middle:.3g} ({low:.3g} to {high:.3g})"
+    share = f"{counts[most] / len(which):.0%} of {len(which):,} recorded tokens"
+    return Judged(names[most], "recorded sample", f"of {share}, {text.format(shown)}")
+
+
 class Stack(NamedTuple):
     """What a verdict about the stack rests on: its layers' verdicts, and the composite."""
 
     layers: list[Judged]
     sigma2: Span  # of the composite, converged
     unconverged_share: float
-    dynamic: bool  # whether any layer depends on the token
+    certainty: Certainty  # of what is known of the composite
     sigma2_upper: float  # of the composite, converged, for every token
     sum_error_upper: float  # of the layers as run, for every token
 
@@ -125,7 +164,7 @@ def judge_stack(stack: Stack, audit: Audit) -> Judged:
     collapse vanishes on convergence); in the trap, by the converged composite; else what most
     layers are: locked, or near the identity; else healthy.
     """
-    depth, whole = len(stack.layers), "static part" if stack.dynamic else "every token"
+    depth, whole = len(stack.layers), stack.certainty
     count = {name: sum(x.verdict == name for x in stack.layers) for name in WORDS}
     if count["none"] == depth:
         return NO_MATRIX

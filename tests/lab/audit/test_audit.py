@@ -227,7 +227,7 @@ def test_a_stack_is_certified_only_where_nothing_could_change_its_verdict(
         layers=layers_of(*layers),
         sigma2=Span(0.01, 0.02),
         unconverged_share=share,
-        dynamic=True,
+        certainty="static part",
         sigma2_upper=0.05,
         sum_error_upper=sums,
     )
@@ -254,7 +254,7 @@ def test_layers_that_are_undecided_leave_a_stack_undecided_where_they_matter(
         layers=layers_of(*zip(verdicts, certainties, strict=True)),
         sigma2=Span(0.5, 0.6),
         unconverged_share=0.0,
-        dynamic=True,
+        certainty="static part",
         sigma2_upper=1.0,
         sum_error_upper=3.0,
     )
@@ -318,7 +318,8 @@ def test_a_run_leaves_data_figures_and_a_page(capsys, model, tmp_path):
     assert ds.homojax.kinds == ("layers", "matrices", "reach")
     assert ds.homojax.summary() == headline(ds)
     page = (tmp_path / "runs/audit/report.html").read_text("utf-8")
-    assert headline(ds) in page and page.count("data:image/png") == 3
+    assert headline(ds) in page and page.count('src="data:image/png') == 3
+    assert page.count("<select>") == 2 and "Plotly" in page
 
 
 @pytest.mark.parametrize(
@@ -346,13 +347,14 @@ def test_float64_is_asked_for(monkeypatch):
 
 def advice_for(logits, **how):
     ds = audited(logits, **how)
-    return {each["verdict"]: each for each in json.loads(ds.attrs["advice"])}
+    advice = json.loads(ds.attrs["advice"])
+    return {each["verdict"]: each for each in reversed(advice)}, advice
 
 
 @pytest.mark.parametrize("last", ["rows", "columns"])
 def test_the_alternations_that_are_advised_are_the_fewest_that_do(rng, last):
     logits = [known(rng, "unconverged") for _ in range(3)]
-    told = advice_for(logits, last=last)["unconverged"]["do"]
+    told = advice_for(logits, last=last)[0]["unconverged"]["do"]
     count = int(told.split()[1])
 
     def worst(iterations):
@@ -364,7 +366,7 @@ def test_the_alternations_that_are_advised_are_the_fewest_that_do(rng, last):
 
 def test_the_temperature_that_is_advised_keeps_what_is_asked(rng):
     logits = [rng.normal(size=(4, 4)) for _ in range(8)]
-    told = advice_for(logits)["trap"]["do"]
+    told = advice_for(logits)[0]["trap"]["do"]
     factor = float(told.split(" by ")[1].split(",")[0])
     kept = [
         float(audited(logits, temperature=f * factor).composite_sigma2_converged[-1])
@@ -373,13 +375,27 @@ def test_the_temperature_that_is_advised_keeps_what_is_asked(rng):
     assert kept[0] > 0.1 > kept[1]
 
 
+def test_the_residual_weight_that_is_advised_is_the_largest_that_keeps_what_is_asked(rng):
+    logits = [rng.normal(size=(4, 4)) for _ in range(8)]
+    advice = advice_for(logits)[1]
+    (told,) = (each for each in advice if "α = " in each["do"])
+    alpha, matrices = float(told["do"].split("α = ")[1]), audited(logits).matrix_converged.values
+    kept = [
+        sigma2(np.linalg.multi_dot([(1 - a) * np.eye(4) + a * m for m in matrices[::-1]]))
+        for a in (0.98 * alpha, 1.02 * alpha)
+    ]
+    assert kept[0] > 0.1 > kept[1]
+    turn = np.arcsin(alpha * max(map(sigma2, matrices)) / (1 - alpha))
+    assert f"at most {np.degrees(turn):.0f}°" in told["then"]
+
+
 def test_the_temperature_that_is_advised_unlocks(rng):
     logits = [known(rng, "locked") for _ in range(4)]
-    told = advice_for(logits)["locked"]["do"]
+    told = advice_for(logits)[0]["locked"]["do"]
     factor = float(told.split(" by ")[1].split(",")[0])
     assert not (audited(logits, temperature=1.01 * factor).verdict == "locked").any()
     assert (audited(logits).verdict == "locked").all()
 
 
 def test_nothing_is_advised_to_what_is_healthy(rng):
-    assert advice_for([known(rng, "healthy")]) == {}
+    assert advice_for([known(rng, "healthy")])[1] == []

@@ -1,0 +1,313 @@
+"""The mixing of tokens that were recorded: read from a file, measured, and told as quantiles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from homojax.depth import detail_composite
+from homojax.lab.audit.alternations import RELATIVE
+from homojax.lab.audit.ellipsoid import ellipsoid_of, rectangles
+from homojax.lab.audit.layers import Layer, Mixing
+from homojax.lab.audit.names import natural, number_in, site_of, unwrapped
+from homojax.lab.audit.reading import checkpoint_of, open_checkpoint
+from homojax.lab.audit.tensors import Precision, Tensor, read
+from homojax.lab.inputs import InputError, nearest
+from homojax.metrics import of_matrix
+from homojax.presets import Preset
+from homojax.projection.sinkhorn import sinkhorn
+from homojax.spectrum import sigma2
+from homojax.spectrum.singular_value import spectral_norm
+
+Kind = Literal["matrices", "streams"]
+AXES = {"matrices": "n, n]", "streams": "n, C]"}  # the last ones of a recording
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+TOKENS = 512  # that are measured at a time
+MOST_COMPARED = 8  # n up to which logits are held against their ellipsoid: it has n⁴ rectangles
+
+
+class Sample(NamedTuple):
+    """The mixing of one layer at the tokens that were recorded."""
+
+    run: np.ndarray  # [T, n, n], as the model computes it, for y = M x
+    converged: np.ndarray  # [T, n, n]; NaN where no doubly stochastic matrix has its zeros
+    values: dict[str, np.ndarray]  # [T] each: what is measured of each token
+    outside: int | None  # tokens whose logits no token of the checkpoint can have; None: not known
+
+
+def mixing_recorded(place: Any, *, turned: bool = False) -> tuple[Mixing, list[Sample]]:
+    """Return the layers of recorded matrices, of which no checkpoint is known, and their samples.
+
+    Args:
+        place: a file, or a dict of arrays.
+        turned: whether they are the transposes of what is applied as y = M x.
+
+    Raises:
+        InputError: it cannot be read, or holds no such arrays.
+
+    >>> mixing, (sample,) = mixing_recorded({"h.0": np.full((3, 2, 2), 0.5)})
+    >>> mixing.layers[0].name, sample.values["sigma2"].tolist()
+    ('h.0', [0.0, 0.0, 0.0])
+    """
+    layers, samples = [], []
+    for name, load in sorted(_by_name(_tensors_of(place)).items(), key=lambda x: natural(x[0])):
+        matrices = _as_matrices(name, load(), turned)
+        layers.append(
+            Layer(
+                name=name,
+                number=number_in(name),
+                site=site_of(name),
+                layout="recorded",
+                preset=RECORDED,
+                base=np.zeros((0, 0)),
+                base_precision=Precision("float64", 0.0),
+                n=matrices.shape[1],
+            )
+        )
+        samples.append(_of_matrices(matrices))
+    return Mixing(tuple(layers), ()), samples
+
+
+def samples_of(layers: tuple[Layer, ...], place: Any, kind: Kind) -> Iterator[Sample | None]:
+    """Yield what was recorded of each layer of a checkpoint; None where nothing was.
+
+    Args:
+        layers: of the checkpoint.
+        place: a file, or a dict of arrays: by the layers' names, or one array for all of them in
+            their order, [..., L, n, n] or [..., L, n, C].
+        kind: whether it has matrices, or the streams before each mixing.
+
+    Raises:
+        InputError: it cannot be read, names a layer that there is not, or has other shapes.
+    """
+    make = _at_matrices if kind == "matrices" else _at_streams
+    loads = _by_layer(_tensors_of(place), layers, kind)
+    for layer in layers:
+        yield make(layer, loads[layer.name]()) if layer.name in loads else None
+
+
+RECORDED = Preset(
+    name="recorded",
+    statement="the matrices as they were recorded",
+    source="the user",
+    parametrization="truncated-sinkhorn",
+    initial=lambda n: jnp.zeros((n, n)),
+    orientation="outputs-first",
+)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def _tensors_of(place: Any) -> dict[str, Tensor]:
+    if isinstance(place, str | os.PathLike):
+        return open_checkpoint(place).tensors
+    return checkpoint_of(place if hasattr(place, "items") else {"recorded": place}).tensors
+
+
+Loads = dict[str, Callable[[], np.ndarray]]  # by the name of a layer
+
+
+def _by_name(tensors: dict[str, Tensor]) -> Loads:
+    """Return the arrays by their names; the layers of a single one by their number."""
+    only = next(iter(tensors.values()))
+    if len(tensors) > 1 or len(only.shape) < 3:
+        return {unwrapped(name): partial(read, tensor) for name, tensor in tensors.items()}
+    array = read(only)
+    return {str(k + 1): partial(_layer_of, array, k) for k in range(array.shape[-3])}
+
+
+def _by_layer(tensors: dict[str, Tensor], layers: tuple[Layer, ...], kind: Kind) -> Loads:
+    """Return the arrays by the names of a checkpoint's layers."""
+    names, depth = [layer.name for layer in layers], len(layers)
+    only = next(iter(tensors.values()))
+    if len(tensors) == 1 and unwrapped(only.name) not in names:
+        if len(only.shape) < 3 or only.shape[-3] != depth:
+            raise InputError(
+                f"{only.name} has shape {list(only.shape)}, and the checkpoint has {depth} layers: "
+                f"record [..., {depth}, {AXES[kind]}, or arrays by the layers' names."
+            )
+        array = read(only)
+        return {name: partial(_layer_of, array, k) for k, name in enumerate(names)}
+    places = [(layer.number, layer.site) for layer in layers]
+    loads: Loads = {}
+    for tensor in tensors.values():
+        name = unwrapped(tensor.name)
+        # A module may be called otherwise than its tensors: then its number and sublayer tell.
+        place = number_in(name), site_of(name)
+        fits = [name] if name in names else []
+        fits = fits or [x for x, own in zip(names, places, strict=True) if own == place]
+        if len(fits) != 1 or fits[0] in loads:
+            raise InputError(f'the checkpoint has no layer "{name}": {nearest(name, names)}')
+        loads[fits[0]] = partial(read, tensor)
+    return loads
+
+
+def _layer_of(array: np.ndarray, k: int) -> np.ndarray:
+    return array[..., k, :, :]
+
+
+def _as_matrices(name: str, array: np.ndarray, turned: bool) -> np.ndarray:
+    """Return recorded matrices [T, n, n], for y = M x."""
+    if (
+        array.ndim < 2
+        or array.shape[-2] != array.shape[-1]
+        or array.shape[-1] < 2
+        or not array.size
+    ):
+        raise InputError(f"{name} has shape {list(array.shape)}: matrices have [..., n, n], n ≥ 2.")
+    n = array.shape[-1]
+    matrices = array.reshape(-1, n, n)
+    if matrices.min() < 0:
+        raise InputError(
+            f"{name} has the entry {matrices.min():.3g}: entries of mixing matrices are not "
+            "negative; record the matrix that mixes, not its logits."
+        )
+    return matrices.transpose(0, 2, 1) if turned else matrices
+
+
+# ---------------------------------------------------------------- one layer
+
+
+def _at_streams(layer: Layer, array: np.ndarray) -> Sample:
+    if array.ndim < 2 or not array.size:
+        raise InputError(f"{layer.name} has shape {list(array.shape)}: streams have [..., n, C].")
+    parameters = layer.parameters(array.reshape(-1, *array.shape[-2:]))
+    run = _in_parts(jax.jit(jax.vmap(layer.preset.matrix)), parameters)
+    if layer.preset.num_iters is None:
+        return _measured(run, run, None)
+    logits = parameters / layer.preset.epsilon
+    logits = logits.transpose(0, 2, 1) if layer.turned else logits
+    return _measured(run, _in_parts(_limits, logits), _count_outside(layer, logits, 0.0))
+
+
+def _at_matrices(layer: Layer, array: np.ndarray) -> Sample:
+    turned = layer.preset.orientation == "inputs-first"
+    matrices = _as_matrices(layer.name, array, turned)
+    if matrices.shape[1] != layer.n:
+        raise InputError(
+            f"matrices of {layer.name} have n = {matrices.shape[1]}, and the checkpoint "
+            f"has n = {layer.n}."
+        )
+    if layer.preset.num_iters is None:
+        return _measured(matrices, matrices, None)
+    # The largest logits that nothing is known of: what constants, and float32, may have moved.
+    blurred = 4 * layer.n * layer.preset.added_to_entries + 1e-6
+    with np.errstate(divide="ignore"):
+        logits = np.log(matrices)
+    outside = _count_outside(layer, logits, blurred / np.maximum(matrices, 1e-300))
+    return _of_matrices(matrices)._replace(outside=outside)
+
+
+def _of_matrices(matrices: np.ndarray) -> Sample:
+    """Return a sample of matrices alone, which have the cross ratios of the logits they are of."""
+    with np.errstate(divide="ignore"):
+        return _measured(matrices, _in_parts(_limits, np.log(matrices)), None)
+
+
+def _measured(run: np.ndarray, converged: np.ndarray, outside: int | None) -> Sample:
+    pairs = np.stack([run, converged], 1)
+    return Sample(run, converged, _in_parts(_measure, pairs), outside)
+
+
+@jax.jit
+@jax.vmap
+def _limits(logits: jax.Array) -> jax.Array:
+    return jnp.asarray(sinkhorn(logits, 1.0).matrix)
+
+
+@jax.jit
+@jax.vmap
+def _measure(pair: jax.Array) -> dict[str, jax.Array]:
+    run, converged = pair
+    return {
+        **of_matrix(run),
+        "sigma2_converged": sigma2(converged),
+        "leaving_converged": 1 - jnp.trace(converged) / run.shape[0],
+        "response_converged": _response(converged),
+    }
+
+
+def _response(matrix: jax.Array) -> jax.Array:
+    """Return what ‖∂M/∂S‖₂ is at least, S in units of ε: 4/Σ 1/M over the best four corners."""
+    inverse = 1 / matrix
+    pairs = inverse[:, None] + inverse[None]  # [i, k, j]
+    two = jnp.sort(pairs, axis=-1)[..., :2].sum(-1)
+    apart = ~jnp.eye(len(matrix), dtype=bool)
+    return 4 / jnp.where(apart, two, jnp.inf).min()
+
+
+def _count_outside(layer: Layer, logits: np.ndarray, blurred: Any) -> int | None:
+    """Return how many logits over ε [T, n, n] have a cross ratio that no token can have."""
+    n = layer.n
+    if n > MOST_COMPARED:
+        return None
+    most = rectangles(ellipsoid_of(layer)).against * (1 + RELATIVE) + RELATIVE
+    blurred = np.broadcast_to(blurred, logits.shape)
+    outside = np.zeros(len(logits), bool)
+    for i in range(n):
+        for j in range(n):
+            k, m = np.delete(np.arange(n), i), np.delete(np.arange(n), j)
+            with np.errstate(invalid="ignore"):
+                crossed = (
+                    logits[:, i, m][:, None, :]
+                    + logits[:, k, j][:, :, None]
+                    - logits[:, k][:, :, m]
+                    - logits[:, i, j][:, None, None]
+                )
+            unsure = (
+                blurred[:, i, m][:, None, :]
+                + blurred[:, k, j][:, :, None]
+                + blurred[:, k][:, :, m]
+                + blurred[:, i, j][:, None, None]
+            )
+            outside |= (crossed - unsure > most[i, j]).any((1, 2))
+    return int(outside.sum())
+
+
+def _in_parts(program: Any, arrays: np.ndarray) -> Any:
+    """Return ``program`` of all tokens, some at a time, in as few sizes as can be."""
+    size = min(TOKENS, 1 << (len(arrays) - 1).bit_length())
+    parts = []
+    for start in range(0, len(arrays), size):
+        part = arrays[start : start + size]
+        padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)])
+        parts.append(jax.device_get(program(padded)))
+    return jax.tree.map(lambda *x: np.concatenate(x)[: len(arrays)], *parts)
+
+
+# ---------------------------------------------------------------- the stack
+
+
+def products(samples: list[Sample]) -> dict[str, np.ndarray] | None:
+    """Return σ₂ of the product of layers, [T] as run and converged, token by token.
+
+    None where layers have recordings of different numbers of tokens: they are of no one token.
+    """
+    if len({len(sample.run) for sample in samples}) > 1:
+        return None
+    found = {}
+    for name, kind in (("composite_sigma2", "run"), ("composite_sigma2_converged", "converged")):
+        stacks = np.stack([getattr(sample, kind) for sample in samples], 1)
+        found[name] = _in_parts(_left, stacks)
+    return found
+
+
+@jax.jit
+@jax.vmap
+def _left(matrices: jax.Array) -> jax.Array:
+    return spectral_norm(detail_composite(matrices)[-1])
+
+
+def quantiles(values: np.ndarray) -> np.ndarray:
+    """Return the quantiles of a sample [T] that there are numbers of; NaN where there are none."""
+    there = values[np.isfinite(values)]
+    if not len(there):
+        return np.full(len(QUANTILES), np.nan)
+    return np.quantile(there, QUANTILES)

@@ -1,0 +1,291 @@
+"""What was recorded of a running model: the streams before each mixing, or its matrices."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import homojax as hj
+from homojax.lab.audit.plots import layers as draw_layers
+from homojax.lab.audit.recognising import mixing_of
+from homojax.lab.audit.recorded import QUANTILES, samples_of
+from homojax.lab.cli import main
+from homojax.lab.inputs import InputError
+from recipes import CODES
+
+TOKENS = 5
+DYNAMIC = ("deepseek-v4", "openpangu", "megatron", "maxtext", "maxtext, lite", "lucidrains")
+
+
+def sigma2(matrix):
+    centred = matrix - matrix.mean(0, keepdims=True)
+    return np.linalg.svd(centred - centred.mean(1, keepdims=True), compute_uv=False)[0]
+
+
+def sinkhorn(logits):
+    kernel = np.exp(logits - logits.max())
+    for _ in range(100_000):
+        kernel = kernel / kernel.sum(0)
+        kernel = kernel / kernel.sum(1, keepdims=True)
+        if abs(kernel.sum(0) - 1).max() < 1e-13:
+            break
+    return kernel
+
+
+def logits_of(row, streams):
+    """The logits [T, n, n] for y = M x, of a code that has them transposed."""
+    size = np.sqrt((streams**2).mean((-2, -1), keepdims=True))
+    moved = row.scale * (streams / size).reshape(len(streams), -1) @ row.phi.T
+    return (row.base + moved.reshape(-1, *row.base.shape)).transpose(0, 2, 1)
+
+
+def matrices_of(row, streams, *, apart):
+    """The matrices [T, n, n] that a token's streams give, by NumPy alone."""
+    size = np.sqrt((streams**2).mean(-1 if apart else (-2, -1), keepdims=True))
+    moved = row.scale * (streams / size).reshape(len(streams), -1) @ row.phi.T
+    return np.stack([CODES[row.recipe](row.base + x.reshape(row.base.shape)) for x in moved])
+
+
+def recording(layers, seed=3):
+    rng = np.random.default_rng(seed)
+    return {
+        layer.name: rng.normal(size=(TOKENS, layer.n, layer.features))
+        * rng.exponential(size=(TOKENS, layer.n, 1))
+        for layer in layers
+    }
+
+
+@pytest.mark.parametrize("name", [*DYNAMIC, "mhc-lite", "kromhc"])
+def test_the_matrices_of_recorded_streams_are_those_of_numpy(name, models, tmp_path):
+    model = models[name]
+    np.savez(tmp_path / "model.npz", **model.tensors)
+    layers = mixing_of(tmp_path / "model.npz").layers
+    streams = recording(layers)
+    samples = samples_of(layers, streams, "streams")
+    for layer, row, sample in zip(layers, model.expected, samples, strict=True):
+        expected = matrices_of(row, streams[layer.name], apart=name == "lucidrains")
+        np.testing.assert_allclose(sample.run, expected, atol=2e-6)
+        assert sample.outside in (0, None)
+        found = [sigma2(m) for m in expected]
+        np.testing.assert_allclose(sample.values["sigma2"], found, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def v4(models):
+    """The model of DeepSeek's layout, streams of five tokens, and its audits by either."""
+    model = models["deepseek-v4"]
+    ds = hj.audit(model.tensors)
+    streams = {
+        name: np.random.default_rng(k).normal(size=(TOKENS, 4, 6))
+        for k, name in enumerate(ds.name.values)
+    }
+    matrices = {  # as the model has them: it mixes with the transpose
+        name: matrices_of(row, streams[name], apart=False).transpose(0, 2, 1)
+        for name, row in zip(streams, model.expected, strict=True)
+    }
+    return model, streams, matrices
+
+
+@pytest.fixture(scope="module")
+def by_streams(v4):
+    return hj.audit(v4[0].tensors, streams=v4[1])
+
+
+@pytest.fixture(scope="module")
+def by_matrices(v4):
+    return hj.audit(v4[0].tensors, matrices=v4[2])
+
+
+@pytest.fixture(scope="module")
+def alone(v4):
+    return hj.audit(matrices=v4[2], orientation="inputs-first")
+
+
+def test_streams_and_matrices_of_the_same_tokens_say_the_same(v4, by_streams, by_matrices, alone):
+    model, streams, matrices = v4
+    for ds in (by_streams, by_matrices, alone):
+        assert (ds.tokens == TOKENS).all() and ds["quantile"].values.tolist() == list(QUANTILES)
+        for k, name in enumerate(matrices):
+            run = matrices[name].transpose(0, 2, 1)
+            errors = abs(run.sum(2) - 1).max(1), abs(run.sum(1) - 1).max(1)
+            # of matrices alone, the constants that were added are not known
+            logits = (
+                logits_of(model.expected[k], streams[name]) if ds is by_streams else np.log(run)
+            )
+            limits = [sigma2(sinkhorn(x)) for x in logits]
+            expected = {
+                "sigma2": [sigma2(m) for m in run],
+                "sigma2_converged": limits,
+                "row_error": errors[0],
+                "col_error": errors[1],
+                "dist_to_identity": [np.linalg.norm(m - np.eye(4)) for m in run],
+            }
+            for key, values in expected.items():
+                found = ds[f"{key}_sample"][k]
+                np.testing.assert_allclose(
+                    found, np.quantile(values, QUANTILES), atol=1e-4, err_msg=key
+                )
+    assert (by_streams.outside == 0).all() and (by_matrices.outside == 0).all()
+    assert alone.outside.isnull().all()
+
+
+def test_the_product_is_taken_token_by_token(v4, by_matrices, alone):
+    product = np.eye(4)[None]
+    for stack in v4[2].values():
+        product = stack.transpose(0, 2, 1) @ product
+    expected = np.quantile([sigma2(m) for m in product], QUANTILES)
+    for ds in (by_matrices, alone):
+        np.testing.assert_allclose(ds.composite_sigma2_sample, expected, atol=1e-9)
+
+
+def test_matrices_that_no_token_can_have_are_counted(v4):
+    """Those of the transposes, as where orientation is taken for the other; and of other layers."""
+    model, _, matrices = v4
+    narrow = {name: 1e-3 * x if name.endswith("scale") else x for name, x in model.tensors.items()}
+    turned = {name: x.transpose(0, 2, 1) for name, x in matrices.items()}
+    assert (hj.audit(narrow, matrices=turned).outside == TOKENS).all()
+
+
+def test_the_verdict_is_on_the_recorded_sample_where_it_is_not_proved(v4, by_streams):
+    model, streams, matrices = v4
+    assert set(by_streams.certainty.values) == {"recorded sample"}
+    assert by_streams.attrs["certainty"] == "recorded sample"
+    for k, name in enumerate(matrices):
+        run = matrices[name].transpose(0, 2, 1)
+        error = np.maximum(abs(run.sum(2) - 1).max(1), abs(run.sum(1) - 1).max(1))
+        limits = np.stack([sinkhorn(x) for x in logits_of(model.expected[k], streams[name])])
+        kinds = []
+        for m, e in zip(limits, error, strict=True):
+            leaving = 1 - np.trace(m) / 4
+            named = "near-identity" if leaving < 0.1 else "trap" if sigma2(m) < 0.1 else "healthy"
+            kinds.append("unconverged" if e > 0.01 else named)
+        most = max(dict.fromkeys(kinds), key=kinds.count)
+        assert by_streams.verdict[k] == most and "recorded tokens" in by_streams.reason.values[k]
+
+
+@pytest.mark.parametrize("state", ["unconverged", "near-identity", "trap", "healthy", "locked"])
+def test_recorded_matrices_of_a_known_state_are_told_as_that(state, rng):
+    identity, flat = np.eye(4), np.full((4, 4), 0.25)
+    noise = sinkhorn(0.1 * rng.normal(size=(4, 4)))
+    made = {
+        "unconverged": 0.9 * identity + 0.2 * flat,
+        "near-identity": 0.95 * identity + 0.05 * flat,
+        "trap": noise,
+        "healthy": 0.5 * identity + 0.5 * noise,
+        "locked": (1 - 1e-8) * identity + 1e-8 * flat,
+    }[state]
+    ds = hj.audit(matrices=np.broadcast_to(made, (20, 1, 4, 4)))
+    assert ds.verdict.values.tolist() == [state] and ds.attrs["certainty"] == "recorded sample"
+    # A stack is unconverged where that hides detail: here it amplifies.
+    assert ds.attrs["verdict"] == ("healthy" if state == "unconverged" else state)
+
+
+def test_one_array_has_the_layers_in_their_order(v4, by_matrices, tmp_path):
+    model, streams, matrices = v4
+    stacked = np.stack(list(matrices.values()), 1)
+    np.save(tmp_path / "matrices.npy", stacked)
+    ds = hj.audit(model.tensors, matrices=tmp_path / "matrices.npy")
+    np.testing.assert_array_equal(ds.sigma2_sample, by_matrices.sigma2_sample)
+    prefixed = {f"module.{name}": x.astype(np.float32) for name, x in streams.items()}
+    save_file(prefixed, tmp_path / "streams.safetensors")
+    ds = hj.audit(model.tensors, streams=tmp_path / "streams.safetensors")
+    np.testing.assert_allclose(ds.sigma2_sample, by_matrices.sigma2_sample, atol=1e-5)
+
+
+def test_a_layer_that_was_not_recorded_is_judged_at_its_static_part(v4):
+    model, streams, _ = v4
+    some = dict(list(streams.items())[:2])
+    ds = hj.audit(model.tensors, streams=some)
+    assert ds.tokens.values.tolist() == [TOKENS, TOKENS, 0, 0, 0, 0]
+    assert ds.certainty.values.tolist() == 2 * ["recorded sample"] + 4 * ["static part"]
+    assert ds.sigma2_sample[2:].isnull().all() and "composite_sigma2_sample" not in ds
+    assert ds.attrs["certainty"] == "static part"
+
+
+def test_a_recording_that_does_not_fit_is_refused_in_a_sentence(v4, tmp_path):
+    model, streams, matrices = v4
+    name = next(iter(streams))
+    both: Any = {"streams": streams, "matrices": matrices}
+    wrong: list[tuple[Any, dict[str, Any], str]] = [
+        (model.tensors, both, "give recorded streams or recorded matrices, not both"),
+        (None, {"streams": streams}, "streams say nothing without the checkpoint"),
+        (None, {}, "name a checkpoint, or recorded matrices"),
+        (model.tensors, {"streams": {"layers.0.hc_atn": 0}}, "has no arrays"),
+        (
+            model.tensors,
+            {"streams": {"layers.0.hc_atn": streams[name]} | streams},
+            'no layer "layers.0.hc_atn": did you mean "layers.0.attn"',
+        ),
+        (model.tensors, {"streams": {name: np.ones((3, 4, 7))}}, r"takes \[tokens, 4, 6\]"),
+        (model.tensors, {"streams": np.ones((3, 2, 4, 6))}, r"record \[..., 6, n, C\]"),
+        (model.tensors, {"matrices": {name: np.eye(3)[None]}}, "n = 3, and the checkpoint"),
+        (None, {"matrices": -np.ones((2, 3, 4, 4))}, "not negative; record the matrix that"),
+        (None, {"matrices": np.ones((2, 3, 4))}, r"matrices have \[..., n, n\]"),
+        (None, {"matrices": np.ones((0, 2, 4, 4))}, r"matrices have \[..., n, n\]"),
+        (None, {"matrices": np.full((2, 2, 4, 4), np.nan)}, "is nan at"),
+        (
+            None,
+            {"matrices": {f"h.{k}": np.ones((k + 2, 4, 4)) for k in range(2)}},
+            "different numbers of tokens",
+        ),
+        (None, {"matrices": tmp_path / "none.npz"}, "there is no file"),
+    ]
+    for checkpoint, given, said in wrong:
+        with pytest.raises(InputError, match=said):
+            hj.audit(checkpoint, **given)
+
+
+def test_streams_of_tokens_that_differ_in_a_gain_are_refused(models):
+    model = models["magi-2"]
+    ds = hj.audit(model.tensors)
+    streams = {name: np.ones((1, 4, 6)) for name in ds.name.values}
+    with pytest.raises(InputError, match="several modalities, each with its own gain: record"):
+        hj.audit(model.tensors, streams=streams)
+    alike = {name: x for name, x in streams.items() if not name.startswith("block.layers.0.")}
+    assert hj.audit(model.tensors, streams=alike).tokens.values.tolist() == [0, 0, 1, 1, 1, 1]
+
+
+def test_a_masked_entry_stays_zero_and_zero_streams_are_the_static_part(v4):
+    model, streams, _ = v4
+    masked = np.array([[0.5, 0.5, 0], [0.5, 0.2, 0.3], [0, 0.3, 0.7]])
+    ds = hj.audit(matrices=masked[None])
+    assert float(ds.sigma2_sample[0, 3]) == pytest.approx(sigma2(masked), abs=1e-12)
+    assert float(ds.sigma2_converged_sample[0, 3]) == pytest.approx(sigma2(masked), abs=1e-9)
+    still = hj.audit(model.tensors, streams={name: 0 * x for name, x in streams.items()})
+    np.testing.assert_allclose(still.sigma2_sample[:, 3], still.sigma2, atol=1e-9)
+
+
+def test_the_command_shows_what_was_recorded_and_says_how_to_ask_again(v4, tmp_path, capsys):
+    model, streams, matrices = v4
+    np.savez(tmp_path / "model.npz", **model.tensors)
+    np.savez(tmp_path / "s.npz", **streams)
+    np.savez(tmp_path / "m.npz", **matrices)
+    alone = ["--matrices", str(tmp_path / "m.npz"), "--orientation", "inputs-first"]
+    for args in ([str(tmp_path / "model.npz"), "--streams", str(tmp_path / "s.npz")], alone):
+        out = tmp_path / f"run-{len(args)}"
+        with pytest.raises(SystemExit) as stop:
+            main(["audit", *args, "--out", str(out)])
+        shown = " ".join(capsys.readouterr().out.split())
+        assert not stop.value.code and "Recorded tokens: medians" in shown
+        assert "quantiles over recorded tokens" in shown
+        page = (out / "report.html").read_text()
+        assert "on the recorded sample" in page and (out / "layers.png").exists()
+        ds = hj.open_run(out)
+        assert ds.attrs["command"].split()[2:] == args
+        assert "recorded sample" in ds.homojax.summary()
+    with pytest.raises(SystemExit):
+        main(["audit", *alone, "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["certainty"] == "recorded sample" and told["layers"][0]["tokens"] == TOKENS
+    assert set(told["layers"][0]["sample"]["sigma2"]) == {f"{x:g}" for x in QUANTILES}
+    assert told["composite"]["sample"]["sigma2"]["0.5"] > 0
+
+
+def test_the_figure_shows_every_layer_that_was_recorded(alone, by_streams):
+    for ds in (alone, by_streams):
+        gap = draw_layers(ds).axes[0]
+        medians = next(line for line in gap.lines if line.get_marker() == "D")
+        expected = 1 - ds.sigma2_converged_sample.sel(quantile=0.5)
+        np.testing.assert_allclose(medians.get_ydata(), expected)
