@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -56,7 +57,7 @@ def mixing_recorded(place: Any, *, turned: bool = False) -> tuple[Mixing, list[S
     ('h.0', [0.0, 0.0, 0.0])
     """
     layers, samples = [], []
-    for name, load in sorted(_by_name(_tensors_of(place)).items(), key=lambda x: natural(x[0])):
+    for name, load in sorted(_by_name(place).items(), key=lambda x: natural(x[0])):
         matrices = _as_matrices(name, load(), turned)
         layers.append(
             Layer(
@@ -105,8 +106,12 @@ RECORDED = Preset(
 # ---------------------------------------------------------------- reading
 
 
+def _is_path(place: Any) -> bool:
+    return isinstance(place, str | os.PathLike)
+
+
 def _tensors_of(place: Any) -> dict[str, Tensor]:
-    if isinstance(place, str | os.PathLike):
+    if _is_path(place):
         return open_checkpoint(place).tensors
     return checkpoint_of(place if hasattr(place, "items") else {"recorded": place}).tensors
 
@@ -114,10 +119,12 @@ def _tensors_of(place: Any) -> dict[str, Tensor]:
 Loads = dict[str, Callable[[], np.ndarray]]  # by the name of a layer
 
 
-def _by_name(tensors: dict[str, Tensor]) -> Loads:
-    """Return the arrays by their names; the layers of a single one by their number."""
+def _by_name(place: Any) -> Loads:
+    """Return the arrays by their names; of an array that has none, the layers by their number."""
+    tensors = _tensors_of(place)
     only = next(iter(tensors.values()))
-    if len(tensors) > 1 or len(only.shape) < 3:
+    named = Path(place).suffix != ".npy" if _is_path(place) else hasattr(place, "items")
+    if named or len(only.shape) < 3:
         return {unwrapped(name): partial(read, tensor) for name, tensor in tensors.items()}
     array = read(only)
     return {str(k + 1): partial(_layer_of, array, k) for k in range(array.shape[-3])}

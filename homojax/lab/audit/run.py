@@ -218,7 +218,7 @@ def _finish(
     samples: Sequence[Sample | None],
 ) -> xr.Dataset:
     """Return the Dataset with what the stack is, and all that is told beside it."""
-    which = np.flatnonzero(ds.stacked.values)
+    which = np.flatnonzero(ds.stacked.values).tolist()
     own = [sample for sample in (samples[k] for k in which) if sample is not None]
     tokens = products(own) if len(own) == len(which) else None
     if tokens is not None:

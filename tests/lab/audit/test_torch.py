@@ -151,5 +151,5 @@ def test_it_records_a_model_of_pytorch(tmp_path):
         model(streams).sum().backward()
     monitor.save(tmp_path / "m.npz")
     ds = hj.audit(matrices=tmp_path / "m.npz")
-    assert ds.tokens.values.tolist() == [5] and ds.attrs["verdict"] == "unconverged"
+    assert ds.tokens.values.tolist() == [5] and ds.verdict.values.tolist() == ["unconverged"]
     assert streams.grad is not None
