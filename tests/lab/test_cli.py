@@ -30,8 +30,9 @@ from homojax.networks.training import Training
 
 # Shapes and precision of the docstrings' examples: all of them share what is compiled.
 FLAGS = "--epsilon 0.5 5 --depth 1 2 --n 4 --seeds 2 --samples 8 --dtype float32"
-TINY = FLAGS.split()
-TINY_TOML = 'depth = [1, 2]\nsamples = 8\ndtype = "float32"\n'
+WHOLE = FLAGS.split()
+TINY = [*WHOLE, "--measure", "depth"]
+TINY_TOML = 'depth = [1, 2]\nsamples = 8\ndtype = "float32"\nmeasure = ["depth"]\n'
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +52,7 @@ def said(capsys, *args):
 
 
 def test_a_sweep_leaves_data_figures_and_a_report_that_opens_alone(capsys):
-    code, out, _ = said(capsys, "sweep", *TINY, "--out", "runs/a")
+    code, out, _ = said(capsys, "sweep", *WHOLE, "--out", "runs/a")
     assert code == 0
     assert "hilbert" in out and "0 violated" in out and "runs/a/report.html" in out
     run = Path("runs/a")
@@ -306,7 +307,7 @@ def test_a_refined_run_goes_on_by_the_command_that_it_names_and_ends_as_one_stor
 
     with monkeypatch.context() as patch:
         patch.setattr("homojax.lab.sweep.refine.midpoints", stop)
-        asked = (*TINY, "--measure", "depth", "--refine", "1")
+        asked = (*TINY, "--refine", "1")
         code, _, err = said(capsys, "sweep", *asked, "--out", "fine")
     assert code == 130 and "run the same command again to go on" in err
     _, shown, _ = said(capsys, "runs", "show", "fine.part")
@@ -337,7 +338,7 @@ def test_what_there_is_not_of_shards_and_runs_is_told_in_one_sentence(args, mess
 
 
 def test_a_run_that_is_odd_is_told_and_hides_no_other(capsys):
-    assert said(capsys, "sweep", *TINY, "--measure", "spectrum", "--out", "runs/whole")[0] == 0
+    assert said(capsys, "sweep", *WHOLE, "--measure", "spectrum", "--out", "runs/whole")[0] == 0
     odd = {"empty": "{}", "list": "[1]", "words": "nope", "files": '{"homojax": "0", "files": 3}'}
     for name, text in odd.items():
         Path("runs", name).mkdir()
@@ -354,7 +355,7 @@ def test_a_run_that_is_odd_is_told_and_hides_no_other(capsys):
 
 
 def test_a_command_that_is_printed_can_be_pasted(capsys, monkeypatch):
-    assert said(capsys, "sweep", *TINY, "--measure", "spectrum", "--out", "runs/a b")[0] == 0
+    assert said(capsys, "sweep", *WHOLE, "--measure", "spectrum", "--out", "runs/a b")[0] == 0
     for started, program in (
         (".venv/bin/homojax", ".venv/bin/homojax"),
         ("/site/homojax/__main__.py", f"{sys.executable} -m homojax"),
@@ -407,7 +408,7 @@ def test_a_figure_that_cannot_be_drawn_does_not_lose_the_run(capsys, monkeypatch
 
     monkeypatch.setitem(report.FIGURES, "phase", (broken, report.FIGURES["phase"][1]))
     with pytest.warns(UserWarning, match="gaussian-phase.png could not be drawn: no ink"):
-        code, _, _ = said(capsys, "sweep", *TINY, "--out", "r")
+        code, _, _ = said(capsys, "sweep", *WHOLE, "--out", "r")
     assert code == 0 and len(list(Path("r/figures").iterdir())) == 3
 
 
@@ -458,7 +459,7 @@ SLOW = pytest.mark.slow
 )
 def test_a_terminal_without_greek_gets_its_tables_all_the_same(encoding):
     done = subprocess.run(
-        [sys.executable, "-m", "homojax", "sweep", *TINY, "--measure", "depth", "--out", "plain"],
+        [sys.executable, "-m", "homojax", "sweep", *TINY, "--out", "plain"],
         env={**os.environ, "PYTHONIOENCODING": encoding},
         capture_output=True,
     )
