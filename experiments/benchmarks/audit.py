@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -36,7 +35,8 @@ from homojax.presets import PRESETS
 
 REACHES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 EXACT = Precision("float64", 0.0)
-N, FEATURES, LAYERS, SHARDS = 4, 4096, 43, 46
+N = 4
+MODELS = {"Flash": (43, 4096, 46), "Pro": (61, 7168, 64)}  # layers, features, shards
 
 
 def main(layers: int = 100, checkpoint: bool = True, seed: int = 0) -> None:
@@ -66,7 +66,8 @@ def main(layers: int = 100, checkpoint: bool = True, seed: int = 0) -> None:
     Console().print(table)
     time_metrics(rng)
     if checkpoint:
-        audit_a_checkpoint(rng)
+        for model in MODELS:
+            audit_a_checkpoint(rng, model)
 
 
 def draw(rng: np.random.Generator, reach: float) -> Layer:
@@ -104,39 +105,53 @@ def time_metrics(rng: np.random.Generator, calls: int = 200) -> None:
     print(f"hj.mixing_metrics of 48 layers, n = {N}, float32: {np.median(seconds) * 1e3:.2f} ms")
 
 
-def audit_a_checkpoint(rng: np.random.Generator) -> None:
+def audit_a_checkpoint(rng: np.random.Generator, model: str) -> None:
+    layers, features, shards = MODELS[model]
     with tempfile.TemporaryDirectory() as folder:
-        write_checkpoint(Path(folder), rng)
-        command = [sys.executable, "-m", "homojax", "audit", folder, "--out", f"{folder}/run"]
+        write_checkpoint(Path(folder), rng, layers, features, shards)
+        command = [sys.executable, "-c", CHILD, "audit", folder, "--out", f"{folder}/run"]
         start = time.perf_counter()
         environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": ""}
-        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
         seconds = time.perf_counter() - start
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = int(done.stderr.split("VmHWM:")[1].split()[0]) / 2**20
     print(
-        f"{LAYERS} layers of DeepSeek-V4-Flash's shapes in {SHARDS} shards: {seconds:.1f} s, "
-        f"{used.ru_utime + used.ru_stime:.1f} s of CPU, {used.ru_maxrss / 2**20:.2f} GiB"
+        f"{layers} layers of DeepSeek-V4-{model}'s shapes in {shards} shards: {seconds:.1f} s, "
+        f"{used:.2f} GiB"
     )
 
 
-def write_checkpoint(folder: Path, rng: np.random.Generator) -> None:
+# The command, which says at its end how much memory it held: of a child, the system's own figure
+# begins with what its parent held. Linux has the file.
+CHILD = """
+import atexit, pathlib, sys
+from homojax.lab.cli import main
+status = pathlib.Path("/proc/self/status")
+atexit.register(lambda: print(status.read_text(), file=sys.stderr))
+main(sys.argv[1:])
+"""
+
+
+def write_checkpoint(
+    folder: Path, rng: np.random.Generator, layers: int, features: int, shards: int
+) -> None:
     """Write the mixing tensors of a model, and beside them weights that are never read."""
     tensors: dict[str, np.ndarray] = {}
     rows = N * N + 2 * N
-    for layer in range(LAYERS):
+    for layer in range(layers):
         for site in ("attn", "ffn"):
             at = f"layers.{layer}.hc_{site}_"
             base = rng.normal(size=rows)
             base[2 * N :] = (0.3 * rng.normal(size=(N, N)) + 4 * np.eye(N)).reshape(-1)
-            tensors[f"{at}fn"] = rng.normal(size=(rows, N * FEATURES)) / (N * FEATURES) ** 0.5
+            tensors[f"{at}fn"] = rng.normal(size=(rows, N * features)) / (N * features) ** 0.5
             tensors[f"{at}base"], tensors[f"{at}scale"] = base, np.array([0.05, 0.05, 0.01])
     weight_map = {}
-    for shard in range(SHARDS):
-        file = f"model-{shard + 1:05}-of-{SHARDS:05}.safetensors"
+    for shard in range(shards):
+        file = f"model-{shard + 1:05}-of-{shards:05}.safetensors"
         own = {
             name: x.astype(np.float32)
             for index, (name, x) in enumerate(tensors.items())
-            if index % SHARDS == shard
+            if index % shards == shard
         }
         own[f"layers.{shard}.ffn.weight"] = np.zeros((1024, 4096), np.float32)
         save_file(own, folder / file)

@@ -129,7 +129,7 @@ def _cool(layers: list[Layer], audit: Audit) -> tuple[str, str]:
             f"give {depth} other logits: no temperature lets them keep {audit.retention:.0%}",
             "their logits are tied, so that even the assignment that they tend to forgets",
         )
-    for _ in range(20):
+    for _ in range(10):
         middle = (low * high) ** 0.5
         low, high = (middle, high) if kept(middle) >= audit.retention else (low, middle)
     return (

@@ -44,7 +44,9 @@ def judge(
         if sample is not None:
             return judge_tokens(sample.values, config)
     static: Certainty = "static part" if layer.dynamic else "every token"
-    return judge_layer(_at_static_part(layer, measured, converged), config, static)
+    return judge_layer(
+        _at_static_part(layer, measured, converged, config.sum_error), config, static
+    )
 
 
 def _of_every_token(certificate: Certificate) -> Facts:
@@ -52,7 +54,9 @@ def _of_every_token(certificate: Certificate) -> Facts:
     return _facts(least, largest, Span(0, certificate.sum_error), 1 - certificate.gap)
 
 
-def _at_static_part(layer: Layer, measured: dict[str, Any], converged: np.ndarray) -> Facts:
+def _at_static_part(
+    layer: Layer, measured: dict[str, Any], converged: np.ndarray, threshold: float
+) -> Facts:
     """Return what is known where stored logits may be off by the rounding of their type."""
     n, eta = layer.n, _rounding(layer)
     off = float(measured["error"]) * n
@@ -62,8 +66,10 @@ def _at_static_part(layer: Layer, measured: dict[str, Any], converged: np.ndarra
     least, largest = within_sums(least, largest)
     error = max(float(measured["row_error"]), float(measured["col_error"]))
     moved = np.expm1(min(700.0, 2 * (layer.preset.num_iters or 0) * eta)) + 1e-15 * n
-    proved = certify(layer._replace(scale=0.0)).sum_error
-    sums = Span(max(0, error - moved), max(error, min(error + moved, proved)))
+    most = error + moved
+    if error <= threshold < most:  # a proof takes long, and may tell
+        most = max(error, min(most, certify(layer._replace(scale=0.0)).sum_error))
+    sums = Span(max(0, error - moved), most)
     facts = _facts(least, largest, sums, np.inf)
     sigma2, moved = float(measured["sigma2_converged"]), _moved_by_rounding(layer) + off
     return facts._replace(sigma2=Span(max(0, sigma2 - moved), min(1, sigma2 + moved)))
