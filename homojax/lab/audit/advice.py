@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,17 @@ class Advice(NamedTuple):
     verdict: Verdict  # that it is about
     do: str
     then: str  # what it would change
+
+
+def _rounded(value: float, *, down: bool) -> float:
+    """Return a number of three digits that is on the safe side of a value > 0.
+
+    >>> _rounded(0.55251, down=True), _rounded(0.55251, down=False)
+    (0.552, 0.553)
+    """
+    unit = 10.0 ** (math.floor(math.log10(value)) - 2)
+    shown = (math.floor if down else math.ceil)(value / unit) * unit
+    return float(f"{shown:.3g}")
 
 
 def advise(
@@ -101,6 +113,7 @@ def _heat(layers: list[Layer], audit: Audit) -> tuple[str, str]:
         matrices = _project(logits / middle)
         opened = responses(matrices, matrices)[0].min() >= OPEN
         low, high = (low, middle) if opened else (middle, high)
+    high = _rounded(high, down=False)
     sigma2 = measure_each(_project(logits / high))["sigma2"]
     return (
         f"multiply the temperature of {_counted(layers)} by {high:.3g}, or divide logits",
@@ -132,10 +145,11 @@ def _cool(layers: list[Layer], audit: Audit) -> tuple[str, str]:
     for _ in range(10):
         middle = (low * high) ** 0.5
         low, high = (middle, high) if kept(middle) >= audit.retention else (low, middle)
+    low = _rounded(low, down=True)
     return (
         f"multiply the temperature of {depth} by {low:.3g}, or divide logits",
-        f"their product keeps {kept(low):.1%} of the detail, once converged; hj.calibrate_depth "
-        "proves how much",
+        f"their product keeps {kept(low):.1%} of the detail at the static part, once converged; "
+        "hj.calibrate_depth proves how much",
     )
 
 
@@ -152,12 +166,14 @@ def _blend(layers: list[Layer], audit: Audit) -> tuple[str, str]:
     for _ in range(20):
         middle = (low + high) / 2
         low, high = (middle, high) if kept(middle) >= audit.retention else (low, middle)
+    low = _rounded(low, down=True)
     sigma2 = measure_each(matrices)["sigma2"]
     turn = np.degrees(turn_bound(sigma2, alpha=low)).max()
     turned = f"; a layer turns detail by at most {turn:.0f}° (law 5.2, turn)" if turn < 90 else ""
     return (
         f"or mix {_counted(layers)} by (1 − α)I + αM with α = {low:.3g}",
-        f"their product keeps {kept(low):.1%} of the detail, once converged{turned}",
+        f"their product keeps {kept(low):.1%} of the detail at the static part, once "
+        f"converged{turned}",
     )
 
 

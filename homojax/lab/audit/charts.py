@@ -48,7 +48,8 @@ def _gaps(ds: xr.Dataset) -> Chart:
             _spread(ds, 1 - ds.sigma2_converged_sample, "recorded tokens, 5 % to 95 %, converged")
         )
     return _over_layers(
-        "The contraction gap 1 − σ₂ of each layer. Up: it forgets. Down: it keeps.",
+        "The contraction gap 1 − σ₂ of each layer: at least this share of every detail is "
+        "lost. Up: it forgets. Down: it keeps.",
         traces,
         "contraction gap 1 − σ₂",
     )
@@ -251,7 +252,7 @@ def _trajectory(ds: xr.Dataset) -> Chart:
         {"": traces},
         {
             "xaxis": axis,
-            "yaxis": {"title": {"text": "σ₂ of the product"}, "rangemode": "tozero"},
+            "yaxis": {**LOG, "title": {"text": "σ₂ of the product"}},
             "legend": {"orientation": "h", "y": -0.28, "yanchor": "top"},
             **MARGINS,
         },

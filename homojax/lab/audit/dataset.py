@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import xarray as xr
 
 from homojax.lab.audit.certificates import Certificate
 from homojax.lab.audit.layers import Layer
+from homojax.lab.audit.names import stack_of
 from homojax.lab.audit.recorded import QUANTILES, Sample, quantiles
 
 BY_LAYER = {  # as run, and with _converged at the end once converged: name -> (units, what it is)
@@ -150,8 +150,55 @@ def of_tokens(samples: Sequence[Sample | None]) -> xr.Dataset:
     return xr.Dataset(variables, {"quantile": ("quantile", list(QUANTILES), index)})
 
 
+def notes_of(
+    ds: xr.Dataset,
+    samples: Sequence[Sample | None],
+    tokens: dict[str, np.ndarray] | None,
+    *,
+    alone: bool,
+) -> list[str]:
+    """Return sentences on what a reader could miss: what is left out, and what looks wrong."""
+    notes, depth = [], ds.sizes["layer"]
+    apart = depth - int(ds.stacked.sum())
+    if apart:
+        notes.append(
+            f"{apart} of {depth} layers are in no product: they have another n, or another name."
+        )
+    there = [sample for sample in samples if sample is not None]
+    if not there:
+        return notes
+    if tokens is None:
+        notes.append(
+            "There is no product of recorded tokens: not every layer of the stack was recorded, or "
+            "their numbers of tokens differ."
+        )
+    lost = sum(int((~np.isfinite(np.stack(list(x.values.values()))).all(0)).sum()) for x in there)
+    if lost:
+        notes.append(
+            f"{lost:,} recorded matrices are in no quantile: they are not finite, or converge to "
+            "no doubly stochastic matrix."
+        )
+    wrong = sum(bool(sample.outside) for sample in there)
+    if wrong:
+        notes.append(
+            f"In {wrong} of {len(there)} layers there are recorded matrices that no token of this "
+            "checkpoint can have: the recording is of another model, or of the transposes."
+        )
+    if alone:
+        notes.append(
+            "Matrices are taken as those of y = M x; where the model mixes with the transpose, add "
+            "--orientation inputs-first. What to do is said of a checkpoint alone."
+        )
+    return notes
+
+
 def stacked(layers: tuple[Layer, ...]) -> np.ndarray:
-    """Return which layers follow each other: those of the commonest n and beginning of a name."""
-    kinds = [(layer.n, re.split(r"\d", layer.name)[0]) for layer in layers]
+    """Return which layers follow each other: those of the commonest n and beginning of a name.
+
+    Of recorded matrices alone, those of the commonest n: their names are anybody's.
+    """
+    kinds = [
+        (layer.n, "" if layer.layout == "recorded" else stack_of(layer.name)) for layer in layers
+    ]
     common = Counter(kinds).most_common(1)[0][0]
     return np.array([kind == common for kind in kinds])

@@ -127,7 +127,11 @@ def judge_whole(
         dynamic = any(layers[k].dynamic for k in which)
         certainty: Certainty = "static part" if dynamic else "every token"
     else:
-        runs, ends = tokens["composite_sigma2"], tokens["composite_sigma2_converged"]
+        there = np.isfinite(np.stack(list(tokens.values()))).all(0)
+        runs, ends = (
+            tokens[f"composite_sigma2{end}"][there] if there.any() else np.full(1, np.nan)
+            for end in ("", "_converged")
+        )
         off, certainty = 0.0, "recorded sample"
     proved = [certificates[k] for k in which] if certificates else []
     share = float(np.median([unconverged_share(*pair) for pair in zip(runs, ends, strict=True)]))

@@ -48,6 +48,20 @@ def site_of(name: str) -> Literal["attention", "feed-forward", "other"]:
     return "feed-forward" if words & {"mlp", "ffn", "ff", "feedforward", "moe"} else "other"
 
 
+_SITES = re.compile(
+    r"(?:self_?|cross_?)?(?:attention|attn)|feed_?forward|mlp|ffn|ff|moe", re.IGNORECASE
+)
+
+
+def stack_of(name: str) -> str:
+    """Return what the names of a stack's layers share: what is before the number, but a sublayer.
+
+    >>> stack_of("layers.3.self_attn"), stack_of("attn_3"), stack_of("ffn_3")
+    ('layers.', '_', '_')
+    """
+    return _SITES.sub("", re.split(r"[0-9]", name)[0])
+
+
 # ---------------------------------------------------------------- of mixing, or not
 
 HEADS = re.compile(

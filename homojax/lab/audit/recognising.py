@@ -63,7 +63,10 @@ def recognise(checkpoint: Checkpoint, by_hand: ByHand | None = None) -> Mixing:
         advice = f'no tensor that fits the pattern "{by_hand.pattern}"'
     else:
         layers, skipped = _by_layouts(checkpoint, by_hand)
-        advice = "no mixing matrix that is known; if it has one, name its logits by a pattern"
+        advice = (
+            "no mixing matrix that is known; if it has one, name its logits by a pattern; if it is "
+            "a recording, add --streams or --matrices before it"
+        )
     skipped = [*checkpoint.skipped, *skipped]
     if not layers:
         first = f" ({skipped[0].name}: {skipped[0].reason})" if skipped else ""

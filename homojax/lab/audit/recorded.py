@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,9 @@ from homojax.depth import detail_composite
 from homojax.lab.audit.alternations import RELATIVE
 from homojax.lab.audit.ellipsoid import ellipsoid_of, rectangles
 from homojax.lab.audit.layers import Layer, Mixing
-from homojax.lab.audit.names import natural, number_in, site_of, unwrapped
+from homojax.lab.audit.names import natural, number_in, site_of, stack_of, unwrapped
 from homojax.lab.audit.reading import checkpoint_of, open_checkpoint
-from homojax.lab.audit.tensors import Precision, Tensor, read
+from homojax.lab.audit.tensors import Precision, Tensor, read_any
 from homojax.lab.inputs import InputError, nearest
 from homojax.metrics import of_matrix
 from homojax.presets import Preset
@@ -57,7 +58,7 @@ def mixing_recorded(place: Any, *, turned: bool = False) -> tuple[Mixing, list[S
     ('h.0', [0.0, 0.0, 0.0])
     """
     layers, samples = [], []
-    for name, load in sorted(_by_name(place).items(), key=lambda x: natural(x[0])):
+    for name, load in sorted(_by_name(place).items(), key=lambda pair: _order(pair[0])):
         matrices = _as_matrices(name, load(), turned)
         layers.append(
             Layer(
@@ -93,6 +94,13 @@ def samples_of(layers: tuple[Layer, ...], place: Any, kind: Kind) -> Iterator[Sa
         yield make(layer, loads[layer.name]()) if layer.name in loads else None
 
 
+def _order(name: str) -> tuple:
+    """Return a key that sorts names as layers follow each other: attention before feed-forward."""
+    number = re.search(r"[0-9]{1,15}", name)
+    site = ("attention", "other", "feed-forward").index(site_of(name))
+    return natural(stack_of(name)), int(number[0]) if number else -1, site, natural(name)
+
+
 RECORDED = Preset(
     name="recorded",
     statement="the matrices as they were recorded",
@@ -112,7 +120,10 @@ def _is_path(place: Any) -> bool:
 
 def _tensors_of(place: Any) -> dict[str, Tensor]:
     if _is_path(place):
-        return open_checkpoint(place).tensors
+        tensors = open_checkpoint(place).tensors
+        if not tensors:
+            raise InputError(f"{place} has no arrays.")
+        return tensors
     return checkpoint_of(place if hasattr(place, "items") else {"recorded": place}).tensors
 
 
@@ -124,36 +135,48 @@ def _by_name(place: Any) -> Loads:
     tensors = _tensors_of(place)
     only = next(iter(tensors.values()))
     named = Path(place).suffix != ".npy" if _is_path(place) else hasattr(place, "items")
-    if named or len(only.shape) < 3:
-        return {unwrapped(name): partial(read, tensor) for name, tensor in tensors.items()}
-    array = read(only)
+    if named or len(tensors) > 1:
+        return {unwrapped(name): partial(read_any, tensor) for name, tensor in tensors.items()}
+    if len(only.shape) < 4:
+        raise InputError(
+            f"{only.name} has shape {list(only.shape)}, in which layers and tokens cannot be told "
+            "apart: give [tokens, layers, n, n], or arrays by the names of layers."
+        )
+    array = read_any(only)
     return {str(k + 1): partial(_layer_of, array, k) for k in range(array.shape[-3])}
 
 
 def _by_layer(tensors: dict[str, Tensor], layers: tuple[Layer, ...], kind: Kind) -> Loads:
     """Return the arrays by the names of a checkpoint's layers."""
-    names, depth = [layer.name for layer in layers], len(layers)
+    depth, loads = len(layers), {}
     only = next(iter(tensors.values()))
-    if len(tensors) == 1 and unwrapped(only.name) not in names:
+    if len(tensors) == 1 and _layer_named(unwrapped(only.name), layers) is None:
         if len(only.shape) < 3 or only.shape[-3] != depth:
             raise InputError(
                 f"{only.name} has shape {list(only.shape)}, and the checkpoint has {depth} layers: "
                 f"record [..., {depth}, {AXES[kind]}, or arrays by the layers' names."
             )
-        array = read(only)
-        return {name: partial(_layer_of, array, k) for k, name in enumerate(names)}
-    places = [(layer.number, layer.site) for layer in layers]
-    loads: Loads = {}
+        array = read_any(only)
+        return {layer.name: partial(_layer_of, array, k) for k, layer in enumerate(layers)}
     for tensor in tensors.values():
         name = unwrapped(tensor.name)
-        # A module may be called otherwise than its tensors: then its number and sublayer tell.
-        place = number_in(name), site_of(name)
-        fits = [name] if name in names else []
-        fits = fits or [x for x, own in zip(names, places, strict=True) if own == place]
-        if len(fits) != 1 or fits[0] in loads:
-            raise InputError(f'the checkpoint has no layer "{name}": {nearest(name, names)}')
-        loads[fits[0]] = partial(read, tensor)
+        found = _layer_named(name, layers)
+        if found is None:
+            known = nearest(name, [layer.name for layer in layers])
+            raise InputError(f'the checkpoint has no layer "{name}": {known}')
+        if found in loads:
+            raise InputError(f'the layer "{found}" is recorded twice, as "{name}", too.')
+        loads[found] = partial(read_any, tensor)
     return loads
+
+
+def _layer_named(name: str, layers: tuple[Layer, ...]) -> str | None:
+    """Return which layer a name means; a module may be called otherwise than its tensors."""
+    place = number_in(name), site_of(name)
+    alike = [layer.name for layer in layers if (layer.number, layer.site) == place]
+    if any(layer.name == name for layer in layers):
+        return name
+    return alike[0] if len(alike) == 1 and place[0] is not None else None
 
 
 def _layer_of(array: np.ndarray, k: int) -> np.ndarray:
@@ -161,31 +184,45 @@ def _layer_of(array: np.ndarray, k: int) -> np.ndarray:
 
 
 def _as_matrices(name: str, array: np.ndarray, turned: bool) -> np.ndarray:
-    """Return recorded matrices [T, n, n], for y = M x."""
-    if (
-        array.ndim < 2
-        or array.shape[-2] != array.shape[-1]
-        or array.shape[-1] < 2
-        or not array.size
-    ):
+    """Return recorded matrices [T, n, n], for y = M x; a token that is not finite is NaN."""
+    if array.ndim < 2 or array.shape[-2] != array.shape[-1] or array.shape[-1] < 2:
         raise InputError(f"{name} has shape {list(array.shape)}: matrices have [..., n, n], n ≥ 2.")
-    n = array.shape[-1]
-    matrices = array.reshape(-1, n, n)
-    if matrices.min() < 0:
+    matrices = _finite_or_nan(name, array)
+    there = matrices[~np.isnan(matrices[:, 0, 0])]
+    if there.min() < 0:
         raise InputError(
-            f"{name} has the entry {matrices.min():.3g}: entries of mixing matrices are not "
+            f"{name} has the entry {there.min():.3g}: entries of mixing matrices are not "
             "negative; record the matrix that mixes, not its logits."
         )
+    if not (there.sum(1).all() and there.sum(2).all()):
+        raise InputError(
+            f"{name} has a row or a column of zeros: that is no mixing matrix; look at what is "
+            "recorded."
+        )
     return matrices.transpose(0, 2, 1) if turned else matrices
+
+
+def _finite_or_nan(name: str, array: np.ndarray) -> np.ndarray:
+    """Return a recording as [T, …], with NaN for a token that has any number that is not finite."""
+    tokens = array.reshape(-1, *array.shape[-2:])
+    if not tokens.size:
+        raise InputError(f"{name} has shape {list(array.shape)}: no token was recorded.")
+    bad = np.asarray(~np.isfinite(tokens).all((1, 2)))
+    if bad.all():
+        raise InputError(
+            f"{name} has no token whose numbers are finite: half precision may have overflowed; "
+            "record float32."
+        )
+    return np.where(bad[:, None, None], np.nan, tokens)
 
 
 # ---------------------------------------------------------------- one layer
 
 
 def _at_streams(layer: Layer, array: np.ndarray) -> Sample:
-    if array.ndim < 2 or not array.size:
+    if array.ndim < 2:
         raise InputError(f"{layer.name} has shape {list(array.shape)}: streams have [..., n, C].")
-    parameters = layer.parameters(array.reshape(-1, *array.shape[-2:]))
+    parameters = layer.parameters(_finite_or_nan(layer.name, array))
     run = _in_parts(jax.jit(jax.vmap(layer.preset.matrix)), parameters)
     if layer.preset.num_iters is None:
         return _measured(run, run, None)

@@ -123,7 +123,7 @@ def describe(ds: xr.Dataset) -> Section:
         )
     return Section(
         heading="",
-        text=headline(ds),
+        text=" ".join([headline(ds), *json.loads(ds.attrs["notes"])]),
         as_expected=ds.attrs["verdict"] in ("healthy", "near-identity", "none"),
         tables=tables,
         about=page.about(ds.attrs, "audit.zarr"),
@@ -135,6 +135,8 @@ def _layer_table(ds: xr.Dataset) -> Table:
     header = ["layer", "name", "preset"]
     header += ["sum error", "σ₂", "σ₂ converged", "|λ₂|"] if static else []
     header += ["σ₂ every token", "error every token"] if dynamic else []
+    searched = dynamic and "gap_found" in ds
+    header += ["σ₂ found", "error found"] if searched else []
     header += ["verdict", "certainty"]
     rows = []
     for i in range(ds.sizes["layer"]):
@@ -146,10 +148,13 @@ def _layer_table(ds: xr.Dataset) -> Table:
         if dynamic:
             row += [_upper(float(one.sigma2_upper), 1, "≤ {:.6f}")]
             row += [_upper(float(one.sum_error_upper), int(one.n) - 1, "≤ {:.1e}")]
+        if searched:
+            row += [f"{1 - float(one.gap_found):.6f}", f"{float(one.sum_error_found):.1e}"]
         rows.append([*row, WORDS[one.verdict.item()], str(one.certainty.item())])
     wrong = [one in ("trap", "unconverged", "locked") for one in ds.verdict.values]
     caption = "Layers in order"
-    caption += "; matrices are for y = M x, at the static part" if static else ""
+    caption += "; matrices are for y = M x; numbers at the static part" if static else ""
+    caption += ", verdicts on the recorded tokens where there are some" if "tokens" in ds else ""
     return Table(caption, header, rows, wrong)
 
 
@@ -261,6 +266,12 @@ def _shortened(table: Table) -> Table:
 OF_LAYER = ("row_error", "col_error", "sigma2", "sigma2_converged", "sigma2_upper", "lambda2")
 
 
+def _said(layer: xr.Dataset) -> float:
+    """Return σ₂ that no token exceeds, NaN where nothing follows."""
+    most = float(layer.get("sigma2_upper", np.nan))
+    return most if most < 1 else np.nan
+
+
 def as_json(ds: xr.Dataset) -> dict[str, Any]:
     """Return an audit as plain values; a number that there is not is null."""
     last = int(np.flatnonzero(ds.stacked.values)[-1])
@@ -276,8 +287,11 @@ def as_json(ds: xr.Dataset) -> dict[str, Any]:
             "verdict": one.verdict.item(),
             "certainty": one.certainty.item(),
         }
+        layer["sigma2_upper"] = _number(_said(one))
         if "tokens" in ds:
-            layer |= {"tokens": int(one.tokens), "outside": _number(one.outside)}
+            outside = _number(one.outside)
+            layer |= {"tokens": int(one.tokens)}
+            layer["outside"] = None if outside is None else int(outside)
             layer["sample"] = {
                 name: _quantiles(one[f"{name}_sample"])
                 for name in ("row_error", "col_error", "sigma2", "sigma2_converged")
@@ -302,7 +316,7 @@ def as_json(ds: xr.Dataset) -> dict[str, Any]:
         **{key: ds.attrs[key] for key in ("verdict", "certainty", "reason")},
         "layers": layers,
         "composite": composite,
-        "skipped": json.loads(ds.attrs["skipped"]),
+        **{key: json.loads(ds.attrs[key]) for key in ("skipped", "notes", "advice")},
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from homojax.lab.audit.dataset import (
     certified,
     coords_of,
     described,
+    notes_of,
     of_tokens,
     padded,
     stacked,
@@ -98,7 +99,9 @@ def audit(
     if streams is not None and matrices is not None:
         raise InputError("give recorded streams or recorded matrices, not both.")
     progress(0, 1, "reading")
-    places = checkpoint if _are_paths(checkpoint) else [checkpoint]
+    places = _places(checkpoint)
+    if config.steps and len(places) < 2:
+        raise InputError("steps are of several checkpoints, and there is one.")
     if checkpoint is None:
         ds = _of_recorded(config, streams, matrices)
     else:
@@ -121,8 +124,17 @@ def _is_path(place: Any) -> bool:
     return isinstance(place, str | os.PathLike)
 
 
-def _are_paths(places: Any) -> bool:
-    return isinstance(places, list | tuple) and bool(places) and all(map(_is_path, places))
+def _places(checkpoint: Any) -> list[Any]:
+    """Return checkpoints as a list: several are given as a list of paths."""
+    if not isinstance(checkpoint, list | tuple) or not any(
+        _is_path(x) or isinstance(x, Mapping) for x in checkpoint
+    ):
+        return [checkpoint]
+    if not all(map(_is_path, checkpoint)):
+        raise InputError(
+            "several checkpoints are given as a list of paths, one file or folder each."
+        )
+    return list(checkpoint)
 
 
 def _shown(place: Any, otherwise: str) -> str:
@@ -233,6 +245,7 @@ def _finish(
     return ds.assign_attrs(
         **provenance("audit", config, dtype="float64"),
         **judge_whole(config, ds, judged, mixing.layers, certificates, tokens),
+        notes=json.dumps(notes_of(ds, samples, tokens, alone=not certificates)),
         advice="[]",
         skipped=json.dumps([one._asdict() for one in mixing.skipped]),
     )

@@ -93,9 +93,14 @@ def read(tensor: Tensor) -> np.ndarray:
     Raises:
         InputError: the tensor is too large to be mixing, damaged, or has a number that is none.
     """
-    wide = np.asarray(_stored(tensor), np.float64)
+    wide = read_any(tensor)
     _refuse_unless_finite(tensor, wide)
     return wide
+
+
+def read_any(tensor: Tensor) -> np.ndarray:
+    """Return the numbers of a tensor as ``read`` does, those that are not finite, too."""
+    return np.asarray(_stored(tensor), np.float64)
 
 
 def read_rows(tensor: Tensor, rows: slice, *, turned: bool) -> Iterator[tuple[slice, np.ndarray]]:

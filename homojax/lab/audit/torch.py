@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from homojax.lab.audit.names import unwrapped
 from homojax.lab.audit.recorded import Kind
-from homojax.lab.inputs import InputError
+from homojax.lab.inputs import InputError, nearest
 from homojax.lab.places import making
 
 Pick = Callable[[tuple[Any, ...], Any], Any]
@@ -46,13 +47,16 @@ class MixingMonitor:
             modules: a pattern of their names, such as ``layers.*.attn_hc``.
             kind: "streams" records what a module is given, [..., n, C]; "matrices" records the
                 last square tensor that it returns, [..., n, n].
-            pick: takes what is recorded from (inputs, output), where it stands elsewhere.
+            pick: takes what is recorded from (inputs, output), where it stands elsewhere. Inputs
+                are a tuple, those by keyword last; of streams there is no output yet, but None.
             tokens: most tokens of each module that are kept; of a batch they are taken evenly, the
                 same ones in all modules.
 
         Raises:
             InputError: no module has such a name.
         """
+        if kind not in _PICKS:
+            raise InputError(f'kind = "{kind}" is none: {nearest(str(kind), _PICKS)}')
         self.kind, self.pick, self.tokens = kind, pick or _PICKS[kind], tokens
         self.recorded: dict[str, list[np.ndarray]] = {}
         self.missed: dict[str, str] = {}
@@ -66,18 +70,31 @@ class MixingMonitor:
             some = ", ".join([name for name in named if name][:8]) or "none"
             raise InputError(f'no module is called "{modules}": the model has {some}.')
         self._hooks = [
-            module.register_forward_hook(self._hook(unwrapped(name)))
+            # Streams are read before a module may change them in place.
+            module.register_forward_pre_hook(self._before(unwrapped(name)), with_kwargs=True)
+            if kind == "streams"
+            else module.register_forward_hook(self._after(unwrapped(name)), with_kwargs=True)
             for name, module in fitting.items()
         ]
 
-    def _hook(self, name: str) -> Callable[[Any, tuple[Any, ...], Any], None]:
-        def record(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            try:
-                self._record(name, self.pick(inputs, output))
-            except Exception as error:  # a training goes on, whatever its monitor meets
-                self.missed[name] = f"{type(error).__name__}: {error}"
+    def _before(self, name: str) -> Callable[..., None]:
+        def record(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._try(name, (*args, *kwargs.values()), None)
 
         return record
+
+    def _after(self, name: str) -> Callable[..., None]:
+        def record(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            self._try(name, (*args, *kwargs.values()), output)
+
+        return record
+
+    def _try(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
+        try:
+            if not _is_recomputed():
+                self._record(name, self.pick(inputs, output))
+        except Exception as error:  # a training goes on, whatever its monitor meets
+            self.missed[name] = f"{type(error).__name__}: {error}"
 
     def _record(self, name: str, tensor: Any) -> None:
         kept = self.recorded.setdefault(name, [])
@@ -125,6 +142,13 @@ class MixingMonitor:
 
     def __exit__(self, *error: object) -> None:
         self.remove()
+
+
+def _is_recomputed() -> bool:
+    """Return whether a forward pass is made again for its gradients: checkpointing does that."""
+    torch: Any = sys.modules.get("torch")
+    task = getattr(getattr(torch, "_C", None), "_current_graph_task_id", lambda: -1)
+    return task() != -1
 
 
 def _last_square(inputs: tuple[Any, ...], output: Any) -> Any:

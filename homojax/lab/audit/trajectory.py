@@ -61,7 +61,7 @@ def trajectory(config: Audit, names: Sequence[str], mixings: Sequence[Mixing]) -
         if steps is None:
             raise InputError(
                 "to predict decay, say of which step each checkpoint is: add --steps, or give "
-                "folders numbers that grow."
+                "files or folders numbers that grow."
             )
         after = np.array(steps) - steps[0]
         shares = (1 - config.learning_rate * config.decay) ** after
@@ -110,15 +110,16 @@ def _measured(
 
 
 def _steps(config: Audit, names: Sequence[str]) -> tuple[int, ...] | None:
-    """Return of which step each checkpoint is: as given, or by the last number in its name."""
+    """Return of which step each checkpoint is: as given, or by a number in its name or folder."""
     if config.steps:
         if len(config.steps) != len(names):
             raise InputError(
                 f"steps has {len(config.steps)} numbers, and there are {len(names)} checkpoints."
             )
         return config.steps
-    numbers = [re.findall(r"\d{1,15}", Path(name).name) for name in names]
-    if not all(numbers):
-        return None
-    steps = tuple(int(each[-1]) for each in numbers)
-    return steps if all(a < b for a, b in itertools.pairwise(steps)) else None
+    for parts in zip(*(Path(name).parts[::-1] for name in names), strict=False):
+        numbers = [re.findall(r"\d{1,15}", part) for part in parts]
+        steps = tuple(int(each[-1]) for each in numbers if each)
+        if len(steps) == len(names) and all(a < b for a, b in itertools.pairwise(steps)):
+            return steps
+    return None

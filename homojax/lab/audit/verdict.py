@@ -113,9 +113,13 @@ def judge_tokens(values: dict[str, np.ndarray], audit: Audit) -> Judged:
     """Return the verdict that most recorded tokens have; of equally many, the first of the order.
 
     Args:
-        values: [T] each, of ``recorded.Sample``.
+        values: [T] each, of ``recorded.Sample``; a token with a number that is not finite has none.
         audit: the thresholds.
     """
+    there = np.isfinite(np.stack(list(values.values()))).all(0)
+    if not there.any():
+        return Judged("healthy", "undecidable", "no recorded token has a doubly stochastic limit")
+    values = {name: x[there] for name, x in values.items()}
     error = np.maximum(values["row_error"], values["col_error"])
     names: list[Verdict] = ["unconverged", "locked", "near-identity", "trap", "healthy"]
     steps = (

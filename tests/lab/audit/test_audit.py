@@ -287,7 +287,8 @@ def test_json_has_the_keys_that_scripts_rely_on(capsys, model, tmp_path):
     code, out, _ = said(capsys, "audit", model, "--json")
     found = json.loads(out)
     assert code == 0 and out.count("\n") == 1
-    assert list(found) == ["verdict", "certainty", "reason", "layers", "composite", "skipped"]
+    ends = ["skipped", "notes", "advice"]
+    assert list(found) == ["verdict", "certainty", "reason", "layers", "composite", *ends]
     assert [list(layer) for layer in found["layers"]] == [KEYS] * 6
     assert list(found["composite"]) == [
         *("sigma2", "sigma2_converged", "dist_to_uniform", "dist_to_uniform_converged"),

@@ -222,9 +222,15 @@ def test_a_recording_that_does_not_fit_is_refused_in_a_sentence(v4, tmp_path):
         (model.tensors, {"streams": np.ones((3, 2, 4, 6))}, r"record \[..., 6, n, C\]"),
         (model.tensors, {"matrices": {name: np.eye(3)[None]}}, "n = 3, and the checkpoint"),
         (None, {"matrices": -np.ones((2, 3, 4, 4))}, "not negative; record the matrix that"),
-        (None, {"matrices": np.ones((2, 3, 4))}, r"matrices have \[..., n, n\]"),
-        (None, {"matrices": np.ones((0, 2, 4, 4))}, r"matrices have \[..., n, n\]"),
-        (None, {"matrices": np.full((2, 2, 4, 4), np.nan)}, "is nan at"),
+        (None, {"matrices": np.ones((2, 2, 3, 4))}, r"matrices have \[..., n, n\]"),
+        (None, {"matrices": np.ones((9, 4, 4))}, r"give \[tokens, layers, n, n\]"),
+        (None, {"matrices": np.ones((0, 2, 4, 4))}, "no token was recorded"),
+        (None, {"matrices": np.zeros((1, 2, 4, 4))}, "a row or a column of zeros"),
+        (None, {"matrices": np.full((2, 2, 4, 4), np.nan)}, "no token whose numbers are finite"),
+        (None, {"matrices": {}}, "has no arrays"),
+        (model.tensors, {"streams": {**streams, f"m.{name}_hc": streams[name]}}, "recorded twice"),
+        ([model.tensors, model.tensors], {}, "given as a list of paths"),
+        (model.tensors, {"steps": (1, 2)}, "steps are of several checkpoints, and there is one"),
         (
             None,
             {"matrices": {f"h.{k}": np.ones((k + 2, 4, 4)) for k in range(2)}},
@@ -235,6 +241,56 @@ def test_a_recording_that_does_not_fit_is_refused_in_a_sentence(v4, tmp_path):
     for checkpoint, given, said in wrong:
         with pytest.raises(InputError, match=said):
             hj.audit(checkpoint, **given)
+
+
+def test_one_module_alone_is_that_layer_whatever_its_number_of_tokens(v4):
+    model, streams, _ = v4
+    first = next(iter(streams))
+    for name in (first, "model.layers.0.attn_hc"):
+        for tokens in (1, len(streams)):
+            given = {name: np.ones((tokens, 4, 6))}
+            found = hj.audit(model.tensors, streams=given).tokens.values
+            assert found.tolist() == [tokens, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("form", ["h.{}.self_attn h.{}.mlp", "attn_{} ffn_{}", "b{} a{}"])
+def test_matrices_alone_follow_each_other_as_layers_do(form, rng):
+    """Attention before feed-forward, 2 before 10; names that say nothing in their natural order."""
+    names = [name.format(k) for k in (2, 10) for name in form.split()]
+    names = sorted(names, key=lambda x: (x[0], int(x[1:]))) if form[0] == "b" else names
+    matrices = {name: sinkhorn(3 * rng.normal(size=(4, 4)))[None] for name in names}
+    shuffled = {name: matrices[name] for name in rng.permutation(names).tolist()}
+    ds = hj.audit(matrices=shuffled)
+    product = np.linalg.multi_dot([matrices[name][0] for name in names[::-1]])
+    assert ds.name.values.tolist() == names and ds.stacked.all()
+    assert float(ds.composite_sigma2_sample[3]) == pytest.approx(sigma2(product), abs=1e-12)
+
+
+def test_a_token_that_is_not_finite_is_left_out_and_told(v4):
+    model, streams, _ = v4
+    spoilt = {name: x.copy() for name, x in streams.items()}
+    spoilt[next(iter(spoilt))][2, 0, 0] = np.inf
+    ds = hj.audit(model.tensors, streams=spoilt)
+    left = {name: np.delete(x, 2, 0) for name, x in streams.items()}
+    expected = hj.audit(model.tensors, streams=left)
+    np.testing.assert_allclose(ds.sigma2_sample[0], expected.sigma2_sample[0])
+    np.testing.assert_allclose(ds.composite_sigma2_sample, expected.composite_sigma2_sample)
+    assert ds.attrs["verdict"] == expected.attrs["verdict"]
+    assert "1 recorded matrices are in no quantile" in ds.attrs["notes"]
+
+
+def test_what_a_reader_could_miss_is_told(v4, rng):
+    model, streams, matrices = v4
+    some = dict(list(streams.items())[:2])
+    assert "no product of recorded tokens" in hj.audit(model.tensors, streams=some).attrs["notes"]
+    mixed = {"h.0": np.eye(3)[None], "h.1": np.eye(4)[None], "h.2": np.eye(4)[None]}
+    notes = hj.audit(matrices=mixed).attrs["notes"]
+    assert "1 of 3 layers are in no product" in notes and "add --orientation" in notes
+    narrow = {name: 1e-3 * x if name.endswith("scale") else x for name, x in model.tensors.items()}
+    turned = {name: x.transpose(0, 2, 1) for name, x in matrices.items()}
+    told = hj.audit(narrow, matrices=turned).attrs["notes"]
+    assert "In 6 of 6 layers there are recorded matrices that no token" in told
+    assert hj.audit(model.tensors, streams=streams).attrs["notes"] == "[]"
 
 
 def test_streams_of_tokens_that_differ_in_a_gain_are_refused(models):
@@ -250,7 +306,7 @@ def test_streams_of_tokens_that_differ_in_a_gain_are_refused(models):
 def test_a_masked_entry_stays_zero_and_zero_streams_are_the_static_part(v4):
     model, streams, _ = v4
     masked = np.array([[0.5, 0.5, 0], [0.5, 0.2, 0.3], [0, 0.3, 0.7]])
-    ds = hj.audit(matrices=masked[None])
+    ds = hj.audit(matrices=masked[None, None])
     assert float(ds.sigma2_sample[0, 3]) == pytest.approx(sigma2(masked), abs=1e-12)
     assert float(ds.sigma2_converged_sample[0, 3]) == pytest.approx(sigma2(masked), abs=1e-9)
     still = hj.audit(model.tensors, streams={name: 0 * x for name, x in streams.items()})

@@ -46,15 +46,27 @@ class Module:
     def __init__(self, forward):
         self.forward, self.hooks = forward, {}
 
-    def register_forward_hook(self, hook):
+    def register_forward_hook(self, hook, *, with_kwargs):
+        assert with_kwargs
+        return self._keep(lambda args, kwargs, output: hook(self, args, kwargs, output), "after")
+
+    def register_forward_pre_hook(self, hook, *, with_kwargs):
+        assert with_kwargs
+        return self._keep(lambda args, kwargs, output: hook(self, args, kwargs), "before")
+
+    def _keep(self, hook, when):
         key = len(self.hooks)
-        self.hooks[key] = hook
+        self.hooks[key] = when, hook
         return SimpleNamespace(remove=lambda: self.hooks.pop(key))
 
-    def __call__(self, *inputs):
-        output = self.forward(*inputs)
-        for hook in self.hooks.values():
-            assert hook(self, inputs, output) is None  # else torch takes it for the output
+    def _call(self, when, *given):
+        # torch takes anything else for a new input or output
+        assert all(hook(*given) is None for kind, hook in self.hooks.values() if kind == when)
+
+    def __call__(self, *args, **kwargs):
+        self._call("before", args, kwargs, None)
+        output = self.forward(*args, **kwargs)
+        self._call("after", args, kwargs, output)
         return output
 
 
@@ -128,7 +140,7 @@ def test_a_model_runs_on_where_nothing_can_be_recorded(model, rng):
     _, running = model
     monitor = MixingMonitor(running, "*hc_*", pick=lambda inputs, output: output[7])
     running(Tensor(rng.normal(size=(2, 4, 6))))
-    with pytest.raises(InputError, match=r"streams of .* could not be recorded: IndexError"):
+    with pytest.raises(InputError, match=r"streams of .* could not be recorded: TypeError"):
         monitor.arrays()
     with pytest.raises(InputError, match="nothing was recorded: run the model first"):
         MixingMonitor(running, "*hc_*").save("x.npz")
@@ -136,6 +148,31 @@ def test_a_model_runs_on_where_nothing_can_be_recorded(model, rng):
         MixingMonitor(running, "h.*")
     with pytest.raises(InputError, match=r"must end in \.npz"):
         monitor.save("x.safetensors")
+
+
+def test_streams_given_by_keyword_and_changed_in_place_are_those_before_the_module():
+    def forward(streams):
+        streams.array *= 0
+        return streams
+
+    part = Module(forward)
+    model = SimpleNamespace(named_modules=lambda: [("h.0.attn_hc", part)])
+    with MixingMonitor(model, "h.*") as monitor:
+        part(streams=Tensor(np.ones((3, 4, 6))))
+    assert (monitor.arrays()["h.0.attn_hc"] == 1).all()
+    with pytest.raises(InputError, match='kind = "matrix" is none: did you mean "matrices"'):
+        MixingMonitor(model, "h.*", kind="matrix")  # pyright: ignore[reportArgumentType]
+
+
+def test_what_checkpointing_computes_again_is_recorded_once():
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch")
+    from torch.utils.checkpoint import checkpoint
+
+    part = torch.nn.Sequential(torch.nn.Linear(6, 6))
+    with MixingMonitor(part, "0", kind="streams") as monitor:
+        streams = torch.randn(5, 4, 6, requires_grad=True)
+        checkpoint(part, streams, use_reentrant=False).sum().backward()
+    assert len(monitor.arrays()["0"]) == 5
 
 
 def test_it_records_a_model_of_pytorch(tmp_path):

@@ -80,6 +80,15 @@ def test_where_decay_alone_acts_the_prediction_is_what_happens(ds, files):
     assert (half.trajectory_sigma2_decayed[1:] > ds.trajectory_sigma2_decayed[1:]).all()
 
 
+def test_steps_are_read_from_folders_where_files_are_called_alike(files, tmp_path):
+    places = []
+    for step, file in zip(STEPS, files, strict=True):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        places.append(tmp_path / f"checkpoint-{step}" / "model2.npz")
+        places[-1].write_bytes(file.read_bytes())
+    assert hj.audit(places, **HOW).step.values.tolist() == list(STEPS)
+
+
 def test_the_last_checkpoint_is_the_one_that_is_audited(ds, files):
     last = hj.audit(files[-1], **HOW)
     assert "checkpoint" not in last.dims and ds.attrs["checkpoint"] == str(files[-1])
