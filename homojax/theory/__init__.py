@@ -16,6 +16,7 @@ from homojax.theory import (
     noise,
     detection,
     normalising_layers,
+    literature,
 )
 
 # isort: on
@@ -28,6 +29,7 @@ __all__ = [
     "composite",
     "depth",
     "detection",
+    "literature",
     "matrix",
     "noise",
     "normalising_layers",

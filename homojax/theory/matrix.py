@@ -78,11 +78,11 @@ def hilbert(case: MatrixCase) -> Comparison:
     """
     exponent = projective_diameter(case.logits) / (4 * case.epsilon)
     bound = jnp.tanh(exponent)  # as bounds.hilbert_bound has it
-    off = bound - jnp.tanh(exponent - _logit_rounding(case))
+    off = bound - jnp.tanh(exponent - logit_rounding(case))
     return Comparison(case.sigma2, bound, 3 * case.distance + off)
 
 
-def _logit_rounding(case: MatrixCase) -> jax.Array:
+def logit_rounding(case: MatrixCase) -> jax.Array:
     """Return the error of a sum of a few S/ε, and of the logarithms of M."""
     largest = abs(case.logits).max() / case.epsilon
     return 8 * jnp.finfo(case.logits.dtype).eps * (1 + largest)
@@ -259,7 +259,7 @@ def logit_budget(case: MatrixCase) -> Comparison:
     )
     centred = center(center(case.logits).T).T
     largest = jnp.minimum(_half_range(case.logits), _half_range(centred)) / case.epsilon
-    off = jnp.maximum(needed - least, most - needed) + _logit_rounding(case)
+    off = jnp.maximum(needed - least, most - needed) + logit_rounding(case)
     return Comparison(needed, largest, off)
 
 

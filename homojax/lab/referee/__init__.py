@@ -22,6 +22,10 @@ from homojax.projection.masks import total_support
 from homojax.theory import CLAIMS
 from homojax.theory.claim import Verdict
 
+ABOUT_LOGITS = (
+    *("hilbert", "logit_budget", "sinkhorn_forgets_more", "softmax_forgets_more"),
+    "identity_start",
+)
 REFEREED_SIZE = 6  # n up to which a question of many digits is answered unless it is asked for more
 
 
@@ -117,7 +121,7 @@ def _usable_support(claim_name: str, given: np.ndarray, *, is_matrix: bool) -> n
     support = given > least
     if not (claim_name == "truncated_norm" and is_matrix):
         support = np.asarray(jax.jit(total_support)(support))
-    about_logits = claim_name in ("hilbert", "logit_budget")
+    about_logits = claim_name in ABOUT_LOGITS
     if not support.any() or (about_logits and not support.all()):
         return None
     return support

@@ -41,6 +41,27 @@ def _truncated_norm(m: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
     return norm(m), mp.mpf(mp.sqrt((1 + row) * (1 + col)))
 
 
+def _row_share(n: int) -> mp.mpf:
+    return (n - 2) / ((n - 1) * mp.log(n - 1)) if n > 2 else mp.mpf(1)
+
+
+def _of_softmax(x: mp.matrix) -> mp.mpf:
+    rows = [[mp.exp(y - max(row)) for y in row] for row in x.tolist()]
+    return norm(detail(mp.matrix([[y / mp.fsum(row) for y in row] for row in rows])))
+
+
+def _of_wave(a: mp.matrix, frequency: int) -> mp.mpf:
+    n = a.rows
+    wave = mp.matrix([mp.cos(mp.pi * frequency * (mp.mpf(k) + 0.5) / n) for k in range(n)])
+    return mp.norm(a * wave) / mp.norm(wave)
+
+
+def _of_identity(x: mp.matrix) -> mp.mpf:
+    n, centred = x.rows, detail(x)
+    delta = mp.fsum(centred[k, k] for k in range(n)) / (n - 1)
+    return abs(mp.exp(delta) - 1) / (mp.exp(delta) + n - 1)
+
+
 # Both sides, from a doubly stochastic m, a = PMP, and logits x whose projection at ε = 1 is m.
 MATRIX_SIDES: dict[str, Callable[[mp.matrix, mp.matrix, mp.matrix], tuple[mp.mpf, mp.mpf]]] = {
     "truncated_norm": lambda m, a, x: _truncated_norm(m),
@@ -64,5 +85,10 @@ MATRIX_SIDES: dict[str, Callable[[mp.matrix, mp.matrix, mp.matrix], tuple[mp.mpf
         norm(a),
         mp.sqrt(deficit(m) / (m.rows * mp.log(m.rows))),
     ),
+    "row_entropy": lambda m, a, x: (schatten(a, 1), mp.sqrt(_row_share(m.rows) * deficit(m))),
+    "sinkhorn_forgets_more": lambda m, a, x: (norm(a), _of_softmax(x)),
+    "softmax_forgets_more": lambda m, a, x: (_of_softmax(x), norm(a)),
+    "low_pass": lambda m, a, x: (_of_wave(a, m.rows - 1), _of_wave(a, 1)),
+    "identity_start": lambda m, a, x: (norm(a), _of_identity(x)),
     "frontier": lambda m, a, x: (norm(a), _frontier(deficit(m), m.rows)),
 }

@@ -26,7 +26,8 @@ def projection_at(
 def _sigma2_slope(project: Projection) -> mp.mpf:
     """Return dσ₂/d log ε by a central difference, to some forty digits."""
     step = mp.mpf(10) ** -20
-    rise = sigma2(project(mp.exp(step))) - sigma2(project(mp.exp(-step)))
+    ends = (sigma2(project(mp.mpf(mp.exp(way)))) for way in (step, -step))
+    rise = next(ends) - next(ends)
     return rise / (2 * step)
 
 

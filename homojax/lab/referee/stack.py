@@ -31,6 +31,10 @@ def _least_shared(layers: list[mp.matrix]) -> mp.mpf:
     return mp.fprod(1 - m.rows * min(m) for m in layers)
 
 
+def _gaps(layers: list[mp.matrix]) -> mp.mpf:
+    return mp.mpf(mp.fsum(1 - sigma2(m) for m in layers))
+
+
 def _turned(
     layers: list[mp.matrix], x: mp.matrix, layer: Callable[[mp.matrix, mp.matrix], mp.matrix]
 ) -> mp.mpf:
@@ -130,6 +134,15 @@ _SIDES: dict[str, Callable[[list[mp.matrix], mp.mpf, mp.matrix], tuple[mp.mpf, m
         schatten(detail(_product(ms)), 1),
         mp.sqrt(x.rows - 1) * _least_shared(ms),
     ),
+    "gap_sum": lambda ms, a, x: (
+        sigma2(_product(ms)),
+        mp.mpf(mp.exp(-_gaps(ms))),
+    ),
+    "gap_sum_needed": lambda ms, a, x: (
+        1 - _gaps(ms),
+        sigma2(_product(ms)),
+    ),
+    "one_marginal": lambda ms, a, x: (mp.mpf(1), mp.mpf(mp.sqrt(x.rows))),
     "residual": lambda ms, a, x: (
         sigma2(_product([(1 - a) * mp.eye(x.rows) + a * m for m in ms])),
         mp.fprod(1 - a + a * sigma2(m) for m in ms),

@@ -65,6 +65,17 @@ def _near_permutation(rng, n, count):
     ) * draw_permutations(rng, n, count), 1
 
 
+@logit_family(
+    "identity-start",
+    "logits dI + rows' and columns' shifts, d/ε of either sign and 1e-3 to 40 (law 8.4)",
+)
+def _identity_start(rng, n, count):
+    epsilon = draw_epsilons(rng, count)
+    size = draw_log_uniform(rng, 1e-3, 40, count) * rng.choice([-1, 1], count)
+    shifts = rng.standard_normal((count, n, 1)) + rng.standard_normal((count, 1, n))
+    return epsilon[:, None, None] * (size[:, None, None] * np.eye(n) + shifts), epsilon
+
+
 @logit_family("weak-links", "random groups, with the logits between groups lowered by up to 60")
 def _weak_links(rng, n, count):
     groups = rng.permuted(draw_groups(rng, n, count), axis=1)

@@ -49,6 +49,15 @@ def _lazy_permutation(rng, n, count):
 
 
 @matrix_family(
+    "mostly-kept",
+    "tΠ + (1 − t)J with t = (n − 2)/(n − 1): each row has 1 − 1/n once, the rest evenly (law 8.1)",
+)
+def _mostly_kept(rng, n, count):
+    t = (n - 2) / (n - 1)
+    return t * draw_permutations(rng, n, count) + (1 - t) / n
+
+
+@matrix_family(
     "cyclic", "permutation matrices that are one n-cycle: periodic, eigenvalues the n-th roots of 1"
 )
 def _cyclic(rng, n, count):
