@@ -84,6 +84,7 @@ TABLE = {
         share,
     ),
     "pinsker_bound": (hj.bounds.pinsker_bound, matrix),
+    "row_entropy_bound": (hj.bounds.row_entropy_bound, matrix),
     "schatten_bounds": (lambda m: hj.bounds.schatten_bounds(m, 3), matrix),
     "matrix_case and CLAIMS of §2": (matrix_and_claims, logits, share, matrix),
     "stack_case and CLAIMS of §3 and §5": (stack_and_claims, stack, share, vector),

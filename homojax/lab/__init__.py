@@ -7,7 +7,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=[
         *("accessor", "audit", "blocks", "cases", "compile_cache", "datasets", "experiment"),
         *("figure_style", "grid_store", "inputs", "interrupts", "judging", "overview"),
-        *("ownership", "page", "places", "probe", "progress", "referee", "runs", "sources"),
+        *(
+            "ownership",
+            "page",
+            "parsing",
+            "places",
+            "probe",
+            "progress",
+            "referee",
+            "runs",
+            "sources",
+        ),
         *("store", "sweep", "train", "verify"),
     ],
 )

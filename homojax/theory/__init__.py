@@ -10,13 +10,14 @@ from homojax.theory import (
     claim,
     projection,
     matrix,
+    disputed_matrix,
     depth,
     composite,
     residual,
+    disputed_stack,
     noise,
     detection,
     normalising_layers,
-    literature,
 )
 
 # isort: on
@@ -29,7 +30,8 @@ __all__ = [
     "composite",
     "depth",
     "detection",
-    "literature",
+    "disputed_matrix",
+    "disputed_stack",
     "matrix",
     "noise",
     "normalising_layers",

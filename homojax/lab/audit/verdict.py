@@ -181,7 +181,8 @@ def judge_stack(stack: Stack, audit: Audit) -> Judged:
         sure = any(x.verdict == "unconverged" and x not in unsure for x in stack.layers)
         return told("unconverged", whole, _unconverged(stack, count["unconverged"]), sure)
     converged = stack.unconverged_share < 0.5 or not unsure
-    reason = f"after {depth} layer{'s' * (depth > 1)} {stack.sigma2} of the detail is left, once converged"
+    counted = f"{depth} layer{'s' * (depth > 1)}"
+    reason = f"after {counted} {stack.sigma2} of the detail is left, once converged"
     below = stack.sigma2.below(audit.retention)
     middle = (stack.sigma2.low + stack.sigma2.high) / 2
     if below or (below is None and middle < audit.retention):
