@@ -143,6 +143,14 @@ def test_the_sum_of_gaps_is_attained_by_permutations():
     assert (verdict == Verdict.UNDECIDABLE).all()
 
 
+def test_what_sums_miss_refutes_no_sum_of_gaps():
+    """exp(−32) = 1.3e-14, and ‖C − J‖ is the 1e-13 by which sums miss 1."""
+    missed = np.full((4, 4), 0.25) + 1e-13 * np.outer(np.ones(4), [1, -1, 0, 0])
+    comparison, verdict = judge_stack("gap_sum", [missed] * 32)
+    assert comparison.lesser[-1] > comparison.greater[-1]
+    assert (verdict != Verdict.VIOLATED).all()
+
+
 def test_one_marginal_bounds_every_product_and_is_attained_where_all_copy_one():
     copied = np.zeros((5, 5))
     copied[:, 2] = 1
