@@ -27,11 +27,13 @@ class Advice(NamedTuple):
 
 
 def _rounded(value: float, *, down: bool) -> float:
-    """Return a number of three digits that is on the safe side of a value > 0.
+    """Return a number of three digits that is on the safe side of a value ≥ 0.
 
     >>> _rounded(0.55251, down=True), _rounded(0.55251, down=False)
     (0.552, 0.553)
     """
+    if value == 0:
+        return 0.0
     unit = 10.0 ** (math.floor(math.log10(value)) - 2)
     shown = (math.floor if down else math.ceil)(value / unit) * unit
     return float(f"{shown:.3g}")
