@@ -89,8 +89,8 @@ def sinkhorn_forgets_more(case: MatrixCase) -> Comparison:
 )
 def softmax_forgets_more(case: MatrixCase) -> Comparison:
     """Return law 8.2 (softmax forgets more), which is false."""
-    softened, off = _of_softmax(case)
-    return Comparison(softened, case.sigma2, off + 3 * case.distance)
+    reverse = sinkhorn_forgets_more(case)
+    return reverse._replace(lesser=reverse.greater, greater=reverse.lesser)
 
 
 # ---------------------------------------------------------------- 8.3: a low-pass filter

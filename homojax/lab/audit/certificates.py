@@ -43,6 +43,12 @@ class Certificate(NamedTuple):
         n = len(self.least)
         return float(np.sqrt((np.maximum(self.largest - 1 / n, 1 / n - self.least) ** 2).sum()))
 
+    @property
+    def saturation(self) -> float:
+        """The largest (‖M‖_F² − 1)/(n − 1), converged: rows and columns sum to 1."""
+        squares = (self.largest**2).sum(), self.largest.max(0).sum(), self.largest.max(1).sum()
+        return min(1.0, (float(min(squares)) - 1) / (len(self.largest) - 1))
+
 
 def certify(layer: Layer) -> Certificate:
     """Return what is proved of every token's matrix. Laws 9.1 to 9.4."""

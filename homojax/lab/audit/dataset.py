@@ -27,6 +27,10 @@ BY_LAYER = {  # as run, and with _converged at the end once converged: name -> (
     "amax_gain_fwd": ("1", "largest sum of magnitudes in a row"),
     "amax_gain_bwd": ("1", "largest sum of magnitudes in a column"),
 }
+OF_CONVERGED = {
+    "gap_converged": ("1", "1 − σ₂ to relative accuracy, converged"),
+    "response_converged": ("1", "‖∂M/∂S‖₂ is at least this, S in units of ε, converged"),
+}
 _MEASURED_AS_RUN = (
     *("row_error", "col_error", "sigma2", "dist_to_identity", "dist_to_uniform", "saturation"),
 )
@@ -36,6 +40,7 @@ OF_CERTIFICATE = {  # of every token there can be
     "gap_lower": ("1", "no token's matrix has a smaller 1 − σ₂, converged"),
     "least_entry_lower": ("1", "no token's matrix has a smaller entry, as run"),
     "sum_error_upper": ("1", "no token's matrix misses a sum by more, as run"),
+    "saturation_upper": ("1", "no token's matrix has a larger saturation, converged"),
     "dist_to_uniform_upper": ("1", "no token's matrix has a larger ‖M − J‖_F, converged"),
 }
 FOUND = {  # of tokens that were looked for by gradient
@@ -46,7 +51,7 @@ OF_TOKENS = {  # of recorded tokens, with _sample at the end
     **{name: (BY_LAYER[name][0], f"{BY_LAYER[name][1]}, as run") for name in _MEASURED_AS_RUN},
     "sigma2_converged": ("1", f"{BY_LAYER['sigma2'][1]}, converged"),
     "leaving_converged": ("1", f"{BY_LAYER['leaving'][1]}, converged"),
-    "response_converged": ("1", "‖∂M/∂S‖₂ is at least this, S in units of ε, converged"),
+    "response_converged": OF_CONVERGED["response_converged"],
 }
 OF_STACK = {  # of the products M_l ⋯ M_1
     "composite_sigma2": ("1", "share of detail that layers 1 … l keep at most"),
@@ -68,8 +73,7 @@ def described() -> dict[str, tuple[str, str]]:
     for name, (units, text) in BY_LAYER.items():
         found[name] = units, f"{text}, as run"
         found[f"{name}_converged"] = units, f"{text}, converged"
-    gap = {"gap_converged": ("1", "1 − σ₂ to relative accuracy, converged")}
-    return {**found, **gap, **OF_CERTIFICATE}
+    return {**found, **OF_CONVERGED, **OF_CERTIFICATE}
 
 
 def attrs_of(about: tuple[str, str]) -> dict[str, str]:
@@ -121,6 +125,7 @@ def certified(certificates: list[Certificate]) -> dict[str, np.ndarray]:
         "gap_lower": [x.gap for x in certificates],
         "least_entry_lower": [x.least_run for x in certificates],
         "sum_error_upper": [x.sum_error for x in certificates],
+        "saturation_upper": [x.saturation for x in certificates],
         "dist_to_uniform_upper": [x.dist_to_uniform for x in certificates],
     }
     return {name: np.array(column) for name, column in columns.items()}
@@ -166,6 +171,12 @@ def notes_of(
         )
     there = [sample for sample in samples if sample is not None]
     if not there:
+        vague = int((ds.dynamic & (ds.sigma2_upper >= 1)).sum())
+        if vague:
+            notes.append(
+                f"Of {vague} layers nothing follows for every token: record the streams of tokens "
+                "that matter to you, and add --streams."
+            )
         return notes
     if tokens is None:
         notes.append(

@@ -116,24 +116,28 @@ def responses(least: np.ndarray, largest: np.ndarray) -> tuple[np.ndarray, np.nd
     >>> responses(uniform(2)[None], uniform(2)[None])
     (array([0.5]), array([0.5]))
     """
-    pairs = [_response(low, high) for low, high in zip(least, largest, strict=True)]
-    return np.array([low for low, _ in pairs]), np.array([high for _, high in pairs])
+    most = [_most_response(low, high) for low, high in zip(least, largest, strict=True)]
+    return least_responses(least), np.array(most)
 
 
-def _response(least: np.ndarray, largest: np.ndarray) -> tuple[float, float]:
+def least_responses(matrices: np.ndarray) -> np.ndarray:
+    """Return 4/Σ 1/M over the corners of the best rectangle, [L, n, n] -> [L]; NaN of a NaN."""
+    most = np.zeros(len(matrices))
+    with np.errstate(divide="ignore"):
+        inverse = 1 / np.maximum(matrices, 0)
+    for i in range(matrices.shape[1]):
+        pairs = inverse[:, i : i + 1] + np.delete(inverse, i, axis=1)  # [L, k, j]: of rows i and k
+        most = np.maximum(most, (4 / np.partition(pairs, 1, axis=2)[..., :2].sum(2)).max(1))
+    return most
+
+
+def _most_response(least: np.ndarray, largest: np.ndarray) -> float:
     from scipy.optimize import linear_sum_assignment
 
-    least, largest = np.asarray(least, float), np.asarray(largest, float)
-    n, most = len(least), 0.0
-    with np.errstate(divide="ignore"):
-        inverse = 1 / np.maximum(least, 0)
-    for i in range(n):
-        pairs = np.delete(inverse[i] + inverse, i, axis=0)  # [k, j]: of rows i and k
-        most = max(most, float(4 / np.partition(pairs, 1, axis=1)[:, :2].sum(1).min()))
     rows, columns = linear_sum_assignment(-least)
     off = largest.copy()
     off[rows, columns] = 0
-    return most, min(0.5, n * float(off.max()))
+    return min(0.5, len(least) * float(off.max()))
 
 
 # ---------------------------------------------------------------- a stack

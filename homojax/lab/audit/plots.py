@@ -174,9 +174,14 @@ def trajectory(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
         handles.append(Line2D([], [], color=WARNING, ls="--", label=label))
     each.set_ylabel("σ₂ of a layer")
     product.set_ylabel("σ₂ of the product of all layers")
+    each.set_ylim(0, 1.03)
+    product.set_yscale("log")
     for panel in axes:
-        panel.set(ylim=(0, 1.03), xlabel="training step" if stepped else "checkpoint, in order")
-        panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        panel.set_xlabel("training step" if stepped else "checkpoint, in order")
+        if len(x) <= 6:
+            panel.set_xticks(x)
+        else:
+            panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     page.legend(handles)
     page.title("What changed from checkpoint to checkpoint, at the static parts")
     return fig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,11 @@ def open_checkpoint(place: Any, wanted: Callable[[str], bool] = lambda name: Tru
     except (OSError, ValueError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise InputError(f"cannot read {path}: {reason}.") from error
+
+
+def is_path(place: Any) -> bool:
+    """Return whether something is given by its place, and not as arrays."""
+    return isinstance(place, str | os.PathLike)
 
 
 def checkpoint_of(arrays: Any) -> Checkpoint:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,8 +16,9 @@ from homojax.depth import detail_composite
 from homojax.lab.audit.alternations import RELATIVE
 from homojax.lab.audit.ellipsoid import ellipsoid_of, rectangles
 from homojax.lab.audit.layers import Layer, Mixing
+from homojax.lab.audit.measures import least_responses
 from homojax.lab.audit.names import natural, number_in, site_of, stack_of, unwrapped
-from homojax.lab.audit.reading import checkpoint_of, open_checkpoint
+from homojax.lab.audit.reading import checkpoint_of, is_path, open_checkpoint
 from homojax.lab.audit.tensors import Precision, Tensor, read_any
 from homojax.lab.inputs import InputError, nearest
 from homojax.metrics import of_matrix
@@ -114,12 +114,8 @@ RECORDED = Preset(
 # ---------------------------------------------------------------- reading
 
 
-def _is_path(place: Any) -> bool:
-    return isinstance(place, str | os.PathLike)
-
-
 def _tensors_of(place: Any) -> dict[str, Tensor]:
-    if _is_path(place):
+    if is_path(place):
         tensors = open_checkpoint(place).tensors
         if not tensors:
             raise InputError(f"{place} has no arrays.")
@@ -134,7 +130,7 @@ def _by_name(place: Any) -> Loads:
     """Return the arrays by their names; of an array that has none, the layers by their number."""
     tensors = _tensors_of(place)
     only = next(iter(tensors.values()))
-    named = Path(place).suffix != ".npy" if _is_path(place) else hasattr(place, "items")
+    named = Path(place).suffix != ".npy" if is_path(place) else hasattr(place, "items")
     if named or len(tensors) > 1:
         return {unwrapped(name): partial(read_any, tensor) for name, tensor in tensors.items()}
     if len(only.shape) < 4:
@@ -223,7 +219,7 @@ def _at_streams(layer: Layer, array: np.ndarray) -> Sample:
     if array.ndim < 2:
         raise InputError(f"{layer.name} has shape {list(array.shape)}: streams have [..., n, C].")
     parameters = layer.parameters(_finite_or_nan(layer.name, array))
-    run = _in_parts(jax.jit(jax.vmap(layer.preset.matrix)), parameters)
+    run = _in_parts(_program(layer.preset), parameters)
     if layer.preset.num_iters is None:
         return _measured(run, run, None)
     logits = parameters / layer.preset.epsilon
@@ -256,8 +252,16 @@ def _of_matrices(matrices: np.ndarray) -> Sample:
 
 
 def _measured(run: np.ndarray, converged: np.ndarray, outside: int | None) -> Sample:
-    pairs = np.stack([run, converged], 1)
-    return Sample(run, converged, _in_parts(_measure, pairs), outside)
+    values = _in_parts(_measure, np.stack([run, converged], 1))
+    return Sample(
+        run, converged, {**values, "response_converged": least_responses(converged)}, outside
+    )
+
+
+@cache
+def _program(preset: Preset) -> Callable:
+    """Return the compiled matrices of many tokens; layers of one preset share it."""
+    return jax.jit(jax.vmap(preset.matrix))
 
 
 @jax.jit
@@ -274,17 +278,7 @@ def _measure(pair: jax.Array) -> dict[str, jax.Array]:
         **of_matrix(run),
         "sigma2_converged": sigma2(converged),
         "leaving_converged": 1 - jnp.trace(converged) / run.shape[0],
-        "response_converged": _response(converged),
     }
-
-
-def _response(matrix: jax.Array) -> jax.Array:
-    """Return what ‖∂M/∂S‖₂ is at least, S in units of ε: 4/Σ 1/M over the best four corners."""
-    inverse = 1 / matrix
-    pairs = inverse[:, None] + inverse[None]  # [i, k, j]
-    two = jnp.sort(pairs, axis=-1)[..., :2].sum(-1)
-    apart = ~jnp.eye(len(matrix), dtype=bool)
-    return 4 / jnp.where(apart, two, jnp.inf).min()
 
 
 def _count_outside(layer: Layer, logits: np.ndarray, blurred: Any) -> int | None:

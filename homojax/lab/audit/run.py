@@ -31,7 +31,7 @@ from homojax.lab.audit.dataset import (
 )
 from homojax.lab.audit.judgements import judge, judge_whole
 from homojax.lab.audit.layers import Layer, Mixing
-from homojax.lab.audit.reading import checkpoint_of
+from homojax.lab.audit.reading import checkpoint_of, is_path
 from homojax.lab.audit.recognising import mixing_of, recognise
 from homojax.lab.audit.recorded import (
     Sample,
@@ -116,21 +116,17 @@ def audit(
     for key, x in told.items():
         words += [] if x is None else [f"--{key}", _shown(x, "FILE")]
     command = shlex.join(["homojax", "audit", *words, *config.flags])
-    place = os.fspath(places[-1]) if _is_path(places[-1]) else ""
+    place = os.fspath(places[-1]) if is_path(places[-1]) else ""
     return ds.assign_attrs(checkpoint=place, command=command)
-
-
-def _is_path(place: Any) -> bool:
-    return isinstance(place, str | os.PathLike)
 
 
 def _places(checkpoint: Any) -> list[Any]:
     """Return checkpoints as a list: several are given as a list of paths."""
     if not isinstance(checkpoint, list | tuple) or not any(
-        _is_path(x) or isinstance(x, Mapping) for x in checkpoint
+        is_path(x) or isinstance(x, Mapping) for x in checkpoint
     ):
         return [checkpoint]
-    if not all(map(_is_path, checkpoint)):
+    if not all(map(is_path, checkpoint)):
         raise InputError(
             "several checkpoints are given as a list of paths, one file or folder each."
         )
@@ -138,11 +134,11 @@ def _places(checkpoint: Any) -> list[Any]:
 
 
 def _shown(place: Any, otherwise: str) -> str:
-    return os.fspath(place) if _is_path(place) else otherwise
+    return os.fspath(place) if is_path(place) else otherwise
 
 
 def _read(config: Audit, checkpoint: Any) -> Mixing:
-    if _is_path(checkpoint):
+    if is_path(checkpoint):
         return mixing_of(checkpoint, config)
     return recognise(checkpoint_of(checkpoint), config)
 
@@ -266,6 +262,7 @@ def _measure(
         own = measures.measure_each(made.run)
         own |= {f"{key}_converged": x for key, x in measures.measure_each(made.converged).items()}
         own |= {"gap_converged": made.gap, "error": made.error}
+        own |= {"response_converged": measures.least_responses(made.converged)}
         for key, x in own.items():
             found.setdefault(key, np.full(len(layers), np.nan))[which] = x
         for k, i in enumerate(which):

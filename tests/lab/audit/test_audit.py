@@ -1,5 +1,6 @@
 """The audit of a checkpoint: measures, verdicts, and what a person or a script is told."""
 
+import itertools
 import json
 from typing import Any
 
@@ -89,6 +90,11 @@ def test_what_is_measured_is_what_numpy_measures(rng):
         for name, value in expected.items():
             np.testing.assert_allclose(one[name], value, atol=1e-12, err_msg=name)
         np.testing.assert_allclose(one.gap_converged, 1 - sigma2(m), rtol=1e-5)
+        best = 0
+        for row, k in itertools.combinations(range(4), 2):
+            for j, other in itertools.combinations(range(4), 2):
+                best = max(best, 4 / (1 / m[np.ix_([row, k], [j, other])]).sum())
+        np.testing.assert_allclose(one.response_converged, best, rtol=1e-4)
 
 
 def test_reach_is_what_is_read_of_what_was_written(models):

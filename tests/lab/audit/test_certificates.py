@@ -119,6 +119,8 @@ def test_no_token_crosses_what_is_certified(rng, preset):
         assert ((1 - sigma2(limits)) >= proved.gap - 1e-8).all()
         uniform = np.sqrt(((limits - 1 / layer.n) ** 2).sum((1, 2)))
         assert (uniform <= proved.dist_to_uniform + 1e-8).all()
+        saturation = ((limits**2).sum((1, 2)) - 1) / (layer.n - 1)
+        assert (saturation <= proved.saturation + 1e-8).all()
 
 
 def rectangles_of(n):

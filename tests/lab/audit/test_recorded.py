@@ -3,35 +3,23 @@
 import json
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 import homojax as hj
 from homojax.lab.audit.plots import layers as draw_layers
-from homojax.lab.audit.recognising import mixing_of
+from homojax.lab.audit.reading import checkpoint_of
+from homojax.lab.audit.recognising import mixing_of, recognise
 from homojax.lab.audit.recorded import QUANTILES, samples_of
 from homojax.lab.cli import main
 from homojax.lab.inputs import InputError
+from oracles import project, sigma2
 from recipes import CODES
 
 TOKENS = 5
 DYNAMIC = ("deepseek-v4", "openpangu", "megatron", "maxtext", "maxtext, lite", "lucidrains")
-
-
-def sigma2(matrix):
-    centred = matrix - matrix.mean(0, keepdims=True)
-    return np.linalg.svd(centred - centred.mean(1, keepdims=True), compute_uv=False)[0]
-
-
-def sinkhorn(logits):
-    kernel = np.exp(logits - logits.max())
-    for _ in range(100_000):
-        kernel = kernel / kernel.sum(0)
-        kernel = kernel / kernel.sum(1, keepdims=True)
-        if abs(kernel.sum(0) - 1).max() < 1e-13:
-            break
-    return kernel
 
 
 def logits_of(row, streams):
@@ -114,7 +102,7 @@ def test_streams_and_matrices_of_the_same_tokens_say_the_same(v4, by_streams, by
             logits = (
                 logits_of(model.expected[k], streams[name]) if ds is by_streams else np.log(run)
             )
-            limits = [sigma2(sinkhorn(x)) for x in logits]
+            limits = [sigma2(project(x, 1.0)) for x in logits]
             expected = {
                 "sigma2": [sigma2(m) for m in run],
                 "sigma2_converged": limits,
@@ -155,7 +143,7 @@ def test_the_verdict_is_on_the_recorded_sample_where_it_is_not_proved(v4, by_str
     for k, name in enumerate(matrices):
         run = matrices[name].transpose(0, 2, 1)
         error = np.maximum(abs(run.sum(2) - 1).max(1), abs(run.sum(1) - 1).max(1))
-        limits = np.stack([sinkhorn(x) for x in logits_of(model.expected[k], streams[name])])
+        limits = np.stack([project(x, 1.0) for x in logits_of(model.expected[k], streams[name])])
         kinds = []
         for m, e in zip(limits, error, strict=True):
             leaving = 1 - np.trace(m) / 4
@@ -168,7 +156,7 @@ def test_the_verdict_is_on_the_recorded_sample_where_it_is_not_proved(v4, by_str
 @pytest.mark.parametrize("state", ["unconverged", "near-identity", "trap", "healthy", "locked"])
 def test_recorded_matrices_of_a_known_state_are_told_as_that(state, rng):
     identity, flat = np.eye(4), np.full((4, 4), 0.25)
-    noise = sinkhorn(0.1 * rng.normal(size=(4, 4)))
+    noise = project(0.1 * rng.normal(size=(4, 4)), 1.0)
     made = {
         "unconverged": 0.9 * identity + 0.2 * flat,
         "near-identity": 0.95 * identity + 0.05 * flat,
@@ -243,6 +231,19 @@ def test_a_recording_that_does_not_fit_is_refused_in_a_sentence(v4, tmp_path):
             hj.audit(checkpoint, **given)
 
 
+def test_layers_of_one_preset_share_what_is_compiled(v4):
+    model, streams, _ = v4
+    layers = recognise(checkpoint_of(model.tensors)).layers
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    samples = samples_of(layers, streams, "streams")
+    next(samples)
+    compiled.clear()
+    assert len(list(samples)) == len(layers) - 1 and not compiled
+
+
 def test_one_module_alone_is_that_layer_whatever_its_number_of_tokens(v4):
     model, streams, _ = v4
     first = next(iter(streams))
@@ -258,7 +259,7 @@ def test_matrices_alone_follow_each_other_as_layers_do(form, rng):
     """Attention before feed-forward, 2 before 10; names that say nothing in their natural order."""
     names = [name.format(k) for k in (2, 10) for name in form.split()]
     names = sorted(names, key=lambda x: (x[0], int(x[1:]))) if form[0] == "b" else names
-    matrices = {name: sinkhorn(3 * rng.normal(size=(4, 4)))[None] for name in names}
+    matrices = {name: project(3 * rng.normal(size=(4, 4)), 1.0)[None] for name in names}
     shuffled = {name: matrices[name] for name in rng.permutation(names).tolist()}
     ds = hj.audit(matrices=shuffled)
     product = np.linalg.multi_dot([matrices[name][0] for name in names[::-1]])
@@ -291,6 +292,9 @@ def test_what_a_reader_could_miss_is_told(v4, rng):
     told = hj.audit(narrow, matrices=turned).attrs["notes"]
     assert "In 6 of 6 layers there are recorded matrices that no token" in told
     assert hj.audit(model.tensors, streams=streams).attrs["notes"] == "[]"
+    wide = {name: 1e3 * x if name.endswith("scale") else x for name, x in model.tensors.items()}
+    notes = hj.audit(wide).attrs["notes"]
+    assert "Of 6 layers nothing follows for every token: record the streams" in notes
 
 
 def test_streams_of_tokens_that_differ_in_a_gain_are_refused(models):

@@ -10,23 +10,11 @@ import homojax as hj
 from homojax.lab.audit.plots import trajectory as draw
 from homojax.lab.cli import main
 from homojax.lab.inputs import InputError
+from oracles import project, sigma2
 from recipes import CODES
 
 RATE, DECAY = 0.01, 0.1
 STEPS = (100, 200, 400)
-
-
-def sigma2(matrix):
-    centred = matrix - matrix.mean(0, keepdims=True)
-    return np.linalg.svd(centred - centred.mean(1, keepdims=True), compute_uv=False)[0]
-
-
-def limit(logits):
-    kernel = np.exp(logits - logits.max())
-    for _ in range(20_000):
-        kernel = kernel / kernel.sum(0)
-        kernel = kernel / kernel.sum(1, keepdims=True)
-    return kernel
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +43,7 @@ def ds(files):
 def test_each_checkpoint_is_measured_as_numpy_measures_it(ds, logits):
     assert ds.step.values.tolist() == list(STEPS)
     for k, stack in enumerate(logits):
-        runs, limits = [CODES["mhc-paper"](x) for x in stack], [limit(x) for x in stack]
+        runs, limits = [CODES["mhc-paper"](x) for x in stack], [project(x, 1.0) for x in stack]
         expected = {
             "sigma2": [sigma2(m) for m in runs],
             "sigma2_converged": [sigma2(m) for m in limits],
