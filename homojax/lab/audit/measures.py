@@ -113,7 +113,8 @@ def responses(least: np.ndarray, largest: np.ndarray) -> tuple[np.ndarray, np.nd
     has at most n times the square of its part off any one permutation, so that the norm is at most
     n times the largest entry there.
 
-    >>> responses(uniform(2)[None], uniform(2)[None])
+    >>> half = np.full((1, 2, 2), 0.5)
+    >>> responses(half, half)
     (array([0.5]), array([0.5]))
     """
     most = [_most_response(low, high) for low, high in zip(least, largest, strict=True)]
