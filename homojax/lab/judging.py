@@ -13,6 +13,7 @@ import numpy as np
 
 from homojax import spectrum
 from homojax.lab.inputs import InputError, nearest
+from homojax.lab.programs import program
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.theory import CLAIMS
 from homojax.theory.cases.matrix import matrix_case
@@ -126,15 +127,15 @@ def judge_cells(
     return jax.device_get(judged)
 
 
-@jax.jit
+@program
 @jax.vmap
 def project(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
     """Return the projections of logits [cells, n, n] at ε [cells]."""
     return cast(jax.Array, sinkhorn(logits, epsilon).matrix)  # no factors here
 
 
-_sigma2 = jax.jit(jax.vmap(spectrum.sigma2))
-_lambda2 = jax.jit(jax.vmap(spectrum.lambda2))
+_sigma2 = program(jax.vmap(spectrum.sigma2))
+_lambda2 = program(jax.vmap(spectrum.lambda2))
 
 
 def _spectra(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -163,4 +164,4 @@ def _judges(scope: str, claims: tuple[Claim, ...], n: int) -> Callable:
             judged[claim.name] = Judged(comparison, verdict, tightness(claim, comparison))
         return judged
 
-    return jax.jit(jax.vmap(judge))
+    return program(jax.vmap(judge))

@@ -21,6 +21,7 @@ from homojax.depth import (
     product_depth,
 )
 from homojax.lab.audit.layers import Layer
+from homojax.lab.programs import program
 from homojax.metrics import of_matrix
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum import lambda2, sigma2
@@ -44,7 +45,7 @@ def converged(logits: np.ndarray) -> Converged:
     return Converged(matrix, log_matrix, float(error))
 
 
-@jax.jit
+@program
 def _project(logits: jax.Array) -> tuple[Any, Any, jax.Array]:
     solved = sinkhorn(logits, 1.0)
     return solved.matrix, solved.log_matrix, jnp.maximum(solved.row_error, solved.col_error)
@@ -77,7 +78,7 @@ def matrices_of(layers: list[Layer]) -> Matrices:
     )
 
 
-@jax.jit
+@program
 def _gap(log_matrix: jax.Array) -> jax.Array:
     return jnp.exp(log_contraction_gap(log_matrix))
 
@@ -91,7 +92,7 @@ def measure_each(matrices: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.array([one[name] for one in each]) for name in each[0]}
 
 
-@jax.jit
+@program
 def _measure(matrix: jax.Array) -> dict[str, jax.Array]:
     n = matrix.shape[0]
     forward, backward = amax_gain(matrix)
@@ -154,7 +155,7 @@ def measure_stack(matrices: np.ndarray, retention: float) -> dict[str, np.ndarra
     return {name: np.asarray(x) for name, x in _measure_stack(matrices, retention).items()}
 
 
-@jax.jit
+@program
 def _measure_stack(matrices: jax.Array, retention: jax.Array) -> dict[str, jax.Array]:
     products = composite(matrices)
     kept = jax.vmap(spectral_norm)(detail_composite(matrices))

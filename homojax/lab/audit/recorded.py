@@ -21,6 +21,7 @@ from homojax.lab.audit.names import natural, number_in, site_of, stack_of, unwra
 from homojax.lab.audit.reading import checkpoint_of, is_path, open_checkpoint
 from homojax.lab.audit.tensors import Precision, Tensor, read_any
 from homojax.lab.inputs import InputError, nearest
+from homojax.lab.programs import program
 from homojax.metrics import of_matrix
 from homojax.presets import Preset
 from homojax.projection.sinkhorn import sinkhorn
@@ -261,16 +262,16 @@ def _measured(run: np.ndarray, converged: np.ndarray, outside: int | None) -> Sa
 @cache
 def _program(preset: Preset) -> Callable:
     """Return the compiled matrices of many tokens; layers of one preset share it."""
-    return jax.jit(jax.vmap(preset.matrix))
+    return program(jax.vmap(preset.matrix))
 
 
-@jax.jit
+@program
 @jax.vmap
 def _limits(logits: jax.Array) -> jax.Array:
     return jnp.asarray(sinkhorn(logits, 1.0).matrix)
 
 
-@jax.jit
+@program
 @jax.vmap
 def _measure(pair: jax.Array) -> dict[str, jax.Array]:
     run, converged = pair
@@ -337,7 +338,7 @@ def products(samples: list[Sample]) -> dict[str, np.ndarray] | None:
     return found
 
 
-@jax.jit
+@program
 @jax.vmap
 def _left(matrices: jax.Array) -> jax.Array:
     return spectral_norm(detail_composite(matrices)[-1])

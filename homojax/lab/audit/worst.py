@@ -14,6 +14,7 @@ import numpy as np
 from homojax.birkhoff import marginal_errors
 from homojax.lab.audit.ellipsoid import MOST_CYCLES, cuts, ellipsoid_of
 from homojax.lab.audit.layers import Layer
+from homojax.lab.programs import program
 from homojax.loops import repeat
 from homojax.presets import Preset
 from homojax.projection.sinkhorn import sinkhorn
@@ -122,4 +123,4 @@ def _climber(preset: Preset, objective: Objective) -> Callable:
         _, best, at = repeat(STEPS, step, (start, jnp.full((), -jnp.inf, base.dtype), start))
         return best, at
 
-    return jax.jit(jax.vmap(jax.vmap(climb, (None, None, 0)), (0, 0, 0)))
+    return program(jax.vmap(jax.vmap(climb, (None, None, 0)), (0, 0, 0)))

@@ -22,6 +22,7 @@ from homojax.depth import detail_composite, lyapunov_exponents
 from homojax.lab.devices import matrices_in_memory, require_memory
 from homojax.lab.inputs import as_config, require_precision
 from homojax.lab.probe.config import Calibrate, Kept, Root
+from homojax.lab.programs import program
 from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.sources import Source, load_source
 from homojax.lab.store import provenance
@@ -129,7 +130,7 @@ def _solver(single: bool, schedule: bool, kept: Kept, root: Root) -> Callable[[A
         solve = partial(epsilon_schedule, root=root)
     else:
         solve = partial(calibrate_depth, kept=kept, root=root)
-    return jax.jit(jax.vmap(solve, (0, None)))
+    return program(jax.vmap(solve, (0, None)))
 
 
 def _grid_around(epsilon: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
@@ -148,14 +149,14 @@ def _measure_curves(kept: str, layers: np.ndarray, grid: np.ndarray) -> np.ndarr
     return shares.T if kept == "each" else shares[None]
 
 
-@jax.jit
+@program
 @partial(jax.vmap, in_axes=(None, 0))
 @partial(jax.vmap, in_axes=(0, None))
 def _project_along(logits: jax.Array, epsilon: jax.Array) -> Any:
     return sinkhorn(logits, epsilon).matrix
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(program, static_argnums=0)
 @partial(jax.vmap, in_axes=(None, 0))
 def _measure(kept: str, matrices: jax.Array) -> jax.Array:
     """Return what a stack of matrices keeps."""

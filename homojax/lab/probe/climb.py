@@ -13,6 +13,7 @@ import optax
 
 from homojax.lab.probe.config import Goal, Search
 from homojax.lab.probe.objective import Arrays, draw_starts, score, without_starts
+from homojax.lab.programs import program
 from homojax.lab.progress import Progress
 from homojax.theory.claim import Claim
 
@@ -99,7 +100,7 @@ def climber(claim: Claim, goal: Goal, search: Search, order: Order) -> tuple[Cal
     def advance(climb, steps):
         return jax.vmap(lambda climb: jax.lax.scan(step, climb, length=steps))(climb)
 
-    return jax.jit(jax.vmap(begin)), jax.jit(advance, static_argnums=1)
+    return program(jax.vmap(begin)), program(advance, static_argnums=1)
 
 
 def _rule(search: Search, order: Order) -> optax.GradientTransformationExtraArgs:

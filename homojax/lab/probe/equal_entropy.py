@@ -22,6 +22,7 @@ import optax
 from homojax.birkhoff import detail, detail_basis, entropy_deficit
 from homojax.bounds import schatten_bounds
 from homojax.lab.probe.config import FrontierSearch
+from homojax.lab.programs import program
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum.singular_value import top_singular_pair
 
@@ -100,7 +101,7 @@ def _program(side: Side, total: int) -> Callable[[Lane, np.ndarray, int], Lane]:
     """Return the compiled steps of all lanes; ``total`` steps are what Adam's rate decays over."""
     step = _step_up if side == "largest" else partial(_step_down, _adam(total))
 
-    @partial(jax.jit, static_argnums=2)
+    @partial(program, static_argnums=2)
     @partial(jax.vmap, in_axes=(0, 0, None))
     @partial(jax.vmap, in_axes=(0, 0, None))
     def advance(lane, deficit, steps):
@@ -146,7 +147,7 @@ def _step_down(adam: optax.GradientTransformation, lane: Lane, deficit: jax.Arra
     )
 
 
-@jax.jit
+@program
 @jax.vmap
 @jax.vmap
 def _settle(logits: jax.Array, log_beta: jax.Array, deficit: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ from homojax.lab.devices import matrices_in_memory, require_memory
 from homojax.lab.inputs import as_config, require_precision
 from homojax.lab.probe.config import FrontierSearch
 from homojax.lab.probe.equal_entropy import CHUNK, Side, search_lanes
+from homojax.lab.programs import program
 from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.store import provenance
 from homojax.projection.errors import entropy_error, projection_distance
@@ -140,13 +141,13 @@ def _hold_against_isolated_unit(best: Best, n: int) -> dict[str, np.ndarray]:
     }
 
 
-@partial(jax.jit, static_argnums=1)
+@partial(program, static_argnums=1)
 @partial(jax.vmap, in_axes=(0, None))
 def _isolated_unit_at(deficit: jax.Array, n: int) -> jax.Array:
     return isolated_unit_frontier(deficit, n=n)
 
 
-@jax.jit
+@program
 @jax.vmap
 @jax.vmap
 def _measure(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

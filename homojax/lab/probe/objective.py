@@ -15,6 +15,7 @@ from homojax import spectrum
 from homojax.birkhoff import detail_basis
 from homojax.bounds import schatten_bounds
 from homojax.lab.probe.config import Goal, Search
+from homojax.lab.programs import program
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.theory.cases.matrix import matrix_case
 from homojax.theory.cases.projection import projection_case
@@ -75,10 +76,10 @@ def build_cell(scope: str, search: Search, parameters: Arrays) -> dict[str, jax.
 @cache
 def cell_program(scope: str, search: Search) -> Callable[[Arrays], dict[str, jax.Array]]:
     """Return ``build_cell`` of these, compiled, from parameters [starts, …]."""
-    return jax.jit(jax.vmap(lambda parameters: build_cell(scope, search, parameters)))
+    return program(jax.vmap(lambda parameters: build_cell(scope, search, parameters)))
 
 
-@jax.jit
+@program
 @jax.vmap
 def project_stacks(logits, epsilon):
     """Return the projections [stacks, L, n, n] of logits at the ε of their stack, [stacks]."""

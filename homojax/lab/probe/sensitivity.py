@@ -14,6 +14,7 @@ from homojax.calibration.sensitivity import Sensitivity, sensitivity
 from homojax.lab.datasets import trained_mhc
 from homojax.lab.inputs import POSITIVE, InputError, as_config, require_precision
 from homojax.lab.probe.config import SensitivityScan
+from homojax.lab.programs import program
 from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.store import provenance
 from homojax.presets import PRESETS
@@ -132,7 +133,7 @@ def initialisations() -> dict[str, tuple[np.ndarray, float]]:
     }
 
 
-@jax.jit
+@program
 @partial(jax.vmap, in_axes=(None, 0, None))
 def _sensitivities(logits: jax.Array, epsilon: jax.Array, retention: jax.Array) -> Sensitivity:
     return sensitivity(logits, epsilon, retention=retention)

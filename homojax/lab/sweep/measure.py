@@ -24,6 +24,7 @@ from homojax.depth import (
     measured_depth,
     product_depth,
 )
+from homojax.lab.programs import compiler_options
 from homojax.lab.sources import Source
 from homojax.lab.sweep.config import Sweep
 from homojax.lab.sweep.dataset import BOUNDS, KS_ROUNDING, NUM_PROBES
@@ -119,8 +120,7 @@ def program_of(
             all.
     """
     over_one = partial(stage, **dict(settings))
-    # LLVM's later passes take a quarter of the time to compile, and made no stage faster.
-    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    options = compiler_options()
     if at_once is None:
         return jax.jit(jax.vmap(over_one), compiler_options=options)
     return jax.jit(

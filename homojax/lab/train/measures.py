@@ -11,6 +11,7 @@ import numpy as np
 from homojax import spectrum
 from homojax.birkhoff import marginal_errors
 from homojax.depth import detail_composite, effective_depth, lyapunov_exponents, product_depth
+from homojax.lab.programs import program
 from homojax.lab.train.judgements import judgements_of
 from homojax.lab.train.stacks import Stacks, stacks_of
 from homojax.layernorm import expected_cosine
@@ -70,7 +71,7 @@ def measures_of(stacks: Stacks) -> dict[str, np.ndarray]:
     }
 
 
-@jax.jit
+@program
 @partial(jax.vmap, in_axes=(0, None))
 def _measures(matrices: jax.Array, alpha: jax.Array) -> dict[str, jax.Array]:
     """Return the measures of stacks [stacks, L, n, n] with residual weights α [L]."""
@@ -129,7 +130,7 @@ def _details(states: jax.Array) -> jax.Array:
     return flat - flat.mean(3, keepdims=True)
 
 
-@jax.jit
+@program
 @partial(jnp.vectorize, excluded=(1,))
 def expected_cosines(snr: jax.Array, d: int) -> jax.Array:
     """Return the expected cosine (law 4.2) at each SNR of an array, for details of d directions."""
