@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import jax
@@ -37,7 +38,8 @@ class Study(NamedTuple):
 
     text: str
     tables: list[Table]
-    figure: Figure
+    figure: Figure | None = None
+    parts: Mapping[str, Study] = MappingProxyType({})  # by their headings: studies of their own
 
 
 class Bench:
@@ -124,18 +126,28 @@ def run_experiment(
     with progress_bar(console, _name(study)) as progress, plt.rc_context(STYLE), plt.ioff():
         bench = Bench(out, progress)
         result = study(size, bench)
-    section = Section(
-        heading="",
+    section = _section("", title, result)._replace(
         text=" ".join(filter(None, (result.text, bench.summary()))),
         as_expected=bench.theorems()[1] == 0,
-        pictures=[page.draw("figure.png", title, lambda: result.figure)],
-        tables=result.tables,
         about={**identity, "versions": versions()},
     )
-    page.write_page(out, title, [section])
-    page.show(section, console)
+    parts = [_section(heading, heading, part) for heading, part in result.parts.items()]
+    page.write_page(out, title, [section, *parts])
+    for one in (section, *parts):
+        page.show(one, console)
     page.show_place(out, console)
     return section
+
+
+def _section(heading: str, caption: str, study: Study) -> Section:
+    """Return what a study found as a part of a page."""
+    figure, file = study.figure, f"{heading.split()[0].lower() if heading else 'figure'}.png"
+    return Section(
+        heading=heading,
+        text=study.text,
+        pictures=[page.draw(file, caption, lambda: figure)] if figure is not None else [],
+        tables=study.tables,
+    )
 
 
 def command(study: Callable[[Size, Bench], Study], args: Sequence[str] | None = None) -> None:

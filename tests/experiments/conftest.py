@@ -12,6 +12,7 @@ FOLDER = Path(__file__).parents[2] / "experiments"
 @pytest.fixture
 def load(monkeypatch):
     """The module of an experiment, by its name."""
+    monkeypatch.syspath_prepend(FOLDER)  # some read from others
 
     def load(name):
         spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")

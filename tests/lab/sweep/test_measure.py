@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import pytest
 import xarray as xr
@@ -13,6 +14,7 @@ from homojax.lab.sweep import measure, report
 from homojax.lab.sweep.config import FIGURES, GROUPS, Sweep, figures_of
 from homojax.lab.sweep.dataset import VARIABLES
 from homojax.lab.sweep.run import sweep
+from homojax.numerics import rounding
 
 # As in tests/lab/test_cli.py, to compile once for both.
 TINY = {
@@ -66,7 +68,9 @@ def test_a_part_has_the_values_of_the_whole_and_runs_its_own_stages(asked, whole
     monkeypatch.setattr(measure, "program_of", noted)
     part = sweep(**TINY, measure=asked)
     kept = [name for name, (group, *_) in VARIABLES.items() if group in (None, *asked)]
-    xr.testing.assert_equal(part, whole[kept].assign_coords(part.coords))
+    # Programs of another size may round otherwise, on a CPU.
+    off = rounding(4, jnp.float32)
+    xr.testing.assert_allclose(part, whole[kept].assign_coords(part.coords), rtol=off, atol=off)
     assert ran == {"_project", "_measure_matrices"}.union(*(STAGES[group] for group in asked))
 
 

@@ -1,0 +1,111 @@
+"""What the experiments on disputed claims compute, beside NumPy and SciPy."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.fft
+import scipy.stats
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+
+def test_products_keep_their_digits_far_below_eps(load):
+    rng = np.random.default_rng(0)
+    matrices = rng.random((60, 5, 5)) + 20
+    matrices /= matrices.sum(2, keepdims=True)
+    kept, tokens = load("rules").products(jnp.asarray(matrices))
+    centring = np.eye(5) - 1 / 5
+    product, log_size = centring, 0.0
+    for depth, matrix in enumerate(matrices):
+        product = centring @ matrix @ product  # a row-stochastic matrix leaks nothing back
+        size = np.linalg.norm(product)
+        product, log_size = product / size, log_size + np.log10(size)
+        two = log_size + np.log10(np.linalg.norm(product, 2))
+        assert float(kept[depth]) == pytest.approx(two, abs=1e-9)
+        assert float(tokens[depth]) == pytest.approx(log_size - np.log10(2), abs=1e-9)
+    assert float(kept[-1]) < -100
+
+
+def test_tops_apart_moves_entries_within_rows_alone(load):
+    logits = np.random.default_rng(1).standard_normal((3, 6, 6))
+    apart = load("rules").with_tops_apart(logits)
+    assert (apart.argmax(2) == np.arange(6)).all()
+    assert (np.sort(apart, 2) == np.sort(logits, 2)).all()
+
+
+@pytest.mark.parametrize("count", [6, 9, 24])
+def test_the_interval_holds_the_median_as_often_as_it_says(load, count):
+    interval = load("collapse").interval
+    rank = int(scipy.stats.binom.ppf(0.025, count, 0.5))  # of the first value inside, from 0
+    rank -= scipy.stats.binom.cdf(rank, count, 0.5) > 0.025
+    _, low, high = interval(np.arange(float(count)))
+    assert low == rank and high == count - 1 - rank
+    assert 1 - 2 * scipy.stats.binom.cdf(rank, count, 0.5) >= 0.95
+
+
+def test_five_draws_say_nothing_at_95_percent(load):
+    _, low, high = load("collapse").interval(np.arange(5.0))
+    assert low == -np.inf and high == np.inf
+
+
+def test_equal_entropy_moves_epsilon_of_the_projection(load):
+    rules = load("rules")
+    collapse = load("collapse")
+    epsilon = (1.0, np.e, np.e**2)
+    kept = np.zeros((2, 3, 3, 1, 1))
+    kept[1, 0, :, 0, 0] = -1, -2, -3  # a line in log ε
+    entropy = np.array([[[0.5], [0], [0]], [[0], [1], [2]]])
+    found = rules.Kept(kept=kept, tokens=kept[:, 0], entropy=entropy, moved=kept[0, 0])
+    # softmax's entropy is that of the projection at ε = e^½, where it keeps −1.5
+    assert collapse.at_equal_entropy(found, epsilon, 0) == pytest.approx(np.array([[1.5]]))
+
+
+# ---------------------------------------------------------------- products
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(n=st.integers(2, 7), permutations=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
+def test_the_fate_is_that_of_the_eigenvalues(load, n, permutations, seed):
+    fate = load("products").fate
+    rng = np.random.default_rng(seed)
+    matrix = np.mean([np.eye(n)[rng.permutation(n)] for _ in range(permutations)], 0)
+    eigenvalues = np.linalg.eigvals(matrix)
+    lasting = eigenvalues[abs(abs(eigenvalues) - 1) < 1e-9]
+    turning = (abs(lasting - 1) > 1e-9).any()
+    expected = "cycle" if turning else "J" if len(lasting) == 1 else "groups"
+    assert fate(matrix[None])[0] == expected
+
+
+def test_a_cycle_ends_where_the_period_says(load):
+    products = load("products")
+    turn = products.permutation(np.roll(np.arange(6), 1))
+    assert products.cycle(turn[None]) == 6
+    assert products.cycle(np.stack([turn, turn])) == 3
+    walk = products.de_bruijn(8)
+    assert (
+        np.allclose(np.linalg.matrix_power(walk, 3), 1 / 8) and products.fate(walk[None])[0] == "J"
+    )
+    assert np.linalg.svd(walk, compute_uv=False)[1] == pytest.approx(1)
+
+
+# ---------------------------------------------------------------- frequencies
+
+
+def test_waves_are_those_of_the_discrete_cosine_transform(load):
+    waves = load("frequencies").waves(8)
+    assert np.allclose(waves, scipy.fft.dct(np.eye(8), norm="ortho", axis=0)[1:])
+
+
+def test_a_kernel_of_one_frequency_keeps_that_frequency(load):
+    frequencies = load("frequencies")
+    n, k = 12, 5
+    waves = frequencies.waves(n)
+    logits = 3 * n * np.outer(waves[k - 1], waves[k - 1]) / 20
+    gain = np.asarray(frequencies.gains(logits[None], np.ones(1), waves))[0, 0]
+    assert gain.argmax() == k - 1
+    thirds = np.tile([0.1, 0.5, 0.2], (20, 1))
+    assert frequencies.kind(thirds) == "band-pass"
+    thirds[:2] = 0.5, 0.1, 0.2  # 90 % are too few
+    assert frequencies.kind(thirds) == "none"
