@@ -112,6 +112,18 @@ def _horn(layers: list[mp.matrix]) -> tuple[mp.mpf, mp.mpf]:
     return min(pairs, key=lambda pair: pair[1] - pair[0])
 
 
+def _narrowest(layers: list[mp.matrix]) -> tuple[mp.mpf, mp.mpf]:
+    """Return σ_k of the product and the least σ_k(M_m) Π σ₂ of the others, k of least slack."""
+    d = layers[0].rows - 1
+    kept, *curves = [singular_values(detail(m))[:d] for m in (_product(layers), *layers)]
+    rest = [mp.fprod(c[0] for j, c in enumerate(curves) if j != m) for m in range(len(curves))]
+    pairs = [
+        (kept[k], min(c[k] * other for c, other in zip(curves, rest, strict=True)))
+        for k in range(d)
+    ]
+    return min(pairs, key=lambda pair: pair[1] - pair[0])
+
+
 def _branch(m: mp.matrix, x: mp.matrix) -> mp.matrix:
     return m * x * (mp.norm(x) / mp.norm(m * x))
 
@@ -143,6 +155,7 @@ _SIDES: dict[str, Callable[[list[mp.matrix], mp.mpf, mp.matrix], tuple[mp.mpf, m
         sigma2(_product(ms)),
     ),
     "one_marginal": lambda ms, a, x: (mp.mpf(1), mp.mpf(mp.sqrt(x.rows))),
+    "rank_composed": lambda ms, a, x: _narrowest(ms),
     "residual": lambda ms, a, x: (
         sigma2(_product([(1 - a) * mp.eye(x.rows) + a * m for m in ms])),
         mp.fprod(1 - a + a * sigma2(m) for m in ms),
