@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from homojax.birkhoff import entropy_deficit
 from homojax.numerics import min_or_nan
@@ -21,18 +24,23 @@ from homojax.theory.matrix import IN_POLYTOPE
 
 
 def _directions(case: MatrixCase) -> jax.Array:
-    """Return r − 1: how many singular values on V⊥ are certainly not 0."""
-    return (detail_singular_values(case.matrix) > case.distance).sum()
+    """Return r − 1: how many singular values on V⊥ are above ``_least``."""
+    return (detail_singular_values(case.matrix) > _least(case)).sum()
 
 
-def _most_deficit(n: int, directions: jax.Array, kept: jax.Array, rest: jax.Array) -> jax.Array:
+def _least(case: MatrixCase) -> float:
+    """Return √eps: a direction that keeps no more adds no more than rounding to Σ σ²."""
+    return math.sqrt(float(jnp.finfo(case.matrix.dtype).eps))
+
+
+def _most_deficit(n: int, directions: jax.Array, kept: jax.Array, rest: ArrayLike) -> jax.Array:
     """Return n log(1 + Σ σ²), with σ = ``kept`` in so many directions, ``rest`` in the others."""
     return n * jnp.log1p(directions * kept**2 + (n - 1 - directions) * rest**2)
 
 
 def _one_direction_fewer(case: MatrixCase, _) -> jax.Array:
     n, fewer = case.matrix.shape[0], jnp.maximum(_directions(case) - 1, 0)
-    return _most_deficit(n, fewer, case.sigma2, jnp.zeros_like(case.sigma2))
+    return _most_deficit(n, fewer, case.sigma2, _least(case))
 
 
 @claim(
@@ -50,15 +58,15 @@ def _one_direction_fewer(case: MatrixCase, _) -> jax.Array:
 def rank_entropy(case: MatrixCase) -> Comparison:
     """Return law 8.7 (rank).
 
-    Some M' ∈ 𝔅ₙ lies within the distance of M, and so do its singular values. Those of M that are
-    not counted are within the distance of 0.
+    Some M' ∈ 𝔅ₙ lies within the distance of M, and so do its singular values. Those of M that do
+    not count are taken to be as large as they can be.
     """
     n, off = case.matrix.shape[0], case.distance
     if n > LARGEST_DECOMPOSED:
         return Comparison(*jnp.full((3,), jnp.nan, case.matrix.dtype), applies=False)
     directions = _directions(case)
-    bound = _most_deficit(n, directions, case.sigma2, jnp.zeros_like(off))
-    most = _most_deficit(n, directions, case.sigma2 + off, 2 * off)
+    bound = _most_deficit(n, directions, case.sigma2, _least(case))
+    most = _most_deficit(n, directions, case.sigma2 + off, _least(case) + off)
     return Comparison(entropy_deficit(case.matrix), bound, most - bound + entropy_error(n, off))
 
 

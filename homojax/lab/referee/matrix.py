@@ -70,9 +70,9 @@ def _of_identity(x: mp.matrix) -> mp.mpf:
 
 
 def _of_rank(a: mp.matrix) -> mp.mpf:
-    """Return n log(1 + Σ σ²), with σ₂ for every σ that float64 can tell from 0."""
-    values = singular_values(a)[:-1]
-    told = [values[0] if value > mp.mpf(10) ** -12 else value for value in values]
+    """Return n log(1 + Σ σ²), with σ₂ for every σ above √eps of float64."""
+    values, least = singular_values(a)[:-1], mp.mpf(2) ** -26
+    told = [values[0] if value > least else value for value in values]
     return mp.mpf(a.rows * mp.log(1 + mp.fsum(value**2 for value in told)))
 
 
