@@ -3,7 +3,7 @@
     python experiments/twenty.py [--quick]
 
 The table is that of arXiv 2606.07574: 10⁴ normal logit matrices, and the L1 error of what stands
-for their projection. That paper gives the error's name alone. The reading tested here is the only
+for their projection. The error's definition was not at hand. The reading tested here is the only
 one of those tried that gives its means: the sum of |sum − 1| over the four rows and the four
 columns of one matrix, in float32, where the alternation adds 1e-6 to every sum that it divides by.
 Beside it stand the alternation without a constant, and the converged projection with its status.
