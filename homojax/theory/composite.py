@@ -65,7 +65,7 @@ def gain_retention(case: StackCase) -> Comparison:
 # ---------------------------------------------------------------- 3.5
 
 
-def _curved(case: StackCase) -> jax.Array:
+def curved(case: StackCase) -> jax.Array:
     """Return the indices of the last layers, as far as all the layers' curves are known, [C]."""
     layers = len(case.require("layer_curves"))
     return jnp.asarray([depth - 1 for depth in case.depths if depth <= layers], int)
@@ -76,9 +76,9 @@ def _horn(case: StackCase, total: Callable[[jax.Array], jax.Array]) -> Compariso
 
     ``total`` maps [..., n − 1] to [..., n − 1].
     """
-    last, layers, error = _curved(case), case.require("layer_curves"), case.rounding
-    curved = jnp.asarray([i for i, d in enumerate(case.depths) if d <= len(layers)], int)
-    curve, off = case.require("curve")[curved], case.require("margin")[last][:, None]
+    last, layers, error = curved(case), case.require("layer_curves"), case.rounding
+    rows = jnp.asarray([i for i, d in enumerate(case.depths) if d <= len(layers)], int)
+    curve, off = case.require("curve")[rows], case.require("margin")[last][:, None]
 
     def kept(error):
         return jnp.exp(total(jnp.log(jnp.maximum(curve + error, 0))))
@@ -106,7 +106,7 @@ def _mean_of_first(logs: jax.Array) -> jax.Array:
     r"\le \prod_{m \le l} \prod_{i \le k} \sigma_{i+1}(M_m)",
     source="Horn (1950)",
     attained_by="lazy-permutation",
-    assumptions=(in_polytope(_curved),),
+    assumptions=(in_polytope(curved),),
     mutants={
         "each σ_k for the product of the first k": lambda _, case: _horn(case, lambda logs: logs)
     },

@@ -470,6 +470,7 @@ def test_a_nan_layer_leaves_a_stack_without_a_verdict():
         ("shared", "circulant"),
         ("shared", "blocks"),
         ("horn", "lazy"),
+        ("rank_composed", "lazy"),
         ("doeblin_composed", "blocks"),
         ("doeblin_frobenius", "permutations"),
         ("residual", "isolated"),

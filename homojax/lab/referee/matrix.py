@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 import mpmath as mp
 
-from homojax.lab.referee.algebra import detail, lambda2, norm, row_differences, schatten
+from homojax.lab.referee.algebra import (
+    detail,
+    lambda2,
+    norm,
+    row_differences,
+    schatten,
+    singular_values,
+)
 
 
 def _dobrushin(m: mp.matrix) -> mp.mpf:
@@ -62,6 +69,13 @@ def _of_identity(x: mp.matrix) -> mp.mpf:
     return abs(mp.exp(delta) - 1) / (mp.exp(delta) + n - 1)
 
 
+def _of_rank(a: mp.matrix) -> mp.mpf:
+    """Return n log(1 + Σ σ²), with σ₂ for every σ above √eps of float64."""
+    values, least = singular_values(a)[:-1], mp.mpf(2) ** -26
+    told = [values[0] if value > least else value for value in values]
+    return mp.mpf(a.rows * mp.log(1 + mp.fsum(value**2 for value in told)))
+
+
 # Both sides, from a doubly stochastic m, a = PMP, and logits x whose projection at ε = 1 is m.
 MATRIX_SIDES: dict[str, Callable[[mp.matrix, mp.matrix, mp.matrix], tuple[mp.mpf, mp.mpf]]] = {
     "truncated_norm": lambda m, a, x: _truncated_norm(m),
@@ -90,5 +104,6 @@ MATRIX_SIDES: dict[str, Callable[[mp.matrix, mp.matrix, mp.matrix], tuple[mp.mpf
     "softmax_forgets_more": lambda m, a, x: (_of_softmax(x), norm(a)),
     "low_pass": lambda m, a, x: (_of_wave(a, m.rows - 1), _of_wave(a, 1)),
     "identity_start": lambda m, a, x: (norm(a), _of_identity(x)),
+    "rank_entropy": lambda m, a, x: (deficit(m), _of_rank(a)),
     "frontier": lambda m, a, x: (norm(a), _frontier(deficit(m), m.rows)),
 }

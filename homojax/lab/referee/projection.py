@@ -103,18 +103,16 @@ def _rest(m: mp.matrix, change: mp.matrix) -> mp.matrix:
     return mp.matrix([[change[i, j] - moves[i] - moves[n + j] for j in range(n)] for i in range(n)])
 
 
-def _differential(m: mp.matrix, project: Projection, x: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
-    """Return ⟨W, dM/d log ε⟩ by a central difference and by the implicit function theorem.
+def _weights(n: int) -> mp.matrix:
+    """Return the W of ``homojax.theory``."""
+    waves = [[mp.cos(i + 2 * j + mp.mpf(j * j) / 2) for j in range(n)] for i in range(n)]
+    weights = detail(mp.matrix(waves))
+    return weights / mp.norm(weights)
 
-    W is that of ``homojax.theory``.
-    """
-    weights = detail(
-        mp.matrix(
-            [[mp.cos(i + 2 * j + mp.mpf(j * j) / 2) for j in range(m.rows)] for i in range(m.rows)]
-        )
-    )
-    weights /= mp.norm(weights)
-    step = mp.mpf(10) ** -20
+
+def _differential(m: mp.matrix, project: Projection, x: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
+    """Return ⟨W, dM/d log ε⟩ by a central difference and by the implicit function theorem."""
+    weights, step = _weights(m.rows), mp.mpf(10) ** -20
     later, earlier = (project(mp.mpf(mp.exp(move))) for move in (step, -step))
     difference = (later - earlier) / (2 * step)
     implicit = mp.fsum(w * p * -r for w, p, r in zip(weights, m, _rest(m, x), strict=True))
@@ -128,6 +126,33 @@ def _gradient_trap(m: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
     gradient = [p * r for p, r in zip(m, _rest(m, outer), strict=True)]
     weight = mp.fsum(p * w**2 for p, w in zip(m, outer, strict=True))
     return mp.norm(gradient), mp.mpf(mp.sqrt(max(m) * weight))
+
+
+def _response(m: mp.matrix) -> mp.mpf:
+    """Return ‖∂M/∂S W‖ at ε = 1, with the W that eight power steps lead to."""
+    u, _, v = _top_pair(m)
+    image = u * v.T + _weights(m.rows)
+    for _ in range(9):
+        size = mp.norm(image) or 1
+        rest = _rest(m, image / size)
+        image = mp.matrix([[m[i, j] * rest[i, j] for j in range(m.rows)] for i in range(m.rows)])
+    return mp.mpf(mp.norm(image))
+
+
+def _drift(m: mp.matrix, project: Projection, x: mp.matrix) -> tuple[mp.mpf, mp.mpf]:
+    """Return (I − MᵀM) dγ/dε by a central difference, and Mᵀh_r − h_c, of the first unit."""
+    n, step = m.rows, mp.mpf(10) ** -20
+
+    def potentials(ratio: mp.mpf) -> mp.matrix:
+        kept = project(ratio)
+        rest = [[ratio * mp.log(kept[i, j]) - x[i, j] for i in range(n)] for j in range(n)]
+        return mp.matrix([mp.fsum(column) / n for column in rest])
+
+    later, earlier = (potentials(mp.mpf(mp.exp(move))) for move in (step, -step))
+    move = (later - earlier) / (2 * step)
+    entropies = mp.matrix([[-m[i, j] * mp.log(m[i, j]) for j in range(n)] for i in range(n)])
+    rows, columns = entropies * mp.ones(n, 1), entropies.T * mp.ones(n, 1)
+    return mp.mpf((move - m.T * (m * move))[0]), mp.mpf((m.T * rows - columns)[0])
 
 
 # Both sides, from the projection m of x at ε = 1, and a function that gives it at another ε.
@@ -151,5 +176,14 @@ PROJECTION_SIDES: dict[str, Callable[[mp.matrix, Projection, mp.matrix], tuple[m
         sigma2(project(1.25)),
         mp.tanh(max(max(rows) - min(rows) for rows in row_differences(x)) / 5),
     ),
+    "sensitivity": lambda m, project, x: (
+        _response(m),
+        mp.mpf(max(2 * p * (1 - p) for p in m)),
+    ),
+    "sensitivity_grows": lambda m, project, x: (
+        mp.mpf(_response(project(1.25)) / mp.mpf("1.25")),
+        _response(m),
+    ),
+    "potential_drift": _drift,
     "gradient_trap": lambda m, project, x: _gradient_trap(m),
 }

@@ -103,6 +103,10 @@ def _gain(product: mp.matrix) -> mp.mpf:
     return max(sums, key=lambda gain: abs(gain - 1))
 
 
+def _row_gain(product: mp.matrix) -> mp.mpf:
+    return max(mp.mpf(mp.fsum(map(abs, row))) for row in product.tolist())
+
+
 def _horn(layers: list[mp.matrix]) -> tuple[mp.mpf, mp.mpf]:
     """Return geometric means of the first k singular values on V⊥, k with the least slack."""
     d = layers[0].rows - 1
@@ -110,6 +114,39 @@ def _horn(layers: list[mp.matrix]) -> tuple[mp.mpf, mp.mpf]:
     means = [[mp.root(mp.fprod(curve[:k]), k) for k in range(1, d + 1)] for curve in curves]
     pairs = ((kept, mp.fprod(bounds)) for kept, *bounds in zip(*means, strict=True))
     return min(pairs, key=lambda pair: pair[1] - pair[0])
+
+
+def _narrowest(layers: list[mp.matrix]) -> tuple[mp.mpf, mp.mpf]:
+    """Return σ_k of the product and the least σ_k(M_m) Π σ₂ of the others, k of least slack."""
+    d = layers[0].rows - 1
+    kept, *curves = [singular_values(detail(m))[:d] for m in (_product(layers), *layers)]
+    rest = [mp.fprod(c[0] for j, c in enumerate(curves) if j != m) for m in range(len(curves))]
+    pairs = [
+        (kept[k], min(c[k] * other for c, other in zip(curves, rest, strict=True)))
+        for k in range(d)
+    ]
+    return min(pairs, key=lambda pair: pair[1] - pair[0])
+
+
+def _along(n: int, factor: mp.mpf | int) -> mp.matrix:
+    """Return I + (factor − 1) qqᵀ, q the unit wave that homojax.theory has."""
+    wave = mp.matrix([mp.cos(1 + k) for k in range(n)])
+    wave -= mp.ones(n, 1) * mp.fsum(wave) / n
+    wave /= mp.norm(wave)
+    return mp.eye(n) + (factor - 1) * wave * wave.T
+
+
+def _stretched(layers: list[mp.matrix]) -> mp.matrix:
+    n = layers[0].rows
+    return _along(n, 2) * _product(layers) * _along(n, mp.mpf("0.5"))
+
+
+def _reflected(layers: list[mp.matrix]) -> mp.matrix:
+    return _along(layers[0].rows, -1) * _product(layers)
+
+
+def _trace(m: mp.matrix) -> mp.mpf:
+    return mp.mpf(mp.fsum(m[i, i] for i in range(m.rows)))
 
 
 def _branch(m: mp.matrix, x: mp.matrix) -> mp.matrix:
@@ -143,6 +180,12 @@ _SIDES: dict[str, Callable[[list[mp.matrix], mp.mpf, mp.matrix], tuple[mp.mpf, m
         sigma2(_product(ms)),
     ),
     "one_marginal": lambda ms, a, x: (mp.mpf(1), mp.mpf(mp.sqrt(x.rows))),
+    "rank_composed": lambda ms, a, x: _narrowest(ms),
+    "gauge_period": lambda ms, a, x: (_trace(_stretched(ms)), _trace(_product(ms))),
+    "gauge_isometry": lambda ms, a, x: (sigma2(_reflected(ms)), sigma2(_product(ms))),
+    "gauge_growth": lambda ms, a, x: (sigma2(_stretched(ms)), 2 * sigma2(_product(ms))),
+    "gauge_sigma2": lambda ms, a, x: (sigma2(_stretched(ms)), sigma2(_product(ms))),
+    "gauge_gain": lambda ms, a, x: (_row_gain(_reflected(ms)), mp.mpf(1)),
     "residual": lambda ms, a, x: (
         sigma2(_product([(1 - a) * mp.eye(x.rows) + a * m for m in ms])),
         mp.fprod(1 - a + a * sigma2(m) for m in ms),

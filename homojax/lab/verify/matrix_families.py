@@ -151,6 +151,26 @@ def _periodic(rng, n, count):
     return follows * (period / n)[:, :, None]
 
 
+@matrix_family(
+    "pivot",
+    "couplings glued through 1 to n atoms, soft or one for each unit: the rank is that (law 8.7)",
+)
+def _pivot(rng, n, count):
+    """Return Γ diag(1/w) Γᵀ B, Γ [n, r] with unit row sums and column sums w, and B ∈ 𝔅ₙ.
+
+    BᵀΓ has the sums of Γ, too, so that both are couplings with the pivot w.
+    """
+    scores = rng.standard_normal((count, n, n)) * rng.choice([0.3, 1, 3], (count, 1, 1))
+    scores = np.where(np.arange(n) < rng.integers(1, n + 1, (count, 1, 1)), scores, -np.inf)
+    best = scores.max(-1, keepdims=True)
+    chosen = np.where(rng.random((count, 1, 1)) < 0.25, scores == best, np.exp(scores - best))
+    coupling = chosen / chosen.sum(-1, keepdims=True)
+    masses = coupling.sum(1, keepdims=True)
+    glued = (coupling / np.where(masses > 0, masses, 1)) @ coupling.swapaxes(1, 2)
+    alike = np.zeros((count, n))
+    return glued @ draw_mixture(rng, alike, alike)
+
+
 @matrix_family("uniform", "J, the barycentre")
 def _uniform(rng, n, count):
     return np.full((count, n, n), 1 / n)

@@ -16,6 +16,7 @@ from homojax.birkhoff import detail, projective_diameter
 from homojax.projection.errors import projection_distance
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum.singular_value import top_singular_pair
+from homojax.theory.cases.responses import strongest_response
 
 LARGEST_DECOMPOSED = 64  # n beyond which an assignment and four more σ₂ take longer to find than M
 HOTTER = 1.25  # the second ε, over the first: a decay of the logits by a fifth
@@ -48,6 +49,10 @@ class ProjectionCase:
     sigma2_slope_error: jax.Array  # the part of the projections' own errors in these
     gradient_norm: jax.Array  # ‖∂σ₂/∂S‖_F
     gradient_bound: jax.Array  # √(max M · Σ M u²v²)/ε
+    response: jax.Array  # ε‖∂M/∂S W‖_F, W as sensitive a direction as was found
+    hotter_response: jax.Array  # the same at 1.25 ε, in units of that
+    drift: jax.Array  # [2, n], dγ/dε, γ = ε · column potential, by the same differences
+    drift_error: jax.Array  # the part of the projections' own errors in (I − MᵀM) drift
 
 
 class _Projected(NamedTuple):
@@ -118,6 +123,10 @@ def projection_case(logits: ArrayLike, epsilon: ArrayLike) -> ProjectionCase:
     gradient, _ = pull_back(jnp.outer(u, v))
     _, slope = pull_back(weights)
     weight = (cold.matrix * jnp.outer(u, v) ** 2).sum()
+    responses = jax.vmap(strongest_response, (0, None))(
+        jnp.stack([cold.log_matrix, others.log_matrix[0]]), weights + jnp.outer(u, v)
+    )
+    potentials = jnp.exp(ratios[1:])[:, None] * others.col_potential[1:]
     return ProjectionCase(
         logits=logits,
         epsilon=epsilon,
@@ -137,6 +146,10 @@ def projection_case(logits: ArrayLike, epsilon: ArrayLike) -> ProjectionCase:
         sigma2_slope_error=4 * distance / step,
         gradient_norm=jnp.sqrt((gradient**2).sum()),
         gradient_bound=jnp.sqrt(cold.matrix.max() * weight) / epsilon,
+        response=responses[0],
+        hotter_response=responses[1],
+        drift=_differences(potentials, step),
+        drift_error=(math.sqrt(n) * distance + 8 * logit_error) / step,
     )
 
 
@@ -148,5 +161,5 @@ def _weights(n: int, dtype: DTypeLike) -> jax.Array:
 
 
 def _differences(values: jax.Array, step: jax.Array) -> jax.Array:
-    """Return central differences of step h and 2h, [2], of values at −2h, −h, h and 2h."""
+    """Return central differences of step h and 2h, [2, …], of values at −2h, −h, h and 2h."""
     return jnp.stack([(values[2] - values[1]) / (2 * step), (values[3] - values[0]) / (4 * step)])

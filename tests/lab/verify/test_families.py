@@ -38,7 +38,7 @@ MATRICES = [
     "de-bruijn",
     "design",
 ]
-MATRICES += ["periodic", "uniform", "identity", "gossip", "hypercube"]
+MATRICES += ["periodic", "pivot", "uniform", "identity", "gossip", "hypercube"]
 NAMES = [*PROJECTED, *MATRICES, "truncated"]
 SIZES = (2, 3, 4, 5, 7, 8, 13, 16, 31)
 LARGEST = 0.999999999  # t above it stands for t = 1 where a spectrum is only known to rounding
@@ -369,6 +369,14 @@ def test_a_periodic_chain_has_as_many_eigenvalues_of_modulus_one_as_its_period(n
     for p in set(period):
         power = np.linalg.matrix_power(m[period == p], p)
         np.testing.assert_allclose(power @ power, power, atol=1e-15)
+
+
+@at_sizes("pivot", 2, 4, 7, 16)
+def test_couplings_glued_through_a_pivot_have_every_rank_up_to_full(n):
+    singular = np.linalg.svd(matrices("pivot", n, 500), compute_uv=False)
+    ranks = (singular > 1e-13).sum(-1)
+    assert ranks.min() == 1 and ranks.max() >= min(n, 7)
+    assert (singular[:, 1] > LARGEST).any() and ((singular[:, 1] < 0.5) & (ranks > 1)).any()
 
 
 @pytest.mark.parametrize("n", SIZES)
