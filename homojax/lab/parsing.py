@@ -19,10 +19,11 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from homojax.lab.inputs import InputError, parse_grid
+from homojax.lab.inputs import InputError, nearest, parse_grid
 
 C = TypeVar("C")
 Grid = tuple[float, ...]
+SHELLS = ("bash", "zsh", "tcsh")
 
 
 def parse(kind: type[C], prog: str, args: Sequence[str]) -> C:
@@ -37,10 +38,7 @@ def parse(kind: type[C], prog: str, args: Sequence[str]) -> C:
         InputError: a value is refused.
         SystemExit: help was asked and given, or the parser has said what it does not understand.
     """
-    registry = ConstructorRegistry()
-    for rule in (_grid, _path, _optional):
-        registry.primitive_rule(rule)
-    registry.struct_rule(_OneSentence())
+    registry = _registry()
 
     def parse_over(args: Sequence[str], default: C | None = None) -> C:
         given: Any = {} if default is None else {"default": default}
@@ -50,6 +48,32 @@ def parse(kind: type[C], prog: str, args: Sequence[str]) -> C:
     command = from_args(args, parse_over) if from_args else parse_over(args)
     _require_values(command, args)
     return command
+
+
+def print_completion(kinds: Any, shell: str) -> None:
+    """Print the script by which a shell completes commands.
+
+    Args:
+        kinds: the union of the dataclasses of all commands.
+        shell: one of ``SHELLS``.
+
+    Raises:
+        InputError: tyro has no script for that shell.
+        SystemExit: it is printed.
+    """
+    if shell not in SHELLS:
+        raise InputError(f'there is no completion for "{shell}": {nearest(shell, SHELLS)}')
+    words = ["--tyro-print-completion", shell]
+    tyro.cli(kinds, prog="homojax", args=words, registry=_registry())
+
+
+def _registry() -> ConstructorRegistry:
+    """Return the rules by which words become values."""
+    registry = ConstructorRegistry()
+    for rule in (_grid, _path, _optional):
+        registry.primitive_rule(rule)
+    registry.struct_rule(_OneSentence())
+    return registry
 
 
 def _grid(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:

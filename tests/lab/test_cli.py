@@ -191,6 +191,14 @@ def test_help_names_every_verb_and_option(capsys):
     assert said(capsys, "--version")[:2] == (0, f"homojax {version('homojax')}\n")
 
 
+def test_a_shell_is_told_how_to_complete_every_verb_probe_and_option(capsys):
+    code, out, _ = said(capsys, "--print-completion", "bash")
+    assert not code and "complete -F" in out
+    assert all(name in out for name in ("sweep", "audit", "tighten", "--epsilon", "--fail-on"))
+    code, _, err = said(capsys, "--print-completion", "fish")
+    assert code == 2 and "there are: bash, tcsh, zsh" in err
+
+
 @pytest.mark.parametrize("verb", ["sweep", "verify", "probe", "probe tighten", "train", "runs"])
 def test_no_option_shows_where_it_is_kept(capsys, verb):
     out = said(capsys, *verb.split(), "--help")[1]
