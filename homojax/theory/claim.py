@@ -46,6 +46,10 @@ class Comparison(NamedTuple):
     """A law on one case: ``lesser ≤ greater``, with the error that both sides together can carry.
 
     The four fields broadcast against each other: a case may have several comparisons.
+
+    >>> compared = Comparison(jnp.asarray(0.5), jnp.asarray(0.75), jnp.asarray(0.0))
+    >>> bool(compared.lesser <= compared.greater)
+    True
     """
 
     lesser: jax.Array
@@ -73,8 +77,12 @@ _ALLOWED = {
 class Claim:
     """A numbered claim of theory.md as an executable, falsifiable object.
 
-    CONTRIBUTING.md says how to add one. A claim that is made by hand is judged like any other, and
-    is in no list.
+    docs/add-a-claim.md says how to make one. A claim that is made by hand is judged like any other,
+    and is in no list.
+
+    >>> from homojax.theory import CLAIMS
+    >>> print(CLAIMS["hilbert"].number, CLAIMS["hilbert"].statement, CLAIMS["hilbert"].status)
+    2 σ₂ ≤ tanh(Δ(S)/4ε) theorem
     """
 
     number: str  # theory.md's
