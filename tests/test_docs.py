@@ -23,7 +23,8 @@ from homojax.theory.claim import Verdict, mutants_of
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+FOLDERS = (".", "experiments", "docs", "docs/reference")
+PAGES = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in PAGES}
 
 
@@ -57,14 +58,17 @@ def test_the_readme_prints_what_it_says():
 EXAMPLES = {
     f"{page}-{number}": example
     for page, text in TEXTS.items()
-    if page.startswith("docs/") and page != "docs/networks.md"
+    if page.startswith("docs/") and page not in ("docs/networks.md", "docs/tutorial.md")
     for number, example in enumerate(
         re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", text, re.DOTALL)
     )
 }
 
 
-WHOLE_RUNS = ("docs/sweep.md-0", "docs/sweep.md-1", "docs/probe.md-0")  # README's sweep is fast
+WHOLE_RUNS = (  # README's sweep is fast
+    *("docs/sweep.md-0", "docs/sweep.md-1", "docs/probe.md-0"),
+    *("docs/add-a-claim.md-0", "docs/add-a-claim.md-1"),
+)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +80,25 @@ WHOLE_RUNS = ("docs/sweep.md-0", "docs/sweep.md-1", "docs/probe.md-0")  # README
 )
 def test_the_examples_of_the_pages_run(code, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    known = set(homojax.PARAMETRIZATIONS)
     output, _ = printed_by(code, "docs")
     assert ("print(" in code) == bool(output) and "nan" not in output.lower()
     assert not said or output == said
+    for name in set(homojax.PARAMETRIZATIONS) - known:
+        del homojax.PARAMETRIZATIONS[name]
+
+
+@pytest.mark.slow
+def test_the_tutorial_prints_what_it_says_from_its_first_block_to_its_last(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text, names = TEXTS["docs/tutorial.md"], {}
+    steps = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL)
+    assert len(steps) == text.count("```python") > 5
+    for code, said in steps:
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            exec(compile(code, "tutorial", "exec"), names)
+        assert output.getvalue() == said
 
 
 @pytest.mark.slow
