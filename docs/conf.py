@@ -38,6 +38,8 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "furo"
 html_title = f"homojax {release}"
+html_static_path = ["static"]
+html_css_files = ["tables.css"]
 html_extra_path = ["site"]  # index.html, which opens the first page
 html_copy_source = False
 html_show_sourcelink = False
