@@ -132,9 +132,10 @@ def _run(args: list[str]) -> int:
         print(f"homojax {version('homojax')}")
         return 0
     if args[:1] == ["--print-completion"]:
-        from homojax.lab.parsing import print_completion
+        from homojax.lab.parsing import completion
 
-        print_completion(_all_commands(VERBS), (args[1:] or [""])[0])
+        print(completion(_all_commands(VERBS), " ".join(args[1:])))
+        return 0
     name, verb, rest = _choose(args, VERBS, "verb", "homojax")
     if name == "probe":
         name, verb, rest = _choose(rest, PROBES, "probe", "homojax probe")

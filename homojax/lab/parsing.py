@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import itertools
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -23,7 +26,7 @@ from homojax.lab.inputs import InputError, nearest, parse_grid
 
 C = TypeVar("C")
 Grid = tuple[float, ...]
-SHELLS = ("bash", "zsh", "tcsh")
+SHELLS = ("bash", "zsh")
 
 
 def parse(kind: type[C], prog: str, args: Sequence[str]) -> C:
@@ -50,21 +53,28 @@ def parse(kind: type[C], prog: str, args: Sequence[str]) -> C:
     return command
 
 
-def print_completion(kinds: Any, shell: str) -> None:
-    """Print the script by which a shell completes commands.
+def completion(kinds: Any, shell: str) -> str:
+    """Return the script by which a shell completes commands.
 
     Args:
         kinds: the union of the dataclasses of all commands.
         shell: one of ``SHELLS``.
 
     Raises:
-        InputError: tyro has no script for that shell.
-        SystemExit: it is printed.
+        InputError: there is no script for that shell.
     """
     if shell not in SHELLS:
         raise InputError(f'there is no completion for "{shell}": {nearest(shell, SHELLS)}')
-    words = ["--tyro-print-completion", shell]
-    tyro.cli(kinds, prog="homojax", args=words, registry=_registry())
+    words, script = ["--tyro-print-completion", shell], io.StringIO()
+    with contextlib.redirect_stdout(script), contextlib.suppress(SystemExit):
+        tyro.cli(kinds, prog="homojax", args=words, registry=_registry())
+    # The shell would take each line of a help text for a word of its own.
+    return re.sub(
+        r"^COMPLETION_SPEC = .*$",
+        lambda spec: spec[0].replace(r"\n", " "),
+        script.getvalue(),
+        flags=re.MULTILINE,
+    )
 
 
 def _registry() -> ConstructorRegistry:
