@@ -8,7 +8,6 @@ import json
 import re
 import shlex
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
@@ -20,12 +19,9 @@ import homojax
 import oracles
 from homojax.lab import cli
 from homojax.theory.claim import Verdict, mutants_of
+from pages import PAGES, ROOT, TEXTS
 
-ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-FOLDERS = (".", "experiments", "docs", "docs/reference")
-PAGES = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
-TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in PAGES}
 
 
 def blocks(text, language):

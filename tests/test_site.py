@@ -3,16 +3,11 @@
 import importlib
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 
 import homojax
-
-ROOT = Path(__file__).parent.parent
-FOLDERS = (".", "experiments", "docs", "docs/reference")
-PAGES = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
-TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in PAGES}
+from pages import ROOT, TEXTS
 
 
 def named(dotted):
