@@ -1,6 +1,10 @@
 """How Sphinx builds the site: its source is the whole repository, so links are those of GitHub."""
 
+import ast
+import inspect
 import re
+from dataclasses import is_dataclass
+from enum import Enum
 
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -70,7 +74,36 @@ def _escape_bars(app, what, name, obj, options, lines):
             lines[number] = "".join(parts)
 
 
+def _describe_fields(app, what, name, obj, options, lines):
+    """List fields, or the values of an enum: what stands behind or below each in the source."""
+    values = what == "class" and issubclass(obj, Enum)
+    if what != "class" or not (values or hasattr(obj, "_fields") or is_dataclass(obj)):
+        return
+    source = inspect.getsource(obj)
+    body, rows = ast.parse(source).body[0].body, source.splitlines()
+    described = {}
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.Assign if values else ast.AnnAssign):
+            text = rows[node.end_lineno - 1].partition("# ")[2]
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                text = " ".join(after.value.value.split())
+            described[ast.unparse(node).split(":")[0]] = text
+    lines += ["", f".. rubric:: {'Values' if values else 'Fields'}", ""]
+    lines += [
+        f"- **{field}**" + (f" – {text}" if text else "") for field, text in described.items()
+    ]
+    lines += [""]
+
+
+def _skip_fields(app, what, name, obj, skip, options):
+    """Leave out what is no method or property: the fields, which have a list of their own."""
+    method = callable(obj) or isinstance(obj, (property, classmethod, staticmethod))
+    return skip or (what == "class" and not method)
+
+
 def setup(app):
     """Add what only this site needs."""
     app.add_html_math_renderer("mathml", _formula(False), _formula(True))
+    app.connect("autodoc-process-docstring", _describe_fields, priority=400)
     app.connect("autodoc-process-docstring", _escape_bars)
+    app.connect("autodoc-skip-member", _skip_fields)

@@ -86,18 +86,20 @@ class Claim:
     """
 
     number: str  # theory.md's
-    name: str
+    name: str  # of the claim, unlike all others
     scope: Scope  # the kind of case that it is about
-    direction: Direction
+    direction: Direction  # of the measured side to the predicted one: ≤, ≥, =, → or ~
     statement: str  # one line
-    latex: str
-    source: str
-    compare: Compare
-    assumptions: tuple[Assumption, ...] = ()
+    latex: str  # the same
+    source: str  # where it was published or proved
+    compare: Compare  # a case -> both sides, and how far they can be off together
+    assumptions: tuple[Assumption, ...] = ()  # in words, and a predicate of a case
     attained_by: str | None = None  # the family of cases that makes it an equality
-    status: Standing = "theorem"
+    status: Standing = "theorem"  # or "conjecture", "refuted"
     resolution: float = 0.0  # = and ~ hold to within this, errors included
-    mutants: Mapping[str, Mutant] = dataclasses.field(default_factory=dict, hash=False)
+    mutants: Mapping[str, Mutant] = dataclasses.field(
+        default_factory=dict, hash=False
+    )  # wrong versions
 
     def __post_init__(self):
         """Raise ValueError where a field has a value that no claim has."""
