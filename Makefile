@@ -28,6 +28,8 @@ check: $(VENV)/.installed-dev docs package
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -c docs . docs/_build/html
+	@! grep -rnoE '<(script|link|img|iframe)[^>]+(src|href)="(https?:)?//[^"]+' --include='*.html' \
+	  docs/_build/html || { echo "a page asks the network for something" >&2; exit 1; }
 
 # Everything of experiments/README.md, in its quick size.
 experiments: demo $(VENV)/.installed-test

@@ -150,7 +150,7 @@ def test_the_commands_of_the_readme_can_be_pasted_in_order_and_again():
 def test_counts_are_those_of_the_code():
     claims, families = len(homojax.CLAIMS), len(homojax.lab.verify.families.FAMILIES)
     words = {11: "eleven", 15: "fifteen", 16: "sixteen", 17: "seventeen"}
-    assert f"{claims} claims" in TEXTS["README.md"]
+    assert f"{claims} claims" in TEXTS["README.md"] and f"{claims} claims" in TEXTS["docs/index.md"]
     assert f"{claims} claims, {families} families" in TEXTS["docs/verify.md"]
     assert f"{families} families" in TEXTS["CHANGELOG.md"]
     maps, recipes = words[len(homojax.PARAMETRIZATIONS)], words[len(homojax.PRESETS)]

@@ -97,9 +97,7 @@ class Claim:
     attained_by: str | None = None  # the family of cases that makes it an equality
     status: Standing = "theorem"  # or "conjecture", "refuted"
     resolution: float = 0.0  # = and ~ hold to within this, errors included
-    mutants: Mapping[str, Mutant] = dataclasses.field(
-        default_factory=dict, hash=False
-    )  # wrong versions
+    mutants: Mapping[str, Mutant] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self):
         """Raise ValueError where a field has a value that no claim has."""
