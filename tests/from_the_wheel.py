@@ -15,7 +15,7 @@ COMMANDS = (  # sources that ship with the package, and a file
     *("--version", "sweep --source trained-mhc --epsilon 0.05 --depth 2 --measure spectrum"),
     "audit model.npz --pattern layers.*.mixing --iterations 20",
     "verify --replay case.npz",
-    "runs",
+    *("runs", "--print-completion bash"),
 )
 
 
