@@ -68,7 +68,11 @@ def _metrics(matrices: jax.Array) -> dict[str, jax.Array]:
 
 
 def of_matrix(matrix: jax.Array) -> dict[str, jax.Array]:
-    """Return what is watched of one matrix [n, n], by the names of ``mixing_metrics``."""
+    """Return what is watched of one matrix [n, n], by the names of ``mixing_metrics``.
+
+    >>> float(of_matrix(jnp.eye(2))["saturation"])
+    1.0
+    """
     n, dtype = matrix.shape[0], matrix.dtype
     row_error, col_error = marginal_errors(matrix)
     return {

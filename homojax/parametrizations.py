@@ -81,6 +81,14 @@ def parametrization(
 
     The arguments are the fields of ``Parametrization``, and the names of further arguments that
     are no arrays (``arguments.compiled``).
+
+    >>> @parametrization("lazy", statement="pI + (1 − p)J", source="an example", exact="both",
+    ...                  shape=lambda n: (n,), tempered=False)
+    ... def lazy(parameters, epsilon=1.0):
+    ...     n, p = parameters.size, jax.nn.sigmoid(parameters.mean())
+    ...     return p * jnp.eye(n) + (1 - p) / n
+    >>> PARAMETRIZATIONS.pop("lazy").matrix(jnp.zeros(2)).tolist()
+    [[0.75, 0.25], [0.25, 0.75]]
     """
 
     def declare(matrix: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

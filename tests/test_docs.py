@@ -8,7 +8,6 @@ import json
 import re
 import shlex
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
@@ -20,11 +19,9 @@ import homojax
 import oracles
 from homojax.lab import cli
 from homojax.theory.claim import Verdict, mutants_of
+from pages import PAGES, ROOT, TEXTS
 
-ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in PAGES}
 
 
 def blocks(text, language):
@@ -57,14 +54,17 @@ def test_the_readme_prints_what_it_says():
 EXAMPLES = {
     f"{page}-{number}": example
     for page, text in TEXTS.items()
-    if page.startswith("docs/") and page != "docs/networks.md"
+    if page.startswith("docs/") and page not in ("docs/networks.md", "docs/tutorial.md")
     for number, example in enumerate(
         re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", text, re.DOTALL)
     )
 }
 
 
-WHOLE_RUNS = ("docs/sweep.md-0", "docs/sweep.md-1", "docs/probe.md-0")  # README's sweep is fast
+WHOLE_RUNS = (  # README's sweep is fast
+    *("docs/sweep.md-0", "docs/sweep.md-1", "docs/probe.md-0"),
+    *("docs/add-a-claim.md-0", "docs/add-a-claim.md-1"),
+)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,25 @@ WHOLE_RUNS = ("docs/sweep.md-0", "docs/sweep.md-1", "docs/probe.md-0")  # README
 )
 def test_the_examples_of_the_pages_run(code, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    known = set(homojax.PARAMETRIZATIONS)
     output, _ = printed_by(code, "docs")
     assert ("print(" in code) == bool(output) and "nan" not in output.lower()
     assert not said or output == said
+    for name in set(homojax.PARAMETRIZATIONS) - known:
+        del homojax.PARAMETRIZATIONS[name]
+
+
+@pytest.mark.slow
+def test_the_tutorial_prints_what_it_says_from_its_first_block_to_its_last(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text, names = TEXTS["docs/tutorial.md"], {}
+    steps = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL)
+    assert len(steps) == text.count("```python") > 5
+    for code, said in steps:
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            exec(compile(code, "tutorial", "exec"), names)
+        assert output.getvalue() == said
 
 
 @pytest.mark.slow
@@ -134,7 +150,7 @@ def test_the_commands_of_the_readme_can_be_pasted_in_order_and_again():
 def test_counts_are_those_of_the_code():
     claims, families = len(homojax.CLAIMS), len(homojax.lab.verify.families.FAMILIES)
     words = {11: "eleven", 15: "fifteen", 16: "sixteen", 17: "seventeen"}
-    assert f"{claims} claims" in TEXTS["README.md"]
+    assert f"{claims} claims" in TEXTS["README.md"] and f"{claims} claims" in TEXTS["docs/index.md"]
     assert f"{claims} claims, {families} families" in TEXTS["docs/verify.md"]
     assert f"{families} families" in TEXTS["CHANGELOG.md"]
     maps, recipes = words[len(homojax.PARAMETRIZATIONS)], words[len(homojax.PRESETS)]

@@ -40,7 +40,12 @@ from homojax.projection.summary import count_outcomes, has_numbers, shapes_of
 
 
 class Calibration(NamedTuple):
-    """An ε that meets a target, and what is proved of the side that it promises."""
+    """An ε that meets a target, and what is proved of the side that it promises.
+
+    >>> found = calibrate_epsilon([[1.0, 0.0], [0.0, 1.0]], 0.5)
+    >>> round(float(found.kept), 4), CalibrationStatus(int(found.status)).name
+    (0.5, 'FOUND')
+    """
 
     epsilon: jax.Array  # in the logits' units; NaN unless FOUND
     kept: jax.Array  # the share kept there; the target to 1e-10 (float32: 1e-5); NaN unless FOUND

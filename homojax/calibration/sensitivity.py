@@ -17,7 +17,12 @@ from homojax.spectrum.gap import log_contraction_gap
 
 
 class Sensitivity(NamedTuple):
-    """What a projection keeps at one ε, and how that depends on the logits and on ε."""
+    """What a projection keeps at one ε, and how that depends on the logits and on ε.
+
+    >>> at_half = sensitivity([[1.0, 0.0], [0.0, 1.0]], 0.5)
+    >>> round(float(at_half.sigma2), 4), bool(at_half.epsilon_slope < 0)
+    (0.7616, True)
+    """
 
     sigma2: jax.Array
     log_gap: jax.Array  # log(1 − σ₂)

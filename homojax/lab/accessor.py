@@ -98,7 +98,13 @@ _VERBS = {
 
 @xr.register_dataset_accessor("homojax")
 class Accessor:
-    """What a Dataset that a verb made can say of itself."""
+    """What a Dataset that a verb made can say of itself: ``ds.homojax``.
+
+    >>> from homojax.lab.sweep.run import sweep
+    >>> tiny = dict(epsilon=(1.0,), depth=(1, 2), n=4, seeds=1, samples=8, dtype="float32")
+    >>> sweep(**tiny).homojax.kinds
+    ('phase', 'survival', 'entropy', 'layernorm', 'residual')
+    """
 
     def __init__(self, ds: xr.Dataset):
         self._ds = ds

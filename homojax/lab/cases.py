@@ -48,6 +48,13 @@ def save_case(case: Case, path: Path) -> None:
 def load_case(path: str | Path) -> Case:
     """Read what ``save_case`` wrote.
 
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "case.npz"
+    >>> arrays = {"logits": np.eye(2), "matrix": np.eye(2), "epsilon": np.array(1.0)}
+    >>> save_case(Case("hilbert", "matrix", "probe", arrays, {}), file)
+    >>> load_case(file).claim
+    'hilbert'
+
     Raises:
         InputError: the file cannot be read, is no case, or is one of another format or of a claim
             that this version does not have.

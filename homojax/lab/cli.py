@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple, Union
 
 from homojax.lab import interrupts
 from homojax.lab.compile_cache import keep_programs
@@ -131,6 +131,11 @@ def _run(args: list[str]) -> int:
     if args[:1] == ["--version"]:
         print(f"homojax {version('homojax')}")
         return 0
+    if args[:1] == ["--print-completion"]:
+        from homojax.lab.parsing import completion
+
+        print(completion(_all_commands(VERBS), " ".join(args[1:])))
+        return 0
     name, verb, rest = _choose(args, VERBS, "verb", "homojax")
     if name == "probe":
         name, verb, rest = _choose(rest, PROBES, "probe", "homojax probe")
@@ -142,7 +147,7 @@ def _run(args: list[str]) -> int:
     from homojax.lab.parsing import parse
 
     room = f"homojax.lab.{verb.room}"
-    kind = getattr(importlib.import_module(f"{room}.command"), verb.command)
+    kind = _kind(verb)
     command = parse(kind, f"homojax {name}", rest)
     from rich.console import Console
 
@@ -152,6 +157,21 @@ def _run(args: list[str]) -> int:
 
     report = importlib.import_module(f"{room}.report")
     return 0 if report.run_command(command, Terminal()) else 1
+
+
+def _kind(verb: Verb) -> Any:
+    return getattr(importlib.import_module(f"homojax.lab.{verb.room}.command"), verb.command)
+
+
+def _all_commands(verbs: dict[str, Verb]) -> Any:
+    """Return the union of the dataclasses of all commands, each under its name."""
+    from tyro.conf import subcommand
+
+    kinds = (
+        Annotated[_kind(verb) if verb.command else _all_commands(PROBES), subcommand(name)]
+        for name, verb in verbs.items()
+    )
+    return Union[tuple(kinds)]  # noqa: UP007  their number is not known here
 
 
 def _choose(

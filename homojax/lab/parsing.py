@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import itertools
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -19,10 +22,11 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from homojax.lab.inputs import InputError, parse_grid
+from homojax.lab.inputs import InputError, nearest, parse_grid
 
 C = TypeVar("C")
 Grid = tuple[float, ...]
+SHELLS = ("bash", "zsh")
 
 
 def parse(kind: type[C], prog: str, args: Sequence[str]) -> C:
@@ -37,10 +41,7 @@ def parse(kind: type[C], prog: str, args: Sequence[str]) -> C:
         InputError: a value is refused.
         SystemExit: help was asked and given, or the parser has said what it does not understand.
     """
-    registry = ConstructorRegistry()
-    for rule in (_grid, _path, _optional):
-        registry.primitive_rule(rule)
-    registry.struct_rule(_OneSentence())
+    registry = _registry()
 
     def parse_over(args: Sequence[str], default: C | None = None) -> C:
         given: Any = {} if default is None else {"default": default}
@@ -50,6 +51,39 @@ def parse(kind: type[C], prog: str, args: Sequence[str]) -> C:
     command = from_args(args, parse_over) if from_args else parse_over(args)
     _require_values(command, args)
     return command
+
+
+def completion(kinds: Any, shell: str) -> str:
+    """Return the script by which a shell completes commands.
+
+    Args:
+        kinds: the union of the dataclasses of all commands.
+        shell: one of ``SHELLS``.
+
+    Raises:
+        InputError: there is no script for that shell.
+    """
+    if shell not in SHELLS:
+        raise InputError(f'there is no completion for "{shell}": {nearest(shell, SHELLS)}')
+    words, script = ["--tyro-print-completion", shell], io.StringIO()
+    with contextlib.redirect_stdout(script), contextlib.suppress(SystemExit):
+        tyro.cli(kinds, prog="homojax", args=words, registry=_registry())
+    # The shell would take each line of a help text for a word of its own.
+    return re.sub(
+        r"^COMPLETION_SPEC = .*$",
+        lambda spec: spec[0].replace(r"\n", " "),
+        script.getvalue(),
+        flags=re.MULTILINE,
+    )
+
+
+def _registry() -> ConstructorRegistry:
+    """Return the rules by which words become values."""
+    registry = ConstructorRegistry()
+    for rule in (_grid, _path, _optional):
+        registry.primitive_rule(rule)
+    registry.struct_rule(_OneSentence())
+    return registry
 
 
 def _grid(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:

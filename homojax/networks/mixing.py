@@ -17,7 +17,12 @@ from homojax.presets import PRESETS
 
 @dataclasses.dataclass(frozen=True)
 class Mixer:
-    """A parametrization (theory.md §6) or a preset of public code, for layers of n mixed units."""
+    """A parametrization (theory.md §6) or a preset of public code, for layers of n mixed units.
+
+    >>> uniform = mixer("sinkhorn", 2)
+    >>> uniform.matrix(jnp.zeros((2, 2)), 1.0).tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+    """
 
     matrix: Callable[[jax.Array, ArrayLike], jax.Array]
     """(parameters, ε) -> [n, n]; a preset ignores ε and keeps its own."""

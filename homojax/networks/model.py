@@ -23,7 +23,14 @@ from homojax.residual import turn_angle
 
 
 class Trace(NamedTuple):
-    """The effect of the mixing on one example, for the laws of theory.md §3 to §5."""
+    """The effect of the mixing on one example, for the laws of theory.md §3 to §5.
+
+    >>> from homojax.networks.tasks import copying
+    >>> model = Model(Architecture("kronecker", depth=3), copying(units=4), rngs=nnx.Rngs(0))
+    >>> _, trace = model.trace(jnp.array([0, 1, 2, 3]))
+    >>> trace.energy.shape, trace.turned.shape, bool(trace.finite.all())
+    ((4,), (3,), True)
+    """
 
     matrices: jax.Array
     """[L, …, n, n]; between stand the heads of attention, or the tokens of dynamic streams."""

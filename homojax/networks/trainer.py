@@ -32,6 +32,11 @@ class Trainer:
     """Pure functions of one run, for a network, a task and a way to train; see ``trainer``.
 
     Trainers are equal only to themselves. ``side_by_side`` compiles a method once for each trainer.
+
+    >>> from homojax.networks.tasks import copying
+    >>> made = trainer(Architecture(depth=2), copying(), Training(steps=10))
+    >>> made.test[0].shape
+    (512, 8)
     """
 
     architecture: Architecture

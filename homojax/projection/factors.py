@@ -26,6 +26,9 @@ class FactoredLogits(NamedTuple):
 
     ``low_rank_logits`` and ``point_cloud_logits`` make them. The shifts r and c do not change the
     projection, only its potentials.
+
+    >>> low_rank_logits(jnp.ones((5, 2)), jnp.ones((5, 2))).shape
+    (5, 5)
     """
 
     queries: jax.Array  # [n, d], Q

@@ -32,7 +32,13 @@ _WORDS = tuple(status.name for status in Status)
 
 
 class SinkhornResult(NamedTuple):
-    """A projection and how far to trust it. Laws about 𝔅ₙ need the two errors beside the matrix."""
+    """A projection and how far to trust it. Laws about 𝔅ₙ need the two errors beside the matrix.
+
+    >>> import homojax as hj
+    >>> result = hj.sinkhorn([[1.0, 0.0], [0.0, 1.0]], 0.5)
+    >>> bool(result.converged), bool(result.row_error < 1e-6)
+    (True, True)
+    """
 
     matrix: jax.Array  # [n, n], exp(log_matrix)
     log_matrix: jax.Array  # [n, n], logits/ε + f[:, None] + g[None, :]; −inf off the support
@@ -49,7 +55,13 @@ class SinkhornResult(NamedTuple):
 
 
 class FactoredResult(NamedTuple):
-    """A projection of factors: as a SinkhornResult, with a matrix for products alone."""
+    """A projection of factors: as a SinkhornResult, with a matrix for products alone.
+
+    >>> import homojax as hj
+    >>> result = hj.sinkhorn(hj.point_cloud_logits([[0.0], [1.0]], [[0.0], [1.0]]), 1.0)
+    >>> result.matrix.shape, bool(result.converged)
+    ((2, 2), True)
+    """
 
     matrix: FactoredMatrix  # [n, n]
     row_potential: jax.Array  # [n], f, dimensionless
@@ -65,7 +77,13 @@ class FactoredResult(NamedTuple):
 
 
 class BalanceResult(NamedTuple):
-    """A scaling with every entry to relative accuracy, and whether it is one."""
+    """A scaling with every entry to relative accuracy, and whether it is one.
+
+    >>> import homojax as hj
+    >>> result = hj.balance([[20.0, 0.0], [0.0, 20.0]])  # of the logits over ε
+    >>> bool(result.converged), round(float(result.log_matrix[0, 1]), 4)
+    (True, -20.0)
+    """
 
     log_matrix: jax.Array  # [n, n]
     num_steps: jax.Array  # Newton steps

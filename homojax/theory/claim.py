@@ -46,6 +46,10 @@ class Comparison(NamedTuple):
     """A law on one case: ``lesser ≤ greater``, with the error that both sides together can carry.
 
     The four fields broadcast against each other: a case may have several comparisons.
+
+    >>> compared = Comparison(jnp.asarray(0.5), jnp.asarray(0.75), jnp.asarray(0.0))
+    >>> bool(compared.lesser <= compared.greater)
+    True
     """
 
     lesser: jax.Array
@@ -73,21 +77,25 @@ _ALLOWED = {
 class Claim:
     """A numbered claim of theory.md as an executable, falsifiable object.
 
-    CONTRIBUTING.md says how to add one. A claim that is made by hand is judged like any other, and
-    is in no list.
+    docs/add-a-claim.md says how to make one. A claim that is made by hand is judged like any other,
+    and is in no list.
+
+    >>> from homojax.theory import CLAIMS
+    >>> print(CLAIMS["hilbert"].number, CLAIMS["hilbert"].statement, CLAIMS["hilbert"].status)
+    2 σ₂ ≤ tanh(Δ(S)/4ε) theorem
     """
 
     number: str  # theory.md's
-    name: str
+    name: str  # of the claim, unlike all others
     scope: Scope  # the kind of case that it is about
-    direction: Direction
+    direction: Direction  # of the measured side to the predicted one: ≤, ≥, =, → or ~
     statement: str  # one line
-    latex: str
-    source: str
-    compare: Compare
-    assumptions: tuple[Assumption, ...] = ()
+    latex: str  # the same
+    source: str  # where it was published or proved
+    compare: Compare  # a case -> both sides, and how far they can be off together
+    assumptions: tuple[Assumption, ...] = ()  # in words, and a predicate of a case
     attained_by: str | None = None  # the family of cases that makes it an equality
-    status: Standing = "theorem"
+    status: Standing = "theorem"  # or "conjecture", "refuted"
     resolution: float = 0.0  # = and ~ hold to within this, errors included
     mutants: Mapping[str, Mutant] = dataclasses.field(default_factory=dict, hash=False)
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -189,6 +190,33 @@ def test_help_names_every_verb_and_option(capsys):
     assert "architecture options" in said(capsys, "train", "--help")[1]
     assert said(capsys, "help")[1] == said(capsys)[1] == said(capsys, "-h")[1]
     assert said(capsys, "--version")[:2] == (0, f"homojax {version('homojax')}\n")
+
+
+def completed(script, *words):
+    """What bash offers for the last of these words."""
+    call = (
+        f"source {script}; COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; "
+        '$(complete -p homojax | sed -E "s/.*-F ([^ ]+).*/\\1/"); printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", call], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_bash_completes_verbs_probes_and_options(capsys, tmp_path):
+    code, script, _ = said(capsys, "--print-completion", "bash")
+    (tmp_path / "homojax.bash").write_text(script)
+    offered = partial(completed, tmp_path / "homojax.bash")
+    assert code == 0 and {"sweep", "audit", "runs"} <= set(offered("homojax", ""))
+    assert offered("homojax", "sw") == ["sweep"]
+    assert offered("homojax", "sweep", "--eps") == ["--epsilon"]
+    assert offered("homojax", "probe", "ti") == ["tighten"]
+    assert all(word.startswith("-") for word in offered("homojax", "probe", "tighten", "--"))
+
+
+@pytest.mark.parametrize("shell", ["fish", ""])
+def test_a_shell_without_a_script_is_refused(capsys, shell):
+    code, _, err = said(capsys, "--print-completion", shell)
+    assert code == 2 and "there are: bash, zsh" in err
 
 
 @pytest.mark.parametrize("verb", ["sweep", "verify", "probe", "probe tighten", "train", "runs"])

@@ -18,6 +18,12 @@ class Task(NamedTuple):
     A batch is (inputs, targets, weights). Inputs are int32 tokens [batch, n], or floats
     [batch, n, features]. Targets are int32 classes [batch, n], or [batch] where ``pooled``. Weights
     are floats of the targets' shape, 0 where nothing is asked.
+
+    >>> from homojax.networks.tasks import copying
+    >>> task = copying(units=4, vocabulary=8)
+    >>> inputs, targets, weights = task.train(jax.random.key(0), 2)
+    >>> inputs.shape, bool((inputs == targets).all()), task.chance < 0.2
+    ((2, 4), True, True)
     """
 
     name: str
