@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PYTEST = $(BIN)/pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test slow check notebook clean
+.PHONY: demo test slow check notebooks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/homojax sweep --config experiments/demo.toml --out runs/demo --overwrite
@@ -25,8 +25,8 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-notebook: $(VENV)/.installed-test
-	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+notebooks: $(VENV)/.installed-test
+	$(BIN)/python notebooks/execute.py
 
 clean:
 	rm -rf $(VENV) runs
