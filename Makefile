@@ -46,7 +46,7 @@ package: $(VENV)/.installed-dev
 	$(VENV)/wheel/bin/python tests/from_the_wheel.py
 
 notebooks: $(VENV)/.installed-test
-	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+	$(BIN)/python notebooks/execute.py
 
 clean:
 	rm -rf $(VENV) runs dist docs/_build
