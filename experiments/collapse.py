@@ -33,6 +33,7 @@ SEEDS = {"smoke": 2, "quick": 6, "full": 24}
 UNITS = {"smoke": (4,), "quick": (4, 16), "full": (2, 4, 16, 64, 256)}
 LARGE, FEW_LAYERS, FEW_SEEDS = 256, 16, 8
 DRAWN = (4, 16, 64)
+ATTENTION = {"smoke": (4,), "quick": (4,), "full": DRAWN}
 GONE = -6.0  # log₁₀ of the detail at which tokens count as one
 COLD, WARM = 0.05, 0.5
 
@@ -270,7 +271,7 @@ def study(size: Size, bench: Bench) -> Study:
         )
         found[family, n] = Kept(**{name: arrays[name] for name in Kept._fields})
     drawn = Map(epsilon, found)
-    attention = {n: attended(bench, n, epsilon, seeds) for n in UNITS[size] if n in DRAWN}
+    attention = {n: attended(bench, n, epsilon, seeds) for n in ATTENTION[size]}
     return Study(
         text=sentence(drawn),
         tables=[

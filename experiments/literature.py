@@ -25,6 +25,7 @@ PARTS = {
     "Cooling: how fast may ε fall?": cooling,
     "Frequencies: is it a low-pass filter?": frequencies,
 }
+UNITS = {"smoke": (4,), "quick": (4,), "full": (2, 4, 8)}
 CELLS = {"smoke": 200, "quick": 1_000, "full": 20_000}
 STACKS = {"smoke": 20, "quick": 100, "full": 2_000}
 
@@ -33,6 +34,7 @@ def study(size: Size, bench: Bench) -> Study:
     """Return the verdict on every disputed claim, and the four studies."""
     judged = hj.verify(
         claims=("8",),
+        n=UNITS[size],
         cells=CELLS[size],
         stacks=STACKS[size],
         progress=lambda done, total, doing: bench.progress(done, total, f"claims: {doing}"),

@@ -141,11 +141,11 @@ def run_experiment(
 
 def _section(heading: str, caption: str, study: Study) -> Section:
     """Return what a study found as a part of a page."""
-    figure, file = study.figure, f"{heading.split()[0].lower() if heading else 'figure'}.png"
+    figure, name = study.figure, heading.partition(":")[0].lower() or "figure"
     return Section(
         heading=heading,
         text=study.text,
-        pictures=[page.draw(file, caption, lambda: figure)] if figure is not None else [],
+        pictures=[page.draw(f"{name}.png", caption, lambda: figure)] if figure is not None else [],
         tables=study.tables,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -127,7 +127,7 @@ def judge_cells(
     return jax.device_get(judged)
 
 
-@program
+@partial(program, often=True)
 @jax.vmap
 def project(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
     """Return the projections of logits [cells, n, n] at ε [cells]."""

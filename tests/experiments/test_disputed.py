@@ -7,6 +7,9 @@ import scipy.fft
 import scipy.stats
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
+
+from homojax.lab.experiment import run_experiment
 
 
 def test_products_keep_their_digits_far_below_eps(load):
@@ -61,6 +64,18 @@ def test_equal_entropy_moves_epsilon_of_the_projection(load):
     found = rules.Kept(kept=kept, tokens=kept[:, 0], entropy=entropy, moved=kept[0, 0])
     # softmax's entropy is that of the projection at ε = e^½, where it keeps −1.5
     assert collapse.at_equal_entropy(found, epsilon, 0) == pytest.approx(np.array([[1.5]]))
+
+
+@pytest.mark.slow  # with it run collapse, products, cooling and frequencies
+def test_literature_runs_and_every_part_has_tables_and_a_figure(load, tmp_path):
+    module, out = load("literature"), tmp_path / "out"
+    with (tmp_path / "said.txt").open("w") as said:
+        section = run_experiment(module.study, "smoke", out, Console(file=said, width=400))
+    assert "0 are violated" in section.text and len(section.tables[0].rows) >= 18
+    page = (out / "report.html").read_text()
+    for heading in module.PARTS:
+        assert heading in page
+        assert (out / f"{heading.split(':')[0].lower()}.png").read_bytes()[:4] == b"\x89PNG"
 
 
 # ---------------------------------------------------------------- products

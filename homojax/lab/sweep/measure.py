@@ -120,7 +120,7 @@ def program_of(
             all.
     """
     over_one = partial(stage, **dict(settings))
-    options = compiler_options()
+    options = compiler_options(stage is _project)
     if at_once is None:
         return jax.jit(jax.vmap(over_one), compiler_options=options)
     return jax.jit(
