@@ -32,6 +32,7 @@ MOST = 2_000_000  # boxes at once
 LARGEST = 40.0  # |λ|
 K = np.sqrt(2 / 3)
 PLACES = 2 * np.pi * np.arange(3) / 3
+Moving = tuple[np.ndarray, np.ndarray]  # vectors and their derivatives, [B, 3] each
 
 
 class Boxes(NamedTuple):
@@ -41,7 +42,7 @@ class Boxes(NamedTuple):
     half: np.ndarray
 
 
-def unit(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def unit(angle: np.ndarray) -> Moving:
     """Return the unit vectors of angles [B], and their derivatives, [B, 3] each."""
     places = angle[:, None] + PLACES
     return K * np.cos(places), -K * np.sin(places)
@@ -89,9 +90,9 @@ class Expansion(NamedTuple):
     own_sigma: np.ndarray
 
 
-def rates(u: tuple, v: tuple, sigma: np.ndarray) -> Expansion:
+def rates(means: Moving, values: Moving, sigma: np.ndarray) -> Expansion:
     """Return Σᵢ λᵢσ₂uᵢ − log mean e^{λᵢv} around the centres, with λ fixed."""
-    (u, du), (v, dv) = u, v
+    (u, du), (v, dv) = means, values
     multiplier = best_multipliers(v, sigma[:, None] * u)
     weight = np.exp(multiplier[:, :, None] * v[:, None, :])
     share = weight / weight.sum(-1, keepdims=True)

@@ -7,6 +7,7 @@ second run changes only outputs that the code changes. Compiled programs are kep
 them.
 """
 
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from nbclient import NotebookClient
 from homojax.lab.compile_cache import keep_programs
 
 HERE = Path(__file__).parent
+INLINE = "module://matplotlib_inline.backend_inline"  # figures as outputs, whatever is set outside
 
 
 def execute(path: Path) -> nbformat.NotebookNode:
@@ -30,7 +32,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
         kernel_name="python3",
         record_timing=False,
         resources={"metadata": {"path": HERE}},
-    ).execute()
+    ).execute(env={**os.environ, "MPLBACKEND": INLINE})
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = joined(cell.outputs)
