@@ -10,7 +10,7 @@ import jax
 from jax.core import Tracer
 
 # LLVM's later passes made no program faster. XLA's newer way to write fused loops makes projections
-# 1.4 to 1.6 times faster from n = 16 on, and nothing else; it takes a third of the time to compile.
+# 1.3 to 1.6 times faster from n = 16 on, and nothing else; it takes a third of the time to compile.
 _PASSES: dict[str, Any] = {"xla_backend_optimization_level": 1}
 _FUSION: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
 
