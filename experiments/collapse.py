@@ -29,7 +29,7 @@ EPSILON = {
     "full": tuple(np.geomspace(0.05, 20, 13)),
 }
 SEEDS = {"smoke": 2, "quick": 6, "full": 24}
-# n = 256 is projected at fewer ε and seeds, and for 16 layers.
+# n = 256 has fewer seeds and layers.
 UNITS = {"smoke": (4,), "quick": (4, 16), "full": (2, 4, 16, 64, 256)}
 LARGE, FEW_LAYERS, FEW_SEEDS = 256, 16, 8
 DRAWN = (4, 16, 64)
@@ -55,21 +55,9 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def ahead(kept: np.ndarray) -> np.ndarray:
-    """Return log₁₀ of softmax over Sinkhorn, where both are above what float64 has."""
+    """Return log₁₀ of softmax over Sinkhorn; not finite where one of them lost all in float64."""
     with np.errstate(invalid="ignore"):
         return kept[0] - kept[1]
-
-
-def at_equal_entropy(found: Kept, epsilon: tuple[float, ...], e: int) -> np.ndarray:
-    """Return ``ahead`` [seed, depth] with the projection at the ε where its rows are as mixed."""
-    logs = np.log(epsilon)
-    out = []
-    for seed in range(found.entropy.shape[2]):
-        where = np.interp(found.entropy[0, e, seed], found.entropy[1, :, seed], logs)
-        curve = found.kept[1, 0, :, seed]
-        same = [np.interp(where, logs, curve[:, depth]) for depth in range(curve.shape[1])]
-        out.append(found.kept[0, 0, e, seed] - same)
-    return np.array(out)
 
 
 def first_gone(kept: np.ndarray) -> np.ndarray:
@@ -94,23 +82,23 @@ class Map(NamedTuple):
     """All that was measured, by family and n."""
 
     epsilon: tuple[float, ...]
-    found: dict[tuple[str, int], Kept]
+    stacks: dict[tuple[str, int], Kept]
 
     def depth(self, n: int, wanted: int) -> int:
         """Return the index of a depth, or of the deepest that this n has."""
         return min(DEPTHS.index(wanted), next(iter(self.of(n))).kept.shape[-1] - 1)
 
     def of(self, n: int) -> list[Kept]:
-        return [found for (_, units), found in self.found.items() if units == n]
+        return [stacks for (_, units), stacks in self.stacks.items() if units == n]
 
 
 def table_of_regimes(drawn: Map) -> Table:
     """Return ``ahead`` of independent layers, by family, n, ε and depth."""
     rows = []
-    for (family, n), found in drawn.found.items():
+    for (family, n), stacks in drawn.stacks.items():
         for wanted in (COLD, WARM, 5.0):
             e = nearest(drawn.epsilon, wanted)
-            lead = ahead(found.kept[:, 0, e])
+            lead = ahead(stacks.kept[:, 0, e])
             cells = [signed(lead[:, drawn.depth(n, depth)]) for depth in (1, 16, 64)]
             rows.append([family, str(n), f"{drawn.epsilon[e]:.2g}", *cells])
     return Table(
@@ -125,21 +113,22 @@ def table_of_causes(drawn: Map) -> Table:
     """Return what the two interventions make of the lead."""
     rows = []
     warm, cold = (nearest(drawn.epsilon, wanted) for wanted in (WARM, COLD))
-    for (family, n), found in drawn.found.items():
-        at, last = drawn.depth(n, 16), drawn.depth(n, 64)
-        apart = found.moved[cold, :, last] - found.kept[1, 0, cold, :, last]
+    for (family, n), stacks in drawn.stacks.items():
+        sixteenth, last = drawn.depth(n, 16), drawn.depth(n, 64)
+        lead_apart = stacks.moved[cold, :, last] - stacks.kept[1, 0, cold, :, last]
         rows.append(
             [
                 *(family, str(n)),
-                signed(ahead(found.kept[:, 0, warm])[:, at]),
-                signed(at_equal_entropy(found, drawn.epsilon, warm)[:, at]),
-                signed(ahead(found.kept[:, 0, cold])[:, last]),
-                signed(apart),
+                signed(ahead(stacks.kept[:, 0, warm])[:, sixteenth]),
+                signed(stacks.kept[0, 0, warm, :, sixteenth] - stacks.even),
+                signed(ahead(stacks.kept[:, 0, cold])[:, last]),
+                signed(lead_apart),
             ]
         )
     return Table(
         f"The lead of softmax, and what is left of it. First two columns: 16 layers, ε = "
-        f"{drawn.epsilon[warm]:.2g}. Others: 64 layers, ε = {drawn.epsilon[cold]:.2g}.",
+        f"{drawn.epsilon[warm]:.2g}. Others: 64 layers (16 at n = 256), ε = "
+        f"{drawn.epsilon[cold]:.2g}.",
         ["logits", "n", "same ε", "same entropy of rows", "cold", "cold, tops apart"],
         rows,
     )
@@ -148,16 +137,16 @@ def table_of_causes(drawn: Map) -> Table:
 def table_of_stacks(drawn: Map) -> Table:
     """Return the lead where layers are shared, and with a residual branch of weight ½."""
     rows = []
-    for (family, n), found in drawn.found.items():
+    for (family, n), stacks in drawn.stacks.items():
         last = drawn.depth(n, 64)
         for wanted in (COLD, WARM):
             e = nearest(drawn.epsilon, wanted)
-            cells = [signed(ahead(found.kept[:, k, e])[:, last]) for k in range(len(STACKS))]
-            tokens = signed(ahead(found.tokens[:, e])[:, last])
+            cells = [signed(ahead(stacks.kept[:, k, e])[:, last]) for k in range(len(STACKS))]
+            tokens = signed(ahead(stacks.tokens[:, e])[:, last])
             rows.append([family, str(n), f"{drawn.epsilon[e]:.2g}", *cells, tokens])
     title = (
-        "The same lead after 64 layers, for other stacks; residual: (I + A)/2 in every layer; "
-        "tokens: of the detail of Gaussian tokens, independent layers."
+        "The same lead after 64 layers (16 at n = 256), for other stacks; residual: (I + A)/2 in "
+        "every layer; tokens: of the detail of Gaussian tokens, independent layers."
     )
     return Table(title, ["logits", "n", "ε", *STACKS, "tokens"], rows)
 
@@ -184,8 +173,8 @@ def table_of_attention(epsilon: tuple[float, ...], kept: dict[int, np.ndarray]) 
 def sentence(drawn: Map) -> str:
     """Say how often each rule is ahead beyond doubt, over the whole grid."""
     certain = {"softmax": 0, "Sinkhorn": 0, "neither": 0}
-    for found in drawn.found.values():
-        lead = ahead(found.kept[:, 0]).transpose(0, 2, 1).reshape(-1, found.kept.shape[3])
+    for stacks in drawn.stacks.values():
+        lead = ahead(stacks.kept[:, 0]).transpose(0, 2, 1).reshape(-1, stacks.kept.shape[3])
         for values in lead[np.isfinite(lead).all(1)]:
             _, low, high = interval(values)
             certain["softmax" if low > 0 else "Sinkhorn" if high < 0 else "neither"] += 1
@@ -193,14 +182,15 @@ def sentence(drawn: Map) -> str:
     return (
         f"Of {total} points of the grid (logits, n, ε, depth; independent layers), softmax keeps "
         f"more in {certain['softmax']}, Sinkhorn in {certain['Sinkhorn']}, and for "
-        f"{certain['neither']} the sign is not certain."
+        f"{certain['neither']} the sign is not certain. Points are left out where one rule lost "
+        "all that float64 can tell."
     )
 
 
 def draw_map(drawn: Map) -> Figure:
     """Draw who is ahead, over ε and depth: a row of panels for each n, a column for each family."""
     units = [n for n in DRAWN if drawn.of(n)]
-    families = list(dict.fromkeys(family for family, _ in drawn.found))
+    families = list(dict.fromkeys(family for family, _ in drawn.stacks))
     fig, axes = plt.subplots(
         len(units),
         len(families),
@@ -213,7 +203,7 @@ def draw_map(drawn: Map) -> Figure:
     scale = SymLogNorm(linthresh=0.1, vmin=-30, vmax=30, base=10)
     for row, n in zip(axes, units, strict=True):
         for ax, family in zip(row, families, strict=True):
-            draw_panel(ax, drawn.epsilon, drawn.found[family, n], scale)
+            draw_panel(ax, drawn.epsilon, drawn.stacks[family, n], scale)
             ax.set_title(f"{family}, n = {n}", fontsize=9.5)
         row[0].set_ylabel("layers")
     for ax in axes[-1]:
@@ -225,9 +215,9 @@ def draw_map(drawn: Map) -> Figure:
     return fig
 
 
-def draw_panel(ax: Axes, epsilon: tuple[float, ...], found: Kept, scale: SymLogNorm) -> None:
+def draw_panel(ax: Axes, epsilon: tuple[float, ...], stacks: Kept, scale: SymLogNorm) -> None:
     """Draw one family at one n."""
-    lead = ahead(found.kept[:, 0]).transpose(2, 0, 1)  # [depth, ε, seed]
+    lead = ahead(stacks.kept[:, 0]).transpose(2, 0, 1)  # [depth, ε, seed]
     depths = DEPTHS[: len(lead)]
     lead = np.nan_to_num(lead, neginf=-400, posinf=400)
     spans = np.apply_along_axis(interval, -1, lead)  # [depth, ε, 3]
@@ -255,9 +245,10 @@ def draw_panel(ax: Axes, epsilon: tuple[float, ...], found: Kept, scale: SymLogN
 def study(size: Size, bench: Bench) -> Study:
     """Return who keeps more, where, and what is left of it after the interventions."""
     epsilon, seeds = EPSILON[size], SEEDS[size]
+    warm = epsilon[nearest(epsilon, WARM)]
     families = FAMILIES[:2] if size == "smoke" else FAMILIES
     wanted = [(family, n) for n in UNITS[size] for family in families]
-    found: dict[tuple[str, int], Kept] = {}
+    stacks: dict[tuple[str, int], Kept] = {}
     for k, (family, n) in enumerate(wanted):
         bench.progress(k, len(wanted), f"{family}, n = {n}")
         few = (FEW_SEEDS, FEW_LAYERS) if n == LARGE else (seeds, DEPTH)
@@ -265,12 +256,12 @@ def study(size: Size, bench: Bench) -> Study:
             f"{family.replace(' ', '-')}-{n}",
             f"{epsilon} {few}",
             lambda family=family, n=n, few=few: {
-                **measure(family, n, epsilon, *few)._asdict(),
+                **measure(family, n, epsilon, *few, warm)._asdict(),
                 "failed": np.full(1, -1),
             },
         )
-        found[family, n] = Kept(**{name: arrays[name] for name in Kept._fields})
-    drawn = Map(epsilon, found)
+        stacks[family, n] = Kept(**{name: arrays[name] for name in Kept._fields})
+    drawn = Map(epsilon, stacks)
     attention = {n: attended(bench, n, epsilon, seeds) for n in ATTENTION[size]}
     return Study(
         text=sentence(drawn),

@@ -26,15 +26,16 @@ FAMILIES = ("Gaussian", "heavy tails", "low rank", "digits")
 STACKS = ("independent", "shared", "residual")
 DEPTH = 64
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
+EVEN_DEPTH = 16  # layers whose entropy is made even
 FEATURES = 16  # of a token of self-attention
 
 
 class Kept(NamedTuple):
-    """What stacks keep, log₁₀, and the mean entropy of their rows; the first axis is the rule."""
+    """What stacks keep, log₁₀."""
 
     kept: np.ndarray  # [rule, stack, ε, seed, depth]
     tokens: np.ndarray  # [rule, ε, seed, depth], of Gaussian tokens, independent layers
-    entropy: np.ndarray  # [rule, ε, seed], independent layers, nats
+    even: np.ndarray  # [seed], the projection at the ε where its rows are as mixed, 16 layers
     moved: np.ndarray  # [ε, seed, depth], softmax of logits ``with_tops_apart``
 
 
@@ -93,8 +94,8 @@ def products(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     start = detail(jnp.eye(n)), jnp.zeros(())
     _, (blocks, log_size) = jax.lax.scan(multiply, start, matrices)
-    at = np.asarray([depth - 1 for depth in DEPTHS if depth <= layers])
-    blocks, log_size = blocks[at], log_size[at]
+    rows = np.asarray([depth - 1 for depth in DEPTHS if depth <= layers])
+    blocks, log_size = blocks[rows], log_size[rows]
     typical = jnp.sqrt((blocks**2).sum((1, 2)) / (n - 1))
     return tuple(log_size + jnp.log10(x) for x in (jax.vmap(norm_of)(blocks), typical))
 
@@ -127,21 +128,54 @@ def stacks_of(rule: Callable) -> Callable:
     return program(jax.vmap(measure, (None, 0)))
 
 
-def measure(family: str, n: int, epsilon: tuple[float, ...], seeds: int, layers: int) -> Kept:
-    """Return what stacks of one family keep, seed by seed."""
+def as_mixed(logits: np.ndarray, epsilon: float) -> np.ndarray:
+    """Return what the projection keeps at the ε where its rows have the entropy of softmax's at ε.
+
+    Entropy rises with ε (law 1.3, entropy rises). So the root lies between two ε, and false
+    position finds it: to 1e-4 nats, or in 12 steps.
+    """
+    logits = logits[:EVEN_DEPTH]
+    *_, wanted = stacks_of(softmax)(logits, np.array([epsilon]))
+
+    def excess(log_epsilon: float) -> tuple[float, float]:
+        kept, _, entropy = stacks_of(project)(logits, np.exp([log_epsilon]))
+        return float(entropy[0] - wanted[0]), float(kept[0, 0, -1])
+
+    low, high, kept = math.log(epsilon) - 0.5, math.log(epsilon), math.nan
+    while (below := excess(low)[0]) > 0:
+        low -= 1
+    while (above := excess(high)[0]) < 0:
+        high += 1
+    for _ in range(12):
+        middle = low + (high - low) * below / (below - above)
+        off, kept = excess(middle)
+        if abs(off) < 1e-4:
+            break
+        if off > 0:
+            high, above, below = middle, off, below / 2  # the other end counts half (Illinois)
+        else:
+            low, below, above = middle, off, above / 2
+    return np.array(kept)
+
+
+def measure(
+    family: str, n: int, epsilon: tuple[float, ...], seeds: int, layers: int, warm: float
+) -> Kept:
+    """Return what stacks of one family keep, seed by seed; ``even`` at the ε that is warm."""
     every = np.asarray(epsilon)
-    found, moved = [], []
+    by_seed, even, moved = [], [], []
     for seed in range(seeds):
         logits = draw(family, n, seed, layers)
-        found.append([jax.device_get(stacks_of(rule)(logits, every)) for rule in RULES])
+        by_seed.append([jax.device_get(stacks_of(rule)(logits, every)) for rule in RULES])
+        even.append(as_mixed(logits, warm))
         moved.append(jax.device_get(stacks_of(softmax)(with_tops_apart(logits), every))[0][:, 0])
-    kept, tokens, entropy = (
-        np.stack([[of_rule[k] for of_rule in one] for one in found]) for k in range(3)
+    kept, tokens = (
+        np.stack([[of_rule[k] for of_rule in one] for one in by_seed]) for k in range(2)
     )
     return Kept(
         kept=kept.transpose(1, 3, 2, 0, 4),
         tokens=tokens.transpose(1, 2, 0, 3),
-        entropy=entropy.transpose(1, 2, 0),
+        even=np.stack(even),
         moved=np.stack(moved, 1),
     )
 
