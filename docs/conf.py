@@ -2,11 +2,13 @@
 
 import ast
 import inspect
+import json
 import re
 from dataclasses import is_dataclass
 from enum import Enum
+from pathlib import Path
 
-from docutils.nodes import SkipNode
+from docutils.nodes import SkipNode, image, paragraph
 from docutils.utils.math.latex2mathml import tex2mathml
 
 import homojax
@@ -43,7 +45,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 html_theme = "furo"
 html_title = f"homojax {release}"
 html_static_path = ["static"]
-html_css_files = ["tables.css"]
+html_css_files = ["site.css"]
 html_extra_path = ["site"]  # index.html, which opens the first page
 html_copy_source = False
 html_show_sourcelink = False
@@ -101,9 +103,22 @@ def _skip_fields(app, what, name, obj, skip, options):
     return skip or (what == "class" and not method)
 
 
+def _say_what_drew(app, doctree):
+    """Put below each figure of figures.json the version and the hash of the code that drew it."""
+    file = Path(app.srcdir) / "experiments" / "figures.json"
+    figures = json.loads(file.read_text("utf-8"))
+    for picture in list(doctree.findall(image)):
+        about = figures.get(Path(picture["uri"]).name)
+        if about:
+            text = "homojax {version}, code {hash}, drawn at commit {drawn}".format(**about)
+            caption = paragraph(text, text, classes=["drawn-by"])
+            picture.parent.parent.insert(picture.parent.parent.index(picture.parent) + 1, caption)
+
+
 def setup(app):
     """Add what only this site needs."""
     app.add_html_math_renderer("mathml", _formula(False), _formula(True))
     app.connect("autodoc-process-docstring", _describe_fields, priority=400)
     app.connect("autodoc-process-docstring", _escape_bars)
     app.connect("autodoc-skip-member", _skip_fields)
+    app.connect("doctree-read", _say_what_drew)

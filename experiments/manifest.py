@@ -3,8 +3,8 @@
     python experiments/manifest.py
     python experiments/manifest.py --record [FIGURE …]
 
-figures.json has, for each figure, the files that draw it and a hash of their code. Comments,
-docstrings and blank lines are not code. Whoever changes the code draws the figure again, or makes
+figures.json has, for each figure, the files that draw it, a hash of their code and the version of
+homojax. Comments, docstrings and blank lines are not code. Whoever changes the code draws the figure again, or makes
 sure that it still says what is true, and then records the hash.
 """
 
@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import tokenize
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -66,7 +67,8 @@ def main() -> None:
     if unknown:
         parser.error(f"figures.json has no {unknown[0]}; it has {', '.join(figures)}")
     for name in asked:
-        figures[name]["hash"] = hash_of(figures[name]["code"])
+        about = figures[name]
+        about |= {"hash": hash_of(about["code"]), "version": version("homojax")}
     if asked:
         FIGURES.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", "utf-8")
     for name in outdated(figures):

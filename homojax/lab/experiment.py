@@ -156,9 +156,7 @@ def command(study: Callable[[Size, Bench], Study], args: Sequence[str] | None = 
     parser = argparse.ArgumentParser(
         description=_document(study), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer and shorter trainings: minutes, not an hour"
-    )
+    parser.add_argument("--quick", action="store_true", help="a small size: minutes, not an hour")
     parser.add_argument(
         "--out", type=Path, help="folder to write (default: runs/<name>, or runs/<name>-quick)"
     )
