@@ -3,9 +3,10 @@
 Aᵖ, p = 2ᵏ, shows the dominant eigenvalues alone. It also proves that no eigenvalue is larger. Once
 Aᵖ has the range of one dominant real eigenvector, or of one pair, that range Q is invariant for A
 to rounding, and the eigenvalues of H = QᵀAQ are eigenvalues of A. All others are those of the rest
-of A. Their powers are eigenvalues of the rest of Aᵖ, whose norm bounds them. Where more eigenvalues
-share the largest modulus, the squaring goes on until the norm says it: ‖Aᵖ‖^{1/p} falls to the
-spectral radius. Where A is nearly defective, rounding spoils that, and QR steps find all
+of A. Their powers are eigenvalues of the rest of Aᵖ, whose norm bounds them. Where A is far from
+normal, Aᵖ has that range with too few digits, and a Newton step gives the others. Where more
+eigenvalues share the largest modulus, the squaring goes on until the norm says it: ‖Aᵖ‖^{1/p} falls
+to the spectral radius. Where A is nearly defective, rounding spoils that, and QR steps find all
 eigenvalues.
 """
 
@@ -70,7 +71,8 @@ def spectral_radius(matrix: jax.Array) -> jax.Array:
     prove = in_buckets(each_lane(_square_and_prove), lambda matrices: abs(matrices).max((1, 2)))
     radius = prove(matrix)
     # Few are left for the last, and each that shares a bucket with one of them is done over.
-    for find, most in ((_square_to_the_end, 16), (_largest_eigenvalue, 2)):
+    later = (_refine_and_prove, 16), (_square_to_the_end, 16), (_largest_eigenvalue, 2)
+    for find, most in later:
         unknown = partial(_find_unknown, find)
         radius = in_buckets(unknown, lambda _, radii: jnp.isnan(radii), most=most)(matrix, radius)
     return radius
@@ -142,14 +144,14 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
         power, _, last_rest, _, k = state
         power = _unit(matmul(power, power))
         power = _unit(matmul(power, power))
-        line, plane, rest = _dominant(matrix, power, starts, accepted)
+        line, plane, rest = _dominant(matrix, power, _span(power, starts), accepted)
         radius = jnp.where(jnp.isnan(line), plane, line)
         k = k + 2
         # What is off the plane falls as r^(2p), p = 2^k. After some squarings r says if it will be
-        # gone by the last one.
+        # gone by the last one. If it was gone before, they change nothing any more.
         left = jnp.ldexp(jnp.full_like(rest, 1.5), k - _MOST_SQUARINGS)
         hopeless = (k >= _MOST_SQUARINGS // 2) & (rest > last_rest * accepted**left)
-        return power, radius, rest, ~hopeless, k
+        return power, radius, rest, ~hopeless & (last_rest > accepted), k
 
     zero, one = jnp.zeros((), matrix.dtype), jnp.ones((), matrix.dtype)
     radius = jnp.where((matrix == 0).all(), zero, jnp.nan)
@@ -159,21 +161,59 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
 
 def _span(power: jax.Array, starts: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return two orthonormal vectors of the range of ``power``, or zeros."""
-    p = _unit(matmul(power, starts[0]))
-    q = matmul(power, starts[1])
-    q = _unit(q - (p @ q) * p)
-    return p, _unit(q - (p @ q) * p)  # twice is enough to be orthogonal
+    return _orthonormal(matmul(power, starts[0]), matmul(power, starts[1]))
+
+
+def _refine_and_prove(matrix: jax.Array) -> jax.Array:
+    """Return the spectral radius; NaN where a refined line or plane does not prove it."""
+    power = repeat(_MOST_SQUARINGS, lambda _, x: _unit(matmul(x, x)), _unit(matrix))
+    basis = _refine(matrix, power, _span(power, arbitrary((2, len(matrix)), matrix.dtype)))
+    line, plane, _ = _dominant(matrix, power, basis, rounding(len(matrix), matrix.dtype) / 2)
+    return jnp.where(jnp.isnan(line), plane, line)
+
+
+def _refine(
+    matrix: jax.Array, power: jax.Array, basis: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """Return a basis after one Newton step to the invariant line, or plane, that is near.
+
+    With Q the basis, H = QᵀAQ and what it misses, R = AQ − QH, the step is Z = Σ BᵏRH⁻ᵏ⁻¹, where B
+    is A off Q. Each turn doubles the number of terms.
+
+    Source: Stewart (SIAM Review 15, 1973) for the equation BZ − ZH = −R.
+    """
+    p, q = basis
+    row = matmul(p, power)
+    is_line = 1 - row @ row <= (row @ p) ** 2
+    q = jnp.where(is_line, 0, q)
+    near = jnp.stack([p, q], 1)
+    image = matmul(matrix, near)
+    (a, b), (c, d) = matmul(near.T, image)
+    d = jnp.where(is_line, a, d)
+    radius = _radius_of_two(a, b, c, d)
+    inverse = jnp.stack([jnp.stack([d, -b]), jnp.stack([-c, a])]) * (radius / (a * d - b * c))
+
+    def off(x):
+        return x - matmul(near, matmul(near.T, x))
+
+    def double(_, state):
+        step, powers, inverses = state
+        step = step + off(matmul(matmul(powers, step), inverses))
+        return step, matmul(powers, powers), matmul(inverses, inverses)
+
+    begin = matmul(off(image), inverse) / radius, matrix / radius, inverse
+    step = repeat(_MOST_SQUARINGS, double, begin)[0]
+    return _orthonormal(p + step[:, 0], q + step[:, 1])
 
 
 def _dominant(
-    matrix: jax.Array, power: jax.Array, starts: jax.Array, accepted: float
+    matrix: jax.Array, power: jax.Array, basis: tuple[jax.Array, jax.Array], accepted: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the radius of a line and of a plane, and how much of ``power`` is off the plane.
 
-    The range of ``power`` is a line or a plane, spanned by what it makes of the two ``starts``. A
-    radius is NaN where it is not proved.
+    The line is that of the first vector of the basis. A radius is NaN where it is not proved.
     """
-    p, q = _span(power, starts)
+    p, q = basis
     image_p, image_q = matmul(matrix, p), matmul(matrix, q)
     row_p, row_q = matmul(p, power), matmul(q, power)
     a, b, c, d = p @ image_p, p @ image_q, q @ image_p, q @ image_q
@@ -226,8 +266,8 @@ def _slope_of_two(matrix: jax.Array, power: jax.Array, radius: jax.Array) -> jax
     d log|det H| = tr((YᵀAX)⁻¹YᵀdA X) for the matrix H of A on them.
     """
     starts = arbitrary((2, len(matrix)), matrix.dtype)
-    line, plane, _ = _dominant(matrix, power, starts, rounding(len(matrix), matrix.dtype))
-    p, q = _span(power, starts)
+    p, q = basis = _span(power, starts)
+    line, plane, _ = _dominant(matrix, power, basis, rounding(len(matrix), matrix.dtype))
     y, z = _span(power.T, starts)
     of_line = jnp.sign(p @ matmul(matrix, p)) * jnp.outer(y, p) / (y @ p)
     a, b, c, d = (u @ matmul(matrix, v) for u in (y, z) for v in (p, q))
@@ -255,6 +295,13 @@ def _unit(x: jax.Array) -> jax.Array:
     """Return ``x`` over its 2-norm (a matrix's Frobenius norm), 0 if it is 0."""
     size = jnp.sqrt((x * x).sum())
     return x / jnp.where(size > 0, size, 1)
+
+
+def _orthonormal(p: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return orthonormal vectors of the same plane, or zeros."""
+    p = _unit(p)
+    q = _unit(q - (p @ q) * p)
+    return p, _unit(q - (p @ q) * p)  # twice is enough
 
 
 def _radius_of_two(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> jax.Array:

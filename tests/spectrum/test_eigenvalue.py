@@ -7,6 +7,7 @@ import scipy.linalg
 
 import homojax as hj
 import oracles
+from homojax.spectrum import eigenvalue
 
 
 @pytest.fixture(params=["float64", pytest.param("float32", marks=pytest.mark.slow)])
@@ -66,6 +67,27 @@ def test_a_dominant_eigenvalue_that_the_start_does_not_see_is_found_all_the_same
     matrix = (basis * np.r_[0, 0.9, -0.8, np.linspace(1e-5, 0, n - 3)] @ basis.T).astype(dtype)
     radius = lambda2_and_gradient(matrix)[0]
     assert radius == pytest.approx(0.9, rel=hj.numerics.rounding(n, dtype))
+
+
+@pytest.mark.parametrize("turn", [[[1, 0], [0, 0.7]], [[0.6, -0.8], [0.8, 0.6]]])
+def test_far_from_normal_a_newton_step_proves_most_of_what_powers_leave_open(turn, rng):
+    """One dominant eigenvalue, or a pair, with vectors that are nearly dependent; float32."""
+    n, batch = 16, 64
+    diagonal = scipy.linalg.block_diag(turn, np.diag(rng.uniform(-0.8, 0.8, n - 2)))
+    vectors = rng.normal(size=(batch, n, n)) * np.geomspace(1, 0.03, n)
+    matrices = vectors @ diagonal @ np.linalg.inv(vectors)
+    matrices = (matrices / np.linalg.norm(matrices, 2, (1, 2))[:, None, None]).astype(np.float32)
+    proved, refined = (
+        np.asarray(jax.jit(jax.vmap(find))(matrices))
+        for find in (eigenvalue._square_and_prove, eigenvalue._refine_and_prove)
+    )
+    unproved, left_open = np.isnan(proved), np.isnan(refined)
+    assert unproved.sum() > 10 and left_open[unproved].mean() < 0.5
+    for matrix, radius in zip(matrices[~left_open].astype(float), refined[~left_open], strict=True):
+        values, left, right = scipy.linalg.eig(matrix, left=True)
+        largest = abs(values).argmax()
+        condition = 1 / abs(left[:, largest].conj() @ right[:, largest])
+        assert abs(radius - abs(values[largest])) <= hj.numerics.rounding(n, "float32") * condition
 
 
 @pytest.mark.parametrize("n", [4, 16])
