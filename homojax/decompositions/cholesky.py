@@ -9,7 +9,8 @@ from homojax.decompositions.triangular import backward, forward
 from homojax.loops import repeat
 from homojax.numerics import matmul, wide
 
-_BLOCK = 32  # columns that are eliminated one by one; beyond, products of matrices do the work
+_SMALL = 64  # up to this n rows are found one by one; beyond, products of matrices find
+_BLOCK = 16  # so many at a time
 
 
 def cholesky(matrix: jax.Array) -> jax.Array:
@@ -24,24 +25,23 @@ def cholesky(matrix: jax.Array) -> jax.Array:
     [[2.0, 0.0], [1.0, 1.0]]
     """
     n = len(matrix)
-    if n <= _BLOCK:
-        return _by_columns(matrix)
+    if n <= _SMALL:
+        return _by_rows(matrix)
     blocks = -(-n // _BLOCK)
-    rows, unit = jnp.arange(blocks * _BLOCK), jnp.eye(_BLOCK, dtype=matrix.dtype)
-    padded = jnp.eye(len(rows), dtype=matrix.dtype).at[:n, :n].set(matrix)
+    columns, unit = jnp.arange(blocks * _BLOCK), jnp.eye(_BLOCK, dtype=matrix.dtype)
+    padded = jnp.eye(len(columns), dtype=matrix.dtype).at[:n, :n].set(matrix)
 
-    def eliminate(k, left):
-        """Put the columns of L of block k in their place, and take their product off the rest."""
-        start = k * _BLOCK
-        panel = jax.lax.dynamic_slice(left, (0, start), (len(rows), _BLOCK))
-        factor = _by_columns(jax.lax.dynamic_slice(panel, (start, 0), (_BLOCK, _BLOCK)))
-        below = matmul(panel, forward(factor, unit).T)
-        below = jnp.where((rows >= start + _BLOCK)[:, None], below, 0)
-        left = left - matmul(below, below.T)
-        columns = jax.lax.dynamic_update_slice(below, factor, (start, 0))
-        return jax.lax.dynamic_update_slice(left, columns, (0, start))
+    def find(k, upper):
+        """Put block k of the rows of Lᵀ in its place: the matrix less what the rows above make."""
+        start, size = k * _BLOCK, (_BLOCK, len(columns))
+        above = jax.lax.dynamic_slice(upper, (0, start), size[::-1])
+        rest = jax.lax.dynamic_slice(padded, (start, 0), size) - matmul(above.T, upper)
+        factor = _by_rows(jax.lax.dynamic_slice(rest, (0, start), (_BLOCK, _BLOCK)))
+        rows = jnp.where(columns >= start, matmul(forward(factor, unit), rest), 0)
+        rows = jax.lax.dynamic_update_slice(rows, factor.T, (0, start))
+        return jax.lax.dynamic_update_slice(upper, rows, (start, 0))
 
-    return jnp.tril(repeat(blocks, eliminate, padded))[:n, :n]
+    return repeat(blocks, find, jnp.zeros_like(padded)).T[:n, :n]
 
 
 def solve_positive(matrix: jax.Array, b: jax.Array) -> jax.Array:
@@ -71,14 +71,12 @@ def substitute(factor: jax.Array, b: jax.Array) -> jax.Array:
     return backward(factor, forward(factor, b))
 
 
-def _by_columns(matrix: jax.Array) -> jax.Array:
-    """Return the lower factor, column by column."""
+def _by_rows(matrix: jax.Array) -> jax.Array:
+    """Return the lower factor, found row by row of its transpose: each reads those above it."""
     index = jnp.arange(len(matrix))
 
-    def eliminate(j, left):
-        pivot = jnp.sqrt(left[j, j])
-        column = jnp.where(index > j, left[:, j] / pivot, 0)
-        left = left - column[:, None] * column[None, :]
-        return jnp.where(index == j, jnp.where(index == j, pivot, column)[:, None], left)
+    def find(j, upper):
+        rest = matrix[j] - matmul(upper[:, j], upper)
+        return upper.at[j].set(jnp.where(index >= j, rest / jnp.sqrt(rest[j]), 0))
 
-    return jnp.tril(repeat(len(matrix), eliminate, matrix))
+    return repeat(len(matrix), find, jnp.zeros_like(matrix)).T
