@@ -187,7 +187,10 @@ def judge_stack(stack: Stack, audit: Audit) -> Judged:
     middle = (stack.sigma2.low + stack.sigma2.high) / 2
     if below or (below is None and middle < audit.retention):
         proved = stack.sigma2_upper < audit.retention and stack.sum_error_upper < audit.sum_error
-        return told("trap", "every token" if proved else whole, reason, converged and bool(below))
+        if proved and whole != "every token":
+            whole, left = "every token", f"at most {stack.sigma2_upper:.3g}"
+            reason = f"after {counted} {left} of the detail is left of every token, once converged"
+        return told("trap", whole, reason, converged and bool(below))
     converged = converged and below is False
     for verdict in ("locked", "near-identity"):
         most = f"{count[verdict]} of {depth} layers are {WORDS[verdict]}"
