@@ -4,8 +4,8 @@
     python experiments/manifest.py --record [FIGURE …]
 
 figures.json has, for each figure, the files that draw it, a hash of their code and the version of
-homojax. Comments, docstrings and blank lines are not code. Whoever changes the code draws the figure again, or makes
-sure that it still says what is true, and then records the hash.
+homojax. Comments, docstrings and blank lines are not code. Whoever changes the code draws the
+figure again, or makes sure that it still says what is true, and then records the hash.
 """
 
 from __future__ import annotations

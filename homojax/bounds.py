@@ -177,8 +177,7 @@ def row_entropy_bound(matrix: ArrayLike) -> jax.Array:
     Raises:
         ValueError: ``matrix`` is not [n, n] with n ≥ 2.
 
-    Source: law 8.1, row entropy; the logarithmic Sobolev constant of the complete graph, Diaconis
-    and Saloff-Coste (1996).
+    Source: law 8.1, row entropy; the constant is that of two points, Kearns and Saul (UAI 1998).
 
     >>> lazy = 0.5 * jnp.eye(3) + 0.5 / 3
     >>> round(float(row_entropy_bound(lazy)), 6), round(float(norm(lazy - 1 / 3)), 6)

@@ -27,7 +27,7 @@ from homojax.theory.matrix import IN_POLYTOPE, PROJECTED, logit_rounding
     direction="≤",
     statement="‖M − J‖_F ≤ √(cₙΔH), cₙ = (n−2)/((n−1) log(n−1))",
     latex=r"\lVert M - J\rVert_F^2 \le \frac{n-2}{(n-1)\log(n-1)}\,\Delta H",
-    source="Diaconis and Saloff-Coste (1996), of each row; theory.md 8.1",
+    source="Kearns and Saul (1998), of each row; theory.md 8.1",
     attained_by="mostly-kept",
     assumptions=(IN_POLYTOPE,),
     mutants={"n + 2 for n": scaled(lambda case: _row_share(case, 2) / _row_share(case, 0))},

@@ -113,8 +113,10 @@ def layers_by_hand(
             continue
         n = streams_of(preset, tensor.shape)
         if n is None or tensor.precision is None:
-            reason = f"it has shape {list(tensor.shape)} and type {tensor.dtype}, and "
-            skipped.append(Skipped(name, f"{reason}{preset.name} takes real numbers of its shape"))
+            shape = list(PARAMETRIZATIONS[preset.parametrization].shape(4))
+            reason = f"it has shape {list(tensor.shape)} and type {tensor.dtype}; {preset.name} "
+            reason += f"takes floating-point numbers, for 4 streams of shape {shape}"
+            skipped.append(Skipped(name, reason))
         else:
             layers += list(_layers(name, tensor, preset, n))
     return layers, skipped

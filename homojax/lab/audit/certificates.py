@@ -112,8 +112,8 @@ def _near_base(ellipsoid: Ellipsoid, n: int) -> tuple[np.ndarray, np.ndarray]:
         moved = np.full((n, n), min(700.0, 2 * n * ellipsoid.farthest()))  # of 2n corners at most
     middle, _, error = converged(ellipsoid.base.reshape(n, n))
     error = error * n
-    with np.errstate(over="ignore"):
-        return (middle - error) * np.exp(-moved), (middle + error) * np.exp(moved)
+    moved = np.minimum(moved, 700.0)
+    return (middle - error) * np.exp(-moved), np.minimum(1, (middle + error) * np.exp(moved))
 
 
 # ---------------------------------------------------------------- the gap

@@ -114,14 +114,18 @@ def _tokens(ds: xr.Dataset) -> Chart:
     return Chart(
         "Recorded tokens of each layer: median, quartiles, 5 % and 95 %.",
         choices,
-        {"xaxis": _layers_axis(), "yaxis": {"title": {"text": "of a token"}}, **MARGINS},
+        {
+            "xaxis": _layers_axis(ds.sizes["layer"]),
+            "yaxis": {"title": {"text": "of a token"}},
+            **MARGINS,
+        },
         "Show",
     )
 
 
 def _over_layers(caption: str, traces: list[Trace], label: str, line: float | None = None) -> Chart:
     layout: Trace = {
-        "xaxis": _layers_axis(),
+        "xaxis": _layers_axis(max(len(trace["x"]) for trace in traces)),
         "yaxis": {**LOG, "title": {"text": label}},
         "legend": {"orientation": "h", "y": -0.28, "yanchor": "top"},
         **MARGINS,
@@ -136,8 +140,9 @@ def _over_layers(caption: str, traces: list[Trace], label: str, line: float | No
 MARGINS: Trace = {"margin": {"l": 60, "r": 20, "t": 36, "b": 50}}
 
 
-def _layers_axis() -> Trace:
-    return {"title": {"text": "layer (mixing sublayer)"}, "tickformat": "d"}
+def _layers_axis(layers: int) -> Trace:
+    every = -(-layers // 12)  # whole numbers, a dozen at most
+    return {"title": {"text": "layer (mixing sublayer)"}, "tick0": 1, "dtick": every}
 
 
 def _dots(ds: xr.Dataset, values: xr.DataArray, text: str, colour: str, symbol: str) -> Trace:

@@ -61,8 +61,9 @@ def _at_static_part(
     n, eta = layer.n, _rounding(layer)
     off = float(measured["error"]) * n
     # No entry's logarithm moves by more than the logits round a cycle of 2n corners.
-    least = np.maximum(converged * np.exp(-2 * n * eta) - off, 0)
-    largest = converged * np.exp(2 * n * eta) + off
+    moved = min(700.0, 2 * n * eta)
+    least = np.maximum(converged * np.exp(-moved) - off, 0)
+    largest = np.minimum(1, converged * np.exp(moved) + off)
     least, largest = within_sums(least, largest)
     error = max(float(measured["row_error"]), float(measured["col_error"]))
     moved = np.expm1(min(700.0, 2 * (layer.preset.num_iters or 0) * eta)) + 1e-15 * n
@@ -121,10 +122,10 @@ def judge_whole(
     """
     which = np.flatnonzero(ds.stacked.values)
     last = int(which[-1])
-    if tokens is None:
+    dynamic = not certificates or any(layers[k].dynamic for k in which)
+    if tokens is None or not dynamic:  # what every token has needs no sample
         runs, ends = (ds[f"composite_sigma2{end}"].values[last:][:1] for end in ("", "_converged"))
         off = sum(_moved_by_rounding(layers[k]) for k in which)
-        dynamic = any(layers[k].dynamic for k in which)
         certainty: Certainty = "static part" if dynamic else "every token"
     else:
         there = np.isfinite(np.stack(list(tokens.values()))).all(0)

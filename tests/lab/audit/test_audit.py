@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import warnings
 from typing import Any
 
 import numpy as np
@@ -411,3 +412,14 @@ def test_the_temperature_that_is_advised_unlocks(rng):
 
 def test_nothing_is_advised_to_what_is_healthy(rng):
     assert advice_for([known(rng, "healthy")])[1] == []
+
+
+@pytest.mark.parametrize("size", [1e8, 1e15, 1e30])
+def test_logits_too_large_for_their_rounding_leave_everything_undecided(size, tmp_path, rng):
+    """A stored logit is off by more than ε: no warning, no NaN, and nothing is claimed."""
+    np.savez(tmp_path / "m.npz", mixing=(size * rng.normal(size=(4, 4))).astype(np.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        ds = hj.audit(tmp_path / "m.npz", pattern="mixing", iterations=20, temperature=0.05)
+    assert ds.attrs["certainty"] == "undecidable"
+    assert "between 0 and 1 of the detail" in ds.attrs["reason"]

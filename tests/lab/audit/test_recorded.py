@@ -349,3 +349,15 @@ def test_the_figure_shows_every_layer_that_was_recorded(alone, by_streams):
         medians = next(line for line in gap.lines if line.get_marker() == "D")
         expected = 1 - ds.sigma2_converged_sample.sel(quantile=0.5)
         np.testing.assert_allclose(medians.get_ydata(), expected)
+
+
+def test_what_is_certified_of_a_static_checkpoint_needs_no_recording(rng, tmp_path):
+    """Whatever was recorded, here of another model, its matrices are those that are stored."""
+    stored = {f"layers.{k}.mixing": 0.1 * rng.normal(size=(4, 4)) for k in range(3)}
+    np.savez(tmp_path / "m.npz", **stored)
+    recorded = {name: np.tile(np.eye(4), (TOKENS, 1, 1)) for name in stored}
+    ways = {"pattern": "layers.*.mixing", "iterations": 20}
+    plain = hj.audit(tmp_path / "m.npz", **ways)
+    beside = hj.audit(tmp_path / "m.npz", **ways, matrices=recorded)
+    told = [[ds.attrs[x] for x in ("verdict", "certainty", "reason")] for ds in (plain, beside)]
+    assert told[0] == told[1] and told[0][:2] == ["trap", "every token"]
