@@ -20,7 +20,10 @@ from nbclient import NotebookClient
 from homojax.lab.compile_cache import keep_programs
 
 HERE = Path(__file__).parent
-INLINE = "module://matplotlib_inline.backend_inline"  # figures as outputs, whatever is set outside
+QUIET = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # figures, whatever is set outside
+    "TF_CPP_MIN_LOG_LEVEL": "3",  # XLA tells where compiling is slow, which is about the machine
+}
 
 
 def execute(path: Path) -> nbformat.NotebookNode:
@@ -32,7 +35,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
         kernel_name="python3",
         record_timing=False,
         resources={"metadata": {"path": HERE}},
-    ).execute(env={**os.environ, "MPLBACKEND": INLINE})
+    ).execute(env={**os.environ, **QUIET})
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = joined(cell.outputs)
