@@ -71,8 +71,7 @@ def spectral_radius(matrix: jax.Array) -> jax.Array:
     prove = in_buckets(each_lane(_square_and_prove), lambda matrices: abs(matrices).max((1, 2)))
     radius = prove(matrix)
     # Few are left for the last, and each that shares a bucket with one of them is done over.
-    later = (_refine_and_prove, 16), (_square_to_the_end, 16), (_largest_eigenvalue, 2)
-    for find, most in later:
+    for find, most in ((_square_to_the_end, 16), (_largest_eigenvalue, 2)):
         unknown = partial(_find_unknown, find)
         radius = in_buckets(unknown, lambda _, radii: jnp.isnan(radii), most=most)(matrix, radius)
     return radius
@@ -103,11 +102,12 @@ def _largest_eigenvalue(matrix: jax.Array) -> jax.Array:
 
 
 def _square_to_the_end(matrix: jax.Array) -> jax.Array:
-    """Return the limit of ‖Aᵖ‖^{1/p}; NaN where rounding may have moved it.
+    """Return what a refined line or plane proves, else the limit of ‖Aᵖ‖^{1/p}.
 
-    With A = s₀B₀ and Bₖ² = sₖ₊₁Bₖ₊₁, all B of norm 1, log ‖Aᵖ‖/p = Σ 2⁻ᵏ log sₖ. Rounding counts
-    by 1/sₖ, so no sₖ may be small once p is 32 or more. One is small where A is nearly defective:
-    the norm of Aᵖ then goes on growing beside the p-th power of its eigenvalues.
+    NaN where rounding may have moved the limit. With A = s₀B₀ and Bₖ² = sₖ₊₁Bₖ₊₁, all B of norm 1,
+    log ‖Aᵖ‖/p = Σ 2⁻ᵏ log sₖ. Rounding counts by 1/sₖ, so no sₖ may be small once p is 32 or more.
+    One is small where A is nearly defective: the norm of Aᵖ then goes on growing beside the p-th
+    power of its eigenvalues.
     """
     n = len(matrix)
 
@@ -121,8 +121,12 @@ def _square_to_the_end(matrix: jax.Array) -> jax.Array:
 
     size = jnp.sqrt((matrix * matrix).sum())
     begin = matrix / jnp.where(size > 0, size, 1), jnp.log(size), jnp.ones_like(size)
-    _, log_radius, least = repeat(_last(matrix), square, begin)
-    return jnp.where(least * n**0.5 >= 0.5, jnp.exp(log_radius), jnp.nan)
+    power, log_radius, least = repeat(_last(matrix), square, begin)
+    limit = jnp.where(least * n**0.5 >= 0.5, jnp.exp(log_radius), jnp.nan)
+    basis = _refine(matrix, power, _span(power, arbitrary((2, n), matrix.dtype)))
+    line, plane, _ = _dominant(matrix, power, basis, rounding(n, matrix.dtype) / 2)
+    proved = jnp.where(jnp.isnan(line), plane, line)
+    return jnp.where(jnp.isnan(proved), limit, proved)
 
 
 def _last(matrix: jax.Array) -> int:
@@ -162,14 +166,6 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
 def _span(power: jax.Array, starts: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return two orthonormal vectors of the range of ``power``, or zeros."""
     return _orthonormal(matmul(power, starts[0]), matmul(power, starts[1]))
-
-
-def _refine_and_prove(matrix: jax.Array) -> jax.Array:
-    """Return the spectral radius; NaN where a refined line or plane does not prove it."""
-    power = repeat(_MOST_SQUARINGS, lambda _, x: _unit(matmul(x, x)), _unit(matrix))
-    basis = _refine(matrix, power, _span(power, arbitrary((2, len(matrix)), matrix.dtype)))
-    line, plane, _ = _dominant(matrix, power, basis, rounding(len(matrix), matrix.dtype) / 2)
-    return jnp.where(jnp.isnan(line), plane, line)
 
 
 def _refine(

@@ -79,7 +79,7 @@ def test_far_from_normal_a_newton_step_proves_most_of_what_powers_leave_open(tur
     matrices = (matrices / np.linalg.norm(matrices, 2, (1, 2))[:, None, None]).astype(np.float32)
     proved, refined = (
         np.asarray(jax.jit(jax.vmap(find))(matrices))
-        for find in (eigenvalue._square_and_prove, eigenvalue._refine_and_prove)
+        for find in (eigenvalue._square_and_prove, eigenvalue._square_to_the_end)
     )
     unproved, left_open = np.isnan(proved), np.isnan(refined)
     assert unproved.sum() > 10 and left_open[unproved].mean() < 0.5
