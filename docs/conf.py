@@ -104,13 +104,14 @@ def _skip_fields(app, what, name, obj, skip, options):
 
 
 def _say_what_drew(app, doctree):
-    """Put below each figure of figures.json the version and the hash of the code that drew it."""
+    """Put below each figure of figures.json when it was drawn, and the code that it holds for."""
     file = Path(app.srcdir) / "experiments" / "figures.json"
     figures = json.loads(file.read_text("utf-8"))
     for picture in list(doctree.findall(image)):
         about = figures.get(Path(picture["uri"]).name)
         if about:
-            text = "homojax {version}, code {hash}, drawn at commit {drawn}".format(**about)
+            said = "homojax {version}, drawn at commit {drawn}, recorded for code {hash}"
+            text = said.format(**about)
             caption = paragraph(text, text, classes=["drawn-by"])
             picture.parent.parent.insert(picture.parent.parent.index(picture.parent) + 1, caption)
 

@@ -161,8 +161,8 @@ def top_singular_pair(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arra
         u, s, v = svd(matrix)
         return s[0], u[:, 0], v[:, 0]
     climb = in_buckets(each_lane(_climb_and_prove), lambda matrices: abs(matrices).max((1, 2)))
-    unproved = in_buckets(_decompose_unproved, lambda _, norm, *pair: jnp.isnan(norm), most=2)
-    return unproved(matrix, *climb(matrix))
+    decompose = in_buckets(_decompose_unproved, lambda _, norm, *pair: jnp.isnan(norm), most=2)
+    return decompose(matrix, *climb(matrix))
 
 
 @top_singular_pair.defjvp

@@ -86,6 +86,18 @@ def _of_alternations(ellipsoid: Ellipsoid, preset: Preset, num_iters: int) -> Ce
     return Certificate(crossed.diameter, gap, run.sigma2, least, largest, run.least, run.sum_error)
 
 
+def bounded(
+    entries: np.ndarray, moved: np.ndarray | float, error: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the largest entries whose logarithms move by no more than ``moved``.
+
+    From e⁷⁰⁰ on, which float64 barely holds, nothing is known but that they are at most 1.
+    """
+    far = np.greater_equal(moved, 700)
+    largest = np.minimum(1, (entries + error) * np.exp(np.minimum(moved, 700)))
+    return (entries - error) * np.exp(-np.asarray(moved)), np.where(far, 1, largest)
+
+
 def within_sums(least: np.ndarray, largest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return tighter bounds of entries: a row, or a column, has what the others leave of 1."""
     for _ in range(8):
@@ -109,11 +121,10 @@ def _near_base(ellipsoid: Ellipsoid, n: int) -> tuple[np.ndarray, np.ndarray]:
         widths = ellipsoid.most(around) - around @ ellipsoid.base
         moved = np.where(around != 0, widths[:, None], 0).max(0).reshape(n, n)
     else:
-        moved = np.full((n, n), min(700.0, 2 * n * ellipsoid.farthest()))  # of 2n corners at most
+        moved = np.full((n, n), 2 * n * ellipsoid.farthest())  # of 2n corners at most
     middle, _, error = converged(ellipsoid.base.reshape(n, n))
     error = error * n
-    moved = np.minimum(moved, 700.0)
-    return (middle - error) * np.exp(-moved), np.minimum(1, (middle + error) * np.exp(moved))
+    return bounded(middle, moved, error)
 
 
 # ---------------------------------------------------------------- the gap

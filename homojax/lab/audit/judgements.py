@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from homojax.lab.audit.certificates import Certificate, certify, within_sums
+from homojax.lab.audit.certificates import Certificate, bounded, certify, within_sums
 from homojax.lab.audit.config import Audit
 from homojax.lab.audit.ellipsoid import ellipsoid_of
 from homojax.lab.audit.layers import Layer
@@ -61,10 +61,8 @@ def _at_static_part(
     n, eta = layer.n, _rounding(layer)
     off = float(measured["error"]) * n
     # No entry's logarithm moves by more than the logits round a cycle of 2n corners.
-    moved = min(700.0, 2 * n * eta)
-    least = np.maximum(converged * np.exp(-moved) - off, 0)
-    largest = np.minimum(1, converged * np.exp(moved) + off)
-    least, largest = within_sums(least, largest)
+    least, largest = bounded(converged, 2 * n * eta, off)
+    least, largest = within_sums(np.maximum(least, 0), largest)
     error = max(float(measured["row_error"]), float(measured["col_error"]))
     moved = np.expm1(min(700.0, 2 * (layer.preset.num_iters or 0) * eta)) + 1e-15 * n
     most = error + moved

@@ -188,8 +188,8 @@ def judge_stack(stack: Stack, audit: Audit) -> Judged:
     if below or (below is None and middle < audit.retention):
         proved = stack.sigma2_upper < audit.retention and stack.sum_error_upper < audit.sum_error
         if proved and whole != "every token":
-            whole, left = "every token", f"at most {stack.sigma2_upper:.3g}"
-            reason = f"after {counted} {left} of the detail is left of every token, once converged"
+            whole, most = "every token", f"{stack.sigma2_upper:.3g}"
+            reason = f"after {counted} at most {most} of any token's detail is left, once converged"
         return told("trap", whole, reason, converged and bool(below))
     converged = converged and below is False
     for verdict in ("locked", "near-identity"):

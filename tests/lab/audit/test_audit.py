@@ -241,7 +241,7 @@ def test_a_stack_is_certified_only_where_nothing_could_change_its_verdict(
     told = judge_stack(stack, Audit())
     assert told[:2] == expected
     if expected == ("trap", "every token"):  # the number is the one that is proved of them
-        assert "at most 0.05 of the detail is left of every token" in told.reason
+        assert "at most 0.05 of any token's detail is left" in told.reason
     if expected == ("trap", "static part"):
         assert "between 0.01 and 0.02 of the detail is left" in told.reason
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import recipes
-from homojax.lab.audit.certificates import certify
+from homojax.lab.audit.certificates import bounded, certify
 from homojax.lab.audit.ellipsoid import cuts, cycles, ellipsoid_of, rectangles
 from homojax.lab.audit.layers import Layer
 from homojax.lab.audit.tensors import Precision
@@ -233,3 +233,10 @@ def test_the_certified_gap_is_near_one_that_a_token_attains(rng, reach):
     proved = np.array([-np.log(certify(layer).gap) for layer in layers])
     attained = np.array([-np.log(worst.value) for worst in smallest_gaps(layers)])
     assert np.median(proved / attained) <= (1.2 if reach < 1 else 1.35)
+
+
+def test_an_entry_that_underflowed_may_be_anything_once_logits_may_be_far_off():
+    """Of e⁻⁸⁰⁰ float64 has 0; logits that are off by 800 make it anything up to 1."""
+    least, largest = bounded(np.zeros((2, 2)), 801.0, 0.0)
+    assert (least == 0).all() and (largest == 1).all()
+    assert bounded(np.full((2, 2), 0.5), 0.0, 0.0)[1].max() == 0.5
