@@ -3,9 +3,7 @@
     python experiments/collapse.py [--quick]
 
 Both rules read the same logits S at the same ε: A = softmax(S/ε), or the projection M_ε(S). A stack
-keeps ‖P A_L ⋯ A_1 P‖₂. Two interventions test why one rule is ahead. Either ε of the projection is
-moved until its rows have the entropy of softmax's. Or entries are moved within rows until no two
-rows have their largest entry in one column.
+keeps ‖P A_L ⋯ A_1 P‖₂. interventions.py takes away what may be the cause of a rule's lead.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+from interventions import INTERVENTIONS, intervene
 from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
@@ -29,13 +28,12 @@ EPSILON = {
     "full": tuple(np.geomspace(0.05, 20, 13)),
 }
 SEEDS = {"smoke": 2, "quick": 6, "full": 24}
-# n = 256 has fewer seeds and layers.
 UNITS = {"smoke": (4,), "quick": (4, 16), "full": (2, 4, 16, 64, 256)}
-LARGE, FEW_LAYERS, FEW_SEEDS = 256, 16, 8
+LARGE, FEW_EPSILON = 256, (0, 3, 5, 9, 12)  # n = 256 has five ε of the thirteen
 DRAWN = (4, 16, 64)
 ATTENTION = {"smoke": (4,), "quick": (4,), "full": DRAWN}
 GONE = -6.0  # log₁₀ of the detail at which tokens count as one
-COLD, WARM = 0.05, 0.5
+COLD, WARM, HOT = 0.05, 0.5, 20.0
 
 
 # ---------------------------------------------------------------- what it says
@@ -66,12 +64,12 @@ def first_gone(kept: np.ndarray) -> np.ndarray:
     return np.where(below.any(-1), below.argmax(-1) + 1.0, np.inf)
 
 
-def signed(values: np.ndarray) -> str:
-    """Return the median with its interval, as +1.23 (+0.9 to +1.5)."""
+def signed(values: np.ndarray, form: str = "+.2f") -> str:
+    """Return the median with its interval, as +1.23 (+0.90 to +1.50)."""
     if not np.isfinite(values).all():
         return "–"
-    middle, low, high = interval(values)
-    return f"{middle:+.2f} ({low:+.2f} to {high:+.2f})"
+    middle, low, high = (f"{x:{form}}" for x in interval(values))
+    return f"{middle} ({low} to {high})"
 
 
 def nearest(epsilon: tuple[float, ...], wanted: float) -> int:
@@ -81,15 +79,14 @@ def nearest(epsilon: tuple[float, ...], wanted: float) -> int:
 class Map(NamedTuple):
     """All that was measured, by family and n."""
 
-    epsilon: tuple[float, ...]
+    epsilon: dict[int, tuple[float, ...]]  # by n
     stacks: dict[tuple[str, int], Kept]
+    changed: dict[tuple[str, int], dict[str, np.ndarray]]  # ``intervene``
 
-    def depth(self, n: int, wanted: int) -> int:
-        """Return the index of a depth, or of the deepest that this n has."""
-        return min(DEPTHS.index(wanted), next(iter(self.of(n))).kept.shape[-1] - 1)
-
-    def of(self, n: int) -> list[Kept]:
-        return [stacks for (_, units), stacks in self.stacks.items() if units == n]
+    def near(self, n: int, wanted: float) -> tuple[int, float]:
+        """Return the index of the ε nearest to one that is wanted, and that ε."""
+        index = nearest(self.epsilon[n], wanted)
+        return index, self.epsilon[n][index]
 
 
 def table_of_regimes(drawn: Map) -> Table:
@@ -97,39 +94,33 @@ def table_of_regimes(drawn: Map) -> Table:
     rows = []
     for (family, n), stacks in drawn.stacks.items():
         for wanted in (COLD, WARM, 5.0):
-            e = nearest(drawn.epsilon, wanted)
+            e, epsilon = drawn.near(n, wanted)
             lead = ahead(stacks.kept[:, 0, e])
-            cells = [signed(lead[:, drawn.depth(n, depth)]) for depth in (1, 16, 64)]
-            rows.append([family, str(n), f"{drawn.epsilon[e]:.2g}", *cells])
+            cells = [signed(lead[:, DEPTHS.index(depth)]) for depth in (1, 16, 64)]
+            rows.append([family, str(n), f"{epsilon:.2g}", *cells])
     return Table(
         "log₁₀ of what softmax keeps over what Sinkhorn keeps, independent layers: medians over "
-        "seeds, with intervals of at least 95 %. n = 256 has 16 layers.",
+        "seeds, with intervals of at least 95 %.",
         ["logits", "n", "ε", "1 layer", "16 layers", "64 layers"],
         rows,
     )
 
 
 def table_of_causes(drawn: Map) -> Table:
-    """Return what the two interventions make of the lead."""
+    """Return what is left of the lead where its cause is taken away."""
     rows = []
-    warm, cold = (nearest(drawn.epsilon, wanted) for wanted in (WARM, COLD))
-    for (family, n), stacks in drawn.stacks.items():
-        sixteenth, last = drawn.depth(n, 16), drawn.depth(n, 64)
-        lead_apart = stacks.moved[cold, :, last] - stacks.kept[1, 0, cold, :, last]
-        rows.append(
-            [
-                *(family, str(n)),
-                signed(ahead(stacks.kept[:, 0, warm])[:, sixteenth]),
-                signed(stacks.kept[0, 0, warm, :, sixteenth] - stacks.even),
-                signed(ahead(stacks.kept[:, 0, cold])[:, last]),
-                signed(lead_apart),
-            ]
-        )
+    for name, change in INTERVENTIONS.items():
+        for (family, n), changed in drawn.changed.items():
+            if name not in changed:
+                continue
+            _, epsilon = drawn.near(n, {"cold": COLD, "warm": WARM, "hot": HOT}[change.regime])
+            leads = abs(changed[name]) if change.regime == "hot" else changed[name]
+            cells = [signed(of, ".2g" if change.regime == "hot" else "+.2f") for of in leads]
+            rows.append([change.regime, f"{epsilon:.2g}", name, family, str(n), *cells])
     return Table(
-        f"The lead of softmax, and what is left of it. First two columns: 16 layers, ε = "
-        f"{drawn.epsilon[warm]:.2g}. Others: 64 layers (16 at n = 256), ε = "
-        f"{drawn.epsilon[cold]:.2g}.",
-        ["logits", "n", "same ε", "same entropy of rows", "cold", "cold, tops apart"],
+        f"The lead of softmax, and what is left of it after an intervention. Warm: 16 layers; "
+        f"others: {DEPTH}. Hot: its size, without the sign.",
+        ["regime", "ε", "intervention", "logits", "n", "lead", "lead then"],
         rows,
     )
 
@@ -138,15 +129,14 @@ def table_of_stacks(drawn: Map) -> Table:
     """Return the lead where layers are shared, and with a residual branch of weight ½."""
     rows = []
     for (family, n), stacks in drawn.stacks.items():
-        last = drawn.depth(n, 64)
         for wanted in (COLD, WARM):
-            e = nearest(drawn.epsilon, wanted)
-            cells = [signed(ahead(stacks.kept[:, k, e])[:, last]) for k in range(len(STACKS))]
-            tokens = signed(ahead(stacks.tokens[:, e])[:, last])
-            rows.append([family, str(n), f"{drawn.epsilon[e]:.2g}", *cells, tokens])
+            e, epsilon = drawn.near(n, wanted)
+            cells = [signed(ahead(stacks.kept[:, k, e])[:, -1]) for k in range(len(STACKS))]
+            tokens = signed(ahead(stacks.tokens[:, e])[:, -1])
+            rows.append([family, str(n), f"{epsilon:.2g}", *cells, tokens])
     title = (
-        "The same lead after 64 layers (16 at n = 256), for other stacks; residual: (I + A)/2 in "
-        "every layer; tokens: of the detail of Gaussian tokens, independent layers."
+        f"The same lead after {DEPTH} layers, for other stacks; residual: (I + A)/2 in every "
+        "layer; tokens: of the detail of Gaussian tokens, independent layers."
     )
     return Table(title, ["logits", "n", "ε", *STACKS, "tokens"], rows)
 
@@ -189,7 +179,7 @@ def sentence(drawn: Map) -> str:
 
 def draw_map(drawn: Map) -> Figure:
     """Draw who is ahead, over ε and depth: a row of panels for each n, a column for each family."""
-    units = [n for n in DRAWN if drawn.of(n)]
+    units = [n for n in DRAWN if n in drawn.epsilon]
     families = list(dict.fromkeys(family for family, _ in drawn.stacks))
     fig, axes = plt.subplots(
         len(units),
@@ -203,7 +193,7 @@ def draw_map(drawn: Map) -> Figure:
     scale = SymLogNorm(linthresh=0.1, vmin=-30, vmax=30, base=10)
     for row, n in zip(axes, units, strict=True):
         for ax, family in zip(row, families, strict=True):
-            draw_panel(ax, drawn.epsilon, drawn.stacks[family, n], scale)
+            draw_panel(ax, drawn.epsilon[n], drawn.stacks[family, n], scale)
             ax.set_title(f"{family}, n = {n}", fontsize=9.5)
         row[0].set_ylabel("layers")
     for ax in axes[-1]:
@@ -242,37 +232,57 @@ def draw_panel(ax: Axes, epsilon: tuple[float, ...], stacks: Kept, scale: SymLog
 # ---------------------------------------------------------------- the study
 
 
-def study(size: Size, bench: Bench) -> Study:
+def study(size: Size, bench: Bench, largest: int = LARGE) -> Study:
     """Return who keeps more, where, and what is left of it after the interventions."""
-    epsilon, seeds = EPSILON[size], SEEDS[size]
-    warm = epsilon[nearest(epsilon, WARM)]
+    seeds = SEEDS[size]
     families = FAMILIES[:2] if size == "smoke" else FAMILIES
-    wanted = [(family, n) for n in UNITS[size] for family in families]
-    stacks: dict[tuple[str, int], Kept] = {}
+    units = [n for n in UNITS[size] if n <= largest]
+    drawn = Map({n: epsilons(size, n) for n in units}, {}, {})
+    wanted = [(family, n) for n in units for family in families]
     for k, (family, n) in enumerate(wanted):
         bench.progress(k, len(wanted), f"{family}, n = {n}")
-        few = (FEW_SEEDS, FEW_LAYERS) if n == LARGE else (seeds, DEPTH)
-        arrays = bench.measured(
-            f"{family.replace(' ', '-')}-{n}",
-            f"{epsilon} {few}",
-            lambda family=family, n=n, few=few: {
-                **measure(family, n, epsilon, *few, warm)._asdict(),
-                "failed": np.full(1, -1),
-            },
-        )
-        stacks[family, n] = Kept(**{name: arrays[name] for name in Kept._fields})
-    drawn = Map(epsilon, stacks)
-    attention = {n: attended(bench, n, epsilon, seeds) for n in ATTENTION[size]}
+        about = family, n, drawn.epsilon[n], seeds
+        drawn.stacks[family, n] = Kept(**measured(bench, "stacks", *about))
+        drawn.changed[family, n] = measured(bench, "changed", *about)
+    attention = {n: attended(bench, n, epsilons(size, n), seeds) for n in ATTENTION[size]}
     return Study(
         text=sentence(drawn),
         tables=[
             table_of_regimes(drawn),
             table_of_causes(drawn),
             table_of_stacks(drawn),
-            table_of_attention(epsilon, attention),
+            table_of_attention(EPSILON[size], attention),
         ],
         figure=draw_map(drawn),
     )
+
+
+def epsilons(size: Size, n: int) -> tuple[float, ...]:
+    """Return the ε of the grid, or a few of them where n is large."""
+    every = EPSILON[size]
+    return tuple(every[k] for k in FEW_EPSILON) if n == LARGE else every
+
+
+def measured(
+    bench: Bench, what: str, family: str, n: int, epsilon: tuple[float, ...], seeds: int
+) -> dict[str, np.ndarray]:
+    """Return what stacks keep, or their leads after the interventions, as ``bench`` keeps it."""
+    near = {
+        regime: epsilon[nearest(epsilon, wanted)]
+        for regime, wanted in (("cold", COLD), ("warm", WARM), ("hot", HOT))
+    }
+
+    def measure_now() -> dict[str, np.ndarray]:
+        if what == "stacks":
+            return measure(family, n, epsilon, seeds, DEPTH)._asdict()
+        return intervene(family, n, near, seeds, DEPTH)
+
+    arrays = bench.measured(
+        f"{what}-{family.replace(' ', '-')}-{n}",
+        f"{epsilon} {seeds} {DEPTH}",
+        lambda: {**measure_now(), "failed": np.full(1, -1)},
+    )
+    return {name: array for name, array in arrays.items() if name != "failed"}
 
 
 def attended(bench: Bench, n: int, epsilon: tuple[float, ...], seeds: int) -> np.ndarray:

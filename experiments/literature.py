@@ -4,10 +4,12 @@
 
 Every disputed statement is a claim, judged on families of matrices as ``homojax verify --claims 8``
 does it. Four questions need more than a verdict. They have parts of their own, which are scripts,
-too: collapse.py, products.py, cooling.py and frequencies.py.
+too: collapse.py (alone it has n = 256 besides), products.py, cooling.py and frequencies.py.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import collapse
 import cooling
@@ -20,10 +22,10 @@ from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.page import Table
 
 PARTS = {
-    "Collapse: doubly stochastic or softmax?": collapse,
-    "Products: three fates": products,
-    "Cooling: how fast may ε fall?": cooling,
-    "Frequencies: is it a low-pass filter?": frequencies,
+    "Collapse: doubly stochastic or softmax?": partial(collapse.study, largest=64),
+    "Products: three fates": products.study,
+    "Cooling: how fast may ε fall?": cooling.study,
+    "Frequencies: is it a low-pass filter?": frequencies.study,
 }
 UNITS = {"smoke": (4,), "quick": (4,), "full": (2, 4, 8)}
 CELLS = {"smoke": 200, "quick": 1_000, "full": 20_000}
@@ -42,7 +44,7 @@ def study(size: Size, bench: Bench) -> Study:
     return Study(
         text=sentence(judged),
         tables=[table_of(judged)],
-        parts={heading: part.study(size, bench) for heading, part in PARTS.items()},
+        parts={heading: part(size, bench) for heading, part in PARTS.items()},
     )
 
 

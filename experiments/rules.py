@@ -26,7 +26,6 @@ FAMILIES = ("Gaussian", "heavy tails", "low rank", "digits")
 STACKS = ("independent", "shared", "residual")
 DEPTH = 64
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
-EVEN_DEPTH = 16  # layers whose entropy is made even
 FEATURES = 16  # of a token of self-attention
 
 
@@ -35,8 +34,6 @@ class Kept(NamedTuple):
 
     kept: np.ndarray  # [rule, stack, ε, seed, depth]
     tokens: np.ndarray  # [rule, ε, seed, depth], of Gaussian tokens, independent layers
-    even: np.ndarray  # [seed], the projection at the ε where its rows are as mixed, 16 layers
-    moved: np.ndarray  # [ε, seed, depth], softmax of logits ``with_tops_apart``
 
 
 # ---------------------------------------------------------------- logits
@@ -54,16 +51,6 @@ def draw(family: str, n: int, seed: int, layers: int) -> np.ndarray:
     rank = max(1, n // 8)
     queries, keys = rng.standard_normal((2, layers, n, rank))
     return queries @ keys.swapaxes(1, 2) / math.sqrt(rank)
-
-
-def with_tops_apart(logits: np.ndarray) -> np.ndarray:
-    """Return logits [L, n, n] whose rows are turned until row i has its largest entry at i.
-
-    Each row keeps its values, and so its entropy.
-    """
-    n = logits.shape[-1]
-    places = (np.arange(n)[None, :] - np.arange(n)[:, None] + logits.argmax(-1)[..., None]) % n
-    return np.take_along_axis(logits, places, axis=-1)
 
 
 # ---------------------------------------------------------------- measuring
@@ -111,7 +98,7 @@ def norm_of(block: jax.Array) -> jax.Array:
 
 @cache
 def stacks_of(rule: Callable) -> Callable:
-    """Return the compiled (logits [L, n, n], ε [E]) -> what stacks keep, tokens keep, entropy."""
+    """Return the compiled (logits [L, n, n], ε [E]) -> what stacks keep, and what tokens keep."""
 
     def measure(logits: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, ...]:
         matrices = jax.vmap(rule, (0, None))(logits, epsilon)
@@ -122,62 +109,22 @@ def stacks_of(rule: Callable) -> Callable:
             (jnp.eye(n) + matrices) / 2,
         )
         kept, tokens = zip(*map(products, kinds), strict=True)
-        entropy = jax.scipy.special.entr(matrices).sum(-1).mean()
-        return jnp.stack(kept), tokens[0], entropy
+        return jnp.stack(kept), tokens[0]
 
     return program(jax.vmap(measure, (None, 0)))
 
 
-def as_mixed(logits: np.ndarray, epsilon: float) -> np.ndarray:
-    """Return what the projection keeps at the ε where its rows have the entropy of softmax's at ε.
-
-    Entropy rises with ε (law 1.3, entropy rises). So the root lies between two ε, and false
-    position finds it: to 1e-4 nats, or in 12 steps.
-    """
-    logits = logits[:EVEN_DEPTH]
-    *_, wanted = stacks_of(softmax)(logits, np.array([epsilon]))
-
-    def excess(log_epsilon: float) -> tuple[float, float]:
-        kept, _, entropy = stacks_of(project)(logits, np.exp([log_epsilon]))
-        return float(entropy[0] - wanted[0]), float(kept[0, 0, -1])
-
-    low, high, kept = math.log(epsilon) - 0.5, math.log(epsilon), math.nan
-    while (below := excess(low)[0]) > 0:
-        low -= 1
-    while (above := excess(high)[0]) < 0:
-        high += 1
-    for _ in range(12):
-        middle = low + (high - low) * below / (below - above)
-        off, kept = excess(middle)
-        if abs(off) < 1e-4:
-            break
-        if off > 0:
-            high, above, below = middle, off, below / 2  # the other end counts half (Illinois)
-        else:
-            low, below, above = middle, off, above / 2
-    return np.array(kept)
-
-
-def measure(
-    family: str, n: int, epsilon: tuple[float, ...], seeds: int, layers: int, warm: float
-) -> Kept:
-    """Return what stacks of one family keep, seed by seed; ``even`` at the ε that is warm."""
-    every = np.asarray(epsilon)
-    by_seed, even, moved = [], [], []
+def measure(family: str, n: int, epsilon: tuple[float, ...], seeds: int, layers: int) -> Kept:
+    """Return what stacks of one family keep, seed by seed."""
+    by_seed = []
     for seed in range(seeds):
         logits = draw(family, n, seed, layers)
-        by_seed.append([jax.device_get(stacks_of(rule)(logits, every)) for rule in RULES])
-        even.append(as_mixed(logits, warm))
-        moved.append(jax.device_get(stacks_of(softmax)(with_tops_apart(logits), every))[0][:, 0])
+        given = logits, np.asarray(epsilon)
+        by_seed.append([jax.device_get(stacks_of(rule)(*given)) for rule in RULES])
     kept, tokens = (
         np.stack([[of_rule[k] for of_rule in one] for one in by_seed]) for k in range(2)
     )
-    return Kept(
-        kept=kept.transpose(1, 3, 2, 0, 4),
-        tokens=tokens.transpose(1, 2, 0, 3),
-        even=np.stack(even),
-        moved=np.stack(moved, 1),
-    )
+    return Kept(kept=kept.transpose(1, 3, 2, 0, 4), tokens=tokens.transpose(1, 2, 0, 3))
 
 
 def attend(

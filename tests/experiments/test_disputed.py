@@ -38,7 +38,7 @@ def test_products_keep_their_digits_far_below_eps(load):
 
 def test_tops_apart_moves_entries_within_rows_alone(load):
     logits = np.random.default_rng(1).standard_normal((3, 6, 6))
-    apart = load("rules").with_tops_apart(logits)
+    apart = load("interventions").with_tops_apart(logits)
     assert (apart.argmax(2) == np.arange(6)).all()
     assert (np.sort(apart, 2) == np.sort(logits, 2)).all()
 
@@ -58,22 +58,56 @@ def test_five_draws_say_nothing_at_95_percent(load):
     assert low == -np.inf and high == np.inf
 
 
+def test_a_level_diagonal_changes_the_diagonal_alone(load):
+    logits = np.random.default_rng(1).standard_normal((3, 6, 6))
+    level = load("interventions").with_level_diagonal(logits)
+    for i in range(6):
+        others = np.delete(logits[:, i], i, axis=1)
+        assert (np.delete(level[:, i], i, axis=1) == others).all()
+        assert np.allclose(level[:, i, i], others.mean(1))
+
+
+def test_with_columns_centred_both_rules_agree_to_second_order(load):
+    logits = np.random.default_rng(2).standard_normal((1, 6, 6))
+    centred = load("interventions").with_columns_centred(logits)
+    centring = np.eye(6) - 1 / 6
+
+    def apart(given, epsilon):
+        by_softmax = scipy.special.softmax(given[0] / epsilon, axis=-1)
+        by_projection = np.asarray(hj.sinkhorn(given[0], epsilon).matrix)
+        return np.linalg.norm(centring @ (by_softmax - by_projection) @ centring)
+
+    assert np.allclose(hj.sinkhorn(logits[0], 0.5).matrix, hj.sinkhorn(centred[0], 0.5).matrix)
+    assert apart(logits, 100) / apart(logits, 200) == pytest.approx(2**2, rel=0.1)
+    assert apart(centred, 100) / apart(centred, 200) == pytest.approx(2**3, rel=0.1)
+
+
 def row_entropy(matrices):
     return scipy.stats.entropy(np.asarray(matrices), axis=-1).mean()
 
 
-def test_equal_entropy_moves_epsilon_of_the_projection(load):
-    rules = load("rules")
-    logits = rules.draw("low rank", 6, 0, rules.EVEN_DEPTH)
-    wanted = row_entropy(scipy.special.softmax(logits / 0.6, axis=-1))
+def detail_size(matrices):
+    detail = np.asarray(matrices) - np.asarray(matrices).mean(1, keepdims=True)
+    return np.log10(np.linalg.norm(detail, axis=(1, 2))).mean()
+
+
+@pytest.mark.parametrize(("name", "of"), [("entropy", row_entropy), ("size", detail_size)])
+def test_an_even_stack_has_what_the_other_has(load, name, of):
+    interventions = load("interventions")
+    logits = load("rules").draw("low rank", 6, 0, 16)
+    mixed = scipy.special.softmax(logits / 0.6, axis=-1)
     project = jax.jit(jax.vmap(lambda s, e: hj.sinkhorn(s, e).matrix, (0, None)))
-    epsilon = scipy.optimize.brentq(lambda e: row_entropy(project(logits, e)) - wanted, 0.1, 0.6)
+    epsilon = scipy.optimize.brentq(lambda e: of(project(logits, e)) - of(mixed), 0.1, 0.6)
     assert 0.1 < epsilon < 0.55
-    centring, product = np.eye(6) - 1 / 6, np.eye(6)
-    for matrix in np.asarray(project(logits, epsilon)):
-        product = centring @ matrix @ product @ centring
-    kept = np.log10(np.linalg.norm(product, 2))
-    assert float(rules.as_mixed(logits, 0.6)) == pytest.approx(kept, abs=0.01)
+    kept = []
+    for matrices in (mixed, np.asarray(project(logits, epsilon))):
+        product = np.eye(6) - 1 / 6
+        for matrix in matrices:
+            product = matrix @ product
+            product -= product.mean(0)
+        kept.append(np.log10(np.linalg.norm(product, 2)))
+    found = interventions.lead_at_even(name, logits, 0.6)
+    assert found == pytest.approx(kept[0] - kept[1], abs=0.01)
 
 
 @pytest.mark.slow  # with it run collapse, products, cooling and frequencies
