@@ -3,12 +3,13 @@
 Ctrl-C and TERM are heard first, before anything slow is loaded.
 """
 
-from homojax.lab import interrupts
+from homojax.lab import compile_cache, interrupts
 
 
 def program() -> None:
     """Be the ``homojax`` command."""
     interrupts.stop_while_loading()
+    compile_cache.commands_own = True
     from homojax.lab.cli import program
 
     program()

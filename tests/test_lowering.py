@@ -99,6 +99,15 @@ def test_the_projection_is_exported_for_batches_of_any_size(dtype, x64):
         np.testing.assert_allclose(matrices[:2], expected, atol=8 * tol)
 
 
+@pytest.mark.parametrize("function", [lambda x: hj.sinkhorn(x, 0.5), hj.balance])
+def test_a_program_that_returns_a_result_is_written_and_read_again(function):
+    logits = np.random.default_rng(0).normal(size=(3, 3)).astype("float32")
+    written = export.export(jax.jit(function))(logits).serialize()
+    result, expected = export.deserialize(written).call(logits), function(logits)
+    assert type(result) is type(expected)
+    jax.tree.map(np.testing.assert_array_equal, result, expected)
+
+
 def every_stage():
     """(name, program, its arguments) of each stage of a small sweep in float32."""
     config = Sweep(epsilon=(0.5,), depth=(1, 2), n=4, seeds=1, samples=8, dtype="float32")

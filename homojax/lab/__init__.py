@@ -19,6 +19,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "runs",
             "sources",
         ),
-        *("store", "sweep", "train", "verify"),
+        *("store", "sweep", "traces", "train", "verify"),
     ],
 )

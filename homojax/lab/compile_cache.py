@@ -10,6 +10,10 @@ import platformdirs
 LARGEST = 2**30  # bytes; what was not used for longest goes first
 SHORTEST = 0.05  # seconds of compiling that are worth a file
 
+# Whether this process is a command's own. Then the code is as its files say, and traces of it may
+# be kept. A user's process may have changed it.
+commands_own = False
+
 
 def keep_programs() -> None:
     """Have JAX keep compiled programs in the user's cache folder; before JAX is imported.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import export
 from jax.typing import ArrayLike
 
 from homojax.birkhoff import marginal_errors
@@ -91,6 +92,11 @@ class BalanceResult(NamedTuple):
 
     def __repr__(self) -> str:
         return summary(self, self.log_matrix, self.converged, ("NOT_CONVERGED", "CONVERGED"))
+
+
+# so that jax.export can write programs that return them
+for _kind in (SinkhornResult, BalanceResult):
+    export.register_namedtuple_serialization(_kind, serialized_name=f"homojax.{_kind.__name__}")
 
 
 def dense_result(

@@ -12,6 +12,8 @@ FLAGS = "--epsilon 1 --depth 1 --n 2 --seeds 1 --samples 2 --dtype float32"
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 OURS = (FOLDER, "JAX_COMPILATION_CACHE_MAX_SIZE", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
 
+PATTERNS = ("*.trace", "jit_call-*-cache")
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems have other folders")
 
 
@@ -48,13 +50,13 @@ def test_where_nothing_can_be_kept_nothing_is_said_of_it(cache, monkeypatch):
 @linux
 @pytest.mark.slow
 def test_a_second_command_compiles_nothing_that_took_long(cache, tmp_path):
-    def programs():
-        """Those that are kept after a command in a process of its own."""
+    def kept():
+        """What is kept of the stages, each a call of a trace, after one more command."""
         command = [sys.executable, "-m", "homojax", "sweep", *FLAGS.split()]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
-        return {path.name for path in cache.rglob("*-cache")}
+        return {pattern: {path.name for path in cache.rglob(pattern)} for pattern in PATTERNS}
 
-    first = programs()
-    assert any(name.startswith("jit__project") for name in first)
-    assert programs() == first
+    first = kept()
+    assert len(first["*.trace"]) == 11 and len(first["jit_call-*-cache"]) > 5
+    assert kept() == first

@@ -29,6 +29,7 @@ from homojax.lab.sources import Source
 from homojax.lab.sweep.config import Sweep
 from homojax.lab.sweep.dataset import BOUNDS, KS_ROUNDING, NUM_PROBES
 from homojax.lab.sweep.plan import FEW, Block, Cell
+from homojax.lab.traces import traced_once
 from homojax.layernorm.kolmogorov import distance_to_law
 from homojax.numerics import matmul
 from homojax.projection.result import SinkhornResult
@@ -120,12 +121,14 @@ def program_of(
             all.
     """
     over_one = partial(stage, **dict(settings))
-    options = compiler_options(stage is _project)
-    if at_once is None:
-        return jax.jit(jax.vmap(over_one), compiler_options=options)
-    return jax.jit(
-        lambda *args: jax.lax.map(lambda cell: over_one(*cell), args, batch_size=at_once),
-        compiler_options=options,
+
+    def over_few(*args):
+        return jax.lax.map(lambda cell: over_one(*cell), args, batch_size=at_once)
+
+    return traced_once(
+        jax.vmap(over_one) if at_once is None else over_few,
+        (stage.__name__, settings, at_once),
+        compiler_options=compiler_options(stage is _project),
     )
 
 

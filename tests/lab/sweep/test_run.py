@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from functools import partial
+from functools import partial, update_wrapper
 
 import jax
 import numpy as np
@@ -118,7 +118,8 @@ def test_a_bound_made_wrong_is_called_violated(monkeypatch, config, small):
     wrong = [dataclasses.replace(c, name="hilbert") if c is halved else c for c in wrong]
     monkeypatch.setattr(measure, "BOUNDS", wrong)
     # A stage of its own, so that this one alone is compiled anew, and the old one is kept.
-    monkeypatch.setattr(measure, "_measure_bounds", partial(measure._measure_bounds))
+    stage = update_wrapper(partial(measure._measure_bounds), measure._measure_bounds)
+    monkeypatch.setattr(measure, "_measure_bounds", stage)
     ds = sweep(dataclasses.replace(config, measure=("bounds",)))
     assert not (small.verdict_hilbert == Verdict.VIOLATED).any()
     assert (ds.verdict_hilbert == Verdict.VIOLATED).any()
