@@ -13,6 +13,9 @@ from homojax.lab.audit.certificates import Certificate
 from homojax.lab.audit.layers import Layer
 from homojax.lab.audit.names import stack_of
 from homojax.lab.audit.recorded import QUANTILES, Sample, quantiles
+from homojax.lab.audit.verdict import counted
+
+NAMED = 3  # layers that keep least
 
 BY_LAYER = {  # as run, and with _converged at the end once converged: name -> (units, what it is)
     "row_error": ("1", "largest |row sum − 1|"),
@@ -160,22 +163,34 @@ def notes_of(
     samples: Sequence[Sample | None],
     tokens: dict[str, np.ndarray] | None,
     *,
+    verdict: str,
     alone: bool,
 ) -> list[str]:
-    """Return sentences on what a reader could miss: what is left out, and what looks wrong."""
+    """Return sentences on what a reader could miss: where most is lost, what is left out or wrong.
+
+    Args:
+        ds: of all layers.
+        samples: what was recorded of each.
+        tokens: the products of what was recorded, if there are any.
+        verdict: about the stack.
+        alone: whether matrices were recorded, and there is no checkpoint.
+    """
     notes, depth = [], ds.sizes["layer"]
-    apart = depth - int(ds.stacked.sum())
-    if apart:
+    in_product = int(ds.stacked.sum())
+    if verdict == "trap" and in_product > NAMED:
+        notes.append(_where_most_is_lost(ds))
+    if depth > in_product:
         notes.append(
-            f"{apart} of {depth} layers are in no product: they have another n, or another name."
+            f"{depth - in_product} of {depth} layers are in no product: of another n, or another "
+            "name."
         )
     there = [sample for sample in samples if sample is not None]
     if not there:
         vague = int((ds.dynamic & (ds.sigma2_upper >= 1)).sum())
         if vague:
             notes.append(
-                f"Of {vague} layers nothing follows for every token: record the streams of tokens "
-                "that matter to you, and add --streams."
+                f"Of {counted(vague, 'layer')} nothing follows for every token: record the streams "
+                "of tokens that matter to you, and add --streams."
             )
         return notes
     if tokens is None:
@@ -186,21 +201,33 @@ def notes_of(
     lost = sum(int((~np.isfinite(np.stack(list(x.values.values()))).all(0)).sum()) for x in there)
     if lost:
         notes.append(
-            f"{lost:,} recorded matrices are in no quantile: they are not finite, or converge to "
-            "no doubly stochastic matrix."
+            f"Quantiles leave out {counted(lost, 'recorded matrix', 'recorded matrices')}: not "
+            "finite, or without a doubly stochastic limit."
         )
     wrong = sum(bool(sample.outside) for sample in there)
     if wrong:
         notes.append(
-            f"In {wrong} of {len(there)} layers there are recorded matrices that no token of this "
-            "checkpoint can have: the recording is of another model, or of the transposes."
+            f"Of {wrong} of {counted(len(there), 'layer')} matrices were recorded that no token of "
+            "this checkpoint can have: the recording is of another model, or of the transposes."
         )
     if alone:
         notes.append(
             "Matrices are taken as those of y = M x; where the model mixes with the transpose, add "
-            "--orientation inputs-first. What to do is said of a checkpoint alone."
+            "--orientation inputs-first. For advice, give the checkpoint, too."
         )
     return notes
+
+
+def _where_most_is_lost(ds: xr.Dataset) -> str:
+    """Name the layers of the product that keep least."""
+    kept = ds.sigma2_converged if "sigma2_converged" in ds else None
+    if "sigma2_converged_sample" in ds:
+        sample = ds.sigma2_converged_sample.sel(quantile=0.5)
+        kept = sample if kept is None else sample.fillna(kept)
+    assert kept is not None, "a layer has a static part, or was recorded"
+    least = kept.where(ds.stacked).argsort().values[:NAMED]
+    layers = ", ".join(f"{ds.name.values[k]} (σ₂ = {float(kept[k]):.3g})" for k in least)
+    return f"Least is kept by {layers}, once converged."
 
 
 def stacked(layers: tuple[Layer, ...]) -> np.ndarray:

@@ -35,8 +35,8 @@ def layers(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     if "tokens" in ds:
         handles += _of_tokens(ds, gap, errors, kept)
     if "sigma2" in ds:
-        _dots(gap, x, 1 - ds.sigma2.values, MEASURED, "o")
-        _dots(gap, x, ds.gap_converged.values, BOUND, "x")
+        none = _gaps(gap, x, 1 - ds.sigma2.values, MEASURED, "o")
+        none = _gaps(gap, x, ds.gap_converged.values, BOUND, "x") or none
         _dots(errors, x, np.maximum(ds.row_error, ds.col_error).values, MEASURED, "o")
         for name, colour in (("composite_sigma2", MEASURED), ("composite_sigma2_converged", BOUND)):
             kept.plot(x, np.maximum(ds[name].values, LEAST), color=colour, marker=".", ms=4)
@@ -44,6 +44,9 @@ def layers(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
             Line2D([], [], color=MEASURED, marker="o", ls="", ms=5, label="as run, static part"),
             Line2D([], [], color=BOUND, marker="x", ls="", ms=6, label="converged, static part"),
         ]
+        if none:
+            label = f"at the lower edge: no gap, or less than {LEAST:g}"
+            handles.append(Line2D([], [], color=FAINT, marker="v", ls="", ms=6, label=label))
     if ds.dynamic.any():
         _dots(gap, x, ds.gap_lower.values, WARNING, "_")
         _dots(errors, x, ds.sum_error_upper.values, WARNING, "_")
@@ -81,6 +84,15 @@ def _bars(ax: Axes, x: np.ndarray, quantiles: xr.DataArray, colour: str) -> None
     )
     ax.vlines(x, low, high, color=colour, lw=2.5)
     ax.plot(x, middle, "D", color=colour, ms=4)
+
+
+def _gaps(ax: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str) -> bool:
+    """Draw gaps; return whether some are no gap, or a tiny one, and stand at the lower edge."""
+    none = y < LEAST
+    ax.plot(x, np.where(none, np.nan, y), marker, color=colour, ms=5)
+    edge = np.full(none.sum(), 0.02)
+    ax.plot(x[none], edge, "v", color=colour, ms=6, transform=ax.get_xaxis_transform())
+    return bool(none.any())
 
 
 def _dots(ax: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str) -> None:

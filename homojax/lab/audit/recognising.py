@@ -69,7 +69,8 @@ def recognise(checkpoint: Checkpoint, by_hand: ByHand | None = None) -> Mixing:
         )
     skipped = [*checkpoint.skipped, *skipped]
     if not layers:
-        first = f" ({skipped[0].name}: {skipped[0].reason})" if skipped else ""
+        more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        first = f" ({skipped[0].name}: {skipped[0].reason}{more})" if skipped else ""
         raise InputError(f"{checkpoint.place} has {advice}{first}.")
     layers.sort(key=lambda layer: (natural(layer.name.rpartition(".")[0]), _rank(layer)))
     skipped.sort(key=lambda each: natural(each.name))

@@ -238,10 +238,12 @@ def _finish(
         raise InputError(
             "layers have recordings of different numbers of tokens: record the same tokens of all."
         )
+    told = judge_whole(config, ds, judged, mixing.layers, certificates, tokens)
+    notes = notes_of(ds, samples, tokens, verdict=told["verdict"], alone=not certificates)
     return ds.assign_attrs(
         **provenance("audit", config, dtype="float64"),
-        **judge_whole(config, ds, judged, mixing.layers, certificates, tokens),
-        notes=json.dumps(notes_of(ds, samples, tokens, alone=not certificates)),
+        **told,
+        notes=json.dumps(notes),
         advice="[]",
         skipped=json.dumps([one._asdict() for one in mixing.skipped]),
     )

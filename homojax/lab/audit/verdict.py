@@ -175,21 +175,25 @@ def judge_stack(stack: Stack, audit: Audit) -> Judged:
     unsure = [x for x in stack.layers if x.certainty == "undecidable"]
 
     def told(verdict: Verdict, certainty: str, reason: str, decided: bool) -> Judged:
+        if verdict != "unconverged" and count["unconverged"]:
+            reason += (
+                f"; {count['unconverged']} of {depth} matrices are not doubly stochastic as run"
+            )
         return Judged(verdict, certainty if decided else "undecidable", reason)  # type: ignore
 
     if count["unconverged"] and stack.unconverged_share >= 0.5:
         sure = any(x.verdict == "unconverged" and x not in unsure for x in stack.layers)
         return told("unconverged", whole, _unconverged(stack, count["unconverged"]), sure)
     converged = stack.unconverged_share < 0.5 or not unsure
-    counted = f"{depth} layer{'s' * (depth > 1)}"
-    reason = f"after {counted} {stack.sigma2} of the detail is left, once converged"
+    layers = counted(depth, "layer")
+    reason = f"after {layers} {stack.sigma2} of the detail is left, once converged"
     below = stack.sigma2.below(audit.retention)
     middle = (stack.sigma2.low + stack.sigma2.high) / 2
     if below or (below is None and middle < audit.retention):
         proved = stack.sigma2_upper < audit.retention and stack.sum_error_upper < audit.sum_error
         if proved and whole != "every token":
             whole, most = "every token", f"{stack.sigma2_upper:.3g}"
-            reason = f"after {counted} at most {most} of any token's detail is left, once converged"
+            reason = f"after {layers} at most {most} of any token's detail is left, once converged"
         return told("trap", whole, reason, converged and bool(below))
     converged = converged and below is False
     for verdict in ("locked", "near-identity"):
@@ -199,6 +203,15 @@ def judge_stack(stack: Stack, audit: Audit) -> Judged:
             return told(verdict, whole, most, converged and least * 2 >= depth)
         converged = converged and (least + len(unsure)) * 2 < depth
     return told("healthy", whole, reason, converged)
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "layer"), counted(2000, "layer")
+    ('1 layer', '2,000 layers')
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def _unconverged(stack: Stack, count: int) -> str:

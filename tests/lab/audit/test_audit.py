@@ -273,6 +273,31 @@ def test_layers_that_are_undecided_leave_a_stack_undecided_where_they_matter(
     assert judge_stack(stack, Audit())[:2] == expected
 
 
+def test_healthy_layers_that_miss_their_sums_are_told_of():
+    stack = Stack(
+        layers=layers_of(("unconverged", "every token"), *[("healthy", "every token")] * 4),
+        sigma2=Span(0.5, 0.5),
+        unconverged_share=0.1,
+        certainty="every token",
+        sigma2_upper=0.5,
+        sum_error_upper=0.1,
+    )
+    told = judge_stack(stack, Audit())
+    assert told.verdict == "healthy"
+    assert told.reason.endswith("; 1 of 5 matrices are not doubly stochastic as run")
+
+
+def test_of_a_stack_in_the_trap_the_layers_that_keep_least_are_named():
+    strong = [3, 1, 4]  # at these places
+    logits = np.stack([np.eye(4) * (1.0 + 0.1 * k if k in strong else 3.0) for k in range(6)])
+    ds = audited(logits)
+    assert ds.attrs["verdict"] == "trap"
+    least = np.argsort([sigma2(recipes.mhc_paper(x)) for x in logits])[:3]
+    where = [ds.attrs["notes"].find(str(ds.name.values[k])) for k in least]
+    assert -1 not in where and where == sorted(where)
+    assert set(least) == set(strong)
+
+
 def test_a_model_without_a_mixing_matrix_is_told_so(models):
     ds = hj.audit(models["no mixing matrix"].tensors, None)
     assert ds.attrs["verdict"] == "none" and "never mixed" in headline(ds)
