@@ -32,8 +32,10 @@ UNITS = {"smoke": (4,), "quick": (4, 16), "full": (2, 4, 16, 64, 256)}
 LARGE, FEW_EPSILON = 256, (0, 3, 5, 9, 12)  # n = 256 has five ε of the thirteen
 DRAWN = (4, 16, 64)
 ATTENTION = {"smoke": (4,), "quick": (4,), "full": DRAWN}
+NONE = np.full(1, -1)  # no run failed
 GONE = -6.0  # log₁₀ of the detail at which tokens count as one
 COLD, WARM, HOT = 0.05, 0.5, 20.0
+REGIMES = {"cold": COLD, "warm": WARM, "hot": HOT}
 
 
 # ---------------------------------------------------------------- what it says
@@ -81,7 +83,7 @@ class Map(NamedTuple):
 
     epsilon: dict[int, tuple[float, ...]]  # by n
     stacks: dict[tuple[str, int], Kept]
-    changed: dict[tuple[str, int], dict[str, np.ndarray]]  # ``intervene``
+    changed: dict[tuple[str, str, int], np.ndarray]  # ``intervene``, by its name, too
 
     def near(self, n: int, wanted: float) -> tuple[int, float]:
         """Return the index of the ε nearest to one that is wanted, and that ε."""
@@ -109,14 +111,12 @@ def table_of_regimes(drawn: Map) -> Table:
 def table_of_causes(drawn: Map) -> Table:
     """Return what is left of the lead where its cause is taken away."""
     rows = []
-    for name, change in INTERVENTIONS.items():
-        for (family, n), changed in drawn.changed.items():
-            if name not in changed:
-                continue
-            _, epsilon = drawn.near(n, {"cold": COLD, "warm": WARM, "hot": HOT}[change.regime])
-            leads = abs(changed[name]) if change.regime == "hot" else changed[name]
-            cells = [signed(of, ".2g" if change.regime == "hot" else "+.2f") for of in leads]
-            rows.append([change.regime, f"{epsilon:.2g}", name, family, str(n), *cells])
+    for (name, family, n), leads in drawn.changed.items():
+        regime = INTERVENTIONS[name].regime
+        _, epsilon = drawn.near(n, REGIMES[regime])
+        hot = regime == "hot"
+        cells = [signed(abs(of), ".2g") if hot else signed(of) for of in leads]
+        rows.append([regime, f"{epsilon:.2g}", name, family, str(n), *cells])
     return Table(
         f"The lead of softmax, and what is left of it after an intervention. Warm: 16 layers; "
         f"others: {DEPTH}. Hot: its size, without the sign.",
@@ -241,9 +241,12 @@ def study(size: Size, bench: Bench, largest: int = LARGE) -> Study:
     wanted = [(family, n) for n in units for family in families]
     for k, (family, n) in enumerate(wanted):
         bench.progress(k, len(wanted), f"{family}, n = {n}")
-        about = family, n, drawn.epsilon[n], seeds
-        drawn.stacks[family, n] = Kept(**measured(bench, "stacks", *about))
-        drawn.changed[family, n] = measured(bench, "changed", *about)
+        drawn.stacks[family, n] = stacks_kept(bench, family, n, drawn.epsilon[n], seeds)
+    asked = [(name, *of) for name in INTERVENTIONS for of in wanted]
+    for k, (name, family, n) in enumerate(asked):
+        bench.progress(k, len(asked), f"{name}: {family}, n = {n}")
+        if family in INTERVENTIONS[name].families:
+            drawn.changed[name, family, n] = leads(bench, name, family, n, drawn, seeds)
     attention = {n: attended(bench, n, epsilons(size, n), seeds) for n in ATTENTION[size]}
     return Study(
         text=sentence(drawn),
@@ -263,26 +266,24 @@ def epsilons(size: Size, n: int) -> tuple[float, ...]:
     return tuple(every[k] for k in FEW_EPSILON) if n == LARGE else every
 
 
-def measured(
-    bench: Bench, what: str, family: str, n: int, epsilon: tuple[float, ...], seeds: int
-) -> dict[str, np.ndarray]:
-    """Return what stacks keep, or their leads after the interventions, as ``bench`` keeps it."""
-    near = {
-        regime: epsilon[nearest(epsilon, wanted)]
-        for regime, wanted in (("cold", COLD), ("warm", WARM), ("hot", HOT))
-    }
-
-    def measure_now() -> dict[str, np.ndarray]:
-        if what == "stacks":
-            return measure(family, n, epsilon, seeds, DEPTH)._asdict()
-        return intervene(family, n, near, seeds, DEPTH)
-
+def stacks_kept(bench: Bench, family: str, n: int, epsilon: tuple[float, ...], seeds: int) -> Kept:
+    """Return what stacks of one family keep."""
     arrays = bench.measured(
-        f"{what}-{family.replace(' ', '-')}-{n}",
+        f"stacks-{family.replace(' ', '-')}-{n}",
         f"{epsilon} {seeds} {DEPTH}",
-        lambda: {**measure_now(), "failed": np.full(1, -1)},
+        lambda: {**measure(family, n, epsilon, seeds, DEPTH)._asdict(), "failed": NONE},
     )
-    return {name: array for name, array in arrays.items() if name != "failed"}
+    return Kept(**{name: arrays[name] for name in Kept._fields})
+
+
+def leads(bench: Bench, name: str, family: str, n: int, drawn: Map, seeds: int) -> np.ndarray:
+    """Return the lead before and after an intervention, [2, seed]."""
+    _, epsilon = drawn.near(n, REGIMES[INTERVENTIONS[name].regime])
+    return bench.measured(
+        f"{name.replace(' ', '-')}-{family.replace(' ', '-')}-{n}",
+        f"{epsilon} {seeds} {DEPTH}",
+        lambda: {"leads": intervene(name, family, n, epsilon, seeds, DEPTH), "failed": NONE},
+    )["leads"]
 
 
 def attended(bench: Bench, n: int, epsilon: tuple[float, ...], seeds: int) -> np.ndarray:
@@ -290,7 +291,7 @@ def attended(bench: Bench, n: int, epsilon: tuple[float, ...], seeds: int) -> np
     return bench.measured(
         f"attention-{n}",
         f"{epsilon} {seeds}",
-        lambda: {"kept": measure_attention(n, epsilon, seeds), "failed": np.full(1, -1)},
+        lambda: {"kept": measure_attention(n, epsilon, seeds), "failed": NONE},
     )["kept"]
 
 

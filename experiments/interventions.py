@@ -7,14 +7,14 @@ a rule goes where its cause is taken away.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rules import draw, products, project, softmax
+from rules import FAMILIES, draw, products, project, softmax
 
 from homojax.birkhoff import detail
 from homojax.lab.programs import program
@@ -26,6 +26,7 @@ class Stack(NamedTuple):
     """A stack of one rule, as its causes are told."""
 
     kept: jax.Array  # log₁₀ of ‖P A_L ⋯ A_1 P‖₂
+    tokens: jax.Array  # log₁₀ of what Gaussian tokens keep
     entropy: jax.Array  # of a row, mean over rows and layers
     size: jax.Array  # log₁₀ of ‖P A P‖_F, mean over layers
 
@@ -36,8 +37,10 @@ def stack_of(rule: Callable) -> Callable[[np.ndarray, float], Stack]:
 
     def measure(logits: jax.Array, epsilon: jax.Array) -> Stack:
         matrices = jax.vmap(rule, (0, None))(logits, epsilon)
+        kept, tokens = products(matrices)
         return Stack(
-            kept=products(matrices)[0][-1],
+            kept=kept[-1],
+            tokens=tokens[-1],
             entropy=jax.scipy.special.entr(matrices).sum(-1).mean(),
             size=jnp.log10((jax.vmap(detail)(matrices) ** 2).sum((1, 2))).mean() / 2,
         )
@@ -95,8 +98,16 @@ def lead_with_columns_centred(logits: np.ndarray, epsilon: float) -> float:
     return lead(with_columns_centred(logits), epsilon)
 
 
-def lead_at_even(what: str, logits: np.ndarray, epsilon: float) -> float:
+def lead_of_tokens(logits: np.ndarray, epsilon: float) -> float:
+    """Return log₁₀ of what Gaussian tokens keep by softmax, over what they keep by Sinkhorn."""
+    mixed, projected = (stack_of(rule)(logits, epsilon) for rule in (softmax, project))
+    return float(mixed.tokens - projected.tokens)
+
+
+def lead_at_even(what: str, of: str, logits: np.ndarray, epsilon: float) -> float:
     """Return the lead where ε of the projection makes ``what`` of its stack that of softmax's.
+
+    The lead is that ``of`` the detail kept at most, or of tokens.
 
     Entropy rises with ε (law 1.3, entropy rises), and the size of detail falls from that of a
     permutation to 0. So the root lies between two ε, and false position finds it: to 1e-4 nats, or
@@ -108,7 +119,7 @@ def lead_at_even(what: str, logits: np.ndarray, epsilon: float) -> float:
     def excess(log_epsilon: float) -> tuple[float, float]:
         stack = stack_of(project)(logits, math.exp(log_epsilon))
         off = rises * (getattr(stack, what) - getattr(mixed, what))
-        return float(off), float(mixed.kept - stack.kept)
+        return float(off), float(getattr(mixed, of) - getattr(stack, of))
 
     low, high, left = math.log(epsilon) - 0.5, math.log(epsilon), math.nan
     while (below := excess(low)[0]) > 0:
@@ -131,34 +142,30 @@ class Intervention(NamedTuple):
     """One change, in the regime whose cause it takes away."""
 
     regime: str
-    lead: Callable[[np.ndarray, float], float]
+    then: Callable[[np.ndarray, float], float]  # the lead that is left
     layers: int | None = None  # all, if none are given
-    families: tuple[str, ...] | None = None
+    before: Callable[[np.ndarray, float], float] = lead
+    families: tuple[str, ...] = FAMILIES
 
 
 INTERVENTIONS = {
-    "rows as mixed (same entropy)": Intervention(
-        "warm", partial(lead_at_even, "entropy"), EVEN_LAYERS
+    "rows as mixed": Intervention("warm", partial(lead_at_even, "entropy", "kept"), EVEN_LAYERS),
+    "detail as large": Intervention("warm", partial(lead_at_even, "size", "kept"), EVEN_LAYERS),
+    "detail as large, tokens": Intervention(
+        "warm", partial(lead_at_even, "size", "tokens"), EVEN_LAYERS, lead_of_tokens
     ),
-    "detail as large (same norm)": Intervention("warm", partial(lead_at_even, "size"), EVEN_LAYERS),
     "tops apart": Intervention("cold", lead_with_tops_apart),
-    "diagonal levelled": Intervention("cold", lead_with_level_diagonal, families=("digits",)),
+    "level diagonal": Intervention("cold", lead_with_level_diagonal, families=("digits",)),
     "columns centred": Intervention("hot", lead_with_columns_centred),
 }
 
 
 def intervene(
-    family: str, n: int, epsilon: Mapping[str, float], seeds: int, layers: int
-) -> dict[str, np.ndarray]:
-    """Return the lead as it is, and after each intervention, [2, seed]; ε by regime."""
-    stacks = [draw(family, n, seed, layers) for seed in range(seeds)]
-    return {
-        name: np.array(
-            [
-                [one(logits[: change.layers], epsilon[change.regime]) for logits in stacks]
-                for one in (lead, change.lead)
-            ]
-        )
-        for name, change in INTERVENTIONS.items()
-        if change.families is None or family in change.families
-    }
+    name: str, family: str, n: int, epsilon: float, seeds: int, layers: int
+) -> np.ndarray:
+    """Return the lead as it is, and after an intervention, [2, seed]."""
+    change = INTERVENTIONS[name]
+    stacks = [draw(family, n, seed, layers)[: change.layers] for seed in range(seeds)]
+    return np.array(
+        [[one(logits, epsilon) for logits in stacks] for one in (change.before, change.then)]
+    )

@@ -106,7 +106,7 @@ def test_an_even_stack_has_what_the_other_has(load, name, of):
             product = matrix @ product
             product -= product.mean(0)
         kept.append(np.log10(np.linalg.norm(product, 2)))
-    found = interventions.lead_at_even(name, logits, 0.6)
+    found = interventions.lead_at_even(name, "kept", logits, 0.6)
     assert found == pytest.approx(kept[0] - kept[1], abs=0.01)
 
 
