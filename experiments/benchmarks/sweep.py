@@ -7,6 +7,9 @@ tolerance, the same measurements, one cell after another. It runs on a few cells
 writes one JSON; it fails where the two disagree on σ₂ of the composite.
 
     python experiments/benchmarks/sweep.py [--quick]
+
+Where JAX_COMPILATION_CACHE_DIR names a folder, programs are kept there as a command keeps them. The
+second run then shows what a later command waits for.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"  # the first block compiles
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"  # the first block compiles
 
 import jax
 import numpy as np
@@ -30,6 +34,7 @@ from rich.table import Table
 from scipy.special import logsumexp
 from scipy.stats import nct
 
+from homojax.lab import compile_cache
 from homojax.lab.sources import Source, load_source
 from homojax.lab.sweep import measure as stages
 from homojax.lab.sweep.config import Sweep
@@ -74,6 +79,7 @@ def main(
         quick: few cells, and none of the rival's at n = 16.
     """
     jax.config.update("jax_enable_x64", True)
+    compile_cache.commands_own = True
     rows = []
     for case in CASES:
         slow = quick and case.n > 4

@@ -143,6 +143,7 @@ def _run(args: list[str]) -> int:
     if verb is None:
         return 0
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are files here, on machines with no screen
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA tells of slow compiling, as of errors
     keep_programs()
     from homojax.lab.parsing import parse
 
