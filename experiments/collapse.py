@@ -112,15 +112,15 @@ def table_of_causes(drawn: Map) -> Table:
     """Return what is left of the lead where its cause is taken away."""
     rows = []
     for (name, family, n), leads in drawn.changed.items():
-        regime = INTERVENTIONS[name].regime
+        regime, layers = INTERVENTIONS[name].regime, INTERVENTIONS[name].layers or DEPTH
         _, epsilon = drawn.near(n, REGIMES[regime])
         hot = regime == "hot"
         cells = [signed(abs(of), ".2g") if hot else signed(of) for of in leads]
-        rows.append([regime, f"{epsilon:.2g}", name, family, str(n), *cells])
+        rows.append([regime, f"{epsilon:.2g}", name, str(layers), family, str(n), *cells])
     return Table(
-        f"The lead of softmax, and what is left of it after an intervention. Warm: 16 layers; "
-        f"others: {DEPTH}. Hot: its size, without the sign.",
-        ["regime", "ε", "intervention", "logits", "n", "lead", "lead then"],
+        "The lead of softmax, and what is left of it after an intervention. Hot: its size, "
+        "without the sign.",
+        ["regime", "ε", "intervention", "layers", "logits", "n", "lead", "lead then"],
         rows,
     )
 

@@ -156,6 +156,7 @@ INTERVENTIONS = {
     ),
     "tops apart": Intervention("cold", lead_with_tops_apart),
     "level diagonal": Intervention("cold", lead_with_level_diagonal, families=("digits",)),
+    "level diagonal, warm": Intervention("warm", lead_with_level_diagonal, families=("digits",)),
     "columns centred": Intervention("hot", lead_with_columns_centred),
 }
 
