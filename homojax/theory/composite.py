@@ -168,7 +168,7 @@ claim(
     direction="≤",
     statement="‖M_l⋯M_1 − J‖_F ≤ √(n−1) Π (1 − n min M_k)",
     latex=r"\lVert M_l \cdots M_1 - J\rVert_F \le \sqrt{n-1} \prod_k (1 - n \min_{ij} M_{k,ij})",
-    source="Doeblin (1937); theory.md 3.6, where √n stands for √(n − 1)",
+    source="Doeblin (1937); theory.md 3.6",
     attained_by="permutations",
     assumptions=(IN_POLYTOPE,),
     mutants={"n − 2 for n − 1": lambda _, case: _doeblin_frobenius(case, 2)},

@@ -67,7 +67,7 @@ def moduli(matrix):
 
 def exponents(matrices):
     """All Lyapunov exponents of the matrices, repeated."""
-    frame, total = np.eye(N), np.zeros(N)
+    frame, total = np.eye(len(matrices[0])), np.zeros(len(matrices[0]))
     for _ in range(ROUNDS):
         for matrix in matrices:
             frame, r = np.linalg.qr(matrix @ frame)
@@ -87,7 +87,10 @@ QUANTITIES = {  # row of the table -> a function of (matrices, what is read, wha
     "λ₂ of a layer": lambda ms, r, w: [moduli(P @ m @ P)[-1] for m in ms],
     "eigenvalues of the composite": lambda ms, r, w: moduli(composite(ms)),
     "rank": lambda ms, r, w: [np.linalg.matrix_rank(m, tol=1e-9) for m in (*ms, composite(ms))],
-    "Lyapunov exponents, T bounded": lambda ms, r, w: exponents(ms),
+    "Lyapunov exponents with the mean's, T bounded": lambda ms, r, w: exponents(ms),
+    "Lyapunov exponents on V⊥ (3.3), T bounded": lambda ms, r, w: exponents(
+        [FRAME.T @ m @ FRAME for m in ms]
+    ),
     "number of zeros": lambda ms, r, w: [(abs(m) < 1e-12).sum() for m in ms],
     "what is read of what is written": lambda ms, r, w: r @ composite(ms) @ w,
     "reach, relative to the mean": lambda ms, r, w: (r @ composite(ms) @ w) / (r.sum() * w.sum()),
