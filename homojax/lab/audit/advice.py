@@ -82,7 +82,7 @@ def _alternate(layers: list[Layer], audit: Audit) -> tuple[str, str]:
     error = np.maximum(each["row_error"], each["col_error"]).max()
     return (
         f"run {needed} alternations in place of {present}",
-        f"the largest sum error of {count} falls to {error:.2g}; their mean σ₂ becomes "
+        f"the largest sum error of {count} falls to {error:.2g}, and the mean σ₂ becomes "
         f"{each['sigma2'].mean():.4f}",
     )
 
@@ -118,8 +118,8 @@ def _heat(layers: list[Layer], audit: Audit) -> tuple[str, str]:
     high = _rounded(high, down=False)
     sigma2 = measure_each(_project(logits / high))["sigma2"]
     return (
-        f"multiply the temperature of {_counted(layers)} by {high:.3g}, or divide logits",
-        f"entries answer to logits again (by {OPEN:g} and more); their mean σ₂ becomes "
+        f"multiply the temperature of {_counted(layers)} by {high:.3g}, or divide logits by it",
+        f"entries answer to logits again (by {OPEN:g} and more), and the mean σ₂ becomes "
         f"{sigma2.mean():.4f}",
     )
 
@@ -149,7 +149,7 @@ def _cool(layers: list[Layer], audit: Audit) -> tuple[str, str]:
         low, high = (middle, high) if kept(middle) >= audit.retention else (low, middle)
     low = _rounded(low, down=True)
     return (
-        f"multiply the temperature of {depth} by {low:.3g}, or divide logits",
+        f"multiply the temperature of {depth} by {low:.3g}, or divide logits by it",
         f"their product keeps {kept(low):.1%} of the detail at the static part, once converged; "
         "hj.calibrate_depth proves how much",
     )

@@ -114,8 +114,8 @@ def layers_by_hand(
         n = streams_of(preset, tensor.shape)
         if n is None or tensor.precision is None:
             shape = list(PARAMETRIZATIONS[preset.parametrization].shape(4))
-            reason = f"it has shape {list(tensor.shape)} and type {tensor.dtype}; {preset.name} "
-            reason += f"takes floating-point numbers, for 4 streams of shape {shape}"
+            reason = f"it has shape {list(tensor.shape)} and type {tensor.dtype}; logits are "
+            reason += f"floating-point numbers, for 4 streams of shape {shape}"
             skipped.append(Skipped(name, reason))
         else:
             layers += list(_layers(name, tensor, preset, n))

@@ -178,7 +178,8 @@ def notes_of(
     notes, depth = [], ds.sizes["layer"]
     in_product = int(ds.stacked.sum())
     if verdict == "trap" and in_product > NAMED:
-        notes.append(_where_most_is_lost(ds))
+        layers = (f"{ds.name.values[k]} (σ₂ = {kept:.3g})" for k, kept in least_kept(ds).items())
+        notes.append(f"Least is kept by {', '.join(layers)}, once converged.")
     if depth > in_product:
         notes.append(
             f"{depth - in_product} of {depth} layers are in no product: of another n, or another "
@@ -186,7 +187,7 @@ def notes_of(
         )
     there = [sample for sample in samples if sample is not None]
     if not there:
-        vague = int((ds.dynamic & (ds.sigma2_upper >= 1)).sum())
+        vague = int((ds.dynamic & (ds.sigma2_upper >= 1) & ~(ds.gap_lower > 0)).sum())
         if vague:
             notes.append(
                 f"Of {counted(vague, 'layer')} nothing follows for every token: record the streams "
@@ -218,16 +219,15 @@ def notes_of(
     return notes
 
 
-def _where_most_is_lost(ds: xr.Dataset) -> str:
-    """Name the layers of the product that keep least."""
+def least_kept(ds: xr.Dataset) -> dict[int, float]:
+    """Return the places of the layers of the product that keep least, with their converged σ₂."""
     kept = ds.sigma2_converged if "sigma2_converged" in ds else None
     if "sigma2_converged_sample" in ds:
         sample = ds.sigma2_converged_sample.sel(quantile=0.5)
         kept = sample if kept is None else sample.fillna(kept)
     assert kept is not None, "a layer has a static part, or was recorded"
     least = kept.where(ds.stacked).argsort().values[:NAMED]
-    layers = ", ".join(f"{ds.name.values[k]} (σ₂ = {float(kept[k]):.3g})" for k in least)
-    return f"Least is kept by {layers}, once converged."
+    return {int(k): float(kept[k]) for k in least}
 
 
 def stacked(layers: tuple[Layer, ...]) -> np.ndarray:

@@ -39,7 +39,8 @@ def layers(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
         none = _gaps(gap, x, ds.gap_converged.values, BOUND, "x") or none
         _dots(errors, x, np.maximum(ds.row_error, ds.col_error).values, MEASURED, "o")
         for name, colour in (("composite_sigma2", MEASURED), ("composite_sigma2_converged", BOUND)):
-            kept.plot(x, np.maximum(ds[name].values, LEAST), color=colour, marker=".", ms=4)
+            left = ds[name].where(ds[name] > 0)  # nothing has no logarithm
+            kept.plot(x, left, color=colour, marker=".", ms=4)
         handles += [
             Line2D([], [], color=MEASURED, marker="o", ls="", ms=5, label="as run, static part"),
             Line2D([], [], color=BOUND, marker="x", ls="", ms=6, label="converged, static part"),
@@ -59,6 +60,9 @@ def layers(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     kept.set_ylabel("σ₂ of the product up to here\n(dotted: in the trap below)")
     for panel in axes:
         panel.set_yscale("log")
+        low, high = panel.get_ylim()
+        if high < 1.1 * low:  # one number, whose ticks would all have the same label
+            panel.set_ylim(low / 3, high * 3)
         panel.set_xlabel("layer (mixing sublayer)")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     page.legend(handles)

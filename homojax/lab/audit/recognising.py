@@ -60,16 +60,16 @@ def recognise(checkpoint: Checkpoint, by_hand: ByHand | None = None) -> Mixing:
     by_hand = by_hand or ByHand()
     if by_hand.pattern is not None:
         layers, skipped = layers_by_hand(checkpoint.tensors, by_hand)
-        advice = f'no tensor that fits the pattern "{by_hand.pattern}"'
+        advice = f'no logits of matrices that fit the pattern "{by_hand.pattern}"'
     else:
         layers, skipped = _by_layouts(checkpoint, by_hand)
         advice = (
-            "no mixing matrix that is known; if it has one, name its logits by a pattern; if it is "
+            "no mixing matrix that is known; if it has one, name its logits by --pattern; if it is "
             "a recording, add --streams or --matrices before it"
         )
     skipped = [*checkpoint.skipped, *skipped]
     if not layers:
-        more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        more = f"; and {len(skipped) - 1} more" if len(skipped) > 1 else ""
         first = f" ({skipped[0].name}: {skipped[0].reason}{more})" if skipped else ""
         raise InputError(f"{checkpoint.place} has {advice}{first}.")
     layers.sort(key=lambda layer: (natural(layer.name.rpartition(".")[0]), _rank(layer)))

@@ -15,8 +15,9 @@ from homojax.lab import page
 from homojax.lab.audit import plots
 from homojax.lab.audit.charts import charts_of
 from homojax.lab.audit.command import AuditCommand
+from homojax.lab.audit.dataset import least_kept
 from homojax.lab.audit.run import audit
-from homojax.lab.audit.verdict import WORDS
+from homojax.lab.audit.verdict import WORDS, counted
 from homojax.lab.blocks import resume
 from homojax.lab.page import Picture, Section, Table
 from homojax.lab.progress import Progress, progress_bar, silent
@@ -27,7 +28,6 @@ CERTAINTIES = {
     "every token": "certified for every token",
     "recorded sample": "on the recorded sample",
     "static part": "at the static part",
-    "undecidable": "undecidable: within the error of the stored numbers",
 }
 
 
@@ -104,8 +104,12 @@ def _pictures(ds: xr.Dataset) -> list[Picture]:
 
 def headline(ds: xr.Dataset) -> str:
     """Say what an audit found, in a few sentences."""
-    verdict, certainty = ds.attrs["verdict"], CERTAINTIES[ds.attrs["certainty"]]
-    return f"{WORDS[verdict].capitalize()} ({certainty}): {ds.attrs['reason']}."
+    verdict, certainty = WORDS[ds.attrs["verdict"]], ds.attrs["certainty"]
+    if certainty == "undecidable":
+        begin = f"Undecidable within the error of the stored numbers, {verdict} if they are exact"
+    else:
+        begin = f"{verdict.capitalize()} ({CERTAINTIES[certainty]})"
+    return f"{begin}: {ds.attrs['reason']}."
 
 
 def describe(ds: xr.Dataset) -> Section:
@@ -134,7 +138,7 @@ def _layer_table(ds: xr.Dataset) -> Table:
     static, dynamic = "sigma2" in ds, bool(ds.dynamic.any())
     header = ["layer", "name", "preset"]
     header += ["sum error", "σ₂", "σ₂ converged", "|λ₂|"] if static else []
-    header += ["σ₂ every token", "error every token"] if dynamic else []
+    header += ["σ₂ every token, as run", "error every token"] if dynamic else []
     searched = dynamic and "gap_found" in ds
     header += ["σ₂ found", "error found"] if searched else []
     header += ["verdict", "certainty"]
@@ -152,6 +156,8 @@ def _layer_table(ds: xr.Dataset) -> Table:
             row += [f"{1 - float(one.gap_found):.6f}", f"{float(one.sum_error_found):.1e}"]
         rows.append([*row, WORDS[one.verdict.item()], str(one.certainty.item())])
     wrong = [one in ("trap", "unconverged", "locked") for one in ds.verdict.values]
+    if ds.attrs["verdict"] == "trap":
+        wrong = [k in least_kept(ds) or one for k, one in enumerate(wrong)]
     caption = "Layers in order"
     caption += "; matrices are for y = M x; numbers at the static part" if static else ""
     caption += ", verdicts on the recorded tokens where there are some" if "tokens" in ds else ""
@@ -211,7 +217,7 @@ def _stack_tables(ds: xr.Dataset) -> list[Table]:
             rows.append([name, *numbers, *depths])
         header = ["state", "σ₂", "‖C − J‖", "gain rows", "gain columns"]
         header += ["L by σ₂", "L by Lyapunov", "L measured"]
-        caption = f"The product of {count} layers; L: the depth at which little is left"
+        caption = f"The product of {counted(count, 'layer')}; L: the depth at which little is left"
         tables.append(Table(caption, header, rows))
     if "composite_sigma2_sample" in ds:
         rows = [

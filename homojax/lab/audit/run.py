@@ -41,7 +41,7 @@ from homojax.lab.audit.recorded import (
     samples_of,
 )
 from homojax.lab.audit.trajectory import trajectory
-from homojax.lab.audit.verdict import Judged, judge_tokens
+from homojax.lab.audit.verdict import Judged, counted, judge_tokens
 from homojax.lab.audit.worst import largest_sum_errors, smallest_gaps
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.progress import Progress, require_progress, silent
@@ -100,8 +100,11 @@ def audit(
         raise InputError("give recorded streams or recorded matrices, not both.")
     progress(0, 1, "reading")
     places = _places(checkpoint)
-    if config.steps and len(places) < 2:
-        raise InputError("steps are of several checkpoints, and there is one.")
+    if config.steps and len(config.steps) != len(places):
+        raise InputError(
+            f"{counted(len(config.steps), 'step')} (--steps) for "
+            f"{counted(len(places), 'checkpoint')}: give one for each of several checkpoints."
+        )
     if checkpoint is None:
         ds = _of_recorded(config, streams, matrices)
     else:
@@ -203,7 +206,10 @@ def _assemble(
     ds = _finish(config, ds, judged, mixing, certificates, samples)
     which = np.flatnonzero(together)
     advice = advise(
-        [layers[k] for k in which], [judged[k].verdict for k in which], ds.attrs["verdict"], config
+        [layers[k] for k in which],
+        ["none" if judged[k].certainty == "undecidable" else judged[k].verdict for k in which],
+        "none" if ds.attrs["certainty"] == "undecidable" else ds.attrs["verdict"],
+        config,
     )
     return ds.assign_attrs(advice=json.dumps([one._asdict() for one in advice]))
 
@@ -240,6 +246,9 @@ def _finish(
         )
     told = judge_whole(config, ds, judged, mixing.layers, certificates, tokens)
     notes = notes_of(ds, samples, tokens, verdict=told["verdict"], alone=not certificates)
+    if mixing.skipped:
+        skipped = counted(len(mixing.skipped), "tensor")
+        notes.append(f"In no product, since skipped: {skipped} that may be mixing.")
     return ds.assign_attrs(
         **provenance("audit", config, dtype="float64"),
         **told,

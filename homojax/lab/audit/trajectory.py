@@ -112,10 +112,6 @@ def _measured(
 def _steps(config: Audit, names: Sequence[str]) -> tuple[int, ...] | None:
     """Return of which step each checkpoint is: as given, or by a number in its name or folder."""
     if config.steps:
-        if len(config.steps) != len(names):
-            raise InputError(
-                f"steps has {len(config.steps)} numbers, and there are {len(names)} checkpoints."
-            )
         return config.steps
     for parts in zip(*(Path(name).parts[::-1] for name in names), strict=False):
         numbers = [re.findall(r"\d{1,15}", part) for part in parts]

@@ -249,17 +249,18 @@ def cosine_against_snr(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
             cells[name].values.ravel()[shown]
             for name in ("output_snr", "cosine_mean", "cosine_stderr")
         )
-        ax.errorbar(x, y, 2 * error, fmt="o", ms=2.5, lw=0.6, color=colour, alpha=0.35)
+        faint = min(0.35, 150 / max(1, len(x)))  # many points leave the curves to be seen
+        ax.errorbar(x, y, 2 * error, fmt="o", ms=2.5, lw=0.6, color=colour, alpha=faint)
         low, high = min(low, np.nanmin(y, initial=low)), max(high, np.nanmax(y, initial=high))
         unseen += int((x == 0).sum())
-        ax.plot(grid, exact[k], color=colour, lw=2, label=f"exact law 4.2, d = {n - 1}")
+        ax.plot(grid, exact[k], color=colour, lw=2, zorder=4, label=f"exact law 4.2, d = {n - 1}")
         if np.isfinite(critical[k]):
             ax.axvline(critical[k], color=colour, ls="--", lw=1.2)
             place = {"xycoords": edge, "textcoords": "offset points", "fontsize": 8}
             place |= {"rotation": 90, "va": "bottom", "ha": "right", "color": colour}
             ax.annotate(f"critical, d = {n - 1}", (critical[k], 0.01), (-3, 0), **place)
     limit = "large-d limit √(SNR/(1+SNR))"
-    ax.plot(grid, asymptotic_cosine(grid), color=FAINT, ls=":", label=limit)
+    ax.plot(grid, asymptotic_cosine(grid), color=FAINT, ls=":", zorder=4, label=limit)
     ax.axhline(0, color=FAINT, lw=0.8)
     ax.set(xscale="log", ylim=(low - 0.05, high + 0.05))
     left_out = f"; {unseen:,} points at 0 are not shown" if unseen else ""

@@ -196,7 +196,7 @@ def test_by_hand_a_pattern_and_a_preset_find_what_no_layout_has(tmp_path):
     assert names == ["a.mix[0]", "a.mix[1]", "a.mix[2]", "b.mix"]
     np.testing.assert_array_equal([x.base for x in mixing.layers], [*stacked, alone])
     assert [each.name for each in mixing.skipped] == ["c.mix"]
-    with pytest.raises(InputError, match='no tensor that fits the pattern "z"'):
+    with pytest.raises(InputError, match='no logits of matrices that fit the pattern "z"'):
         mixing_of(tmp_path / "m.npz", ByHand(pattern="z", iterations=3))
 
 

@@ -89,7 +89,7 @@ def test_checkpoints_that_are_of_no_one_training_are_refused(files, tmp_path):
     wrong: list[tuple[Any, dict[str, Any], str]] = [
         ([files[0], tmp_path / "other.npz"], {}, "other layers than"),
         (files, {"learning_rate": RATE}, "give both learning_rate and decay"),
-        (files, {"steps": (1, 2)}, "steps has 2 numbers, and there are 3 checkpoints"),
+        (files, {"steps": (1, 2)}, r"2 steps \(--steps\) for 3 checkpoints"),
         (files, {"steps": (3, 2, 1)}, "steps must grow"),
         (files[::-1], {"learning_rate": RATE, "decay": DECAY}, "add --steps, or give"),
     ]
