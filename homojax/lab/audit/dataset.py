@@ -16,6 +16,7 @@ from homojax.lab.audit.recorded import QUANTILES, Sample, quantiles
 from homojax.lab.audit.verdict import counted
 
 NAMED = 3  # layers that keep least
+LEAST_GAP = 1e-6  # of every token, to say anything of it
 
 BY_LAYER = {  # as run, and with _converged at the end once converged: name -> (units, what it is)
     "row_error": ("1", "largest |row sum − 1|"),
@@ -187,7 +188,7 @@ def notes_of(
         )
     there = [sample for sample in samples if sample is not None]
     if not there:
-        vague = int((ds.dynamic & (ds.sigma2_upper >= 1) & ~(ds.gap_lower > 0)).sum())
+        vague = int((ds.dynamic & (ds.sigma2_upper >= 1) & ~(ds.gap_lower >= LEAST_GAP)).sum())
         if vague:
             notes.append(
                 f"Of {counted(vague, 'layer')} nothing follows for every token: record the streams "

@@ -35,7 +35,7 @@ class Span(NamedTuple):
 
     def __str__(self) -> str:
         low, high = f"{self.low:.3g}", f"{self.high:.3g}"
-        if low == "0" != high:
+        if low == "0" and high not in ("0", "1"):
             return f"at most {high}"
         return high if low == high else f"between {low} and {high}"
 

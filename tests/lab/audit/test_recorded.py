@@ -218,7 +218,7 @@ def test_a_recording_that_does_not_fit_is_refused_in_a_sentence(v4, tmp_path):
         (None, {"matrices": {}}, "has no arrays"),
         (model.tensors, {"streams": {**streams, f"m.{name}_hc": streams[name]}}, "recorded twice"),
         ([model.tensors, model.tensors], {}, "given as a list of paths"),
-        (model.tensors, {"steps": (1, 2)}, r"2 steps \(--steps\) for 1 checkpoint: give one for each"),
+        (model.tensors, {"steps": (1, 2)}, r"2 steps \(--steps\) for 1 checkpoint: give one"),
         (
             None,
             {"matrices": {f"h.{k}": np.ones((k + 2, 4, 4)) for k in range(2)}},
