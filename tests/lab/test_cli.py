@@ -23,7 +23,7 @@ from homojax.lab.inputs import InputError
 from homojax.lab.probe.config import Calibrate, FrontierSearch, Search, SensitivityScan
 from homojax.lab.sources import SOURCES
 from homojax.lab.store import provenance
-from homojax.lab.sweep.config import Sweep
+from homojax.lab.sweep.config import GROUPS, Sweep
 from homojax.lab.train.config import Train
 from homojax.lab.verify.config import Verification
 from homojax.networks.architecture import Architecture
@@ -422,9 +422,8 @@ def test_overwrite_removes_the_old_run_and_nothing_beside_it(capsys):
 def test_logits_that_are_all_alike_make_a_run_like_any_other(capsys):
     np.save("zeros.npy", np.zeros((2, 3, 3)))
     Path("zeros.toml").write_text(f'source = "file"\npath = "zeros.npy"\n{TINY_TOML}')
-    code, out, _ = said(
-        capsys, "sweep", "--config", "zeros.toml", "--epsilon", "0.5", "5", "--out", "z"
-    )
+    asked = ("--epsilon", "0.5", "5", "--measure", *GROUPS, "--out", "z")
+    code, out, _ = said(capsys, "sweep", "--config", "zeros.toml", *asked)
     assert code == 0 and "0 violated" in out and len(list(Path("z/figures").iterdir())) == 4
 
 
