@@ -2,8 +2,8 @@
 
 One table and one JSON a run. Each measurement has a process of its own, without a compilation
 cache, and with importing left out; CPU seconds are user and system time together, as cores may be
-shared. With ``--rival`` the same is run in turn on another checkout of homojax, such as the parent
-commit's, and the last column is the ratio to it.
+shared. OTT-JAX's projection, to the same tolerance, runs in turn. With ``--rival`` so does another
+checkout of homojax, such as the parent commit's, and the last column is the ratio to it.
 
     python experiments/benchmarks/first_call.py [--rival ../other-checkout]
 """
@@ -24,6 +24,7 @@ from rich.table import Table
 
 HERE = Path(__file__).resolve().parents[2]
 FUNCTIONS = ("sinkhorn", "gradient", "calibrate_epsilon")
+OF_OTT = ("sinkhorn", "gradient")
 SIZES = (4, 16)
 
 # Run by a process whose PYTHONPATH is the checkout: argv is the function and n.
@@ -33,6 +34,18 @@ import jax, jax.numpy as jnp, numpy as np
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_enable_compilation_cache", False)
 import homojax as hj
+from ott.geometry import geometry
+from ott.problems.linear import linear_problem
+from ott.solvers.linear import sinkhorn as ott_sinkhorn
+
+n = int(sys.argv[2])
+tol = hj.numerics.marginal_tolerance(n, jax.numpy.float64)
+
+@jax.jit
+def by_ott(logits):
+    costs = geometry.Geometry(cost_matrix=-logits, epsilon=0.1)
+    solver = ott_sinkhorn.Sinkhorn(threshold=tol / 4, max_iterations=20_000)
+    return n * solver(linear_problem.LinearProblem(costs)).matrix
 
 def squares(logits):
     return (hj.sinkhorn(logits, 0.1).matrix ** 2).sum()
@@ -41,9 +54,10 @@ function = {
     "sinkhorn": lambda s: hj.sinkhorn(s, 0.1),
     "gradient": lambda s: jax.grad(squares)(s),
     "calibrate_epsilon": lambda s: hj.calibrate_epsilon(s, 0.5),
+    "ott sinkhorn": by_ott,
+    "ott gradient": lambda s: jax.grad(lambda x: (by_ott(x) ** 2).sum())(s),
 }[sys.argv[1]]
 hj.sinkhorn, hj.calibrate_epsilon  # imported before the clock starts
-n = int(sys.argv[2])
 logits = np.random.default_rng(n).normal(size=(n, n))
 jax.block_until_ready(jnp.zeros(3) + 1)  # and so is the backend
 
@@ -80,16 +94,22 @@ def main(
 
 def compare(name: str, n: int, repeats: int, rival: Path | None) -> dict[str, float]:
     """Medians over processes; those of the rival run between ours, so that load falls on both."""
-    checkouts = {"": HERE} if rival is None else {"": HERE, "rival_": rival.resolve()}
-    runs = {prefix: [] for prefix in checkouts}
+    asked = {"": (name, HERE)}
+    if name in OF_OTT:
+        asked["ott_"] = (f"ott {name}", HERE)
+    if rival is not None:
+        asked["rival_"] = (name, rival.resolve())
+    runs = {prefix: [] for prefix in asked}
     for _ in range(repeats):
-        for prefix, checkout in checkouts.items():
-            runs[prefix].append(measure(name, n, checkout))
+        for prefix, (function, checkout) in asked.items():
+            runs[prefix].append(measure(function, n, checkout))
     row = {
         prefix + key: float(np.median([run[key] for run in each]))
         for prefix, each in runs.items()
         for key in ("cpu_seconds", "hlo_lines")
     }
+    if name in OF_OTT:
+        row["ott_ratio"] = row["cpu_seconds"] / row["ott_cpu_seconds"]
     if rival is not None:
         row["ratio"] = row["cpu_seconds"] / row["rival_cpu_seconds"]
     return row
@@ -110,13 +130,18 @@ def measure(name: str, n: int, checkout: Path) -> dict[str, float]:
 def report(rows: list[dict], rivalled: bool) -> None:
     title = "first call in a fresh process, float64, no cache: medians"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0)
-    columns = ["function", "n", "CPU s", "HLO lines"]
+    columns = ["function", "n", "CPU s", "HLO lines", "OTT-JAX's\nCPU s", "ratio"]
     for column in columns + (["rival's\nCPU s", "rival's\nHLO lines", "ratio"] if rivalled else []):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         cells = [row["function"], str(row["n"])]
         for prefix in ("", "rival_") if rivalled else ("",):
             cells += [f"{row[f'{prefix}cpu_seconds']:.2f}", f"{row[f'{prefix}hlo_lines']:.0f}"]
+            if not prefix:
+                has = row["function"] in OF_OTT
+                cells += [
+                    f"{row[key]:.2f}" if has else "" for key in ("ott_cpu_seconds", "ott_ratio")
+                ]
         table.add_row(*cells, *([f"{row['ratio']:.2f}"] if rivalled else []))
     Console().print(table)
 
