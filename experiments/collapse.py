@@ -28,7 +28,7 @@ EPSILON = {
     "full": tuple(np.geomspace(0.05, 20, 13)),
 }
 SEEDS = {"smoke": 2, "quick": 6, "full": 24}
-UNITS = {"smoke": (4,), "quick": (4, 16), "full": (2, 4, 16, 64, 256)}
+UNITS = {"smoke": (4,), "quick": (16,), "full": (2, 4, 16, 64, 256)}
 LARGE, FEW_EPSILON = 256, (0, 3, 5, 9, 12)  # n = 256 has five ε of the thirteen
 DRAWN = (4, 16, 64)
 ATTENTION = {"smoke": (4,), "quick": (4,), "full": DRAWN}
