@@ -73,8 +73,9 @@ def _keep(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content)
         part.replace(path)
-        traces = sorted(path.parent.glob("*.trace"), key=lambda one: one.stat().st_mtime)
-        for old in traces[:-MOST]:
+        # with those that a process left half written
+        files = sorted(path.parent.iterdir(), key=lambda one: one.stat().st_mtime)
+        for old in files[:-MOST]:
             old.unlink(missing_ok=True)
 
 

@@ -43,13 +43,19 @@ def test_the_second_process_traces_nothing(folder):
 
 @pytest.mark.parametrize(
     "other",
-    [{"about": "thrice"}, {"x": X[:2]}, {"x": X.astype(np.int32)}, {"x": jnp.asarray(2.0)}],
-    ids=["about", "shape", "dtype", "weak"],
+    [{"about": "thrice"}, {"x": X[:2]}, {"x": X.astype(np.int32)}],
+    ids=["about", "shape", "dtype"],
 )
 def test_what_differs_is_traced(folder, other):
     tracing()
     assert tracing(**other, factor=3)[0] == 1
     assert len(list(folder.iterdir())) == 2
+
+
+def test_a_number_of_python_is_no_array(folder):
+    """Its dtype is weak: beside an array it takes the array's."""
+    assert tracing(x=jnp.float32(2))[0] == 1
+    assert tracing(x=2.0)[0] == 1
 
 
 def test_other_code_and_other_configurations_have_traces_of_their_own(folder, monkeypatch):

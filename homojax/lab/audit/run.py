@@ -41,7 +41,7 @@ from homojax.lab.audit.recorded import (
     samples_of,
 )
 from homojax.lab.audit.trajectory import trajectory
-from homojax.lab.audit.verdict import Judged, counted, judge_tokens
+from homojax.lab.audit.verdict import Judged, Verdict, counted, judge_tokens
 from homojax.lab.audit.worst import largest_sum_errors, smallest_gaps
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.progress import Progress, require_progress, silent
@@ -100,7 +100,7 @@ def audit(
         raise InputError("give recorded streams or recorded matrices, not both.")
     progress(0, 1, "reading")
     places = _places(checkpoint)
-    if config.steps and len(config.steps) != len(places):
+    if config.steps and (len(places) < 2 or len(config.steps) != len(places)):
         raise InputError(
             f"{counted(len(config.steps), 'step')} (--steps) for "
             f"{counted(len(places), 'checkpoint')}: give one for each of several checkpoints."
@@ -205,10 +205,14 @@ def _assemble(
         ds = ds.merge(of_tokens(samples))
     ds = _finish(config, ds, judged, mixing, certificates, samples)
     which = np.flatnonzero(together)
+
+    def decided(verdict: Verdict, certainty: str) -> Verdict:
+        return "none" if certainty == "undecidable" else verdict
+
     advice = advise(
         [layers[k] for k in which],
-        ["none" if judged[k].certainty == "undecidable" else judged[k].verdict for k in which],
-        "none" if ds.attrs["certainty"] == "undecidable" else ds.attrs["verdict"],
+        [decided(judged[k].verdict, judged[k].certainty) for k in which],
+        decided(ds.attrs["verdict"], ds.attrs["certainty"]),
         config,
     )
     return ds.assign_attrs(advice=json.dumps([one._asdict() for one in advice]))

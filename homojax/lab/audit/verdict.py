@@ -178,9 +178,8 @@ def judge_stack(stack: Stack, audit: Audit) -> Judged:
 
     def told(verdict: Verdict, certainty: str, reason: str, decided: bool) -> Judged:
         if verdict != "unconverged" and count["unconverged"]:
-            reason += (
-                f"; {count['unconverged']} of {depth} matrices are not doubly stochastic as run"
-            )
+            of = "matrix is" if depth == 1 else "matrices are"
+            reason += f"; {count['unconverged']} of {depth} {of} not doubly stochastic as run"
         return Judged(verdict, certainty if decided else "undecidable", reason)  # type: ignore
 
     if count["unconverged"] and stack.unconverged_share >= 0.5:

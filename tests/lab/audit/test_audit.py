@@ -448,3 +448,5 @@ def test_logits_too_large_for_their_rounding_leave_everything_undecided(size, tm
         ds = hj.audit(tmp_path / "m.npz", pattern="mixing", iterations=20, temperature=0.05)
     assert ds.attrs["certainty"] == "undecidable"
     assert "between 0 and 1 of the detail" in ds.attrs["reason"]
+    assert headline(ds).startswith("Undecidable within the error of the stored numbers")
+    assert ds.attrs["advice"] == "[]"
