@@ -52,7 +52,7 @@ def on_all_devices(
             running |= {pool.submit(measure_where_idle, one) for one in islice(waiting, len(ended))}
             yield from (one.result() for one in ended)
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def require_memory(need: float, what: str) -> None:

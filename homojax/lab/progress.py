@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -50,6 +52,48 @@ def progress_bar(console: Console, label: str) -> Iterator[Progress]:
             bar.update(task, completed=done, total=total, doing=said)
 
         yield move
+
+
+class Steps:
+    """The steps that several threads have done, counted together and told to one ``Progress``.
+
+    Once it is left by an exception, the next ``say`` of every thread raises, too.
+
+    >>> with Steps(20, lambda *said: print(*said)) as steps:
+    ...     steps.add(20)
+    20 20 done
+    """
+
+    def __init__(self, total: int, progress: Progress):
+        self.total = total
+        self.done = 0
+        self._progress = progress
+        self._one_at_a_time = threading.Lock()
+        self._stopped = False
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self._stopped = error is not None
+        if not self._stopped:
+            self._progress(self.done, self.total, "done")
+
+    def add(self, steps: int) -> None:
+        """Count steps that were done."""
+        with self._one_at_a_time:
+            self.done += steps
+
+    def say(self, doing: str) -> None:
+        """Tell what is being done now.
+
+        Raises:
+            CancelledError: another thread has ended the work.
+        """
+        with self._one_at_a_time:
+            if self._stopped:
+                raise CancelledError
+            self._progress(self.done, self.total, doing)
 
 
 class Pace:

@@ -15,17 +15,17 @@ from homojax.networks.tasks import Batch
 
 
 class Checkpoints:
-    """The newest state of one depth's runs, on disk; nothing is kept where ``folder`` is None."""
+    """The newest state of a group of runs, on disk; nothing is kept where ``folder`` is None."""
 
-    def __init__(self, folder: Path | None, depth: int, fingerprint: np.ndarray):
+    def __init__(self, folder: Path | None, key: str, fingerprint: np.ndarray):
         """Name the place; it is made when the first state is kept.
 
         Args:
             folder: of the training.
-            depth: number of layers.
+            key: of the group.
             fingerprint: hash of what is trained, from ``fingerprint_of``.
         """
-        self.place = folder and (folder / "checkpoints" / f"depth-{depth}").resolve()
+        self.place = folder and (folder / "checkpoints" / key).resolve()
         self.fingerprint = fingerprint
         self._manager: ocp.CheckpointManager | None = None
 

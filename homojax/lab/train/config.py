@@ -23,6 +23,7 @@ from homojax.networks.architecture import Architecture
 from homojax.networks.training import Training
 
 REPORTS = 20  # of a training: each is a mean of the loss, and a chance to save and to stop
+TOGETHER = 16  # networks at most that train as one program
 DEPTHS = at_least(1, "layer")._replace(may_be_empty=True)
 EPSILONS = Range(lambda x: bool(0 < np.float32(x) < math.inf), "a positive number, in float32, too")
 
@@ -34,6 +35,19 @@ class Cell(NamedTuple):
     alpha: float
     noise: float
     seed: int
+
+
+class Group(NamedTuple):
+    """Networks of one depth that train side by side, as one program on one device."""
+
+    depth: int
+    number: int  # among the groups of this depth
+    cells: tuple[Cell, ...]
+
+    @property
+    def key(self) -> str:
+        """The name of what is kept of it."""
+        return f"depth-{self.depth}-{self.number}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +100,27 @@ class Train(Config):
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """The runs of one depth, in the order in which they stand side by side."""
+        """The runs of one depth, in the order of the Dataset's dimensions."""
         grid = itertools.product(self.epsilon, self.alpha, self.noise, range(self.seeds))
         return tuple(itertools.starmap(Cell, grid))
+
+    def groups(self, depth: int) -> tuple[Group, ...]:
+        """Return the runs of one depth, divided into groups of like size.
+
+        The division does not depend on the number of devices, because a program of fewer networks
+        rounds in other ways.
+
+        >>> [len(group.cells) for group in Train(seeds=36).groups(2)]
+        [12, 12, 12]
+        """
+        cells, least = self.cells, -(-len(self.cells) // TOGETHER)
+        # a few groups more, where all can have one size and thus one program
+        count = next((k for k in range(least, 2 * least) if len(cells) % k == 0), least)
+        borders = [len(cells) * i // count for i in range(count + 1)]
+        return tuple(
+            Group(depth, number, cells[first:last])
+            for number, (first, last) in enumerate(itertools.pairwise(borders))
+        )
 
     @property
     def report_steps(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Train networks, all seeds and values side by side, and compare their mixing with the laws."""
+"""Train networks, in groups side by side, and compare their mixing with the laws."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ import numpy as np
 import xarray as xr
 
 from homojax.lab.blocks import Blocks, resume
+from homojax.lab.devices import on_all_devices
 from homojax.lab.inputs import InputError, as_config, require_precision
 from homojax.lab.places import making, path_of
-from homojax.lab.progress import Progress, require_progress, silent
+from homojax.lab.progress import Progress, Steps, require_progress, silent
 from homojax.lab.runs import own
 from homojax.lab.train.checkpoints import Checkpoints, fingerprint_of
-from homojax.lab.train.config import Train
+from homojax.lab.train.config import Group, Train
 from homojax.lab.train.dataset import assemble
 from homojax.lab.train.measures import measure
 from homojax.lab.train.tasks import load_task
@@ -32,7 +33,7 @@ from homojax.networks.training import Training
 
 
 class Trained(NamedTuple):
-    """The networks of one depth, to be measured in other ways than ``train`` does."""
+    """Networks of one depth, to be measured in other ways than ``train`` does."""
 
     trainer: Trainer
     start: Run  # with a leading axis of runs: epsilon × alpha × noise × seed
@@ -87,29 +88,34 @@ def train(
 
 
 def _train(config: Train, folder: Path | None, progress: Progress, blocks: Blocks) -> xr.Dataset:
-    parts = [
-        blocks.get(f"depth-{depth}", partial(_one_depth, config, depth, folder, progress))
-        for depth in config.all_depths
-    ]
-    return assemble(config, parts)
+    loaded = ((depth, blocks.load(f"depth-{depth}")) for depth in config.all_depths)
+    parts = {depth: part for depth, part in loaded if part is not None}
+    left = [depth for depth in config.all_depths if depth not in parts]
+    with Steps(_steps_of(config, left), progress) as steps:
+        for depth, trained in _trained(config, left, folder, steps):
+            steps.say(f"measuring {depth} layers")
+            parts[depth] = _measured(config, depth, trained)
+            blocks.save(f"depth-{depth}", parts[depth])
+    return assemble(config, [parts[depth] for depth in config.all_depths])
 
 
-def _one_depth(
-    config: Train, depth: int, folder: Path | None, progress: Progress
-) -> dict[str, np.ndarray]:
+def _steps_of(config: Train, depths: list[int]) -> int:
+    """Return how many steps the groups of these depths take, all together."""
+    return config.training.steps * sum(len(config.groups(depth)) for depth in depths)
+
+
+def _measured(config: Train, depth: int, trained: Trained) -> dict[str, np.ndarray]:
     """Return every variable of the Dataset for networks of one depth, [runs, …]."""
-    with _memory(config, depth):
-        trained = train_depth(config, depth, folder, progress=progress)
-        steps, noisy = config.training.steps, max(config.noise) > 0
-        progress(steps, steps, f"measuring {depth} layers")
+    noisy = max(config.noise) > 0
+    with _memory(config, len(config.cells), depth):
         measured = measure(
             trained.trainer, trained.start, trained.end, noisy=noisy, claims=config.claims
         )
-        return {"loss": trained.losses, **measured}
+    return {"loss": trained.losses, **measured}
 
 
 @contextmanager
-def _memory(config: Train, depth: int) -> Iterator[None]:
+def _memory(config: Train, networks: int, depth: int) -> Iterator[None]:
     """Raise InputError, in one sentence, where memory runs out."""
     try:
         yield
@@ -117,13 +123,13 @@ def _memory(config: Train, depth: int) -> Iterator[None]:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise InputError(
-            f"{len(config.cells)} networks of {depth} layers with batches of "
+            f"{networks} networks of {depth} layers with batches of "
             f"{config.training.batch} do not fit in memory: try fewer values or seeds at a time, a "
             "smaller batch, or remat."
         ) from error
 
 
-# ---------------------------------------------------------------- one depth
+# ---------------------------------------------------------------- training
 
 
 def trainer_of(config: Train, depth: int) -> Trainer:
@@ -162,39 +168,81 @@ def train_depth(
     Raises:
         InputError: the networks cannot be made, or a checkpoint is damaged or of another training.
     """
-    trainer = trainer_of(config, depth)
-    start, ends = _begin(config, trainer), (0, *config.report_steps)
-    run, done = start, 0
-    losses = np.full((len(config.cells), len(config.report_steps)), np.nan)
-    doing = f"{len(config.cells)} networks of {depth} layers"
-    with Checkpoints(folder, depth, fingerprint_of(config.digest, trainer.test)) as checkpoints:
+    with Steps(_steps_of(config, [depth]), progress) as steps:
+        [(_, trained)] = _trained(config, [depth], folder, steps)
+    return trained
+
+
+def _trained(
+    config: Train, depths: list[int], folder: Path | None, steps: Steps
+) -> Iterator[tuple[int, Trained]]:
+    """Yield each depth with its trained networks. All devices train, each a group at a time."""
+    groups = [group for depth in depths for group in config.groups(depth)]
+    ended: dict[Group, Trained] = {}
+    for group, trained in on_all_devices(partial(train_group, config, folder, steps), groups):
+        ended[group] = trained
+        of_depth = config.groups(group.depth)
+        if all(one in ended for one in of_depth):
+            yield group.depth, _joined([ended.pop(one) for one in of_depth])
+
+
+def _joined(groups: list[Trained]) -> Trained:
+    """Return the networks of all groups of one depth, on the default device."""
+
+    def join(*parts: jax.Array) -> jax.Array:
+        return jnp.concatenate(jax.device_get(parts))
+
+    start, end = (
+        jax.tree.map(join, *runs) for runs in zip(*((g.start, g.end) for g in groups), strict=True)
+    )
+    return Trained(groups[0].trainer, start, end, np.concatenate([g.losses for g in groups]))
+
+
+def train_group(config: Train, folder: Path | None, steps: Steps, group: Group) -> Trained:
+    """Return the trained networks of one group; continue from its checkpoint in ``folder``.
+
+    Raises:
+        InputError: the networks cannot be made or do not fit in memory, or the checkpoint is
+            damaged or of another training.
+    """
+    networks, trainer = len(group.cells), trainer_of(config, group.depth)
+    done, ends = 0, (0, *config.report_steps)
+    losses = np.full((networks, len(config.report_steps)), np.nan)
+    doing = f"{networks} networks of {group.depth} layers"
+    fingerprint = fingerprint_of(config.digest, trainer.test)
+    with (
+        _memory(config, networks, group.depth),
+        Checkpoints(folder, group.key, fingerprint) as checkpoints,
+    ):
+        run = start = _begin(config, trainer, group)
         kept = checkpoints.latest({"run": run, "losses": losses, "done": done})
         if kept is not None:
             run, losses, done = kept["run"], np.array(kept["losses"]), int(kept["done"])
+        steps.add(ends[done])
         while done < len(config.report_steps) and not np.asarray(run.stopped).all():
-            progress(ends[done], config.training.steps, doing)
+            steps.say(doing)
             # A run that had stopped before these steps has no loss to report.
-            stood, steps = np.asarray(run.stopped), ends[done + 1] - ends[done]
-            run, seen = side_by_side(trainer.advance, run, steps=steps)
+            stood, more = np.asarray(run.stopped), ends[done + 1] - ends[done]
+            run, seen = side_by_side(trainer.advance, run, steps=more)
             losses[:, done] = np.where(stood, np.nan, np.asarray(seen, np.float64).mean(1))
             done += 1
+            steps.add(more)
             if config.patience:
                 patient = reports_without_gain(losses[:, :done]) < config.patience
                 run = run._replace(stopped=run.stopped | jnp.asarray(~patient))
             checkpoints.save(done, {"run": run, "losses": losses, "done": done})
-    progress(config.training.steps, config.training.steps, doing)
+    steps.add(config.training.steps - ends[done])
     return Trained(trainer, start, run, losses)
 
 
-def _begin(config: Train, trainer: Trainer) -> Run:
-    """Return the runs of one depth before training, side by side in the order of their cells."""
-    keys = [jax.random.fold_in(jax.random.key(config.seed), seed) for seed in range(config.seeds)]
+def _begin(config: Train, trainer: Trainer, group: Group) -> Run:
+    """Return the runs of a group before training, in the order of its cells."""
+    key = jax.random.key(config.seed)
+    keys = [jax.random.fold_in(key, cell.seed) for cell in group.cells]
     values = (
-        jnp.asarray(column, jnp.float32) for column in list(zip(*config.cells, strict=True))[:3]
+        jnp.asarray(column, jnp.float32) for column in list(zip(*group.cells, strict=True))[:3]
     )
-    return side_by_side(
-        trainer.begin, jnp.stack([keys[cell.seed] for cell in config.cells]), *values
-    )
+    return side_by_side(trainer.begin, jnp.stack(keys), *values)
 
 
 def reports_without_gain(losses: np.ndarray) -> np.ndarray:

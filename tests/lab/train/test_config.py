@@ -58,6 +58,18 @@ def test_runs_stand_side_by_side_with_the_seed_fastest():
     assert [cell.epsilon for cell in cells] == [0.1] * 4 + [1.0] * 4
 
 
+@pytest.mark.parametrize(
+    ("seeds", "sizes"),
+    [(5, [5]), (16, [16]), (17, [8, 9]), (24, [12] * 2), (35, [7] * 5), (100, [10] * 10)],
+)
+def test_groups_have_at_most_sixteen_runs_and_one_size_where_that_can_be(seeds, sizes):
+    config = Train(seeds=seeds)
+    groups = config.groups(4)
+    assert [len(group.cells) for group in groups] == sizes
+    assert sum((group.cells for group in groups), ()) == config.cells
+    assert len({group.key for group in (*groups, *config.groups(3))}) == 2 * len(sizes)
+
+
 def test_reports_stand_at_every_twentieth_of_the_steps_rounded_up():
     fifty = (3, 5, 8, 10, 13, 15, 18, 20, 23, 25, 28, 30, 33, 35, 38, 40, 43, 45, 48, 50)
     assert Train(training=Training(steps=50)).report_steps == fifty

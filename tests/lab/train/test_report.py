@@ -160,16 +160,16 @@ def test_the_command_refuses_a_folder_where_another_training_is_under_way(said, 
     def stop(*_):
         raise KeyboardInterrupt
 
-    def keep_and_stop(config, depth, folder, progress):
+    def keep_and_stop(config, folder, steps, group):
         (folder / "checkpoints").mkdir()
         (folder / "checkpoints" / "1").touch()
         raise KeyboardInterrupt
 
     other = (*FLAGS, "--seed", "1", "--out", "a")
-    monkeypatch.setattr(trainings, "train_depth", lambda *_, **__: stop())
+    monkeypatch.setattr(trainings, "train_group", stop)
     assert said(*FLAGS, "--out", "a")[0] == 130
     assert said(*other)[0] == 130  # where nothing is kept, nothing is lost
-    monkeypatch.setattr(trainings, "train_depth", keep_and_stop)
+    monkeypatch.setattr(trainings, "train_group", keep_and_stop)
     assert said(*FLAGS, "--out", "a")[0] == 130
     code, _, err = said(*other)
     assert code == 2 and "seed was 0 and is asked to be 1" in err

@@ -1,17 +1,22 @@
 """Trainings of whole grids: measured, kept as they go, refused where they do not fit."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from concurrent.futures import CancelledError
 
 import jax
 import numpy as np
 import pytest
 
 from homojax.lab.inputs import InputError
+from homojax.lab.progress import Steps
 from homojax.lab.store import read_dataset
 from homojax.lab.train import run as trainings
 from homojax.lab.train.config import REPORTS, Train
 from homojax.lab.train.dataset import COUNTS, VARIABLES
-from homojax.lab.train.run import Trained, train, train_depth, trainer_of
+from homojax.lab.train.run import Trained, train, train_depth, train_group, trainer_of
 from homojax.networks.architecture import Architecture
 from homojax.networks.training import Training
 
@@ -48,7 +53,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(kept, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train_depth(kept.config, 2, tmp_path, progress=stop_half_way)
-    assert any((tmp_path / "checkpoints" / "depth-2").iterdir())
+    assert any((tmp_path / "checkpoints" / "depth-2-0").iterdir())
     other = dataclasses.replace(kept.config, seed=1)  # the same network
     with pytest.raises(InputError, match="of another training"):
         train_depth(other, 2, tmp_path)
@@ -74,10 +79,12 @@ def test_depths_are_kept_as_they_are_measured_and_filled_up_where_no_layer_is(
     config = dataclasses.replace(small, depths=(1, 3), training=Training(steps=3))
     measured = []
 
-    def fake_networks(config, depth, folder, progress):
-        return Trained(None, depth, None, np.full((8, 3), float(depth)))
+    def fake_networks(config, folder, steps, group):
+        depth = np.full(8, group.depth)
+        return Trained(None, depth, depth, np.full((8, 3), float(group.depth)))
 
-    def fake_measures(trainer, depth, end, **options):
+    def fake_measures(trainer, start, end, **options):
+        depth = int(start[0])
         measured.append(depth)
         if len(measured) == 2:
             raise KeyboardInterrupt
@@ -85,7 +92,7 @@ def test_depths_are_kept_as_they_are_measured_and_filled_up_where_no_layer_is(
         counts = {name: np.ones((2, depth), int) for name in COUNTS}
         return {"sigma2_end": by_layer, "energy_end": np.ones((8, depth + 1)), **counts}
 
-    monkeypatch.setattr(trainings, "train_depth", fake_networks)
+    monkeypatch.setattr(trainings, "train_group", fake_networks)
     monkeypatch.setattr(trainings, "measure", fake_measures)
     monkeypatch.setattr("homojax.lab.train.dataset.JUDGED", tuple(_two_claims()))
     with pytest.raises(KeyboardInterrupt):
@@ -110,11 +117,68 @@ def _two_claims():
     return [CLAIMS["hilbert"], CLAIMS["product"]]
 
 
+# ---------------------------------------------------------------- groups
+
+GROUPS = {"depths": (1, 2), "epsilon": (0.1, 1.0, 5.0), "seeds": 6}  # four groups of nine
+PROGRAM = f"""
+import sys, jax, numpy as np
+from homojax.lab.train import run
+jax.config.update("jax_enable_x64", True)
+used, train_group = set(), run.train_group
+
+def seen(*args):
+    trained = train_group(*args)
+    used.update(trained.end.step.devices())
+    return trained
+
+run.train_group = seen
+few = run.Training(steps=6, batch=4, warmup=2)
+fixed = run.Architecture("kronecker", width=8, norm="none")
+run.train(folder=sys.argv[1], architecture=fixed, training=few, **{GROUPS})
+assert used == set(jax.local_devices()), used
+"""
+
+
+@pytest.mark.slow
+def test_all_devices_of_a_process_give_the_bits_of_one(tmp_path):
+    for devices in (1, 2, 4):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        command = [sys.executable, "-c", PROGRAM, str(tmp_path / str(devices))]
+        subprocess.run(command, env={**os.environ, "XLA_FLAGS": flags}, check=True)
+    one, two, four = (read_dataset(tmp_path / str(n) / "train.zarr") for n in (1, 2, 4))
+    assert np.isfinite(one.loss).all() and one.holds.sum() > 0
+    assert two.identical(one) and four.identical(one)
+
+
+def test_groups_are_joined_in_the_order_of_the_cells(small, monkeypatch):
+    """And each run is the one that trains alone."""
+    config = dataclasses.replace(small, training=Training(steps=3, batch=4))
+    monkeypatch.setattr("homojax.lab.train.config.TOGETHER", 4)
+    assert [len(group.cells) for group in config.groups(2)] == [4, 4]
+    whole, ds = train_depth(config, 2), train(config)
+    for place, cell in enumerate(config.cells):
+        alone = dataclasses.replace(config, epsilon=(cell.epsilon,), noise=(cell.noise,))
+        losses = train_depth(alone, 2).losses[cell.seed]
+        np.testing.assert_allclose(whole.losses[place], losses, rtol=1e-4)
+    assert whole.end.step.tolist() == [3] * 8
+    np.testing.assert_array_equal(ds.loss.values.reshape(8, 3), whole.losses)
+
+
+def test_where_one_group_fails_the_others_stop(small, monkeypatch):
+    """On a machine with several devices, whose threads would train on."""
+    config = dataclasses.replace(small, depths=(1, 2))
+    steps = Steps(80, lambda *_: None)
+    with pytest.raises(KeyboardInterrupt), steps:
+        stop()
+    with pytest.raises(CancelledError):
+        train_group(config, None, steps, config.groups(2)[0])
+
+
 # ---------------------------------------------------------------- a folder
 
 
 def test_a_finished_training_is_read_and_not_trained_again(kept, monkeypatch):
-    monkeypatch.setattr(trainings, "train_depth", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(trainings, "train_group", lambda *_, **__: pytest.fail("trained again"))
     assert train(kept.config, kept.folder).equals(kept.ds)
 
 
@@ -187,11 +251,13 @@ def test_what_cannot_be_trained_is_told_in_one_sentence_before_anything_is_kept(
 @pytest.mark.parametrize(
     "error", [jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), MemoryError()]
 )
-def test_what_does_not_fit_in_memory_is_told_in_one_sentence(small, monkeypatch, error):
+@pytest.mark.parametrize("where", ["side_by_side", "measure"])
+def test_what_does_not_fit_in_memory_is_told_in_one_sentence(small, monkeypatch, error, where):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(trainings, "train_depth", fail)
+    monkeypatch.setattr(trainings, where, fail)
+    small = dataclasses.replace(small, training=Training(steps=1, batch=8, warmup=0))
     text = "8 networks of 2 layers with batches of 8 do not fit in memory: try fewer"
     with pytest.raises(InputError, match=text):
         train(small)
@@ -201,7 +267,7 @@ def test_an_error_of_the_machine_that_is_not_of_memory_is_not_hidden(small, monk
     def fail(*_, **__):
         raise jax.errors.JaxRuntimeError("INTERNAL: broken")
 
-    monkeypatch.setattr(trainings, "train_depth", fail)
+    monkeypatch.setattr(trainings, "train_group", fail)
     with pytest.raises(jax.errors.JaxRuntimeError, match="broken"):
         train(small)
 
