@@ -24,7 +24,7 @@ from homojax.lab.datasets import standardised_digits
 from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.figure_style import BOUND, FAINT, MEASURED, WARNING
 from homojax.lab.page import Table
-from homojax.lab.programs import program
+from homojax.programs import program
 
 N = 32
 NOISE = 0.3  # standard deviation of what is added to kernels, so that a draw is one of many

@@ -17,7 +17,7 @@ import numpy as np
 from rules import FAMILIES, draw, products, project, softmax
 
 from homojax.birkhoff import detail
-from homojax.lab.programs import program
+from homojax.programs import program
 
 EVEN_LAYERS = 16  # of the stacks that are made even
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 import homojax as hj
 from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.page import Table
-from homojax.lab.programs import program
+from homojax.programs import program
 
 LAYERS = {"smoke": 16, "quick": 96, "full": 384}
 N = 8

@@ -17,9 +17,9 @@ import numpy as np
 
 import homojax as hj
 from homojax.birkhoff import center, detail
-from homojax.lab.programs import program
 from homojax.lab.sources import LogitSource, load_source
 from homojax.numerics import arbitrary
+from homojax.programs import program
 from homojax.spectrum.rayleigh import largest_rayleigh_quotient
 
 FAMILIES = ("Gaussian", "heavy tails", "low rank", "digits")

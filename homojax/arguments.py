@@ -2,72 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 import operator
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec, SupportsIndex, TypeVar
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
+def as_setting(x: Any, name: str) -> Any:
+    """Return a value that a program is compiled for.
 
-# ---------------------------------------------------------------- programs
+    Raises:
+        TypeError: it is an array, or traced.
 
-
-def compiled(*static: str, shared: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that makes one program of a function, and keeps it for later calls.
-
-    Operation by operation, a first call would compile dozens of programs, and a function with a
-    loop would compile the loop again at every call. Within another program it changes nothing.
-
-    Args:
-        static: the arguments that are no arrays: whole numbers, names, dtypes.
-        shared: whether a program that uses it several times holds it once: for functions with
-            loops, which take long to trace and to lower.
-
-    >>> @compiled("times")
-    ... def doubled(x, times):
-    ...     return x * 2**times
-    >>> doubled([1.0], times=3).tolist()
-    [8.0]
+    >>> as_setting([1, 2], "dims")
+    (1, 2)
     """
-
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        program = jax.jit(function, static_argnames=static, inline=not shared)
-        names = tuple(inspect.signature(function).parameters)
-
-        def plain(name: str, value: Any) -> Any:
-            fit = _as_setting if name in static else _as_operand
-            return fit(value, name)
-
-        @wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            known, unknown = args[: len(names)], args[len(names) :]
-            operands = [*map(plain, names, known), *unknown]  # unknown: for Python's own sentence
-            named = {name: plain(name, value) for name, value in kwargs.items()}
-            try:
-                return program(*operands, **named)
-            except TypeError as error:
-                if "incompatible shapes for broadcasting" not in str(error):
-                    raise
-                shapes = [list(jnp.shape(x)) for x in (*operands, *named.values())]
-            raise ValueError(
-                f"{function.__name__} was given arrays of shapes "
-                f"{', '.join(map(str, shapes))}, which do not fit each other"
-            )
-
-        return call
-
-    return decorate
-
-
-def _as_setting(x: Any, name: str) -> Any:
-    """Return a value that a program is compiled for."""
     try:
         if isinstance(x, SupportsIndex) and not isinstance(x, bool):
             return operator.index(x)  # no array of floats has one
@@ -79,8 +30,12 @@ def _as_setting(x: Any, name: str) -> Any:
         raise TypeError(f"{name} must be a plain Python value, got {what}") from None
 
 
-def _as_operand(x: Any, name: str) -> Any:
-    """Return a value that a program computes with: a number as it is, all else as an array."""
+def as_operand(x: Any, name: str) -> Any:
+    """Return a value that a program computes with: a number as it is, all else as an array.
+
+    >>> as_operand(1.5, "epsilon"), as_operand([1.5, 2.0], "logits").shape
+    (1.5, (2,))
+    """
     x = _never_wrapped(x, name)
     ours = hasattr(x, "_fields") or hasattr(x, "dense")  # results and factors
     if x is None or ours or isinstance(x, jax.Array | bool | int | float) or _is_plain(x):

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from homojax.arguments import as_float, as_key, as_square, compiled, require_count
+from homojax.arguments import as_float, as_key, as_square, require_count
 from homojax.numerics import max_or_nan, norm, wide
+from homojax.programs import compiled
 from homojax.row_pairs import max_over_row_pairs
 
 

@@ -12,17 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import (
-    as_epsilon,
-    as_float,
-    as_scalar,
-    as_square,
-    compiled,
-    require_count,
-)
+from homojax.arguments import as_epsilon, as_float, as_scalar, as_square, require_count
 from homojax.birkhoff import detail, entropy_deficit, excess, projective_diameter
 from homojax.loops import repeat
 from homojax.numerics import matmul, min_or_nan, norm, sqrt
+from homojax.programs import compiled
 from homojax.row_pairs import max_over_row_pairs
 
 

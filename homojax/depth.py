@@ -20,13 +20,13 @@ from homojax.arguments import (
     as_square,
     as_stack,
     as_vector,
-    compiled,
     require_count,
 )
 from homojax.birkhoff import center, detail, detail_basis
 from homojax.decompositions.qr import qr
 from homojax.loops import scan
 from homojax.numerics import matmul, max_or_nan, min_or_nan, power_of_two
+from homojax.programs import compiled
 from homojax.spectrum import detail_singular_values
 
 

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_float, as_square, as_stack, compiled
+from homojax.arguments import as_float, as_square, as_stack
 from homojax.birkhoff import marginal_errors, uniform
 from homojax.depth import amax_gain, composite, detail_composite
 from homojax.numerics import max_or_nan, min_or_nan, norm
+from homojax.programs import compiled
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum import sigma2
 from homojax.spectrum.singular_value import spectral_norm

@@ -18,11 +18,12 @@ from jax.nn import logsumexp, softmax
 from jax.scipy.linalg import block_diag
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_epsilon, as_float, as_square, compiled
+from homojax.arguments import as_epsilon, as_float, as_square
 from homojax.birkhoff import center, circulant, detail, uniform
 from homojax.decompositions.cholesky import solve_positive
 from homojax.decompositions.qr import solve
 from homojax.numerics import matmul, scaled_logits
+from homojax.programs import compiled
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.projection.truncated import truncated_sinkhorn
 
@@ -80,7 +81,7 @@ def parametrization(
     """Return a decorator that declares a function (parameters, epsilon) -> [n, n] as ``name``.
 
     The arguments are the fields of ``Parametrization``, and the names of further arguments that
-    are no arrays (``arguments.compiled``).
+    are no arrays (``programs.compiled``).
 
     >>> @parametrization("lazy", statement="pI + (1 − p)J", source="an example", exact="both",
     ...                  shape=lambda n: (n,), tempered=False)

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jax.nn import softmax
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_epsilon, as_square, compiled
+from homojax.arguments import as_epsilon, as_square
 from homojax.loops import repeat
 from homojax.numerics import max_or_nan, scaled_logits
 from homojax.parametrizations import PARAMETRIZATIONS
+from homojax.programs import compiled
 
 
 class Preset(NamedTuple):

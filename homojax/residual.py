@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_float, as_scalar, as_square, compiled
+from homojax.arguments import as_float, as_scalar, as_square
 from homojax.birkhoff import center
 from homojax.numerics import norm, power_of_two, sqrt
+from homojax.programs import compiled
 
 
 @compiled()

@@ -14,8 +14,8 @@ import homojax
 
 ROOT = Path(homojax.__file__).parent
 STANDARD = {
-    *("__future__", "collections", "dataclasses", "enum", "functools", "inspect", "math"),
-    *("operator", "typing"),
+    *("__future__", "collections", "contextlib", "dataclasses", "enum", "functools", "inspect"),
+    *("math", "operator", "typing"),
 }
 MAY_IMPORT = {  # floor -> packages, beside homojax
     "below": STANDARD | {"jax", "chex", "lazy_loader"},

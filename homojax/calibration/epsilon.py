@@ -13,14 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import (
-    as_decomposable,
-    as_float,
-    as_square,
-    as_stack,
-    compiled,
-    require_count,
-)
+from homojax.arguments import as_decomposable, as_float, as_square, as_stack, require_count
 from homojax.batching import in_buckets
 from homojax.birkhoff import detail, projective_diameter
 from homojax.bounds import logit_budget
@@ -35,6 +28,7 @@ from homojax.calibration.search import (
     span_below,
     span_of_masked,
 )
+from homojax.programs import compiled
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.projection.summary import count_outcomes, has_numbers, shapes_of
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_epsilon, as_float, as_scalar, as_square, compiled
+from homojax.arguments import as_epsilon, as_float, as_scalar, as_square
 from homojax.depth import effective_depth
 from homojax.numerics import sqrt
+from homojax.programs import compiled
 from homojax.projection.balance import balance
 from homojax.projection.summary import has_numbers, shapes_of
 from homojax.spectrum.gap import log_contraction_gap

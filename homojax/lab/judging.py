@@ -13,7 +13,7 @@ import numpy as np
 
 from homojax import spectrum
 from homojax.lab.inputs import InputError, nearest
-from homojax.lab.programs import program
+from homojax.programs import Effort, program
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.theory import CLAIMS
 from homojax.theory.cases.matrix import matrix_case
@@ -127,7 +127,7 @@ def judge_cells(
     return jax.device_get(judged)
 
 
-@partial(program, often=True)
+@partial(program, effort=Effort.MORE)
 @jax.vmap
 def project(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
     """Return the projections of logits [cells, n, n] at ε [cells]."""

@@ -6,17 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import (
-    as_float,
-    as_key,
-    as_scalar,
-    as_vector,
-    compiled,
-    require_count,
-)
+from homojax.arguments import as_float, as_key, as_scalar, as_vector, require_count
 from homojax.birkhoff import center
 from homojax.layernorm.noncentral_t import gauss_legendre, ratio_cdf
 from homojax.numerics import matmul, norm, power_of_two, sqrt
+from homojax.programs import compiled
 
 
 @compiled()

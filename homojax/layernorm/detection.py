@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_float, as_scalar, compiled
+from homojax.arguments import as_float, as_scalar
 from homojax.layernorm.noncentral_t import bisect, critical_ratio, ratio_cdf
+from homojax.programs import compiled
 
 
 @compiled()

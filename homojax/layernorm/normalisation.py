@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_float, compiled
+from homojax.arguments import as_float
 from homojax.birkhoff import center
 from homojax.numerics import max_or_nan, norm, power_of_two, sqrt
+from homojax.programs import compiled
 
 Kind = Literal["layer", "rms"]
 

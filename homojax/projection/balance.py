@@ -19,11 +19,12 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_square, compiled
+from homojax.arguments import as_square
 from homojax.batching import each_lane, in_lanes
 from homojax.birkhoff import marginal_errors
 from homojax.loops import repeat, repeat_while
 from homojax.numerics import log_gram, marginal_tolerance
+from homojax.programs import compiled
 from homojax.projection.errors import accepted_loss
 from homojax.projection.masks import drop_stand_ins
 from homojax.projection.matching import heaviest_permutation

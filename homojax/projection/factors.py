@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from homojax.arguments import as_float, compiled
+from homojax.arguments import as_float
 from homojax.birkhoff import center
 from homojax.loops import scan
 from homojax.numerics import matmul
+from homojax.programs import compiled
 
 _BLOCK = 2**22  # entries formed at once
 

@@ -13,18 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import (
-    as_epsilon,
-    as_float,
-    as_scalar,
-    as_square,
-    compiled,
-    require_count,
-)
+from homojax.arguments import as_epsilon, as_float, as_scalar, as_square, require_count
 from homojax.batching import each_lane, in_buckets
 from homojax.birkhoff import detail
 from homojax.loops import advance_if
 from homojax.numerics import marginal_tolerance, max_or_nan, scaled_logits
+from homojax.programs import compiled
 from homojax.projection.errors import accepted_loss
 from homojax.projection.factored_solver import project_factored
 from homojax.projection.factors import FactoredLogits

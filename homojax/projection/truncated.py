@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax.nn import logsumexp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_epsilon, as_square, compiled, require_count
+from homojax.arguments import as_epsilon, as_square, require_count
 from homojax.loops import repeat
 from homojax.numerics import marginal_tolerance, scaled_logits
+from homojax.programs import compiled
 from homojax.projection.result import SinkhornResult, dense_result
 
 

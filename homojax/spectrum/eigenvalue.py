@@ -20,12 +20,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import compiled
 from homojax.batching import each_lane, in_buckets
 from homojax.decompositions.eigenvalues import eigenvalues
 from homojax.decompositions.jacobi import svd
 from homojax.loops import advance_if, repeat, repeat_while
 from homojax.numerics import arbitrary, matmul, power_of_two, rounding
+from homojax.programs import compiled
 from homojax.spectrum.singular_value import decomposable_detail
 
 _MOST_SQUARINGS = 16  # before the proof of one eigenvalue or one pair is given up

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_square, compiled
+from homojax.arguments import as_square
 from homojax.birkhoff import detail
 from homojax.loops import repeat
 from homojax.numerics import log_gram
+from homojax.programs import compiled
 from homojax.spectrum.singular_value import sigma2, top_singular_pair
 
 

@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_decomposable, compiled
+from homojax.arguments import as_decomposable
 from homojax.batching import each_lane, in_buckets, in_lanes
 from homojax.birkhoff import center, detail
 from homojax.decompositions.cholesky import cholesky, solve_positive, substitute
 from homojax.decompositions.jacobi import singular_values, svd
 from homojax.loops import advance_if
 from homojax.numerics import arbitrary, matmul, rounding
+from homojax.programs import compiled
 from homojax.projection.factors import FactoredMatrix
 from homojax.spectrum.rayleigh import largest_rayleigh_quotient
 

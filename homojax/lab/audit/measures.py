@@ -21,8 +21,8 @@ from homojax.depth import (
     product_depth,
 )
 from homojax.lab.audit.layers import Layer
-from homojax.lab.programs import program
 from homojax.metrics import of_matrix
+from homojax.programs import program
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum import lambda2, sigma2
 from homojax.spectrum.gap import log_contraction_gap

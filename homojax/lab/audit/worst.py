@@ -14,9 +14,9 @@ import numpy as np
 from homojax.birkhoff import marginal_errors
 from homojax.lab.audit.ellipsoid import MOST_CYCLES, cuts, ellipsoid_of
 from homojax.lab.audit.layers import Layer
-from homojax.lab.programs import program
 from homojax.loops import repeat
 from homojax.presets import Preset
+from homojax.programs import program
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum.gap import log_contraction_gap
 

@@ -22,10 +22,10 @@ from homojax.depth import detail_composite, lyapunov_exponents
 from homojax.lab.devices import matrices_in_memory, require_memory
 from homojax.lab.inputs import as_config, require_precision
 from homojax.lab.probe.config import Calibrate, Kept, Root
-from homojax.lab.programs import program
 from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.sources import Source, load_source
 from homojax.lab.store import provenance
+from homojax.programs import program
 from homojax.projection.sinkhorn import sinkhorn
 
 DEFAULT_DEPTH = 16  # of a stack of random logits

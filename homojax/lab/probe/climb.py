@@ -13,8 +13,8 @@ import optax
 
 from homojax.lab.probe.config import Goal, Search
 from homojax.lab.probe.objective import Arrays, draw_starts, score, without_starts
-from homojax.lab.programs import program
 from homojax.lab.progress import Progress
+from homojax.programs import program
 from homojax.theory.claim import Claim
 
 CHUNK = 20  # steps between two reports of progress

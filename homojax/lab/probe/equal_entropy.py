@@ -22,7 +22,7 @@ import optax
 from homojax.birkhoff import detail, detail_basis, entropy_deficit
 from homojax.bounds import schatten_bounds
 from homojax.lab.probe.config import FrontierSearch
-from homojax.lab.programs import program
+from homojax.programs import program
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum.singular_value import top_singular_pair
 

@@ -16,9 +16,9 @@ from homojax.lab.devices import matrices_in_memory, require_memory
 from homojax.lab.inputs import as_config, require_precision
 from homojax.lab.probe.config import FrontierSearch
 from homojax.lab.probe.equal_entropy import CHUNK, Side, search_lanes
-from homojax.lab.programs import program
 from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.store import provenance
+from homojax.programs import program
 from homojax.projection.errors import entropy_error, projection_distance
 from homojax.spectrum.singular_value import top_singular_pair
 

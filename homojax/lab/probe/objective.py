@@ -15,7 +15,7 @@ from homojax import spectrum
 from homojax.birkhoff import detail_basis
 from homojax.bounds import schatten_bounds
 from homojax.lab.probe.config import Goal, Search
-from homojax.lab.programs import program
+from homojax.programs import program
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.theory.cases.matrix import matrix_case
 from homojax.theory.cases.projection import projection_case

@@ -14,10 +14,10 @@ from homojax.calibration.sensitivity import Sensitivity, sensitivity
 from homojax.lab.datasets import trained_mhc
 from homojax.lab.inputs import POSITIVE, InputError, as_config, require_precision
 from homojax.lab.probe.config import SensitivityScan
-from homojax.lab.programs import program
 from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.store import provenance
 from homojax.presets import PRESETS
+from homojax.programs import program
 
 EPSILON = np.geomspace(0.01, 100, 81)  # the ε of a scan that names none
 VARIABLES = {  # name -> (dimensions beside case, units, what it is)

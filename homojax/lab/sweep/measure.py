@@ -24,7 +24,6 @@ from homojax.depth import (
     measured_depth,
     product_depth,
 )
-from homojax.lab.programs import compiler_options
 from homojax.lab.sources import Source
 from homojax.lab.sweep.config import Sweep
 from homojax.lab.sweep.dataset import BOUNDS, KS_ROUNDING, NUM_PROBES
@@ -32,6 +31,7 @@ from homojax.lab.sweep.plan import FEW, Block, Cell
 from homojax.lab.traces import traced_once
 from homojax.layernorm.kolmogorov import distance_to_law
 from homojax.numerics import matmul
+from homojax.programs import Effort, compiler_options
 from homojax.projection.result import SinkhornResult
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.projection.truncated import truncated_sinkhorn
@@ -128,7 +128,7 @@ def program_of(
     return traced_once(
         jax.vmap(over_one) if at_once is None else over_few,
         (stage.__name__, settings, at_once),
-        compiler_options=compiler_options(stage is _project),
+        compiler_options=compiler_options(Effort.MORE if stage is _project else Effort.LESS),
     )
 
 

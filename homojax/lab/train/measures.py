@@ -11,12 +11,12 @@ import numpy as np
 from homojax import spectrum
 from homojax.birkhoff import marginal_errors
 from homojax.depth import detail_composite, effective_depth, lyapunov_exponents, product_depth
-from homojax.lab.programs import program
 from homojax.lab.train.judgements import judgements_of
 from homojax.lab.train.stacks import Stacks, stacks_of
 from homojax.layernorm import expected_cosine
 from homojax.networks.run import Run, first_not_finite, last_not_finite
 from homojax.networks.trainer import Trainer, side_by_side
+from homojax.programs import program
 from homojax.residual import residual_bound, residual_matrix, turn_bound
 from homojax.spectrum.singular_value import spectral_norm
 

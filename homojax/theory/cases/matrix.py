@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax import spectrum
-from homojax.arguments import as_square, compiled
+from homojax.arguments import as_square
 from homojax.birkhoff import birkhoff_distance, marginal_errors
 from homojax.numerics import rounding
+from homojax.programs import compiled
 
 
 @jax.tree_util.register_dataclass

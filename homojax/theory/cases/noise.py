@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.arguments import as_float, compiled
+from homojax.arguments import as_float
 from homojax.layernorm import critical_cosine, critical_snr, expected_cosine, normalise
 from homojax.numerics import rounding
+from homojax.programs import compiled
 
 LEVEL, POWER = 0.05, 0.95  # of the test of law 4.5 (critical SNR)
 FEATURES = 16  # of the tokens

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from homojax.arguments import as_square, compiled
+from homojax.arguments import as_square
 from homojax.birkhoff import detail, projective_diameter
+from homojax.programs import compiled
 from homojax.projection.errors import projection_distance
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum.singular_value import top_singular_pair

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from homojax import spectrum
-from homojax.arguments import as_stack, compiled
+from homojax.arguments import as_stack
 from homojax.birkhoff import birkhoff_distance, detail, marginal_errors
 from homojax.decompositions.jacobi import singular_values
 from homojax.depth import composite, detail_composite, lyapunov_exponents
 from homojax.loops import scan
 from homojax.numerics import matmul, rounding
+from homojax.programs import compiled
 from homojax.residual import residual_bound, residual_matrix
 from homojax.theory.cases.turns import prenorm_layer, residual_layer, turned_angles
 
