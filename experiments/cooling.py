@@ -4,8 +4,8 @@
 
 ε falls from 2 to 0.01 by a constant ratio. Each step starts from the potentials of the one before.
 The lag is how far the column potential of one alternation a step is from the exact one, as the
-largest difference in units of ε. Prediction: a step multiplies it by MᵀM/ρ, and adds the move of
-the exact potential. So it grows in units of ε where σ₂² > ρ. Beside the alternation goes Newton's
+largest difference in units of ε. Prediction: a step multiplies it by MᵀM/q, and adds the move of
+the exact potential. So it grows in units of ε where σ₂² > q. Beside the alternation goes Newton's
 method of ``hj.sinkhorn``, down the same steps. Logits have a standard deviation of 1: normal ones,
 and those of an assignment, −|x − y|² of random points of a square.
 """
@@ -41,10 +41,10 @@ UNITS = {"smoke": 4, "quick": 8, "full": 16}
 KINDS = ("normal", "assignment")
 TOUCH = 1e-6  # a disturbance of the potentials, in units of ε, whose growth is measured
 LEAST_GAP = 1e-8  # 1 − σ₂² below which float64 does not tell potentials apart
-HEADER = ["logits", "ρ", "steps", "σ₂² > ρ at", "lag there", "predicted", "lag at end", "predicted"]
+HEADER = ["logits", "q", "steps", "σ₂² > q at", "lag there", "predicted", "lag at end", "predicted"]
 HEADER += ["sums off", "right", "exact", "Newton", "converged"]
 CAPTION = (
-    "Medians over matrices. σ₂² > ρ at: the ε where it first is, and the lag there. Sums off: the "
+    "Medians over matrices. σ₂² > q at: the ε where it first is, and the lag there. Sums off: the "
     "largest |sum − 1| on the way. Right: matrices whose rows end with their largest entry at the "
     "best assignment; exact: the same of the exact matrices. Newton: steps in all; converged: "
     "share of all projections. Lag at end: the last that float64 can tell."
@@ -236,14 +236,14 @@ def draw(paths: dict[tuple[str, float], Path], n: int) -> Figure:
     axes[2].set_title("critical ratio: measured (thin), σ₂² (wide)")
     axes[2].legend(fontsize=8)
     fig.suptitle(
-        "One alternation a step as ε falls: measured lag (solid), predicted (dashed), σ₂² = ρ (dot)"
+        "One alternation a step as ε falls: measured lag (solid), predicted (dashed), σ₂² = q (dot)"
     )
     return fig
 
 
 def _draw_lag(ax: Axes, colour: str, ratio: float, path: Path) -> None:
     lag = _median(path.lag)
-    ax.plot(path.epsilon, lag, color=colour, label=f"ρ = {ratio:g}")
+    ax.plot(path.epsilon, lag, color=colour, label=f"q = {ratio:g}")
     ax.plot(path.epsilon, _median(path.predicted), "--", color=colour)
     passed = np.median(path.kept, 1) > ratio
     if passed.any():

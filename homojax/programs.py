@@ -95,15 +95,14 @@ def compiled(*static: str, shared: bool = False) -> Callable[[Callable[P, R]], C
     return decorate
 
 
-def program(function: Callable, effort: Effort = Effort.LESS, **settings: Any) -> Callable:
+def program(function: Callable, effort: Effort | None = None, **settings: Any) -> Callable:
     """Return ``jax.jit(function, **settings)`` that is compiled with this effort.
 
-    Within another program it is the function itself. Which backend there is, it asks when it is
-    called.
+    Within another program it is the function itself.
 
     Args:
         function: of arrays.
-        effort: of XLA, on a CPU.
+        effort: of XLA, on a CPU; default: LEAST where the arguments are small, else LESS.
         settings: of ``jax.jit``.
 
     >>> float(program(lambda x: 2 * x)(1.5))
@@ -111,12 +110,16 @@ def program(function: Callable, effort: Effort = Effort.LESS, **settings: Any) -
     """
 
     @cache
-    def alone() -> Callable:
+    def alone(effort: Effort) -> Callable:
         return jax.jit(function, compiler_options=compiler_options(effort), **settings)
 
     @wraps(function)
     def run(*args: Any) -> Any:
-        return (function if _are_traced(jax.tree.leaves(args)) else alone())(*args)
+        leaves = jax.tree.leaves(args)
+        if _are_traced(leaves):
+            return function(*args)
+        least = _effort_for(leaves) is Effort.LEAST
+        return alone(effort or (Effort.LEAST if least else Effort.LESS))(*args)
 
     return run
 

@@ -145,19 +145,22 @@ def _run(args: list[str]) -> int:
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are files here, on machines with no screen
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA tells of slow compiling, as of errors
     keep_programs()
-    from homojax.lab.parsing import parse
+    from homojax.lab.parsing import in_options, parse
 
     room = f"homojax.lab.{verb.room}"
     kind = _kind(verb)
-    command = parse(kind, f"homojax {name}", rest)
     from rich.console import Console
 
     class Terminal(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
 
-    report = importlib.import_module(f"{room}.report")
-    return 0 if report.run_command(command, Terminal()) else 1
+    try:
+        command = parse(kind, f"homojax {name}", rest)
+        report = importlib.import_module(f"{room}.report")
+        return 0 if report.run_command(command, Terminal()) else 1
+    except InputError as error:
+        raise InputError(in_options(kind, str(error))) from error
 
 
 def _kind(verb: Verb) -> Any:

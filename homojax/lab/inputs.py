@@ -17,6 +17,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -108,7 +109,17 @@ def _flags(config: Any) -> Iterator[str]:
         elif isinstance(value, bool):
             yield f"--{flag}" if value else f"--no-{flag}"
         else:
-            yield from (f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,)))
+            yield from (f"--{flag}", *(_words(value) if isinstance(value, tuple) else [str(value)]))
+
+
+def _words(values: tuple) -> list[str]:
+    """Return the words for several values: a geometric grid as it may be asked."""
+    if len(values) > 2 and all(isinstance(value, float) for value in values):
+        grid = f"{values[0]:.6g}:{values[-1]:.6g}:{len(values)}"
+        with suppress(InputError):  # no grid at all
+            if parse_grid([grid]) == values:
+                return [grid]
+    return [str(value) for value in values]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from homojax.lab.inputs import InputError, nearest, parse_grid
+from homojax.lab.inputs import InputError, field_hints, nearest, parse_grid
 
 C = TypeVar("C")
 Grid = tuple[float, ...]
@@ -51,6 +51,25 @@ def parse(kind: type[C], prog: str, args: Sequence[str]) -> C:
     command = from_args(args, parse_over) if from_args else parse_over(args)
     _require_values(command, args)
     return command
+
+
+def in_options(kind: Any, text: str) -> str:
+    """Return a sentence about fields of a command as one about its options.
+
+    A file of several runs has the names of the fields: a sentence that names one stays.
+
+    >>> from homojax.lab.sweep.command import SweepCommand
+    >>> in_options(SweepCommand, "memory_mb = 0 is not possible: it must be positive.")
+    '--memory-mb 0 is not possible: it must be positive.'
+    """
+    if ".toml" in text:
+        return text
+    for name in _names_of(kind):
+        option = f"--{name.replace('_', '-')}"
+        text = re.sub(rf"(^|try ){name} = ", rf"\1{option} ", text)
+        if "_" in name:
+            text = re.sub(rf"\b{name}\b", option, text)
+    return text
 
 
 def completion(kinds: Any, shell: str) -> str:
@@ -172,6 +191,20 @@ def _require_values(command: Any, args: Sequence[str]) -> None:
         alone = flag.startswith("--") and following.startswith("--")
         if alone and _values_of(command, flag[2:].replace("-", "_")) == ():
             raise InputError(f"{flag} has no value: give at least one, or leave it out.")
+
+
+def _names_of(kind: Any) -> set[str]:
+    """Return the names of all fields of a dataclass, and of those in it."""
+    hints = field_hints(kind)
+    inner = (
+        _names_of(hint) for hint in map(_plain, hints.values()) if dataclasses.is_dataclass(hint)
+    )
+    return set(hints).union(*inner)
+
+
+def _plain(hint: Any) -> Any:
+    """Return a type without what annotates it."""
+    return _plain(typing.get_args(hint)[0]) if hasattr(hint, "__metadata__") else hint
 
 
 def _values_of(fields: Any, name: str) -> Any:

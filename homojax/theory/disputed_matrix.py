@@ -149,9 +149,9 @@ def _kept_of_identity(delta: jax.Array, n: int) -> jax.Array:
     name="identity_start",
     scope="matrix",
     direction="=",
-    statement="logits dI: σ₂ = |e^{d/ε} − 1|/(e^{d/ε} + n − 1)",
+    statement="logits cI: σ₂ = |e^{c/ε} − 1|/(e^{c/ε} + n − 1)",
     latex=r"\sigma_2(M_\varepsilon(dI)) = "
-    r"\frac{|e^{d/\varepsilon} - 1|}{e^{d/\varepsilon} + n - 1}",
+    r"\frac{|e^{c/\varepsilon} - 1|}{e^{d/\varepsilon} + n - 1}",
     source="M = tI + (1 − t)J; theory.md 8.4",
     attained_by="identity-start",
     assumptions=(

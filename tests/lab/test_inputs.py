@@ -18,6 +18,7 @@ from homojax.lab.inputs import (
     nearest,
     parse_grid,
 )
+from homojax.lab.sweep.config import Sweep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,3 +110,11 @@ def test_a_word_that_is_near_none_is_told_all():
 def test_what_nobody_can_run_is_refused_at_once(ask, message):
     with pytest.raises(InputError, match=message):
         ask()
+
+
+def test_a_geometric_grid_is_asked_by_its_ends_and_its_count():
+    grid = Sweep(epsilon="0.05:20:30", depth=(1, 2, 4))
+    assert grid.flags == ["--epsilon", "0.05:20:30", "--depth", "1", "2", "4"]
+    other = (*grid.epsilon[:-1], 21.0)  # near to one, and none
+    assert Sweep(epsilon=other).flags == ["--epsilon", *map(str, other)]
+    assert Sweep(epsilon=(0.1, 1.0)).flags == ["--epsilon", "0.1", "1.0"]

@@ -230,29 +230,47 @@ def _stack_tables(ds: xr.Dataset) -> list[Table]:
     return tables
 
 
+CHANGES = {  # over the layers: means of σ₂ and of what goes to others, and the worst sum error
+    "sigma2": "mean σ₂",
+    "sigma2_converged": "mean σ₂ converged",
+    "sum_error": "worst sum error",
+    "leaving_converged": "to others",
+    "composite_sigma2": "σ₂ of the product",
+    "composite_sigma2_converged": "converged",
+    "sigma2_decayed": "mean σ₂ by decay alone",
+    "composite_sigma2_decayed": "product by decay alone",
+}
+
+
 def _trajectory_tables(ds: xr.Dataset) -> list[Table]:
     """Return what changed from checkpoint to checkpoint."""
     if "checkpoint" not in ds.dims:
         return []
+    first = "step" if "step" in ds.coords else "checkpoint"
+    columns = _changes(ds)
+    rows = [
+        [str(name), *(f"{float(column[k]):.4g}" for column in columns.values())]
+        for k, name in enumerate(ds[first].values)
+    ]
+    header = ["name" if first == "checkpoint" else first]
+    header += [CHANGES[name] for name in columns]
+    return [Table("From checkpoint to checkpoint, at the static parts", header, rows)]
+
+
+def _changes(ds: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return what changed from checkpoint to checkpoint, by the names of ``CHANGES``."""
     columns = {
-        "mean σ₂": ds.trajectory_sigma2.mean("layer"),
-        "mean σ₂ converged": ds.trajectory_sigma2_converged.mean("layer"),
-        "worst sum error": ds.trajectory_sum_error.max("layer"),
-        "to others": ds.trajectory_leaving_converged.mean("layer"),
-        "σ₂ of the product": ds.trajectory_composite_sigma2,
-        "converged": ds.trajectory_composite_sigma2_converged,
+        "sigma2": ds.trajectory_sigma2.mean("layer"),
+        "sigma2_converged": ds.trajectory_sigma2_converged.mean("layer"),
+        "sum_error": ds.trajectory_sum_error.max("layer"),
+        "leaving_converged": ds.trajectory_leaving_converged.mean("layer"),
+        "composite_sigma2": ds.trajectory_composite_sigma2,
+        "composite_sigma2_converged": ds.trajectory_composite_sigma2_converged,
     }
     if "trajectory_sigma2_decayed" in ds:
-        columns["mean σ₂ by decay alone"] = ds.trajectory_sigma2_decayed.mean("layer")
-        columns["product by decay alone"] = ds.trajectory_composite_sigma2_decayed
-    names = ds["step"].values if "step" in ds.coords else ds["checkpoint"].values
-    rows = [
-        [str(names[k]), *(f"{float(column[k]):.4g}" for column in columns.values())]
-        for k in range(ds.sizes["checkpoint"])
-    ]
-    first = "step" if "step" in ds.coords else "name"
-    caption = "From checkpoint to checkpoint, at the static parts"
-    return [Table(caption, [first, *columns], rows)]
+        columns["sigma2_decayed"] = ds.trajectory_sigma2_decayed.mean("layer")
+        columns["composite_sigma2_decayed"] = ds.trajectory_composite_sigma2_decayed
+    return columns
 
 
 def _shortened(table: Table) -> Table:
@@ -318,12 +336,21 @@ def as_json(ds: xr.Dataset) -> dict[str, Any]:
             f"sigma2{end}": _quantiles(ds[f"composite_sigma2{end}_sample"])
             for end in ("", "_converged")
         }
-    return {
+    found = {
         **{key: ds.attrs[key] for key in ("verdict", "certainty", "reason")},
         "layers": layers,
         "composite": composite,
         **{key: json.loads(ds.attrs[key]) for key in ("skipped", "notes", "advice")},
     }
+    if "checkpoint" in ds.dims:
+        found["changes"] = [
+            {
+                **{key: ds[key][k].item() for key in ("checkpoint", "step") if key in ds.coords},
+                **{name: _number(column[k]) for name, column in _changes(ds).items()},
+            }
+            for k in range(ds.sizes["checkpoint"])
+        ]
+    return found
 
 
 def _quantiles(values: xr.DataArray) -> dict[str, float | None]:

@@ -40,7 +40,7 @@ from homojax.lab.audit.recorded import (
     quantiles,
     samples_of,
 )
-from homojax.lab.audit.trajectory import trajectory
+from homojax.lab.audit.trajectory import order_note, trajectory
 from homojax.lab.audit.verdict import Judged, Verdict, counted, judge_tokens
 from homojax.lab.audit.worst import largest_sum_errors, smallest_gaps
 from homojax.lab.inputs import InputError, as_config, require_precision
@@ -112,7 +112,8 @@ def audit(
         ds = _of_checkpoint(config, mixings[-1], streams, matrices, progress)
         if len(mixings) > 1:
             names = [os.fspath(place) for place in places]
-            ds = ds.merge(trajectory(config, names, mixings))
+            notes = [*json.loads(ds.attrs["notes"]), *order_note(config, names)]
+            ds = ds.merge(trajectory(config, names, mixings)).assign_attrs(notes=json.dumps(notes))
     progress(1, 1, "done")
     told = {"streams": streams, "matrices": matrices}
     words = [_shown(place, "CHECKPOINT") for place in places if place is not None]

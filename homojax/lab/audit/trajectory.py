@@ -109,6 +109,18 @@ def _measured(
     return found
 
 
+def order_note(config: Audit, names: Sequence[str]) -> list[str]:
+    """Return a sentence where checkpoints may have been given in another order than theirs."""
+    backwards = _steps(config, names) is None and _steps(config, sorted(names, key=_numbers))
+    if not backwards:
+        return []
+    return ["The numbers in the checkpoints' names do not grow: the last one given is audited."]
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d{1,15}", name)]
+
+
 def _steps(config: Audit, names: Sequence[str]) -> tuple[int, ...] | None:
     """Return of which step each checkpoint is: as given, or by a number in its name or folder."""
     if config.steps:

@@ -16,7 +16,7 @@ from homojax.lab.audit.ellipsoid import MOST_CYCLES, cuts, ellipsoid_of
 from homojax.lab.audit.layers import Layer
 from homojax.loops import repeat
 from homojax.presets import Preset
-from homojax.programs import program
+from homojax.programs import Effort, program
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum.gap import log_contraction_gap
 
@@ -123,4 +123,4 @@ def _climber(preset: Preset, objective: Objective) -> Callable:
         _, best, at = repeat(STEPS, step, (start, jnp.full((), -jnp.inf, base.dtype), start))
         return best, at
 
-    return program(jax.vmap(jax.vmap(climb, (None, None, 0)), (0, 0, 0)))
+    return program(jax.vmap(jax.vmap(climb, (None, None, 0)), (0, 0, 0)), Effort.LESS)

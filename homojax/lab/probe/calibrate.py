@@ -25,7 +25,7 @@ from homojax.lab.probe.config import Calibrate, Kept, Root
 from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.sources import Source, load_source
 from homojax.lab.store import provenance
-from homojax.programs import program
+from homojax.programs import Effort, program
 from homojax.projection.sinkhorn import sinkhorn
 
 DEFAULT_DEPTH = 16  # of a stack of random logits
@@ -130,7 +130,7 @@ def _solver(single: bool, schedule: bool, kept: Kept, root: Root) -> Callable[[A
         solve = partial(epsilon_schedule, root=root)
     else:
         solve = partial(calibrate_depth, kept=kept, root=root)
-    return program(jax.vmap(solve, (0, None)))
+    return program(jax.vmap(solve, (0, None)), Effort.LESS)
 
 
 def _grid_around(epsilon: np.ndarray, ceiling: np.ndarray) -> np.ndarray:

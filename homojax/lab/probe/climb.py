@@ -14,7 +14,7 @@ import optax
 from homojax.lab.probe.config import Goal, Search
 from homojax.lab.probe.objective import Arrays, draw_starts, score, without_starts
 from homojax.lab.progress import Progress
-from homojax.programs import program
+from homojax.programs import Effort, program
 from homojax.theory.claim import Claim
 
 CHUNK = 20  # steps between two reports of progress
@@ -100,7 +100,7 @@ def climber(claim: Claim, goal: Goal, search: Search, order: Order) -> tuple[Cal
     def advance(climb, steps):
         return jax.vmap(lambda climb: jax.lax.scan(step, climb, length=steps))(climb)
 
-    return program(jax.vmap(begin)), program(advance, static_argnums=1)
+    return program(jax.vmap(begin)), program(advance, Effort.LESS, static_argnums=1)
 
 
 def _rule(search: Search, order: Order) -> optax.GradientTransformationExtraArgs:

@@ -22,7 +22,7 @@ import optax
 from homojax.birkhoff import detail, detail_basis, entropy_deficit
 from homojax.bounds import schatten_bounds
 from homojax.lab.probe.config import FrontierSearch
-from homojax.programs import program
+from homojax.programs import Effort, program
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.spectrum.singular_value import top_singular_pair
 
@@ -101,7 +101,7 @@ def _program(side: Side, total: int) -> Callable[[Lane, np.ndarray, int], Lane]:
     """Return the compiled steps of all lanes; ``total`` steps are what Adam's rate decays over."""
     step = _step_up if side == "largest" else partial(_step_down, _adam(total))
 
-    @partial(program, static_argnums=2)
+    @partial(program, effort=Effort.LESS, static_argnums=2)
     @partial(jax.vmap, in_axes=(0, 0, None))
     @partial(jax.vmap, in_axes=(0, 0, None))
     def advance(lane, deficit, steps):

@@ -43,6 +43,10 @@ from homojax.theory.cases.stack import stack_case
 
 Measured = dict[str, jax.Array]  # by the names of dataset.VARIABLES
 
+# A sweep of so few numbers (entries of its matrices) takes longer to compile well than to run.
+BRIEF = 2**21
+NUMBERS_A_DRAW = 4  # a draw of layer norm, with its exact law, takes as long as so many entries
+
 
 def measure_block(sweep: Sweep, source: Source, block: Block) -> dict[str, np.ndarray]:
     """Return the variables of a block of cells, arrays [1, epsilon, seed, …].
@@ -59,7 +63,7 @@ def measure_block(sweep: Sweep, source: Source, block: Block) -> dict[str, np.nd
         values = {**vars(sweep), **own}
         settings = tuple((name, values[name]) for name in _settings_of(stage))
         at_once = min(block.lanes, FEW) if stage is _measure_layernorm else None
-        return program_of(stage, settings, at_once)(*args)
+        return program_of(stage, settings, at_once, _effort(stage, sweep, block))(*args)
 
     def over_layers(stage: Callable, *args):
         """As ``over_cells``, of each layer: with one axis to trace the longest stages through."""
@@ -106,9 +110,22 @@ def _inputs(
     return logits, epsilon, keys
 
 
+def _effort(stage: Callable, sweep: Sweep, block: Block) -> Effort:
+    """Return the effort that compiling a stage is worth, for all cells of the sweep."""
+    cell = max(sweep.depth) * block.n**2
+    if stage is _measure_layernorm:
+        cell = NUMBERS_A_DRAW * sweep.samples * len(sweep.snr)
+    if block.in_all * cell <= BRIEF:
+        return Effort.LEAST
+    return Effort.MORE if stage is _project else Effort.LESS
+
+
 @cache
 def program_of(
-    stage: Callable, settings: tuple[tuple[str, Any], ...], at_once: int | None = None
+    stage: Callable,
+    settings: tuple[tuple[str, Any], ...],
+    at_once: int | None = None,
+    effort: Effort = Effort.LESS,
 ) -> Callable:
     """Return a stage over the cells of a block, compiled once for the settings that it reads.
 
@@ -119,6 +136,7 @@ def program_of(
         settings: its keyword-only arguments.
         at_once: how many cells are computed side by side, a divisor of the block's size; default:
             all.
+        effort: of compiling.
     """
     over_one = partial(stage, **dict(settings))
 
@@ -128,7 +146,7 @@ def program_of(
     return traced_once(
         jax.vmap(over_one) if at_once is None else over_few,
         (stage.__name__, settings, at_once),
-        compiler_options=compiler_options(Effort.MORE if stage is _project else Effort.LESS),
+        compiler_options=compiler_options(effort),
     )
 
 

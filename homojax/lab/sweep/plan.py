@@ -12,8 +12,14 @@ from homojax.lab.sources import Source
 from homojax.lab.sweep.config import Sweep
 
 Cell = tuple[int, int]  # (index of ε, seed)
-Lanes = dict[int, int]  # n -> for how many cells at once its programs are compiled
 FEW = 8  # cells whose layer norm is simulated side by side: more need memory and are slower
+
+
+class Lanes(NamedTuple):
+    """What the programs of a sweep are compiled for."""
+
+    at_once: dict[int, int]  # n -> cells side by side
+    in_all: int  # cells of each n
 
 
 class Block(NamedTuple):
@@ -22,6 +28,7 @@ class Block(NamedTuple):
     n: int
     region: Region  # of the Dataset
     lanes: int  # for how many cells its program is compiled
+    in_all: int  # cells of this n in the sweep
 
     @property
     def cells(self) -> list[Cell]:
@@ -40,14 +47,15 @@ def _range(span: slice) -> range:
 
 
 def lanes_of(config: Sweep, source: Source) -> Lanes:
-    """Return the lanes of each n.
+    """Return the lanes of each n, and how many cells will fill them.
 
     There are four blocks at least, so that an interrupt loses a quarter. Lanes are a power of two,
     so that most sweeps run programs of few sizes.
     """
-    quarter = max(1, -(-len(config.epsilon) * source.seeds // 4))
+    cells = len(config.epsilon) * source.seeds
+    quarter = max(1, -(-cells // 4))
     most = {n: min(block_size(config, n), quarter) for n in source.sizes}
-    return {n: 2 ** (count.bit_length() - 1) for n, count in most.items()}
+    return Lanes({n: 2 ** (count.bit_length() - 1) for n, count in most.items()}, cells)
 
 
 def chunks_of(config: Sweep, source: Source, lanes: Lanes) -> dict[str, int]:
@@ -55,7 +63,7 @@ def chunks_of(config: Sweep, source: Source, lanes: Lanes) -> dict[str, int]:
 
     Lanes alike in ε lie together.
     """
-    least = min(lanes.values())
+    least = min(lanes.at_once.values())
     epsilons, seeds = len(config.epsilon), source.seeds
     few = min(least, seeds)
 
@@ -71,7 +79,7 @@ def blocks_of(config: Sweep, source: Source, chunks: dict[str, int], lanes: Lane
     blocks = []
     for i, n in enumerate(source.sizes):
         width = chunks["seed"]
-        most = max(lanes[n], _power_of_two(chunks["epsilon"] * width))
+        most = max(lanes.at_once[n], _power_of_two(chunks["epsilon"] * width))
         height = chunks["epsilon"] * max(1, most // (chunks["epsilon"] * width))
         for e in range(0, len(config.epsilon), height):
             for s in range(0, source.seeds, width):
@@ -80,7 +88,7 @@ def blocks_of(config: Sweep, source: Source, chunks: dict[str, int], lanes: Lane
                     "epsilon": slice(e, min(e + height, len(config.epsilon))),
                     "seed": slice(s, min(s + width, source.seeds)),
                 }
-                blocks.append(Block(n, region, most))
+                blocks.append(Block(n, region, most, lanes.in_all))
     return blocks
 
 

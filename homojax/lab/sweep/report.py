@@ -37,7 +37,7 @@ SUMMARY = "{title}. Medians; error: the worst |row or column sum − 1|"
 SUMMARY_DEPTH = "; L: the depth in layers at which {retention:.0%} of detail is left"
 LAW_CAPTION = (
     "The laws. undec.: undecidable, equal within the error of the matrix and of rounding; n.a.: "
-    "an assumption is not met"
+    "an assumption is not met. A test of cosines can refute the law of layer norm, and not show it"
 )
 FIGURES = {  # name, as in config.FIGURES -> (how it is drawn, caption)
     "phase": (

@@ -67,7 +67,7 @@ def _near_permutation(rng, n, count):
 
 @logit_family(
     "identity-start",
-    "logits dI + rows' and columns' shifts, d/ε of either sign and 1e-3 to 40 (law 8.4)",
+    "logits cI + rows' and columns' shifts, c/ε of either sign and 1e-3 to 40 (law 8.4)",
 )
 def _identity_start(rng, n, count):
     epsilon = draw_epsilons(rng, count)

@@ -1,6 +1,8 @@
 """Every layout in every kind of file: all layers found, none mis-sorted, each as NumPy has it."""
 
 import json
+import re
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -73,6 +75,16 @@ def test_every_layout_is_found_in_every_kind_of_file(name, kind, models, tmp_pat
     mixing = mixing_of(save(tmp_path, model, kind))
     check(mixing, model.expected)
     assert not mixing.skipped
+
+
+def test_the_names_in_the_guide_are_recognised():
+    guide = (Path(__file__).parents[3] / "docs" / "audit.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\S+) \| (`.*`) \|$", guide, flags=re.MULTILINE)
+    assert {code for code, _ in rows} == set(LAYOUTS)
+    for code, names in rows:
+        for name in re.findall(r"`([^`]+)`", names):
+            own = f"module.model.layers.3.{name}"
+            assert any(pattern.fullmatch(own) for pattern in LAYOUTS[code].names), own
 
 
 def test_the_layouts_written_are_those_of_the_table(models):

@@ -8,6 +8,7 @@ import pytest
 
 import homojax as hj
 from homojax.lab.audit.plots import trajectory as draw
+from homojax.lab.audit.report import as_json
 from homojax.lab.cli import main
 from homojax.lab.inputs import InputError
 from oracles import project, sigma2
@@ -82,6 +83,26 @@ def test_the_last_checkpoint_is_the_one_that_is_audited(ds, files):
     assert "checkpoint" not in last.dims and ds.attrs["checkpoint"] == str(files[-1])
     for name, values in last.data_vars.items():
         assert values.identical(ds[name].drop_vars("step", errors="ignore")), name
+
+
+def test_what_changed_is_in_the_json_too(ds, files):
+    changes = as_json(ds)["changes"]
+    assert [change["step"] for change in changes] == list(STEPS)
+    assert [change["checkpoint"] for change in changes] == list(map(str, files))
+    for name in ("sigma2", "sigma2_converged", "sigma2_decayed"):
+        means = ds[f"trajectory_{name}"].mean("layer")
+        np.testing.assert_allclose([change[name] for change in changes], means)
+    assert changes[1]["sum_error"] == float(ds.trajectory_sum_error[1].max())
+    assert changes[2]["composite_sigma2"] == float(ds.trajectory_composite_sigma2[2])
+    assert "changes" not in as_json(hj.audit(files[0], **HOW))
+
+
+def test_an_order_against_the_numbers_in_names_is_noted(ds, files):
+    assert "do not grow" not in ds.attrs["notes"]
+    swapped = hj.audit([files[0], files[2], files[1]], **HOW)
+    assert "do not grow: the last one given is audited" in swapped.attrs["notes"]
+    told = hj.audit([files[0], files[2], files[1]], steps=(1, 2, 3), **HOW)
+    assert "do not grow" not in told.attrs["notes"]
 
 
 def test_checkpoints_that_are_of_no_one_training_are_refused(files, tmp_path):
