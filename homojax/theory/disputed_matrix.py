@@ -150,8 +150,8 @@ def _kept_of_identity(delta: jax.Array, n: int) -> jax.Array:
     scope="matrix",
     direction="=",
     statement="logits cI: σ₂ = |e^{c/ε} − 1|/(e^{c/ε} + n − 1)",
-    latex=r"\sigma_2(M_\varepsilon(dI)) = "
-    r"\frac{|e^{c/\varepsilon} - 1|}{e^{d/\varepsilon} + n - 1}",
+    latex=r"\sigma_2(M_\varepsilon(cI)) = "
+    r"\frac{|e^{c/\varepsilon} - 1|}{e^{c/\varepsilon} + n - 1}",
     source="M = tI + (1 − t)J; theory.md 8.4",
     attained_by="identity-start",
     assumptions=(

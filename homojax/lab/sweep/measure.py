@@ -112,10 +112,12 @@ def _inputs(
 
 def _effort(stage: Callable, sweep: Sweep, block: Block) -> Effort:
     """Return the effort that compiling a stage is worth, for all cells of the sweep."""
-    cell = max(sweep.depth) * block.n**2
+    numbers = block.in_all * max(sweep.depth) * block.n**2
     if stage is _measure_layernorm:
-        cell = NUMBERS_A_DRAW * sweep.samples * len(sweep.snr)
-    if block.in_all * cell <= BRIEF:
+        numbers = NUMBERS_A_DRAW * block.in_all * sweep.samples * len(sweep.snr)
+    elif stage in (_norms, _exponent):  # long loops, the slowest with the least effort
+        numbers *= 8
+    if numbers <= BRIEF:
         return Effort.LEAST
     return Effort.MORE if stage is _project else Effort.LESS
 
