@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from homojax.lab.experiment import Bench, Size, Study, command
 from homojax.lab.figure_style import BOUND, FAINT, MEASURED, WARNING
@@ -107,9 +108,12 @@ def panel(ax: Axes, claim: Claim, points: Points) -> None:
         log = _spans_orders(np.concatenate(sides))
         if log:
             ax.set(xscale="log", yscale="log")
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_minor_formatter(NullFormatter())
         ax.axline((1, 1), (2, 2), color=FAINT, lw=1, zorder=0)
         ax.set(xlim=_limits(sides[0], log), ylim=_limits(sides[1], log))
-    counts = [f"{points.count(verdict):,} {verdict.label}" for verdict in LOOK]
+    words = ("hold", "undecidable", "violated")
+    counts = [f"{points.count(x):,} {word}" for x, word in zip(LOOK, words, strict=True)]
     ax.set_title(f"{claim.number} {claim.name} ({claim.status})\n{', '.join(counts)}", fontsize=7.5)
     ax.title.set_color(WARNING if points.count(Verdict.VIOLATED) else MEASURED)
     ax.tick_params(labelsize=7, which="both")
@@ -121,7 +125,7 @@ def _limits(values: np.ndarray, log: bool) -> tuple[float, float]:
         low, high = max(values[values > 0].min(), 1e-9), max(values.max(), 1e-9)
         return low / 1.5, high * 1.5
     low, high = values.min(), values.max()
-    margin = 0.06 * (high - low) or 0.1
+    margin = max(0.06 * (high - low), 0.01 * abs(values).max()) or 0.1
     return low - margin, high + margin
 
 
