@@ -250,11 +250,11 @@ def test_what_the_theory_does_not_say_ends_with_1(capsys, monkeypatch, broken_ga
     [
         (["frontir"], 'did you mean "frontier"?'),
         (["tighten", "hilbrt"], 'did you mean "hilbert"?'),
-        (["tighten", "hilbert", "--n", "1"], "n = 1 is not possible"),
+        (["tighten", "hilbert", "--n", "1"], "--n 1 is not possible"),
         (["calibrate"], "give one target"),
-        (["calibrate", "--sigma2", "1.5"], "sigma2 = 1.5 is not possible"),
+        (["calibrate", "--sigma2", "1.5"], "--sigma2 1.5 is not possible"),
         (["calibrate", "--sigma2", "0.5", "--source", "file", "--path", "x.npy"], "no file x.npy"),
-        (["sensitivity", "--epsilon", "0"], "epsilon = 0.0 is not possible"),
+        (["sensitivity", "--epsilon", "0"], "--epsilon 0.0 is not possible"),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence_and_leaves_nothing(capsys, args, message):

@@ -191,7 +191,7 @@ def test_networks_that_all_break_at_once_are_told_and_shown(kept, said, monkeypa
         (["--mixer", "kromhc", "--over", "streams", "--streams", "6"], "n = 6"),
         (["--depth", "0"], "depth must be a whole"),
         (["--task", "recal"], "recall"),
-        (["--epsilon", "-1"], "epsilon = -1"),
+        (["--epsilon", "-1"], "--epsilon -1"),
         (["--over", "attention", "--width", "5"], "heads"),
     ],
 )
