@@ -286,14 +286,14 @@ def retention_against_turn(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
         for k, colour in zip(chosen, shades(len(chosen), "plasma"), strict=True):
             _residual_curve(panel, ds.sel(n=n, depth=depth).isel(epsilon=k), colour)
         panel.set(xlabel="turn of detail (degrees): transformation")
-        which = f", the middle one of {len(ds.depth)} depths" if len(ds.depth) > 1 else ""
-        panel.set(title=f"n = {n}, {depth} layer{'s' * (depth > 1)}{which}")
+        panel.set(title=f"n = {n}, {depth} layer{'s' * (depth > 1)}")
     page.legend(
         _handles(page),
         title="dot size: α from 0 to 1;  dashed: bounds 5.1 and 5.2,\nwhere 5.2 has its premise",
         ncols=len(chosen),
     )
-    page.title(f"Retention against transformation under residual weights: {label_of(ds)}")
+    which = f"\nthe middle one of {len(ds.depth)} depths" if len(ds.depth) > 1 else ""
+    page.title(f"Retention against transformation under residual weights: {label_of(ds)}{which}")
     return page.fig
 
 
