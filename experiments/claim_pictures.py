@@ -36,6 +36,7 @@ SIZES = {
 }
 MOST = 600  # points of a verdict in a panel: more hide each other
 COLUMNS = 4
+LEAST = 1e-9  # that a logarithmic axis shows
 LOOK = {  # in the order in which they are drawn
     Verdict.HOLDS: {"color": MEASURED, "marker": ".", "ms": 3, "alpha": 0.5},
     Verdict.UNDECIDABLE: {"color": BOUND, "marker": ".", "ms": 3, "alpha": 0.5},
@@ -75,10 +76,10 @@ def points_of(config: Verification, bench: Bench) -> dict[str, Points]:
 
 def draw(claims: list[Claim], points: dict[str, Points]) -> Figure:
     """Draw the claims of one section."""
-    rows = -(-len(claims) // COLUMNS)
-    fig, axes = plt.subplots(
-        rows, COLUMNS, figsize=(11, 2.9 * rows + 0.6), squeeze=False, layout="constrained"
-    )
+    columns = min(COLUMNS, len(claims))
+    rows = -(-len(claims) // columns)
+    size = 2.75 * max(columns, 3), 2.9 * rows + 0.6  # as wide as the legend at least
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for ax, claim in zip(axes.flat, claims, strict=False):
         panel(ax, claim, points[claim.name])
     for ax in axes.flat[len(claims) :]:
@@ -120,10 +121,10 @@ def panel(ax: Axes, claim: Claim, points: Points) -> None:
 
 
 def _limits(values: np.ndarray, log: bool) -> tuple[float, float]:
-    """Return the ends of an axis, a little beyond the values; it shows nothing below 1e-9."""
+    """Return the ends of an axis, a little beyond the values; it shows nothing below ``LEAST``."""
     if log:
-        low, high = max(values[values > 0].min(), 1e-9), max(values.max(), 1e-9)
-        return low / 1.5, high * 1.5
+        low, high = max(values[values > 0].min(), LEAST), max(values.max(), LEAST)
+        return min(low / 1.5, high / 10), high * 1.5
     low, high = values.min(), values.max()
     margin = max(0.06 * (high - low), 0.01 * abs(values).max()) or 0.1
     return low - margin, high + margin
@@ -142,7 +143,7 @@ def study(size: Size, bench: Bench) -> Study:
     """Judge a few cells, and draw them section by section."""
     points = points_of(Verification(**SIZES[size]), bench)
     sections = defaultdict(list)
-    for claim in CLAIMS.values():
+    for claim in sorted(CLAIMS.values(), key=_place):
         sections[claim.number.split(".")[0]].append(claim)
     parts = {}
     for section, claims in sorted(sections.items()):
@@ -160,6 +161,11 @@ def study(size: Size, bench: Bench) -> Study:
             text="", tables=[Table("", header, rows)], figure=draw(claims, points)
         )
     return Study(text="Black: the claim holds within its error.", tables=[], parts=parts)
+
+
+def _place(claim: Claim) -> tuple[int, ...]:
+    """Return the number of a claim, to sort by: 2 before 2.1, and that before 2.10."""
+    return tuple(map(int, claim.number.split(".")))
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ def in_options(kind: Any, text: str) -> str:
     for name in _names_of(kind):
         option = f"--{name.replace('_', '-')}"
         text = re.sub(rf"(^|try ){name} = ", rf"\1{option} ", text)
+        text = re.sub(rf"^{name} (?=is|must|has)", f"{option} ", text)
         if "_" in name:
             text = re.sub(rf"\b{name}\b", option, text)
     return text

@@ -71,7 +71,9 @@ def identity_in(folder: Path) -> dict[str, Any]:
     try:
         identity = json.loads(manifest.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{folder} is no run: it has no {MANIFEST}.") from error
+        raise InputError(
+            f"{folder} is no run: it has no {MANIFEST}. homojax runs lists those of a folder."
+        ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{manifest} is damaged: remove {folder} to start anew.") from error
     if not isinstance(identity, dict) or not {"homojax"} <= set(identity):

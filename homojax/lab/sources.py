@@ -43,10 +43,13 @@ class LogitSource(Config):
     def check(self) -> None:
         if self.source == "file" and self.path is None:
             raise InputError("source file needs a path to a .npy, .npz or .safetensors file.")
-        if self.source != "file" and self.path is not None:
-            raise InputError(
-                f'path is read only by source "file", and the source is "{self.source}".'
-            )
+        if self.source == "file":
+            return
+        for name in ("path", "array", "orientation"):
+            if getattr(self, name) != getattr(LogitSource, name):
+                raise InputError(
+                    f'{name} is read only by source "file", and the source is "{self.source}".'
+                )
 
     @property
     def digest(self) -> str:

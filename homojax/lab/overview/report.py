@@ -108,7 +108,10 @@ def _show(run: Run, console: Console) -> None:
         _show_dataset(open_run(store), console)
     if not run.finished:
         place = shlex.quote(str(run.folder).removesuffix(".part"))
-        console.print(f"\nGive its command again, with --out {place}, to go on.", highlight=False)
+        words = (
+            f"Give its command again, with --out {place}, to go on; its shards need their --shard."
+        )
+        console.print(f"\n{words}", highlight=False)
     elif (run.folder / "report.html").exists():
         page.show_place(run.folder, console)
 

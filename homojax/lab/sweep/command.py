@@ -36,12 +36,12 @@ class SweepCommand(Output):
     def __post_init__(self):
         if self.shard is not None:
             parse_shard(self.shard)
-        if (self.shard or self.distributed) and self.out is None:
-            raise InputError("name the folder that all shards share: add --out.")
         if self.shard and self.distributed:
             raise InputError("--distributed finds the shard by itself: leave --shard out.")
         if self.is_shared and self.sweep.refine is not None:
             raise InputError(NO_SHARDS)
+        if self.is_shared and self.out is None:
+            raise InputError("name the folder that all shards share: add --out.")
 
     @property
     def is_shared(self) -> bool:
