@@ -118,8 +118,8 @@ def program(function: Callable, effort: Effort | None = None, **settings: Any) -
         leaves = jax.tree.leaves(args)
         if _are_traced(leaves):
             return function(*args)
-        least = _effort_for(leaves) is Effort.LEAST
-        return alone(effort or (Effort.LEAST if least else Effort.LESS))(*args)
+        small = _effort_for(leaves) is Effort.LEAST
+        return alone(effort or (Effort.LEAST if small else Effort.LESS))(*args)
 
     return run
 

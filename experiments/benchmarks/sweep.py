@@ -99,17 +99,19 @@ def measure(
     seeds: int,
     rival_cells: int,
     clock: Callable[[], float] = time.process_time,
+    few: bool = True,
 ) -> dict[str, Any]:
     """Return seconds of the first block, of a later cell, and of a cell of the rival.
 
     They are CPU seconds, but for another ``clock``. Of a grid of one block the first cell matters,
-    and it is compiled with less effort than that of a grid of ``MANY``.
+    and it is compiled with less effort than that of a grid of ``MANY``. ``few`` times both.
     """
     config, source = posed(case, seeds)
     lanes = lanes_of(config, source)
     every = blocks_of(config, source, chunks_of(config, source, lanes), lanes)
-    row = {"cells": len(every[0].cells)}
-    for prefix, in_all in (("few_", len(every[0].cells)), ("", MANY)):
+    row, found = {"cells": len(every[0].cells)}, {}
+    grids = {"few_": len(every[0].cells)} if few else {}
+    for prefix, in_all in {**grids, "": MANY}.items():
         stages.program_of.cache_clear()
         jax.clear_caches()
         blocks = [block._replace(in_all=in_all) for block in every]

@@ -61,15 +61,17 @@ def in_options(kind: Any, text: str) -> str:
     >>> from homojax.lab.sweep.command import SweepCommand
     >>> in_options(SweepCommand, "memory_mb = 0 is not possible: it must be positive.")
     '--memory-mb 0 is not possible: it must be positive.'
+    >>> in_options(SweepCommand, "there is no file max_steps/a.npy.")
+    'there is no file max_steps/a.npy.'
     """
     if ".toml" in text:
         return text
-    for name in _names_of(kind):
+    for name in sorted(_names_of(kind)):
         option = f"--{name.replace('_', '-')}"
         text = re.sub(rf"(^|try ){name} = ", rf"\1{option} ", text)
         text = re.sub(rf"^{name} (?=is|must|has)", f"{option} ", text)
         if "_" in name:
-            text = re.sub(rf"\b{name}\b", option, text)
+            text = re.sub(rf"(?<![\w/-]){name}(?![\w/-]|\.\w)", option, text)  # in no path
     return text
 
 
