@@ -1,7 +1,7 @@
 """How functions become programs: once for each shape, and with no more effort than pays.
 
 On a CPU XLA compiles for seconds what then runs for less than a millisecond. With less effort it
-compiles up to five times sooner, and the program runs up to eight times longer.
+compiles several times sooner, and the program runs several times longer.
 """
 
 from __future__ import annotations
