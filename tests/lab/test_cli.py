@@ -306,6 +306,24 @@ def test_an_interrupt_is_told_and_the_run_goes_on_later():
     assert not Path("long").exists() and parts
 
 
+def test_each_sweep_is_told_before_the_next_one_runs(capsys, monkeypatch):
+    def stop_at_the_second(sweep, *args, **kwargs):
+        if sweep.label == "b":
+            raise KeyboardInterrupt
+        return hj.sweep(sweep, *args, **kwargs)
+
+    names = ('name = "a"', 'name = "b"\nn = [2]')
+    Path("two.toml").write_text(TINY_TOML + "".join(f"[[sweep]]\n{name}\n" for name in names))
+    with monkeypatch.context() as patch:
+        patch.setattr("homojax.lab.sweep.report.run_sweep", stop_at_the_second)
+        code, out, _ = said(capsys, "sweep", "--config", "two.toml", "--out", "two")
+    assert code == 130 and out.count("projections converged") == 1
+    code, out, _ = said(capsys, "sweep", "--config", "two.toml", "--out", "two")
+    assert code == 0 and out.count("projections converged") == 2
+    page = Path("two/report.html").read_text()
+    assert page.index("<h2>a") < page.index("<h2>b")
+
+
 def test_shards_share_a_folder_and_the_last_one_writes_the_report(capsys):
     def shard(which):
         return said(capsys, "sweep", *TINY, "--shard", which, "--out", "many")

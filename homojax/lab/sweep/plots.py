@@ -30,6 +30,7 @@ from homojax.lab.figure_style import (
 from homojax.lab.store import config_of
 from homojax.lab.sweep.boundaries import contours
 from homojax.layernorm import asymptotic_cosine, critical_snr, expected_cosine
+from homojax.programs import program
 
 EPSILON = "entropy weight ε (logit units)"
 LEAST_KEPT = 1e-4  # the share of detail at which colours and axes end
@@ -229,6 +230,12 @@ def _entropy_panel(ax: Axes, cells: xr.Dataset, norm: LogNorm) -> None:
     ax.set(xlabel="entropy deficit ΔH = n log n − H (nat)", ylabel="σ₂")
 
 
+_cosine = program(  # of each d, of each SNR
+    jax.vmap(jax.vmap(lambda snr, d: expected_cosine(snr, d=d), (0, None)), (None, 0))
+)
+_critical = program(jax.vmap(critical_snr))
+
+
 def cosine_against_snr(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     """Draw layer norm's cosines against noise on the exact law, with the critical SNR."""
     page = sheet(ax, size=(7.6, 4.6))
@@ -237,10 +244,7 @@ def cosine_against_snr(ds: xr.Dataset, ax: Axes | None = None) -> Figure:
     seen = snr[(snr > 1e-7) & np.isfinite(snr)]
     grid = np.geomspace(seen.min(initial=1e-2), seen.max(initial=1e-2) * 1.5, 120)
     dimensions = ds.n.values - 1.0
-    exact = jax.jit(jax.vmap(lambda d: jax.vmap(lambda snr: expected_cosine(snr, d=d))(grid)))(
-        dimensions
-    )
-    critical = jax.jit(jax.vmap(critical_snr))(dimensions)
+    exact, critical = _cosine(grid, dimensions), _critical(dimensions)
     low, high, unseen, edge = -0.2, 1.0, 0, ax.get_xaxis_transform()
     for k, (n, colour) in enumerate(zip(ds.n.values, shades(len(ds.n)), strict=True)):
         cells = ds.sel(n=n)

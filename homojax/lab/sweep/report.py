@@ -87,15 +87,24 @@ def run_command(command: SweepCommand, console: Console) -> bool:
         return True
     folder = run_folder(command, identity, shared=command.is_shared)
     jax.config.update("jax_enable_x64", any(s.dtype == "float64" for s in settled))
-    datasets = {}
+    datasets, sections = {}, []
     for sweep in settled:
         with progress_bar(console, sweep.label) as progress:
             store = folder.part / f"{sweep.label}.zarr"
-            datasets[sweep.label] = run_sweep(sweep, store, shard=shard, progress=progress)
+            ds = datasets[sweep.label] = run_sweep(sweep, store, shard=shard, progress=progress)
+        if shard is None:
+            sections.append(_show(sweep.label, ds, console))  # at once: the next may take hours
     if shard is None:
-        _finish(folder, datasets, console)
+        _finish(folder, datasets, sections, console)
         return True
     return _finish_last(folder, datasets, console)
+
+
+def _show(label: str, ds: xr.Dataset, console: Console) -> Section:
+    """Print what a sweep found. Returns it as the page's section, without pictures."""
+    section = describe(ds)._replace(heading=label)
+    page.show(section, console)
+    return section
 
 
 def _finish_last(folder: RunFolder, datasets: dict[str, xr.Dataset], console: Console) -> bool:
@@ -106,32 +115,27 @@ def _finish_last(folder: RunFolder, datasets: dict[str, xr.Dataset], console: Co
         return True
     with writing(folder.out, wait=True):
         if folder.part.exists():
-            _finish(folder, datasets, console)
+            sections = [_show(label, ds, console) for label, ds in datasets.items()]
+            _finish(folder, datasets, sections, console)
         else:
             console.print(f"{folder.name} was finished by another shard.", highlight=False)
     return True
 
 
-def _finish(folder: RunFolder, datasets: dict[str, xr.Dataset], console: Console) -> None:
-    """Write and show the report of a run that is whole."""
+def _finish(
+    folder: RunFolder, datasets: dict[str, xr.Dataset], sections: list[Section], console: Console
+) -> None:
+    """Draw the figures of a run that is whole, and write its report of these sections."""
     with progress_bar(console, "figures") as progress:
-        progress(0, 1, "drawing")
-        sections = describe_all(datasets)
-        files = page.write_page(folder.part, "The map of the trap", sections, INTRODUCTION)
-        progress(1, 1, "done")
+        drawn = []
+        for section in sections:
+            progress(len(drawn), len(sections), section.heading)
+            drawn.append(section._replace(pictures=draw(section.heading, datasets)))
+        files = page.write_page(folder.part, "The map of the trap", drawn, INTRODUCTION)
+        progress(len(drawn), len(sections), "done")
     folder.finish(*files, *(f"{label}.zarr" for label in datasets))
-    for section in sections:
-        page.show(section, console)
-    drawn = any(section.pictures for section in sections)
-    page.show_place(folder.name, console, figures=drawn)
-
-
-def describe_all(datasets: dict[str, xr.Dataset]) -> list[Section]:
-    """Return a page's sections: one for each sweep, by its label."""
-    return [
-        describe(ds)._replace(heading=label, pictures=draw(label, datasets))
-        for label, ds in datasets.items()
-    ]
+    figures = any(section.pictures for section in drawn)
+    page.show_place(folder.name, console, figures=figures)
 
 
 def describe(ds: xr.Dataset) -> Section:
