@@ -44,18 +44,16 @@ def traced_once(function: Callable, about: Hashable, **settings: Any) -> Callabl
         leaves, tree = jax.tree.flatten(jax.tree.map(jax.typeof, args))
         kind = (*((x.shape, str(x.dtype), x.weak_type) for x in leaves), str(tree))
         if kind not in programs:
-            trace = _trace_of(function, repr((about, kind)), args)
-            programs[kind] = jax.jit(trace.call, **settings)
+            folder = _folder()
+            kept = folder and _trace_of(function, repr((about, kind)), args, folder).call
+            programs[kind] = jax.jit(kept or function, **settings)
         return programs[kind](*args)
 
     return run
 
 
-def _trace_of(function: Callable, about: str, args: tuple) -> export.Exported:
+def _trace_of(function: Callable, about: str, args: tuple, folder: Path) -> export.Exported:
     """Return the trace of a function, as it was kept, or made now and kept where that can be."""
-    folder = _folder()
-    if folder is None:
-        return export.export(jax.jit(function))(*args)
     path = folder / f"{hashlib.sha256((_surroundings() + about).encode()).hexdigest()}.trace"
     try:
         written = zlib.decompress(path.read_bytes())

@@ -31,7 +31,7 @@ from homojax.lab.sweep.plan import FEW, Block, Cell
 from homojax.lab.traces import traced_once
 from homojax.layernorm.kolmogorov import distance_to_law
 from homojax.numerics import matmul
-from homojax.programs import Effort, compiler_options
+from homojax.programs import Effort, compiler_options, program
 from homojax.projection.result import SinkhornResult
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.projection.truncated import truncated_sinkhorn
@@ -103,11 +103,16 @@ def _inputs(
     stacks = {seed: source.draw(n, seed, layers) for seed in {seed for _, seed in cells}}
     logits = jnp.asarray(np.stack([stacks[seed] for _, seed in cells]), sweep.precision)
     epsilon = jnp.asarray([sweep.epsilon[e] for e, _ in cells], sweep.precision)
-    key = jax.random.fold_in(jax.random.key(sweep.seed), n)
     # of ε itself and not of its place in the grid: a cell is the same in every grid
-    words = [[seed, *np.array([sweep.epsilon[e]]).view(np.uint32)] for e, seed in cells]
-    keys = jax.vmap(lambda own: reduce(jax.random.fold_in, own, key))(jnp.asarray(words))
-    return logits, epsilon, keys
+    words = [[n, seed, *np.array([sweep.epsilon[e]]).view(np.uint32)] for e, seed in cells]
+    return logits, epsilon, _keys(jax.random.key(sweep.seed), np.array(words, np.uint32))
+
+
+@program
+@partial(jax.vmap, in_axes=(None, 0))
+def _keys(key: jax.Array, words: jax.Array) -> jax.Array:
+    """Return ``key`` with the words of each cell folded in, [cells, words] -> [cells]."""
+    return reduce(jax.random.fold_in, words, key)
 
 
 def _effort(stage: Callable, sweep: Sweep, block: Block) -> Effort:
