@@ -8,6 +8,7 @@ each device solves the lanes that lie on it, whichever way the batch was divided
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +16,8 @@ import jax.numpy as jnp
 from jax import export
 from jax.custom_batching import custom_vmap
 from jax.experimental.custom_partitioning import custom_partitioning
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
 
 # The entries of all matrices of a bucket on a CPU, of which a core's cache holds a few copies.
 _BUCKET = 2**14
@@ -91,16 +94,18 @@ def in_buckets(solve: Callable, work: Callable, most: int = 512) -> Callable:
     [0.5, 0.25]
     """
 
+    of_one: dict[Any, Any] = {}  # types of what a lane gets, by those of what it is given
+
     def solve_batch(*arrays):
         lanes, n = arrays[0].shape[:2]
         width = max(1, min(most, _BUCKET // n**2))
+        given = tuple((a.shape[1:], a.dtype) for a in arrays)
         if export.is_symbolic_dim(lanes) or lanes <= width:
-            return solve(*arrays)
-        return jax.lax.platform_dependent(
-            *arrays,
-            cpu=lambda *arrays: _by_buckets(solve, work, width, arrays),
-            default=lambda *arrays: solve(*arrays),
-        )
+            out = solve(*arrays)  # also of one lane, before any batch: custom_vmap traces it first
+            of_one[given] = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), out)
+            return out
+        by_buckets = partial(_by_buckets, solve, work, width)
+        return _by_platform(arrays, of_one[given], cpu=by_buckets, default=solve)
 
     return in_lanes(solve_batch)
 
@@ -159,7 +164,43 @@ def _only_lanes_divide(args: Sequence[Any], results: Sequence[Any]) -> tuple[str
     return rule, {"need_replication_factors": tuple(name for names in inner for name in names)}
 
 
-def _by_buckets(solve: Callable, work: Callable, width: int, arrays: tuple[jax.Array, ...]):
+def _by_platform(
+    arrays: Sequence[jax.Array], of_one: Any, *, cpu: Callable, default: Callable
+) -> Any:
+    """Return ``cpu(*arrays)`` on a CPU, and ``default(*arrays)`` elsewhere.
+
+    As ``jax.lax.platform_dependent``, but what another platform would do is not even traced.
+
+    Args:
+        arrays: [B, ...].
+        of_one: the types of what one lane gets, a pytree.
+        cpu: function of the arrays -> such a pytree of arrays [B, ...].
+        default: alike.
+    """
+    if not jax.sharding.get_abstract_mesh().empty:  # the types of arrays say where they lie
+        return jax.lax.platform_dependent(*arrays, cpu=cpu, default=default)
+    leaves, tree = jax.tree.flatten(of_one)
+    lanes = arrays[0].shape[0]
+    types = tuple(jax.core.ShapedArray((lanes, *one.shape), one.dtype) for one in leaves)
+    return tree.unflatten(_choice.bind(*arrays, cpu=cpu, default=default, types=types))
+
+
+_choice = Primitive("choice_of_platform")
+_choice.multiple_results = True
+_choice.def_impl(jax.jit(_choice.bind, static_argnames=("cpu", "default", "types")))
+_choice.def_abstract_eval(lambda *_, cpu, default, types: types)
+mlir.register_lowering(
+    _choice,
+    mlir.lower_fun(lambda *arrays, cpu, default, types: jax.tree.leaves(default(*arrays))),
+)
+mlir.register_lowering(
+    _choice,
+    mlir.lower_fun(lambda *arrays, cpu, default, types: jax.tree.leaves(cpu(*arrays))),
+    platform="cpu",
+)
+
+
+def _by_buckets(solve: Callable, work: Callable, width: int, *arrays: jax.Array) -> Any:
     """Return ``solve`` of a batch, in order of work and ``width`` lanes at a time."""
     lanes = arrays[0].shape[0]
     order = jnp.argsort(work(*arrays), descending=True)  # NaN first

@@ -23,6 +23,10 @@ def equations(jaxpr):
     """Every equation of a jaxpr, however deep."""
     for equation in jaxpr.eqns:
         yield equation
+        if equation.primitive.name == "choice_of_platform":  # traced no sooner than it is lowered
+            given = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars]
+            for branch in ("cpu", "default"):
+                yield from equations(jax.make_jaxpr(equation.params[branch])(*given).jaxpr)
         for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
             if _is_program(inner):
                 yield from equations(getattr(inner, "jaxpr", inner))

@@ -92,7 +92,7 @@ def _find_unknown(find: Callable, matrices: jax.Array, radii: jax.Array) -> jax.
     """Return ``radii`` [B], where they are NaN what ``find`` has for them."""
 
     def fill(radii):
-        return jnp.where(jnp.isnan(radii), jax.vmap(find)(matrices), radii)
+        return jnp.where(jnp.isnan(radii), each_lane(find)(matrices), radii)
 
     return advance_if(jnp.isnan(radii).any(), fill, radii)
 
