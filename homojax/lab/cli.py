@@ -145,7 +145,8 @@ def _run(args: list[str]) -> int:
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are files here, on machines with no screen
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA tells of slow compiling, as of errors
     keep_programs()
-    from homojax.lab.parsing import in_options, parse
+    from homojax.lab.options import in_options
+    from homojax.lab.parsing import parse
 
     room = f"homojax.lab.{verb.room}"
     kind = _kind(verb)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import itertools
 import re
 import types
 import typing
@@ -22,7 +21,8 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from homojax.lab.inputs import InputError, field_hints, nearest, parse_grid
+from homojax.lab.inputs import InputError, nearest, parse_grid
+from homojax.lab.options import require_words
 
 C = TypeVar("C")
 Grid = tuple[float, ...]
@@ -38,9 +38,10 @@ def parse(kind: type[C], prog: str, args: Sequence[str]) -> C:
         args: the words.
 
     Raises:
-        InputError: a value is refused.
-        SystemExit: help was asked and given, or the parser has said what it does not understand.
+        InputError: a word is not understood, or a value is refused.
+        SystemExit: help was asked and given.
     """
+    require_words(kind, prog, args)
     registry = _registry()
 
     def parse_over(args: Sequence[str], default: C | None = None) -> C:
@@ -48,31 +49,7 @@ def parse(kind: type[C], prog: str, args: Sequence[str]) -> C:
         return tyro.cli(kind, prog=prog, args=args, registry=registry, **given)
 
     from_args: Any = getattr(kind, "from_args", None)
-    command = from_args(args, parse_over) if from_args else parse_over(args)
-    _require_values(command, args)
-    return command
-
-
-def in_options(kind: Any, text: str) -> str:
-    """Return a sentence about fields of a command as one about its options.
-
-    A file of several runs has the names of the fields: a sentence that names one stays.
-
-    >>> from homojax.lab.sweep.command import SweepCommand
-    >>> in_options(SweepCommand, "memory_mb = 0 is not possible: it must be positive.")
-    '--memory-mb 0 is not possible: it must be positive.'
-    >>> in_options(SweepCommand, "there is no file max_steps/a.npy.")
-    'there is no file max_steps/a.npy.'
-    """
-    if ".toml" in text:
-        return text
-    for name in sorted(_names_of(kind)):
-        option = f"--{name.replace('_', '-')}"
-        text = re.sub(rf"(^|try ){name} = ", rf"\1{option} ", text)
-        text = re.sub(rf"^{name} (?=is|must|has)", f"{option} ", text)
-        if "_" in name:
-            text = re.sub(rf"(?<![\w/-]){name}(?![\w/-]|\.\w)", option, text)  # in no path
-    return text
+    return from_args(args, parse_over) if from_args else parse_over(args)
 
 
 def completion(kinds: Any, shell: str) -> str:
@@ -186,32 +163,3 @@ class _OneSentence:
                 raise InputError(f"{error}.") from error
 
         return dataclasses.replace(spec, instantiate=instantiate)
-
-
-def _require_values(command: Any, args: Sequence[str]) -> None:
-    """Raise InputError for an option of several values that has none."""
-    for flag, following in itertools.pairwise([*args, "--"]):
-        alone = flag.startswith("--") and following.startswith("--")
-        if alone and _values_of(command, flag[2:].replace("-", "_")) == ():
-            raise InputError(f"{flag} has no value: give at least one, or leave it out.")
-
-
-def _names_of(kind: Any) -> set[str]:
-    """Return the names of all fields of a dataclass, and of those in it."""
-    hints = field_hints(kind)
-    inner = (
-        _names_of(hint) for hint in map(_plain, hints.values()) if dataclasses.is_dataclass(hint)
-    )
-    return set(hints).union(*inner)
-
-
-def _plain(hint: Any) -> Any:
-    """Return a type without what annotates it."""
-    return _plain(typing.get_args(hint)[0]) if hasattr(hint, "__metadata__") else hint
-
-
-def _values_of(fields: Any, name: str) -> Any:
-    """Return the value of a field of a dataclass, or of one in it; None where there is none."""
-    values = [getattr(fields, field.name) for field in dataclasses.fields(fields)]
-    found = [_values_of(value, name) for value in values if dataclasses.is_dataclass(value)]
-    return getattr(fields, name, next((value for value in found if value is not None), None))

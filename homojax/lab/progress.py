@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from homojax.lab.inputs import InputError
 
 Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
+EVERY = 60.0  # seconds between two lines of a log
 
 
 def silent(done: int, total: int, doing: str) -> None:
@@ -36,7 +37,13 @@ def require_progress(progress: object) -> None:
 
 @contextmanager
 def progress_bar(console: Console, label: str) -> Iterator[Progress]:
-    """Show a bar, and give the function (done, total, what is being done) that moves it."""
+    """Show a bar, and give the function (done, total, what is being done) that moves it.
+
+    Where there is no terminal, such as in the log of a job, it writes a line a minute instead.
+    """
+    if not console.is_terminal:
+        yield in_lines(console, label)
+        return
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -52,6 +59,28 @@ def progress_bar(console: Console, label: str) -> Iterator[Progress]:
             bar.update(task, completed=done, total=total, doing=said)
 
         yield move
+
+
+def in_lines(console: Console, label: str, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Return a progress that is told in lines: the first and the last, and one a minute.
+
+    >>> moments = iter([0.0, 0.0, 30.0, 30.0, 90.0, 90.0])
+    >>> say = in_lines(Console(), "sweep", lambda: next(moments))
+    >>> for done in range(3):
+    ...     say(done, 4, "n = 8")
+    sweep: 0 of 4, n = 8
+    sweep: 2 of 4, n = 8, about 2:00 left
+    """
+    pace, last = Pace(clock), -EVERY
+
+    def say(done: int, total: int, doing: str) -> None:
+        nonlocal last
+        left, now = pace.left(done, total, doing), clock()
+        if now - last >= EVERY or done >= total:
+            last = now
+            console.print(f"{label}: {done:,} of {total:,}, {doing}{left}", highlight=False)
+
+    return say
 
 
 class Steps:

@@ -57,6 +57,8 @@ def run_command(command: RunsCommand, console: Console) -> bool:
     """List the runs of a folder, or show one. Returns True."""
     folder = command.folder.expanduser()
     if command.what == "show":
+        unfinished = folder.with_name(f"{folder.name}.part")
+        folder = unfinished if unfinished.exists() and not folder.exists() else folder
         _show(Run(folder, identity_in(folder)), console)
         return True
     rows = [_row(manifest.parent) for manifest in sorted(folder.glob(f"*/{MANIFEST}"))]

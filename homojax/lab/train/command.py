@@ -8,8 +8,9 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from homojax.lab.inputs import Output
+from homojax.lab.inputs import InputError, Output
 from homojax.lab.train.config import Train
+from homojax.networks.architecture import Architecture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,3 +27,7 @@ class TrainCommand(Output):
     config: Annotated[tyro.conf.OmitArgPrefixes[Train], tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=Train
     )
+
+    def __post_init__(self):
+        if self.config.depths and self.config.architecture.depth != Architecture.depth:
+            raise InputError("--depths has the layers of every network: leave --depth out.")

@@ -208,7 +208,8 @@ def train_group(config: Train, folder: Path | None, steps: Steps, group: Group) 
     networks, trainer = len(group.cells), trainer_of(config, group.depth)
     done, ends = 0, (0, *config.report_steps)
     losses = np.full((networks, len(config.report_steps)), np.nan)
-    doing = f"{networks} networks of {group.depth} layers"
+    depth = group.depth
+    doing = f"{networks} network{'s' * (networks > 1)} of {depth} layer{'s' * (depth > 1)}"
     fingerprint = fingerprint_of(config.digest, trainer.test)
     with (
         _memory(config, networks, group.depth),

@@ -257,7 +257,7 @@ def test_the_dataset_says_what_it_is_and_how_to_make_it_again(found):
             "family de-bruijn has no matrix at n = 6: it needs",
         ),
         (["--n", "1"], "--n 1 is not possible"),
-        (["--n"], "n is an empty grid"),
+        (["--n"], "--n has no value"),
         (["--cells", "-3"], "--cells -3 is not possible"),
         (["--replay", "none.npz"], "there is no file none.npz"),
     ],
