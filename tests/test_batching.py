@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 import homojax as hj
 from homojax.batching import each_lane, in_buckets
@@ -73,6 +74,20 @@ def test_lanes_of_like_work_share_a_bucket_and_come_back_in_their_places():
     np.testing.assert_array_equal(own, work)
     assert len(np.unique(of_bucket)) == -(-5000 // 512)
     assert ((of_bucket >= work) & (of_bucket - work < 512)).all()
+
+
+@pytest.mark.parametrize(("platform", "batches"), [("cpu", {1, 500}), ("tpu", {1, 1500})])
+def test_only_the_program_of_the_platform_is_traced(platform, batches):
+    seen = []
+
+    def double(rows):
+        seen.append(len(rows))
+        return {"twice": 2 * rows, "size": rows[:, 0, 0] > 1}
+
+    doubled = jax.jit(jax.vmap(in_buckets(double, lambda rows: rows[:, 0, 0], most=500)))
+    out = export.export(doubled, platforms=[platform])(jnp.ones((1500, 2, 3))).out_avals
+    assert set(seen) == batches and len(seen) == 2
+    assert [(x.shape, x.dtype.name) for x in out] == [((1500,), "bool"), ((1500, 2, 3), "float64")]
 
 
 def test_a_single_lane_runs_without_a_batch_axis_and_gets_one_back():
