@@ -189,15 +189,17 @@ _choice = Primitive("choice_of_platform")
 _choice.multiple_results = True
 _choice.def_impl(jax.jit(_choice.bind, static_argnames=("cpu", "default", "types")))
 _choice.def_abstract_eval(lambda *_, cpu, default, types: types)
-mlir.register_lowering(
-    _choice,
-    mlir.lower_fun(lambda *arrays, cpu, default, types: jax.tree.leaves(default(*arrays))),
-)
-mlir.register_lowering(
-    _choice,
-    mlir.lower_fun(lambda *arrays, cpu, default, types: jax.tree.leaves(cpu(*arrays))),
-    platform="cpu",
-)
+
+
+def _lower(branch: str) -> Callable:
+    """Return the rule that lowers a choice to one of its branches."""
+    return mlir.lower_fun(
+        lambda *arrays, types, **branches: jax.tree.leaves(branches[branch](*arrays))
+    )
+
+
+mlir.register_lowering(_choice, _lower("default"))
+mlir.register_lowering(_choice, _lower("cpu"), platform="cpu")
 
 
 def _by_buckets(solve: Callable, work: Callable, width: int, *arrays: jax.Array) -> Any:

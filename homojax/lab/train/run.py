@@ -93,7 +93,7 @@ def _train(config: Train, folder: Path | None, progress: Progress, blocks: Block
     left = [depth for depth in config.all_depths if depth not in parts]
     with Steps(_steps_of(config, left), progress) as steps:
         for depth, trained in _trained(config, left, folder, steps):
-            steps.say(f"measuring {depth} layers")
+            steps.say(f"measuring {depth} layer{'s' * (depth > 1)}")
             parts[depth] = _measured(config, depth, trained)
             blocks.save(f"depth-{depth}", parts[depth])
     return assemble(config, [parts[depth] for depth in config.all_depths])
@@ -123,10 +123,14 @@ def _memory(config: Train, networks: int, depth: int) -> Iterator[None]:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise InputError(
-            f"{networks} networks of {depth} layers with batches of "
-            f"{config.training.batch} do not fit in memory: try fewer values or seeds at a time, a "
-            "smaller batch, or remat."
+            f"there is no memory for {_in_words(networks, depth)} with batches of "
+            f"{config.training.batch}: try fewer values or seeds at a time, a smaller batch, or "
+            "remat."
         ) from error
+
+
+def _in_words(networks: int, depth: int) -> str:
+    return f"{networks} network{'s' * (networks > 1)} of {depth} layer{'s' * (depth > 1)}"
 
 
 # ---------------------------------------------------------------- training
@@ -208,8 +212,7 @@ def train_group(config: Train, folder: Path | None, steps: Steps, group: Group) 
     networks, trainer = len(group.cells), trainer_of(config, group.depth)
     done, ends = 0, (0, *config.report_steps)
     losses = np.full((networks, len(config.report_steps)), np.nan)
-    depth = group.depth
-    doing = f"{networks} network{'s' * (networks > 1)} of {depth} layer{'s' * (depth > 1)}"
+    doing = _in_words(networks, group.depth)
     fingerprint = fingerprint_of(config.digest, trainer.test)
     with (
         _memory(config, networks, group.depth),

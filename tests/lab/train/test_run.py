@@ -258,7 +258,7 @@ def test_what_does_not_fit_in_memory_is_told_in_one_sentence(small, monkeypatch,
 
     monkeypatch.setattr(trainings, where, fail)
     small = dataclasses.replace(small, training=Training(steps=1, batch=8, warmup=0))
-    text = "8 networks of 2 layers with batches of 8 do not fit in memory: try fewer"
+    text = "no memory for 8 networks of 2 layers with batches of 8: try fewer"
     with pytest.raises(InputError, match=text):
         train(small)
 
