@@ -55,16 +55,50 @@ def chosen_claims(wanted: Iterable[str | Claim] = ()) -> list[Claim]:
 
 
 def _unlisted(claim: Claim) -> Claim:
-    """Return a claim, unless it goes by the name of another one."""
+    """Return a claim, unless it goes by the name of another one, or judges no case of its scope."""
     if CLAIMS.get(claim.name, claim) != claim:
         raise InputError(f'there is a claim "{claim.name}" already: give yours another name.')
+    if claim.name not in CLAIMS:
+        _require_judging(claim)
     return claim
+
+
+def _require_judging(claim: Claim) -> None:
+    """Raise InputError, with its reason, where a claim of the user's fails on a case."""
+
+    def number(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    given = {
+        "matrix": (number(3, 3), number(), number(3, 3), number(), number()),
+        "projection": (number(3, 3), number()),
+        "stack": (number(2, 3, 3), number(2), number(2), number(), number(3)),
+        "noise": (jax.ShapeDtypeStruct((), jnp.uint32), number()),
+    }[claim.scope]
+    make = _case_maker(claim.scope, 3)
+    try:
+        jax.eval_shape(lambda *arrays: claim.judge(make(*arrays))[1], *given)
+    except Exception as error:  # of code that is not ours
+        said = f"{error} ".splitlines()[0].strip(" .:")
+        if said.startswith(f"claim {claim.name}: "):
+            raise InputError(f"{said}.") from error
+        hint = "it is traced, so write it with jax.numpy"
+        if isinstance(error, AttributeError):
+            fields = dir(jax.eval_shape(make, *given))
+            hint = f"there are {', '.join(name for name in fields if name[0] != '_')}"
+        raise InputError(
+            f"claim {claim.name} fails on a {claim.scope} case: {said}; {hint}."
+        ) from error
 
 
 @contextmanager
 def listed(*claims: Claim) -> Iterator[None]:
     """Have claims in the list, for as long as this lasts."""
-    own = {claim.name: _unlisted(claim) for claim in claims if claim.name not in CLAIMS}
+    own = {}
+    for claim in map(_unlisted, claims):
+        if own.setdefault(claim.name, claim) != claim:
+            raise InputError(f'two claims are called "{claim.name}": give one another name.')
+    own = {name: claim for name, claim in own.items() if name not in CLAIMS}
     CLAIMS.update(own)
     try:
         yield
@@ -76,7 +110,9 @@ def listed(*claims: Claim) -> Iterator[None]:
 def _named(name: str) -> list[Claim]:
     """Return the claims of a name or number, or with a number that starts with it."""
     if not isinstance(name, str):
-        raise InputError(f'a claim goes by its name or its number as a word, "{name}", got {name}.')
+        raise InputError(
+            f"a claim goes by its name or its number, as a word: not by a {type(name).__name__}."
+        )
     claims = [
         claim
         for claim in CLAIMS.values()
@@ -84,7 +120,8 @@ def _named(name: str) -> list[Claim]:
     ]
     if not claims:
         numbers = {claim.number for claim in CLAIMS.values()}
-        raise InputError(f'there is no claim "{name}": {nearest(name, [*CLAIMS, *numbers])}')
+        known = numbers if name[:1].isdigit() else CLAIMS
+        raise InputError(f'there is no claim "{name}": {nearest(name, known)}')
     return claims
 
 
@@ -146,16 +183,7 @@ def _spectra(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
 @cache
 def _judges(scope: str, claims: tuple[Claim, ...], n: int) -> Callable:
     """Return the compiled judge of these claims, on arrays with a leading axis of cells."""
-    make: Callable[..., Any] = {
-        "matrix": lambda logits, epsilon, matrix, sigma2, lambda2: matrix_case(
-            logits, epsilon, matrix, sigma2=sigma2, lambda2=lambda2
-        ),
-        "projection": projection_case,
-        "stack": lambda matrices, sigma2, lambda2, alpha, probe: stack_case(
-            matrices, sigma2=sigma2, lambda2=lambda2, alpha=alpha, probe=probe
-        ),
-        "noise": lambda key, snr: noise_case(jax.random.key(key), n, snr),
-    }[scope]
+    make = _case_maker(scope, n)
 
     def judge(*arrays: jax.Array) -> dict[str, Judged]:
         case, judged = make(*arrays), {}
@@ -165,3 +193,18 @@ def _judges(scope: str, claims: tuple[Claim, ...], n: int) -> Callable:
         return judged
 
     return program(jax.vmap(judge))
+
+
+def _case_maker(scope: str, n: int) -> Callable[..., Any]:
+    """Return what makes a case of this scope of the arrays that ``judge_cells`` has of it."""
+    makers: dict[str, Callable[..., Any]] = {
+        "matrix": lambda logits, epsilon, matrix, sigma2, lambda2: matrix_case(
+            logits, epsilon, matrix, sigma2=sigma2, lambda2=lambda2
+        ),
+        "projection": projection_case,
+        "stack": lambda matrices, sigma2, lambda2, alpha, probe: stack_case(
+            matrices, sigma2=sigma2, lambda2=lambda2, alpha=alpha, probe=probe
+        ),
+        "noise": lambda key, snr: noise_case(jax.random.key(key), n, snr),
+    }
+    return makers[scope]

@@ -107,6 +107,10 @@ class Claim:
                     f"claim {self.name}: {name} must be one of {', '.join(allowed)}, "
                     f"got {getattr(self, name)!r}"
                 )
+        if not callable(self.compare):
+            raise ValueError(
+                f"claim {self.name}: compare must be a function of a case, got {self.compare!r}"
+            )
         for one in self.assumptions:
             if not (isinstance(one, tuple) and len(one) == 2 and callable(one[1])):
                 raise ValueError(

@@ -27,9 +27,11 @@ def truncated(
 ) -> Truncated:
     """Return what holds after alternations of which the last makes the sums of rows 1. Law 9.4.
 
-    An alternation shrinks the columns' distance to 1 in Hilbert's metric by tanh(Δ/4)² (Franklin
-    and Lorenz 1989). A constant c in a sum s is a factor s/(s + c), so a step of log(1 + c/s).
-    ``_near_base`` says more where the ellipsoid is narrow.
+    A half-step shrinks the sums' distance from equal, in Hilbert's metric, by tanh(Δ/4) (Franklin
+    and Lorenz 1989). A constant c in a sum s is a factor s/(s + c), so a step of log(1 + c/s),
+    which the next half-step but one finds again. Sums of a mean near 1 that are near to equal are
+    near to 1, so steps become small. ``_near_base`` says more where the ellipsoid is narrow: early
+    on, because what logits may move adds up. From there on distances shrink.
     """
     n = round(len(ellipsoid.base) ** 0.5)
     added, spread = preset.added_to_entries, crossed.column_spread
@@ -38,20 +40,21 @@ def truncated(
     kappa = math.tanh(diameter / 4)
     step, first = _steps(crossed, preset, n, max(spread, diameter))
     distance = first + min(diameter, kappa * (spread + step))
-    for _ in range(num_iters - 1):
-        new = step + kappa * (2 * step + kappa * (distance + step))
-        if new >= distance:
-            break
-        distance = new
-    total = distance + step
     clamped = preset.least_sum > _least_sum(n, max(spread, diameter), added)
+    near = [math.inf] * (2 * num_iters + 2)
     if n <= MOST_NEAR and not clamped:
         moved = math.log1p(added / small)
-        total = min(total, _near_base(ellipsoid, num_iters, n, moved, max(step, first)))
-    upper = min(float(n), n / (1 + (n - 1) * _exp(-total)))
-    lower = math.exp(-step) * n / (1 + (n - 1) * _exp(total))
-    error = max(upper - 1, 1 - lower, -math.expm1(-step))
-    left = total / (1 - kappa) if kappa < 1 else math.inf
+        near = _near_base(ellipsoid, num_iters, n, moved, max(step, first))
+    distance, before, last = min(distance, near[3]), step, step
+    for h in range(3, 2 * num_iters + 1):
+        before, last = last, step
+        if not clamped:
+            last = min(step, math.log1p(preset.added_to_sums * _exp(distance + before)))
+        distance = min(before + kappa * distance, near[h + 1])
+    upper = min(float(n), n / (1 + (n - 1) * _exp(-distance)))
+    lower = math.exp(-last) * n / (1 + (n - 1) * _exp(distance))
+    error = max(upper - 1, 1 - lower, -math.expm1(-last))
+    left = distance / (1 - kappa) if kappa < 1 else math.inf
     off = math.sqrt(n) * (math.log1p(added / small) + math.expm1(min(left + step, 700)))
     least = float(entry_of(np.array(_exp(diameter)), n)) * _exp(-(left + step))
     least = max(least, _exp(-diameter) * lower * math.exp(-step) / n)
@@ -81,11 +84,13 @@ def _exp(x: float) -> float:
     return math.exp(min(x, 345.0))  # whose square is a number, too
 
 
-def _near_base(ellipsoid: Ellipsoid, num_iters: int, n: int, moved: float, step: float) -> float:
-    """Return how far from 1 column sums can be, by how far logits can move from the base.
+def _near_base(
+    ellipsoid: Ellipsoid, num_iters: int, n: int, moved: float, step: float
+) -> list[float]:
+    """Return how far from equal the sums of half-step h can be, by how far logits can move, [h].
 
-    In Hilbert's metric. Constants move a logit by ``moved`` at most, and the logarithm of a sum by
-    ``step``. Let s_h be the sums that half-step h divides by, and E_h the
+    In Hilbert's metric, from the base. Constants move a logit by ``moved`` at most, and the
+    logarithm of a sum by ``step``. Let s_h be the sums that half-step h divides by, and E_h the
     means with its weights, which then sum to 1. Along a path dS of logits,
 
         d log s_h = −E_h[d log s_{h−1}] + (E_h − E_{h−2})[dS + dp_{h−3}],
@@ -106,7 +111,7 @@ def _near_base(ellipsoid: Ellipsoid, num_iters: int, n: int, moved: float, step:
     constant = 2 * step * (1 + (2 * num_iters + 1) * (eta + step))
     s = ellipsoid.base.reshape(n, n)
     changed = {-2: 0.0, -1: 0.0, 0: 0.0}  # spread of what a potential changes by
-    potential, before, earlier = [np.zeros(n), np.zeros(n)], 0.0, 0.0
+    potential, before, earlier, found = [np.zeros(n), np.zeros(n)], 0.0, 0.0, [math.inf]
     for h in range(1, 2 * num_iters + 2):
         axis = (h - 1) % 2  # 0: columns are normalised
         shifted = s + (potential[1][:, None] if axis == 0 else potential[0][None, :])
@@ -122,12 +127,11 @@ def _near_base(ellipsoid: Ellipsoid, num_iters: int, n: int, moved: float, step:
             difference = math.tanh((earlier + before) / 4)
             change = rate * before + 2 * difference * (2 * eta + changed[h - 3])
         change += constant
-        if h == 2 * num_iters + 1:
-            return spread + change
+        found.append(spread + change)
         changed[h] = changed[h - 2] + change
         potential[axis] = -sums
         before, earlier = change, spread
-    raise AssertionError
+    return found
 
 
 def entry_of(ratio: np.ndarray, n: int) -> np.ndarray:

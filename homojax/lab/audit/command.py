@@ -48,4 +48,4 @@ class AuditCommand(Output):
     @property
     def failing(self) -> tuple[str, ...]:
         """The verdicts of ``fail_on``."""
-        return tuple(word.strip() for word in self.fail_on.split(",") if word.strip())
+        return tuple(self.fail_on.replace(",", " ").split())

@@ -68,10 +68,10 @@ def _at_static_part(
     most = error + moved
     if error <= threshold < most:  # a proof takes long, and may tell
         most = max(error, min(most, certify(layer._replace(scale=0.0)).sum_error))
-    sums = Span(max(0, error - moved), most)
+    sums = Span(max(0, error - moved), most, error)
     facts = _facts(least, largest, sums, np.inf)
     sigma2, moved = float(measured["sigma2_converged"]), _moved_by_rounding(layer) + off
-    return facts._replace(sigma2=Span(max(0, sigma2 - moved), min(1, sigma2 + moved)))
+    return facts._replace(sigma2=Span(max(0, sigma2 - moved), min(1, sigma2 + moved), sigma2))
 
 
 def _rounding(layer: Layer) -> float:
@@ -137,7 +137,7 @@ def judge_whole(
     converged = float(np.median(ends))
     stack = Stack(
         layers=[judged[k] for k in which],
-        sigma2=Span(max(0.0, converged - off), min(1.0, converged + off)),
+        sigma2=Span(max(0.0, converged - off), min(1.0, converged + off), converged),
         unconverged_share=share,
         certainty=certainty,
         sigma2_upper=float(np.prod([1 - x.gap for x in proved])) if proved else np.inf,

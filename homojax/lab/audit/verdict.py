@@ -26,12 +26,18 @@ class Span(NamedTuple):
 
     low: float
     high: float
+    measured: float | None = None  # as the stored numbers have it, without their rounding
 
     def below(self, threshold: float) -> bool | None:
         """Whether the number is below a threshold; None where that cannot be told."""
         if self.high < threshold:
             return True
         return False if self.low >= threshold else None
+
+    @property
+    def middle(self) -> float:
+        """What is likely: as measured, else half-way."""
+        return (self.low + self.high) / 2 if self.measured is None else self.measured
 
     def __str__(self) -> str:
         low, high = f"{self.low:.3g}", f"{self.high:.3g}"
@@ -64,13 +70,14 @@ def judge_layer(facts: Facts, audit: Audit, certainty: Certainty) -> Judged:
     """Return the verdict about one layer: the first of these that holds.
 
     Not doubly stochastic, locked, near the identity, in the trap, healthy. Where a step cannot be
-    told, the verdict is that of the middle of what is known, and its certainty "undecidable".
+    told, the verdict is that of what is measured, else of the middle of what is known, and its
+    certainty "undecidable".
     """
     told = True
     for verdict, span, threshold, above, reason in _steps(facts, audit):
         below = span.below(threshold)
         told = told and below is not None
-        below = (span.low + span.high) / 2 < threshold if below is None else below
+        below = span.middle < threshold if below is None else below
         if below != above:
             return Judged(verdict, certainty if told else "undecidable", reason)
     reason = f"σ₂ = {facts.sigma2} once converged"
@@ -189,8 +196,7 @@ def judge_stack(stack: Stack, audit: Audit) -> Judged:
     layers = counted(depth, "layer")
     reason = f"after {layers} {stack.sigma2} of the detail is left, once converged"
     below = stack.sigma2.below(audit.retention)
-    middle = (stack.sigma2.low + stack.sigma2.high) / 2
-    if below or (below is None and middle < audit.retention):
+    if below or (below is None and stack.sigma2.middle < audit.retention):
         proved = stack.sigma2_upper < audit.retention and stack.sum_error_upper < audit.sum_error
         if proved and whole != "every token":
             whole, most = "every token", f"{stack.sigma2_upper:.3g}"

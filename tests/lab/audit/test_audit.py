@@ -13,7 +13,7 @@ import homojax as hj
 import recipes
 from homojax.lab.audit.config import Audit
 from homojax.lab.audit.report import as_json, headline
-from homojax.lab.audit.verdict import Judged, Span, Stack, judge_stack
+from homojax.lab.audit.verdict import Facts, Judged, Span, Stack, judge_layer, judge_stack
 from homojax.lab.cli import main
 from homojax.lab.datasets import trained_mhc
 from homojax.lab.inputs import InputError
@@ -172,6 +172,14 @@ def test_at_an_edge_the_rounding_of_stored_numbers_decides_nothing():
     assert told(rounded, 1.25) == ("near-identity", "every token")
     assert told(rounded, 0.8) == ("healthy", "every token")
     assert told(rounded, 1.001)[1] == told(rounded, 0.999)[1] == "undecidable"
+
+
+def test_what_cannot_be_told_is_as_it_was_measured():
+    """And not half-way to a bound that may be far too wide."""
+    facts = Facts(Span(0, 0.5, 1e-5), Span(0.3, 0.3), Span(0.2, 0.2), Span(0.5, 0.5))
+    assert judge_layer(facts, Audit(), "every token")[:2] == ("healthy", "undecidable")
+    facts = facts._replace(sum_error=Span(0, 0.5, 0.02))
+    assert judge_layer(facts, Audit(), "every token")[:2] == ("unconverged", "undecidable")
 
 
 SUM_ERROR = 0.3  # near identities 20 alternations cannot be proved to do better

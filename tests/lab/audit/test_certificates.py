@@ -204,6 +204,20 @@ def test_numbers_that_were_rounded_are_within_what_is_certified(rng, stored):
         assert sum_errors(m[None])[0] <= proved.sum_error
 
 
+@pytest.mark.parametrize("preset", ["deepseek-v4", "mhc-paper"])
+@pytest.mark.parametrize("stored", ["bfloat16", "float16"])
+def test_sums_are_proved_although_the_logits_are_stored_in_half_precision(rng, stored, preset):
+    import ml_dtypes
+
+    dtype = np.dtype(getattr(ml_dtypes, stored, stored))
+    unit = float(ml_dtypes.finfo(dtype).eps) / 2
+    for _ in range(5):
+        kept = (3 * np.eye(4) + 0.1 * rng.normal(size=(4, 4))).astype(dtype).astype(float)
+        proved = certify(static(kept, Precision(stored, unit), preset)).sum_error
+        corners = kept * (1 + unit * rng.choice([-1, 1], (500, 4, 4)))
+        assert sum_errors(recipes.CODES[preset](corners)).max() <= proved < 0.01
+
+
 # ---------------------------------------------------------------- tokens found by gradient
 
 
