@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import export
+from jax.core import ShapedArray
 from jax.custom_batching import custom_vmap
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive
@@ -181,7 +182,7 @@ def _by_platform(
         return jax.lax.platform_dependent(*arrays, cpu=cpu, default=default)
     leaves, tree = jax.tree.flatten(of_one)
     lanes = arrays[0].shape[0]
-    types = tuple(jax.core.ShapedArray((lanes, *one.shape), one.dtype) for one in leaves)
+    types = tuple(ShapedArray((lanes, *one.shape), one.dtype) for one in leaves)
     return tree.unflatten(_choice.bind(*arrays, cpu=cpu, default=default, types=types))
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 from functools import partial
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -177,3 +178,35 @@ def test_a_claim_of_ones_own_is_verified_and_refuted(mine):
 @pytest.mark.slow
 def test_a_claim_of_ones_own_is_tightened(mine):
     assert hj.tighten(mine, n=3, starts=26, steps=20, polish=0).score > 1.9
+
+
+def own_claim(compare, name="mine", scope="matrix"):
+    fields = {"statement": "mine", "latex": "mine", "source": "a guess", "direction": "≤"}
+    return Claim(number="2", name=name, scope=scope, compare=compare, **fields)
+
+
+def fine(case):
+    return Comparison(case.sigma2, 2 * jnp.ones(()), jnp.zeros(()))
+
+
+@pytest.mark.parametrize(
+    ("claims", "sentence"),
+    [
+        ([own_claim(fine, "hilbert")], 'there is a claim "hilbert" already'),
+        ([own_claim(fine), own_claim(lambda case: fine(case))], 'two claims are called "mine"'),
+        ([own_claim(lambda case: case.sigma)], "no attribute 'sigma'; there are col_error, dist"),
+        ([own_claim(lambda case: case.foo, scope="noise")], "fails on a noise case: .*cosines, "),
+        ([own_claim(lambda case: case.foo, scope="stack")], "fails on a stack case: .*composites"),
+        ([own_claim(lambda case: float(case.sigma2))], "is traced, so write it with jax.numpy."),
+        ([own_claim(lambda case: case.sigma2)], "^claim mine: compare must return a Comparison"),
+        ([fine], "claims are names or numbers as words, or claims of your own."),
+    ],
+)
+def test_a_claim_of_ones_own_that_cannot_be_judged_is_told_why(claims, sentence):
+    with pytest.raises(InputError, match=sentence):
+        hj.verify(claims=claims, n=(3,), cells=26, stacks=0, signals=0)
+
+
+def test_a_claim_compares_by_a_function():
+    with pytest.raises(ValueError, match="claim mine: compare must be a function of a case"):
+        own_claim(None)

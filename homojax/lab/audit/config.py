@@ -35,6 +35,6 @@ class Audit(ByHand):
     def check(self) -> None:
         super().check()
         if (self.learning_rate is None) != (self.decay is None):
-            raise InputError("to predict decay, give both learning_rate and decay.")
+            raise InputError("to predict what decay does, give a learning_rate as well as a decay.")
         if list(self.steps) != sorted(self.steps):
             raise InputError("steps must grow: name the checkpoints in the order of the training.")

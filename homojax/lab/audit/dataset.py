@@ -11,11 +11,11 @@ import xarray as xr
 
 from homojax.lab.audit.certificates import Certificate
 from homojax.lab.audit.layers import Layer
-from homojax.lab.audit.names import stack_of
+from homojax.lab.audit.names import gaps_in, stack_of
 from homojax.lab.audit.recorded import QUANTILES, Sample, quantiles
 from homojax.lab.audit.verdict import counted
 
-NAMED = 3  # layers that keep least
+NAMED = 3  # layers that a note names
 LEAST_GAP = 1e-6  # of every token, to say anything of it
 
 BY_LAYER = {  # as run, and with _converged at the end once converged: name -> (units, what it is)
@@ -185,6 +185,13 @@ def notes_of(
         notes.append(
             f"{depth - in_product} of {depth} layers are in no product: of another n, or another "
             "name."
+        )
+    gaps = gaps_in(ds.name.values.tolist())
+    if gaps:
+        more = f" and {len(gaps) - NAMED} more" if len(gaps) > NAMED else ""
+        notes.append(
+            f"No matrix was found of {', '.join(gaps[:NAMED])}{more}, though of most layers "
+            "around: the stack is judged without."
         )
     there = [sample for sample in samples if sample is not None]
     if not there:

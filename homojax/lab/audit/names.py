@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Literal
 
 WRAPPERS = ("_orig_mod", "module", "model", "state_dict", "model_state_dict", "params")
@@ -60,6 +61,25 @@ def stack_of(name: str) -> str:
     ('layers.', '_', '_')
     """
     return _SITES.sub("", re.split(r"[0-9]", name)[0])
+
+
+def gaps_in(names: Iterable[str]) -> list[str]:
+    """Return the names that are missing in a row of layers, of which most numbers have one.
+
+    >>> gaps_in([f"layers.{k}.attn" for k in (0, 1, 2, 4, 5)])
+    ['layers.3.attn']
+    """
+    rows: dict[tuple[str, str], set[int]] = {}
+    for parts in filter(None, (re.fullmatch(r"(\D*)([0-9]{1,9})(.*)", name) for name in names)):
+        rows.setdefault((parts[1], parts[3]), set()).add(int(parts[2]))
+    gaps = []
+    for (before, after), there in rows.items():
+        beside = set().union(*(own for (prefix, _), own in rows.items() if prefix == before))
+        first, length = min(beside), max(beside) - min(beside) + 1
+        if len(there) < length <= len(there) * 4 / 3:
+            absent = sorted(set(range(first, first + length)) - there)
+            gaps += [f"{before}{number}{after}" for number in absent]
+    return gaps
 
 
 # ---------------------------------------------------------------- of mixing, or not

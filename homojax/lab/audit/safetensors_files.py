@@ -78,7 +78,7 @@ def _tensor(name: str, row: Any, path: Path, start: int, length: int) -> Tensor:
     fits = isinstance(dtype, str) and _are_counts(shape) and _are_counts(offsets)
     if not (fits and len(offsets) == 2 and offsets[0] <= offsets[1] <= length - start):
         raise InputError(
-            f'{path} says of "{name[:80]}" where it cannot be: the file is truncated or damaged.'
+            f'{path} is truncated or damaged: its tensor "{name[:80]}" cannot be where it says.'
         )
     known = _NAMES.get(dtype, "")
     precision = float_precision(known)

@@ -74,7 +74,9 @@ class Calibrate(LogitSource):
     def check(self) -> None:
         super().check()
         if (self.sigma2 is None) == (self.retention is None):
-            raise InputError("give one target: sigma2, or retention with a depth.")
+            raise InputError(
+                "give one target: try sigma2 = 0.9, or try retention = 0.5 for a stack."
+            )
         if self.sigma2 is not None and (self.schedule or self.depth is not None):
             raise InputError("depth and schedule are for a retention; a σ₂ is each matrix's own.")
         if self.schedule and self.kept != "bound":

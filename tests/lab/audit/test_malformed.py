@@ -90,7 +90,7 @@ HOSTILE_HEADERS = {
     "nested without end": (b"[" * 100_000, "no JSON object"),
     "no JSON": (b"\xff\xfe\x00{", "no JSON object"),
     "a name twice": (b'{"a": {}, "a": {}}', "twice"),
-    "no row": ({NAME: 3}, "where it cannot be"),
+    "no row": ({NAME: 3}, "cannot be where it says"),
     "overlapping": ({NAME: F32, "b": F32}, "in the same bytes"),
     "offsets beyond the end": ({NAME: {**F32, "data_offsets": [2**40, 2**40 + 64]}}, "cannot be"),
     "offsets in reverse": ({NAME: {**F32, "data_offsets": [64, 0]}}, "cannot be"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import homojax as hj
 from checkpoint_writers import write_gguf, write_sharded, write_torch
 from homojax.lab.audit.by_hand import ByHand
 from homojax.lab.audit.layouts import LAYOUTS
@@ -301,3 +302,16 @@ def test_a_projection_too_large_to_square_is_refused(models, tmp_path):
     save_file(tensors, tmp_path / "m.safetensors")
     with pytest.raises(InputError, match=f"{name} has numbers too large to square"):
         mixing_of(tmp_path / "m.safetensors")
+
+
+def test_a_hole_in_a_row_of_layers_is_named(rng):
+    tensors = {f"h.{k}.{s}.mix": rng.normal(size=(4, 4)) for k in range(5) for s in ("attn", "mlp")}
+    asked = {"pattern": "h.*.*.mix", "preset": "mhc-paper"}
+    assert "No matrix was found" not in hj.audit(tensors, **asked).attrs["notes"]
+    del tensors["h.3.attn.mix"]
+    assert (
+        "No matrix was found of h.3.attn.mix, though" in hj.audit(tensors, **asked).attrs["notes"]
+    )
+    for k in (0, 1):  # every other layer, by design
+        del tensors[f"h.{k}.attn.mix"]
+    assert "No matrix was found" not in hj.audit(tensors, **asked).attrs["notes"]
