@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from homojax import layernorm
-from homojax.layernorm.kolmogorov import KS_ERROR, LEAST_KNOTS, distance_to_law, num_nodes
+from homojax.layernorm.kolmogorov import KS_ERROR, LEAST_KNOTS, distance_to_law
 
 SNRS = np.geomspace(1e-3, 100, 6)
 REPEATS = 4
@@ -59,27 +59,10 @@ def cases(d, count, dtype):
 def test_it_is_the_distance_from_every_draw_and_never_above_it(d, count, dtype):
     _, _, law, found = cases(d, count, dtype)
     missed = every_draw(law) - found
-    rounding = 2e-6 + 10 * np.finfo(dtype).eps
+    rounding = 2e-8 + 10 * np.finfo(dtype).eps
     assert -rounding < missed.min() and missed.max() < KS_ERROR
     assert count > LEAST_KNOTS or missed.max() < rounding
     assert (missed < rounding).mean() > 0.9
-
-
-@pytest.mark.parametrize("d", [3, *(pytest.param(d, marks=pytest.mark.slow) for d in (15, 31, 99))])
-def test_the_quadrature_is_fine_enough_for_this_dimension_and_no_finer(d):
-    """Of the law, as SciPy and as 64 nodes have it."""
-    snrs, angles = jnp.geomspace(1e-6, 1e6, 25), jnp.linspace(0.001, np.pi - 0.001, 500)
-
-    def law(nodes):
-        at = partial(layernorm.cosine_cdf, d=d, num_nodes=nodes)
-        of_all = jax.vmap(lambda snr: jax.vmap(lambda t: at(t, snr=snr))(jnp.cos(angles)))
-        return np.asarray(jax.jit(of_all)(snrs))
-
-    missed = abs(law(num_nodes(d)) - law(64)).max()
-    assert missed < 2e-6 < abs(law(num_nodes(d) - 8) - law(64)).max()
-    ratio = np.sqrt(d - 1) / np.tan(angles)
-    theirs = stats.nct(d - 1, np.sqrt(d * float(snrs[12]))).cdf(ratio)
-    assert np.nanmax(abs(law(num_nodes(d))[12] - theirs)) < 2e-6  # SciPy has none of rare angles
 
 
 @pytest.mark.parametrize("d", [2, pytest.param(15, marks=pytest.mark.slow)])
