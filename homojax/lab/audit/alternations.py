@@ -39,7 +39,8 @@ def truncated(
     diameter = min(crossed.diameter + 2 * math.log1p(added / small), max(crossed.diameter, spread))
     kappa = math.tanh(diameter / 4)
     step, first = _steps(crossed, preset, n, max(spread, diameter))
-    distance = first + min(diameter, kappa * (spread + step))
+    # How far the sums of half-step 3 are from equal: constants left a step on that side before.
+    distance = max(first, step) + min(diameter, kappa * (spread + step))
     clamped = preset.least_sum > _least_sum(n, max(spread, diameter), added)
     near = [math.inf] * (2 * num_iters + 2)
     if n <= MOST_NEAR and not clamped:
