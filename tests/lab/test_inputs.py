@@ -104,7 +104,7 @@ def test_a_word_that_is_near_none_is_told_all():
     [
         (lambda: hj.sweep(seeds=10**12), "seeds = 1000000000000 is not possible"),
         (lambda: hj.train(seeds=10**12), "seeds = 1000000000000 is not possible"),
-        (lambda: hj.verify(claims=None), "claims must be str, not None"),
+        (lambda: hj.verify(claims=None), "claims must be names, .*, not None"),
     ],
 )
 def test_what_nobody_can_run_is_refused_at_once(ask, message):

@@ -199,7 +199,7 @@ def fine(case):
         ([own_claim(lambda case: case.foo, scope="stack")], "fails on a stack case: .*composites"),
         ([own_claim(lambda case: float(case.sigma2))], "is traced, so write it with jax.numpy."),
         ([own_claim(lambda case: case.sigma2)], "^claim mine: compare must return a Comparison"),
-        ([fine], "claims are names or numbers as words, or claims of your own."),
+        ([fine], "claims must be names, numbers as words or claims of your own, not <function"),
     ],
 )
 def test_a_claim_of_ones_own_that_cannot_be_judged_is_told_why(claims, sentence):

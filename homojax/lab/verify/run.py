@@ -63,8 +63,11 @@ def verify(
     given = fields.get("claims", ())
     wanted = list(given) if isinstance(given, list | tuple | set) else [given]
     own = [claim for claim in wanted if isinstance(claim, Claim)]
-    if not all(isinstance(one, str | Claim) for one in wanted):
-        raise InputError("claims are names or numbers as words, or claims of your own.")
+    odd = [one for one in wanted if not isinstance(one, str | Claim)]
+    if odd:
+        raise InputError(
+            f"claims must be names, numbers as words or claims of your own, not {odd[0]!r}."
+        )
     if own:
         fields["claims"] = [one.name if isinstance(one, Claim) else one for one in wanted]
         if store is not None:
