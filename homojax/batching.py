@@ -20,6 +20,8 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
+from homojax.loops import advance_if, repeat_while
+
 # The entries of all matrices of a bucket on a CPU, of which a core's cache holds a few copies.
 _BUCKET = 2**14
 
@@ -85,7 +87,7 @@ def in_buckets(solve: Callable, work: Callable, most: int = 512) -> Callable:
     Args:
         solve: as ``in_lanes`` takes it. The first array is [B, n, n].
         work: function of the same arrays -> [B], which grows with what ``solve`` will have to do.
-        most: lanes of a bucket at most, on a CPU: few where few lanes have anything to do.
+        most: lanes of a bucket at most, on a CPU.
 
     Returns:
         A function of the arrays of one lane. It has no derivative of its own.
@@ -98,8 +100,7 @@ def in_buckets(solve: Callable, work: Callable, most: int = 512) -> Callable:
     of_one: dict[Any, Any] = {}  # types of what a lane gets, by those of what it is given
 
     def solve_batch(*arrays):
-        lanes, n = arrays[0].shape[:2]
-        width = max(1, min(most, _BUCKET // n**2))
+        lanes, width = arrays[0].shape[0], _width(arrays[0], most)
         given = tuple((a.shape[1:], a.dtype) for a in arrays)
         if export.is_symbolic_dim(lanes) or lanes <= width:
             out = solve(*arrays)  # also of one lane, before any batch: custom_vmap traces it first
@@ -107,6 +108,53 @@ def in_buckets(solve: Callable, work: Callable, most: int = 512) -> Callable:
             return out
         by_buckets = partial(_by_buckets, solve, work, width)
         return _by_platform(arrays, of_one[given], cpu=by_buckets, default=solve)
+
+    return in_lanes(solve_batch)
+
+
+def where_unknown(find: Callable, most: int) -> Callable:
+    """Return ``value`` or, where that is NaN, ``find(array)``: a function of both, of one lane.
+
+    Its ``jax.vmap`` does not find what is known, where few lanes are unknown among many.
+
+    Args:
+        find: function of the array of one lane, [n, n] -> a scalar of its dtype.
+        most: lanes that are found side by side, on a CPU. On accelerators it is all or none.
+
+    Returns:
+        A function (array, value) of one lane. It has no derivative of its own.
+
+    >>> trace = where_unknown(jnp.trace, most=2)
+    >>> jax.vmap(trace)(jnp.ones((3, 2, 2)), jnp.array([jnp.nan, 5.0, jnp.nan])).tolist()
+    [2.0, 5.0, 2.0]
+    """
+
+    def fill(arrays, values):
+        return jnp.where(jnp.isnan(values), each_lane(find)(arrays), values)
+
+    def fill_all(arrays, values):
+        return advance_if(jnp.isnan(values).any(), partial(fill, arrays), values)
+
+    def fill_few(arrays, values):
+        unknown, width = jnp.isnan(values), _width(arrays, most)
+        slots = _slots(unknown, width)
+
+        def unfinished(state):
+            return state[0] * width < unknown.sum()
+
+        def advance(state):
+            turn, values = state
+            slot = slots[turn]
+            return turn + 1, values.at[slot].set(fill(arrays[slot], values[slot]))
+
+        return repeat_while(unfinished, advance, (0, values))[1]
+
+    def solve_batch(arrays, values):
+        lanes = values.shape[0]
+        if export.is_symbolic_dim(lanes) or lanes <= _width(arrays, most):
+            return fill_all(arrays, values)
+        of_one = jax.ShapeDtypeStruct((), values.dtype)
+        return _by_platform((arrays, values), of_one, cpu=fill_few, default=fill_all)
 
     return in_lanes(solve_batch)
 
@@ -205,11 +253,20 @@ mlir.register_lowering(_choice, _lower("cpu"), platform="cpu")
 
 def _by_buckets(solve: Callable, work: Callable, width: int, *arrays: jax.Array) -> Any:
     """Return ``solve`` of a batch, in order of work and ``width`` lanes at a time."""
-    lanes = arrays[0].shape[0]
-    order = jnp.argsort(work(*arrays), descending=True)  # NaN first
-    buckets = -(-lanes // width)
-    fill = jnp.broadcast_to(order[-1], (buckets * width - lanes,))  # the last lane, again
-    slots = jnp.concatenate([order, fill])
-    out = jax.lax.map(lambda slot: solve(*(a[slot] for a in arrays)), slots.reshape(buckets, width))
-    place = jnp.argsort(order)
+    slots = _slots(work(*arrays), width)
+    out = jax.lax.map(lambda slot: solve(*(a[slot] for a in arrays)), slots)
+    place = jnp.argsort(slots.ravel()[: arrays[0].shape[0]])
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[place], out)
+
+
+def _width(matrices: jax.Array, most: int) -> int:
+    """Return how many of the matrices [B, n, n] are a bucket, but at most ``most``."""
+    return max(1, min(most, _BUCKET // matrices.shape[1] ** 2))
+
+
+def _slots(work: jax.Array, width: int) -> jax.Array:
+    """Return the lanes in order of work, the most first, as the rows of a table [.., width]."""
+    order = jnp.argsort(work, descending=True)  # NaN first
+    rows = -(-len(order) // width)
+    fill = jnp.broadcast_to(order[-1], (rows * width - len(order),))  # the last lane, again
+    return jnp.concatenate([order, fill]).reshape(rows, width)

@@ -155,6 +155,16 @@ def norm(x: jax.Array) -> jax.Array:
     return unit * sqrt(((x / unit) ** 2).sum())
 
 
+def normalised(x: jax.Array) -> jax.Array:
+    """Return ``x`` over its 2-norm (a matrix's Frobenius norm), 0 if it is 0. Sizes are near 1.
+
+    >>> [round(y, 6) for y in normalised(jnp.array([3.0, 4.0])).tolist()]
+    [0.6, 0.8]
+    """
+    size = jnp.linalg.norm(x)
+    return x / jnp.where(size > 0, size, 1)
+
+
 def log_gram(log_matrix: jax.Array) -> jax.Array:
     """Return log MᵀM, [n, n], of M = exp(log_matrix).
 

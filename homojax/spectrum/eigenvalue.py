@@ -13,22 +13,21 @@ eigenvalues.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.batching import each_lane, in_buckets
+from homojax.batching import each_lane, in_buckets, where_unknown
 from homojax.decompositions.eigenvalues import eigenvalues
 from homojax.decompositions.jacobi import svd
 from homojax.loops import advance_if, repeat, repeat_while
-from homojax.numerics import arbitrary, matmul, power_of_two, rounding
+from homojax.numerics import arbitrary, matmul, normalised, power_of_two, rounding
 from homojax.programs import compiled
 from homojax.spectrum.singular_value import decomposable_detail
 
 _MOST_SQUARINGS = 16  # before the proof of one eigenvalue or one pair is given up
+_POWERS = 6  # products with Aᵖ after the last squaring: each is cheaper than one more of those
 
 
 @compiled(shared=True)
@@ -70,10 +69,8 @@ def spectral_radius(matrix: jax.Array) -> jax.Array:
     matrix = jax.lax.stop_gradient(matrix)
     prove = in_buckets(each_lane(_square_and_prove), lambda matrices: abs(matrices).max((1, 2)))
     radius = prove(matrix)
-    # Few are left for the last, and each that shares a bucket with one of them is done over.
-    for find, most in ((_square_to_the_end, 16), (_largest_eigenvalue, 2)):
-        unknown = partial(_find_unknown, find)
-        radius = in_buckets(unknown, lambda _, radii: jnp.isnan(radii), most=most)(matrix, radius)
+    for find, width in ((_square_to_the_end, 16), (_largest_eigenvalue, 2)):
+        radius = where_unknown(find, width)(matrix, radius)
     return radius
 
 
@@ -86,15 +83,6 @@ def _spectral_radius_jvp(primals, tangents):
 
 
 # ---------------------------------------------------------------- the value
-
-
-def _find_unknown(find: Callable, matrices: jax.Array, radii: jax.Array) -> jax.Array:
-    """Return ``radii`` [B], where they are NaN what ``find`` has for them."""
-
-    def fill(radii):
-        return jnp.where(jnp.isnan(radii), each_lane(find)(matrices), radii)
-
-    return advance_if(jnp.isnan(radii).any(), fill, radii)
 
 
 def _largest_eigenvalue(matrix: jax.Array) -> jax.Array:
@@ -136,31 +124,47 @@ def _last(matrix: jax.Array) -> int:
 
 
 def _square_and_prove(matrix: jax.Array) -> jax.Array:
-    """Return the spectral radius; NaN where that is not proved."""
+    """Return the spectral radius; NaN where that is not proved.
+
+    Squaring ends where a product with Aᵖ shrinks what is off the line, or off the plane, so much
+    that some more such products take it away.
+    """
     n, accepted = len(matrix), rounding(len(matrix), matrix.dtype) / 2
+    ready = float(jnp.finfo(matrix.dtype).eps) ** (2 / _POWERS)
     starts = arbitrary((2, n), matrix.dtype)
 
-    def unfinished(state):
-        _, radius, _, hopeful, k = state
-        return ~(radius >= 0) & hopeful & (k < _MOST_SQUARINGS)
+    def square(power):
+        return normalised(matmul(power, power))
 
-    def square(state):
+    def unfinished(state):
+        _, is_ready, rest, hopeful, k = state
+        return ~is_ready & hopeful & (k < _MOST_SQUARINGS)
+
+    def advance(state):
         power, _, last_rest, _, k = state
-        power = _unit(matmul(power, power))
-        power = _unit(matmul(power, power))
-        line, plane, rest = _dominant(matrix, power, _span(power, starts), accepted)
-        radius = jnp.where(jnp.isnan(line), plane, line)
+        power = square(square(power))
+        p, q = _span(power, starts)
+        row_p, row_q = matmul(p, power), matmul(q, power)
+        rest_line = 1 - row_p @ row_p
+        rest = rest_line - row_q @ row_q
+        power_plane = _radius_of_two(row_p @ p, row_p @ q, row_q @ p, row_q @ q)
+        is_line = rest_line <= ready * (row_p @ p) ** 2
+        is_plane = rest <= ready * jnp.minimum(power_plane**2, rest_line)
         k = k + 2
         # What is off the plane falls as r^(2p), p = 2^k. After some squarings r says if it will be
         # gone by the last one. If it was gone before, they change nothing any more.
         left = jnp.ldexp(jnp.full_like(rest, 1.5), k - _MOST_SQUARINGS)
-        hopeless = (k >= _MOST_SQUARINGS // 2) & (rest > last_rest * accepted**left)
-        return power, radius, rest, ~hopeless & (last_rest > accepted), k
+        hopeless = (k >= _MOST_SQUARINGS - 4) & (rest > last_rest * ready**left)
+        return power, is_line | is_plane, rest, ~hopeless & (last_rest > accepted), k
 
-    zero, one = jnp.zeros((), matrix.dtype), jnp.ones((), matrix.dtype)
-    radius = jnp.where((matrix == 0).all(), zero, jnp.nan)
-    begin = _unit(matrix), radius, one, jnp.asarray(True), 0
-    return repeat_while(unfinished, square, begin)[1]
+    zero = (matrix == 0).all()
+    begin = square(square(normalised(matrix))), zero, jnp.ones((), matrix.dtype), ~zero, 2
+    power = repeat_while(unfinished, advance, begin)[0]
+    basis = tuple(starts)
+    for _ in range(_POWERS):
+        basis = _span(power, jnp.stack(basis))
+    line, plane, _ = _dominant(matrix, power, basis, accepted)
+    return jnp.where(zero, 0, jnp.where(jnp.isnan(line), plane, line))
 
 
 def _span(power: jax.Array, starts: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -250,9 +254,9 @@ def _last_power(matrix: jax.Array) -> jax.Array:
     """Return a power of A over its norm, [n, n], in which the largest modulus stands alone."""
 
     def square(_, power):
-        return _unit(matmul(power, power))
+        return normalised(matmul(power, power))
 
-    return repeat(_last(matrix), square, _unit(matrix))
+    return repeat(_last(matrix), square, normalised(matrix))
 
 
 def _slope_of_two(matrix: jax.Array, power: jax.Array, radius: jax.Array) -> jax.Array:
@@ -287,17 +291,11 @@ def _slope_of_ties(matrix: jax.Array, power: jax.Array, radius: jax.Array) -> ja
 # ---------------------------------------------------------------- arithmetic
 
 
-def _unit(x: jax.Array) -> jax.Array:
-    """Return ``x`` over its 2-norm (a matrix's Frobenius norm), 0 if it is 0."""
-    size = jnp.sqrt((x * x).sum())
-    return x / jnp.where(size > 0, size, 1)
-
-
 def _orthonormal(p: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return orthonormal vectors of the same plane, or zeros."""
-    p = _unit(p)
-    q = _unit(q - (p @ q) * p)
-    return p, _unit(q - (p @ q) * p)  # twice is enough
+    p = normalised(p)
+    q = normalised(q - (p @ q) * p)
+    return p, normalised(q - (p @ q) * p)  # twice is enough
 
 
 def _radius_of_two(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> jax.Array:

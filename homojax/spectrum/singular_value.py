@@ -1,13 +1,13 @@
 """σ₂: the singular values of P M P, and the top singular pair of any matrix.
 
-Conjugate gradients on the Rayleigh quotient of AᵀA find the pair in some tens of products. They
-could have settled on a lower pair. So for a matrix a Cholesky factorisation of θ²(1 + δ)I − AᵀA
-decides: it exists only if every singular value is below θ√(1 + δ). Where it does not exist,
-Jacobi's rotations find all of them. The factor pays for itself: a step of inverse iteration with it
-gives the pair all its digits.
+(AᵀA)ᵖ, p = 2ᵏ, is found by repeated squaring. It shows the largest singular value alone, and proves
+that none is larger. Its range has the vector. Of an operator that is no matrix, conjugate gradients
+on the Rayleigh quotient find a pair, and nothing proves that it is the top one.
 """
 
 from __future__ import annotations
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +16,16 @@ from jax.typing import ArrayLike
 from homojax.arguments import as_decomposable
 from homojax.batching import each_lane, in_buckets, in_lanes
 from homojax.birkhoff import center, detail
-from homojax.decompositions.cholesky import cholesky, solve_positive, substitute
-from homojax.decompositions.jacobi import singular_values, svd
-from homojax.loops import advance_if
-from homojax.numerics import arbitrary, matmul, rounding
+from homojax.decompositions.cholesky import solve_positive
+from homojax.decompositions.jacobi import singular_values
+from homojax.loops import repeat_while
+from homojax.numerics import arbitrary, matmul, normalised, rounding
 from homojax.programs import compiled
 from homojax.projection.factors import FactoredMatrix
 from homojax.spectrum.rayleigh import largest_rayleigh_quotient
 
 _MAX_STEPS = 200
-_DENSE = 4  # up to this n Jacobi's rotations are the faster way
+_POWERS = 6  # products with P after the last squaring: each is cheaper than one more of those
 
 
 @compiled()
@@ -129,15 +129,10 @@ def spectral_norm(matrix: jax.Array) -> jax.Array:
     The rounding is relative. NaN where the matrix has a NaN or an infinity. The derivative is a
     subgradient at ties, and 0 at A = 0.
 
-    Source: Bradbury and Fletcher (Numer. Math. 9, 1966) for the iteration; Sylvester's law of
-    inertia for the proof.
-
     >>> round(float(spectral_norm(jnp.array([[3.0, 0.0], [4.0, 0.0]]))), 6)
     5.0
     """
-    if len(matrix) > _DENSE:
-        return top_singular_pair(matrix)[0]
-    return singular_values(matrix)[0]
+    return top_singular_pair(matrix)[0]
 
 
 @spectral_norm.defjvp
@@ -150,20 +145,15 @@ def _spectral_norm_jvp(primals, tangents):
 def top_singular_pair(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return (θ, u, v) with A v = θ u, Aᵀu = θ v and θ = ‖A‖₂, for a square matrix [n, n].
 
-    A scalar, [n] and [n]; u = 0 where A is. Differentiable where θ is simple. NaN where the matrix
-    has a NaN or an infinity.
+    A scalar, [n] and [n]; u = v = 0 where A is 0. Differentiable where θ is simple. NaN where the
+    matrix has a NaN or an infinity.
 
     >>> norm, u, v = top_singular_pair(jnp.array([[0.0, 2.0], [1.0, 0.0]]))
     >>> round(float(norm), 6), [round(abs(x), 6) for x in v.tolist()]
     (2.0, [0.0, 1.0])
     """
-    matrix = jax.lax.stop_gradient(matrix)
-    if len(matrix) <= _DENSE:
-        u, s, v = svd(matrix)
-        return s[0], u[:, 0], v[:, 0]
-    climb = in_buckets(each_lane(_climb_and_prove), lambda matrices: abs(matrices).max((1, 2)))
-    decompose = in_buckets(_decompose_unproved, lambda _, norm, *pair: jnp.isnan(norm), most=2)
-    return decompose(matrix, *climb(matrix))
+    square = in_buckets(each_lane(_square_and_prove), lambda matrices: abs(matrices).max((1, 2)))
+    return square(jax.lax.stop_gradient(matrix))
 
 
 @top_singular_pair.defjvp
@@ -182,35 +172,45 @@ def _top_singular_pair_jvp(primals, tangents):
     return (norm, u, v), (dnorm, du, dv)
 
 
-def _climb_and_prove(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return (θ, u, v); NaN where that is not proved to be the top pair."""
+def _square_and_prove(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return (θ, u, v), with v from the range of P = (AᵀA)ᵖ/‖(AᵀA)ᵖ‖ in the Frobenius norm.
+
+    Let 1, t₂, t₃, … be the eigenvalues of P over its largest, and x = t₂² + t₃² + …. They say that
+    P shows what it should in one of two ways, which its square tells:
+
+    - ‖P²‖² = (1 + Σt⁴)/(1 + x)² ≤ (1 + x²)/(1 + x)², so a ‖P²‖ near 1 says that x is small.
+    - If P²/‖P²‖ is P but for e, then each t is within 4√n e of 0 or 1: those singular values that
+      did not vanish differ by a share of about 4√n e/p.
+
+    The second comes true for any matrix, as p grows.
+    """
     n, eps = len(matrix), float(jnp.finfo(matrix.dtype).eps)
+    small = eps ** (1 / (_POWERS + 1))
+    alone = (1 + small**2) / (1 + small) ** 2
+    equal = rounding(n, matrix.dtype) / (8 * n**0.5)
+    most = math.ceil(math.log2(16 * n**0.5 / eps))
+
+    def unfinished(state):
+        _, size, change, k = state
+        several = change <= jnp.ldexp(jnp.full_like(change, equal), k)
+        return ~((size**2 >= alone) | several) & (k < most)
+
+    def square(state):
+        power, *_, k = state
+        image = matmul(power, power)
+        size = jnp.linalg.norm(image)
+        image = image / jnp.where(size > 0, size, 1)
+        return image, size, jnp.linalg.norm(image - power), k + 1
+
     scale = abs(matrix).max()
     unit = matrix / jnp.where(scale > 0, scale, 1)
-    start = arbitrary((n,), matrix.dtype)
-    v, _ = largest_rayleigh_quotient(
-        lambda x: matmul(matmul(unit, x), unit), matmul(start, unit), eps**0.6, _MAX_STEPS
-    )
-    ceiling = (1 + rounding(n, matrix.dtype)) * (matmul(unit, v) ** 2).sum()
-    slack = ceiling * jnp.eye(n, dtype=v.dtype) - matmul(unit.T, unit)
-    slack = jnp.where(scale > 0, slack, jnp.eye(n, dtype=v.dtype))
-    v = substitute(cholesky(slack), v)
-    v = v / jnp.linalg.norm(v)
+    zero = jnp.zeros_like(scale)
+    power = normalised(matmul(unit.T, unit))
+    power, *_ = repeat_while(unfinished, square, square((power, zero, zero, 0)))
+    v = power[jnp.argmax(jnp.diagonal(power))]  # of all columns the one with most of the vector
+    for _ in range(_POWERS):
+        v = matmul(power, v)
+    v = normalised(v)
     u = matmul(unit, v)
     norm = jnp.linalg.norm(u)
     return norm * scale, u / jnp.where(norm > 0, norm, 1), v
-
-
-def _decompose_unproved(matrices: jax.Array, *pairs: jax.Array) -> tuple[jax.Array, ...]:
-    """Return ``pairs`` (θ, u, v) [B, ...], with Jacobi's where θ is NaN."""
-    unproved = jnp.isnan(pairs[0])
-
-    def decompose(pairs):
-        u, s, v = jax.vmap(svd)(matrices)
-        dense = s[:, 0], u[:, :, 0], v[:, :, 0]
-        return tuple(
-            jnp.where(jnp.expand_dims(unproved, range(1, a.ndim)), b, a)
-            for a, b in zip(pairs, dense, strict=True)
-        )
-
-    return advance_if(unproved.any(), decompose, pairs)
