@@ -86,15 +86,18 @@ def detail_composite(matrices: ArrayLike) -> jax.Array:
     matrices = as_stack(matrices)
     n = matrices.shape[1]
 
-    def multiply(carry, matrix):
-        block, leak = carry
-        col_means = matrix.mean(0)  # 1ᵀM/n
-        next_block = matmul(detail(matrix), block) + center(matrix.sum(1))[:, None] * leak[None, :]
-        leak = matmul(center(col_means), block) + col_means.sum() * leak
-        return (next_block, leak), next_block
+    def divide(matrix):
+        """Return PMP, PM1, 1ᵀMP/n and 1ᵀM1/n."""
+        col_means = matrix.mean(0)
+        return detail(matrix), center(matrix.sum(1)), center(col_means), col_means.sum()
+
+    def multiply(carry, parts):
+        (block, leak), (kept, out_of_mean, into_mean, mean) = carry, parts
+        next_block = matmul(kept, block) + out_of_mean[:, None] * leak[None, :]
+        return (next_block, matmul(into_mean, block) + mean * leak), next_block
 
     start = detail(jnp.eye(n, dtype=matrices.dtype)), jnp.zeros(n, matrices.dtype)
-    return scan(multiply, start, matrices)[1]
+    return scan(multiply, start, jax.vmap(divide)(matrices))[1]
 
 
 @compiled()
