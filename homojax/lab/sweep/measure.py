@@ -45,6 +45,7 @@ Measured = dict[str, jax.Array]  # by the names of dataset.VARIABLES
 
 # A sweep of so few numbers (entries of its matrices) takes longer to compile well than to run.
 BRIEF = 2**21
+IN_CACHE = 2**18  # entries of all layers of the cells whose products a CPU's cache can hold
 NUMBERS_A_DRAW = 4  # a draw of layer norm, with its exact law, takes as long as so many entries
 
 
@@ -62,7 +63,7 @@ def measure_block(sweep: Sweep, source: Source, block: Block) -> dict[str, np.nd
     def over_cells(stage: Callable, *args, **own):
         values = {**vars(sweep), **own}
         settings = tuple((name, values[name]) for name in _settings_of(stage))
-        at_once = min(block.lanes, FEW) if stage is _measure_layernorm else None
+        at_once = _at_once(stage, sweep, block)
         return program_of(stage, settings, at_once, _effort(stage, sweep, block))(*args)
 
     def over_layers(stage: Callable, *args):
@@ -113,6 +114,16 @@ def _inputs(
 def _keys(key: jax.Array, words: jax.Array) -> jax.Array:
     """Return ``key`` with the words of each cell folded in, [cells, words] -> [cells]."""
     return reduce(jax.random.fold_in, words, key)
+
+
+def _at_once(stage: Callable, sweep: Sweep, block: Block) -> int | None:
+    """Return how many cells of a block a stage computes side by side; all if None."""
+    few = block.lanes
+    if stage is _measure_layernorm:
+        few = FEW
+    elif stage is _norms and jax.default_backend() == "cpu":
+        few = max(1, IN_CACHE // (max(sweep.depth) * block.n**2))
+    return few if few < block.lanes else None
 
 
 def _effort(stage: Callable, sweep: Sweep, block: Block) -> Effort:
