@@ -22,18 +22,18 @@ def qr(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     >>> (q @ r).round(6).tolist()
     [[0.0, 2.0], [1.0, 0.0]]
     """
-    index = jnp.arange(len(matrix))
+    n = len(matrix)
+    row, column = jnp.arange(n)[:, None], jnp.arange(2 * n)[None, :]
 
-    def reflect(j, state):
-        q, r = state
-        mirror, column = reflector(r[:, j], index >= j)
-        r = r - 2 * mirror[:, None] * matmul(mirror, r)[None, :]
-        r = jnp.where((index == j)[None, :] & (index >= j)[:, None], column[:, None], r)
-        return q - 2 * matmul(q, mirror)[:, None] * mirror[None, :], r
+    def reflect(j, both):
+        """Reflect R and Qᵀ, side by side."""
+        mirror, image = reflector(both[:, j], jnp.arange(n) >= j)
+        both = both - 2 * mirror[:, None] * matmul(mirror, both)[None, :]
+        return jnp.where((column == j) & (row >= j), image[:, None], both)
 
-    start = jnp.eye(len(matrix), dtype=matrix.dtype), matrix
-    q, r = repeat(len(matrix) - 1, reflect, start)
-    return q, jnp.triu(r)
+    start = jnp.concatenate([matrix, jnp.eye(n, dtype=matrix.dtype)], 1)
+    both = repeat(n - 1, reflect, start)
+    return both[:, n:].T, jnp.triu(both[:, :n])
 
 
 def reflector(x: jax.Array, part: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -164,8 +164,8 @@ def stack_case(
     fields = _margins(case, measured)
     for field, layer in (("turned", residual_layer), ("prenorm_turned", prenorm_layer)):
         if field in measured:
-            angles = turned_angles(layer, matrices, arrays["alpha"], arrays["probe"])
-            fields[field] = angles[case.last]
+            followed = arrays["alpha"], arrays["probe"], case.last
+            fields[field] = turned_angles(layer, matrices, *followed)
     if "composites" in measured:
         fields["composites"] = composite(matrices)[case.last]
     if "exponent" in measured:
