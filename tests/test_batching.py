@@ -7,7 +7,7 @@ import pytest
 from jax import export
 
 import homojax as hj
-from homojax.batching import each_lane, in_buckets
+from homojax.batching import each_lane, in_buckets, where_unknown
 from programs import equations
 
 slow = pytest.mark.slow
@@ -102,6 +102,25 @@ def test_a_single_lane_runs_without_a_batch_axis_and_gets_one_back():
         np.testing.assert_array_equal(out["sum"], 2 * matrices.sum((1, 2)))
         np.testing.assert_array_equal(out["matrix"], matrices)
         assert shapes == [(2, 2)]
+
+
+@pytest.mark.parametrize("unknown", [0, 1, 7, 40])
+def test_only_unknown_lanes_are_found_a_few_at_a_time(unknown):
+    found = []
+
+    def trace(matrix):
+        jax.debug.callback(lambda x: found.append(float(x)), matrix[0, 0])
+        return jnp.where(matrix[0, 0] == 2, jnp.nan, jnp.trace(matrix))  # one stays unknown
+
+    rng = np.random.default_rng(unknown)
+    matrices = np.arange(40.0)[:, None, None] * np.ones((40, 2, 2))
+    lost = np.isin(np.arange(40), rng.permutation(40)[:unknown])
+    values = np.where(lost, np.nan, -1.0)
+    out = jax.jit(jax.vmap(where_unknown(trace, most=3)))(matrices, values)
+    jax.effects_barrier()
+    expected = np.where(lost, np.where(np.arange(40) == 2, np.nan, 2 * np.arange(40)), -1)
+    np.testing.assert_array_equal(out, expected)
+    assert set(found) >= set(np.flatnonzero(lost)) and len(found) == 3 * -(-unknown // 3)
 
 
 @pytest.mark.slow

@@ -137,7 +137,7 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
         return normalised(matmul(power, power))
 
     def unfinished(state):
-        _, is_ready, rest, hopeful, k = state
+        _, is_ready, _, hopeful, k = state
         return ~is_ready & hopeful & (k < _MOST_SQUARINGS)
 
     def advance(state):

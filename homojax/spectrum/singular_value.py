@@ -173,27 +173,25 @@ def _top_singular_pair_jvp(primals, tangents):
 
 
 def _square_and_prove(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return (θ, u, v), with v from the range of P = (AᵀA)ᵖ/‖(AᵀA)ᵖ‖ in the Frobenius norm.
+    """Return (θ, u, v), with v from the range of (AᵀA)ᵖ, p = 2ᵏ.
 
-    Let 1, t₂, t₃, … be the eigenvalues of P over its largest, and x = t₂² + t₃² + …. They say that
-    P shows what it should in one of two ways, which its square tells:
+    With P = (AᵀA)ᵖ in the Frobenius norm 1, let 1, t₂, t₃, … be its eigenvalues over the largest,
+    and x = t₂² + t₃² + …. Squaring ends with P², if it has shown one of two things of P:
 
-    - ‖P²‖² = (1 + Σt⁴)/(1 + x)² ≤ (1 + x²)/(1 + x)², so a ‖P²‖ near 1 says that x is small.
-    - If P²/‖P²‖ is P but for e, then each t is within 4√n e of 0 or 1: those singular values that
-      did not vanish differ by a share of about 4√n e/p.
-
-    The second comes true for any matrix, as p grows.
+    - One is left: ‖P²‖² = (1 + Σt⁴)/(1 + x)² ≤ (1 + x²)/(1 + x)² is so near 1 that x is small.
+    - Equal ones are left: P²/‖P²‖ is P but for e, so each t is within 4√n e of 0 or 1. The singular
+      values that did not vanish differ by a share of about 4√n e/p. As p grows, any e will do.
     """
     n, eps = len(matrix), float(jnp.finfo(matrix.dtype).eps)
     small = eps ** (1 / (_POWERS + 1))
-    alone = (1 + small**2) / (1 + small) ** 2
-    equal = rounding(n, matrix.dtype) / (8 * n**0.5)
+    one = (1 + small**2) / (1 + small) ** 2
+    equals = rounding(n, matrix.dtype) / (8 * n**0.5)
     most = math.ceil(math.log2(16 * n**0.5 / eps))
 
     def unfinished(state):
         _, size, change, k = state
-        several = change <= jnp.ldexp(jnp.full_like(change, equal), k)
-        return ~((size**2 >= alone) | several) & (k < most)
+        equals_are_left = change <= jnp.ldexp(jnp.full_like(change, equals), k)
+        return ~((size**2 >= one) | equals_are_left) & (k < most)
 
     def square(state):
         power, *_, k = state

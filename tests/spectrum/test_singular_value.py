@@ -1,4 +1,4 @@
-"""σ₂: its subgradients at ties, and its proof where a decomposition would be slower."""
+"""σ₂: its subgradients at ties, and the proof that no singular value is larger."""
 
 import jax
 import numpy as np
@@ -7,8 +7,9 @@ import pytest
 import homojax as hj
 import oracles
 from homojax.spectrum.rayleigh import largest_rayleigh_quotient
+from homojax.spectrum.singular_value import top_singular_pair
 
-N = 33  # of most tests, to share their programs; up to 4, σ₂ comes from Jacobi's rotations
+N = 33  # of most tests, to share their programs
 TIES = {
     "uniform": np.full((N, N), 1 / N),
     "identity": np.eye(N),
@@ -44,7 +45,6 @@ def test_gradient_of_sigma2_at_a_tie_is_a_subgradient_of_norm_at_most_one(name, 
 
 
 def test_gradients_match_differences_where_sigma2_is_simple(rng):
-    """At n = 4, by Jacobi's rotations."""
     m, direction = rng.uniform(size=(4, 4)) / 2, rng.normal(size=(4, 4))
     functions = (hj.sigma2, hj.spectrum.distance_to_uniform)
     both = jax.jit(lambda m: [jax.value_and_grad(function)(m) for function in functions])
@@ -53,7 +53,40 @@ def test_gradients_match_differences_where_sigma2_is_simple(rng):
     np.testing.assert_allclose(slopes, expected, rtol=1e-7)
 
 
-# ---------------------------------------------------------------- beyond n = 4, where it is proved
+# ---------------------------------------------------------------- the proof
+
+
+def with_singular_values(rng, values):
+    """Return matrices with these singular values [B, n], [B, n, n]."""
+    lanes, n = values.shape
+    left, right = np.linalg.qr(rng.normal(size=(2, lanes, n, n)))[0]
+    return left * values[:, None, :] @ right.mT
+
+
+FAMILIES = {  # largest first
+    "gaps of every size": lambda rng, n: np.r_[1, 1 - 10 ** rng.uniform(-17, 0, n - 1)],
+    "equal ones": lambda rng, n: np.r_[np.ones(n - n // 2), np.zeros(n // 2)],
+    "one": lambda rng, n: np.r_[1, np.zeros(n - 1)],
+    "none": lambda rng, n: np.zeros(n),
+    "tiny": lambda rng, n: 1e-30 * np.geomspace(1, 1e-5, n),
+}
+
+
+@pytest.mark.parametrize("n", [2, 5, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_top_singular_pair_is_a_pair_and_the_top_one(name, n, dtype, rng):
+    values = np.stack([FAMILIES[name](rng, n) for _ in range(60)])
+    matrices = with_singular_values(rng, values).astype(dtype)
+    norm, u, v = map(np.asarray, jax.jit(jax.vmap(top_singular_pair))(matrices))
+    exact = np.linalg.norm(matrices.astype(float), 2, axis=(1, 2))
+    unit = np.where(exact > 0, exact, 1)
+    within = hj.numerics.rounding(n, dtype)
+    assert (abs(norm - exact) <= within * unit).all()
+    image = np.einsum("bij,bj->bi", matrices.astype(float), v)
+    back = np.einsum("bij,bi->bj", matrices.astype(float), u)
+    assert (np.linalg.norm(image - norm[:, None] * u, axis=1) <= within * unit).all()
+    assert (np.linalg.norm(back - norm[:, None] * v, axis=1) <= within * unit).all()
+    assert (abs(np.linalg.norm(u, axis=1) - (exact > 0)) <= within).all()
 
 
 @pytest.mark.parametrize("n", [N, pytest.param(64, marks=pytest.mark.slow)])
@@ -84,7 +117,7 @@ def test_the_iteration_alone_can_settle_on_a_lower_pair_and_the_proof_does_not_l
     np.testing.assert_allclose(gradient, np.outer(left[:, 1], right[:, 1]), atol=1e-5)
 
 
-def test_gradients_beyond_that_size_are_those_of_a_decomposition(rng):
+def test_gradients_are_those_of_a_decomposition(rng):
     m = rng.uniform(size=(N, N)) / 16
     p = oracles.centring(N)
     u, _, vt = np.linalg.svd(p @ m @ p)
@@ -92,7 +125,7 @@ def test_gradients_beyond_that_size_are_those_of_a_decomposition(rng):
 
 
 @pytest.mark.slow
-def test_second_derivatives_beyond_that_size_are_those_of_differences(rng):
+def test_second_derivatives_are_those_of_differences(rng):
     m, direction = rng.uniform(size=(2, N, N)) / 16
 
     def slope(x):
@@ -110,7 +143,7 @@ def test_second_derivatives_beyond_that_size_are_those_of_differences(rng):
         assert computed == pytest.approx(expected, rel=1e-7)
 
 
-def test_sigma2_beyond_that_size_is_nan_where_the_matrix_is_and_its_lanes_are_apart(rng):
+def test_sigma2_is_nan_where_the_matrix_is_and_its_lanes_are_apart(rng):
     batch = oracles.birkhoff_family(rng, N, 6)
     batch[3, 0, 0] = np.nan
     values = np.asarray(sigma2_of_each(batch))
