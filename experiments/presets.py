@@ -58,7 +58,7 @@ def _constants(preset: Preset) -> str:
 
 def conformance() -> list[list[str]]:
     """Return the measured table, its header first; it says "rounding" for errors within it."""
-    header = ["name", "exact", "σ₂", "‖∂M/∂S‖, float64", "float32", "rows off", "columns off"]
+    header = ["name", "exact", "σ₂", "‖∂M/∂S‖_F, float64", "float32", "rows off", "columns off"]
     sides = [f"{side}, scale {scale}" for scale in SCALES for side in ("rows", "columns")]
     return [[*header, *sides], *(_measured(preset) for preset in PRESETS.values())]
 
