@@ -145,6 +145,7 @@ def about(attrs: dict[str, Any], file: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- terminal
 
 SENTENCES = ("reason", "do", "what changes")  # columns that may take several lines
+_SENTENCE = 60  # characters of a line of them, in a file
 TEXT_COLUMNS = (
     *("law", "claim", "statement", "status", "worst case", "precision", "verdict"),
     *("mutant", "caught in", "logits", "run", "verb", "state"),
@@ -186,7 +187,12 @@ def print_table(table: Table, console: Console) -> None:
     for column in table.header:
         justify = "left" if column in TEXT_COLUMNS else "right"
         words = column.replace("/", " /").replace(" ", "\n")
-        drawn.add_column(words, justify=justify, no_wrap=column not in SENTENCES)
+        drawn.add_column(
+            words,
+            justify=justify,
+            no_wrap=column not in SENTENCES,
+            max_width=_SENTENCE if column in SENTENCES and not console.is_terminal else None,
+        )
     for row, wrong in zip(table.rows, table.wrong or [False] * len(table.rows), strict=True):
         drawn.add_row(*(Text(cell) for cell in row), style="bold red" if wrong else None)
     needed = console.measure(drawn, options=console.options.update(width=500)).maximum

@@ -51,6 +51,12 @@ def mixing_of(place: Any, by_hand: ByHand | None = None) -> Mixing:
     return recognise(open_checkpoint(place, _wanted(by_hand)), by_hand)
 
 
+def _told(skipped: Skipped) -> str:
+    """Return the reason, with the name before it unless it begins so."""
+    named = skipped.reason.startswith(skipped.name)
+    return skipped.reason if named else f"{skipped.name}: {skipped.reason}"
+
+
 def recognise(checkpoint: Checkpoint, by_hand: ByHand | None = None) -> Mixing:
     """Return the mixing layers among the tensors of a checkpoint.
 
@@ -70,7 +76,7 @@ def recognise(checkpoint: Checkpoint, by_hand: ByHand | None = None) -> Mixing:
     skipped = [*checkpoint.skipped, *skipped]
     if not layers:
         more = f"; and {len(skipped) - 1} more" if len(skipped) > 1 else ""
-        first = f" ({skipped[0].name}: {skipped[0].reason}{more})" if skipped else ""
+        first = f" ({_told(skipped[0])}{more})" if skipped else ""
         raise InputError(f"{checkpoint.place} has {advice}{first}.")
     layers.sort(key=lambda layer: (natural(layer.name.rpartition(".")[0]), _rank(layer)))
     skipped.sort(key=lambda each: natural(each.name))

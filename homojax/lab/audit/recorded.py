@@ -162,7 +162,10 @@ def _by_layer(tensors: dict[str, Tensor], layers: tuple[Layer, ...], kind: Kind)
             known = nearest(name, [layer.name for layer in layers])
             raise InputError(f'the checkpoint has no layer "{name}": {known}')
         if found in loads:
-            raise InputError(f'the layer "{found}" is recorded twice, as "{name}", too.')
+            raise InputError(
+                f'the layer "{found}" is recorded twice, as "{name}", too: give one array for each '
+                "layer. If this is a checkpoint and no recording, it goes first, without an option."
+            )
         loads[found] = partial(read_any, tensor)
     return loads
 

@@ -105,6 +105,11 @@ def audit(
             f"{counted(len(config.steps), 'step')} (--steps) for "
             f"{counted(len(places), 'checkpoint')}: give one for each of several checkpoints."
         )
+    if config.learning_rate is not None and len(places) < 2:
+        raise InputError(
+            "what decay alone would do is compared with what training did: with a learning_rate and "
+            "a decay, give several checkpoints."
+        )
     if checkpoint is None:
         ds = _of_recorded(config, streams, matrices)
     else:
