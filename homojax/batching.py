@@ -24,6 +24,7 @@ from homojax.loops import advance_if, repeat_while
 
 # The entries of all matrices of a bucket on a CPU, of which a core's cache holds a few copies.
 _BUCKET = 2**14
+_LEAST = 8  # lanes of a bucket: fewer take as long side by side as one by one
 
 
 def in_lanes(solve: Callable) -> Callable:
@@ -253,6 +254,9 @@ mlir.register_lowering(_choice, _lower("cpu"), platform="cpu")
 
 def _by_buckets(solve: Callable, work: Callable, width: int, *arrays: jax.Array) -> Any:
     """Return ``solve`` of a batch, in order of work and ``width`` lanes at a time."""
+    if width == 1:  # the order does not matter
+        alone = jax.lax.map(lambda lane: solve(*(a[None] for a in lane)), arrays)
+        return jax.tree.map(lambda a: a[:, 0], alone)
     slots = _slots(work(*arrays), width)
     out = jax.lax.map(lambda slot: solve(*(a[slot] for a in arrays)), slots)
     place = jnp.argsort(slots.ravel()[: arrays[0].shape[0]])
@@ -261,7 +265,8 @@ def _by_buckets(solve: Callable, work: Callable, width: int, *arrays: jax.Array)
 
 def _width(matrices: jax.Array, most: int) -> int:
     """Return how many of the matrices [B, n, n] are a bucket, but at most ``most``."""
-    return max(1, min(most, _BUCKET // matrices.shape[1] ** 2))
+    width = min(most, _BUCKET // matrices.shape[1] ** 2)
+    return width if width >= _LEAST else 1
 
 
 def _slots(work: jax.Array, width: int) -> jax.Array:
