@@ -123,7 +123,7 @@ def _at_once(stage: Callable, sweep: Sweep, block: Block) -> int | None:
         few = FEW
     elif stage is _norms and jax.default_backend() == "cpu":
         few = max(1, IN_CACHE // (max(sweep.depth) * block.n**2))
-        few = math.gcd(block.lanes, 2 ** (few.bit_length() - 1))  # or the rest is a second program
+        few = 2 ** (few.bit_length() - 1)  # as lanes are a power of two, none are left over
     return few if few < block.lanes else None
 
 
