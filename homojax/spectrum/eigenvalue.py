@@ -129,7 +129,7 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
     Squaring ends where a product with Aᵖ shrinks what is off the line, or off the plane, so much
     that some more such products take it away.
     """
-    n, accepted = len(matrix), rounding(len(matrix), matrix.dtype) / 2
+    n, accepted = len(matrix), rounding(len(matrix), matrix.dtype) / 8  # spare, for ill conditions
     ready = float(jnp.finfo(matrix.dtype).eps) ** (2 / _POWERS)
     starts = arbitrary((2, n), matrix.dtype)
 
