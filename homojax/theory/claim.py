@@ -95,7 +95,7 @@ class Claim:
     compare: Compare  # a case -> both sides, and how far they can be off together
     assumptions: tuple[Assumption, ...] = ()  # in words, and a predicate of a case
     attained_by: str | None = None  # the family of cases that makes it an equality
-    status: Standing = "theorem"  # or "conjecture", "refuted"
+    status: Standing = "conjecture"  # or "theorem", of what is proved, or "refuted"
     resolution: float = 0.0  # = and ~ hold to within this, errors included
     mutants: Mapping[str, Mutant] = dataclasses.field(default_factory=dict, hash=False)
 
@@ -192,7 +192,7 @@ def claim(number: str, **fields: Any) -> Callable[[C], C]:
 
     Args:
         number: that of theory.md.
-        fields: the other fields of ``Claim``, but ``compare``.
+        fields: the other fields of ``Claim``, but ``compare``; a theorem unless said otherwise.
 
     A claim of a name that is known replaces it, so that a notebook cell can run twice.
 
@@ -205,7 +205,7 @@ def claim(number: str, **fields: Any) -> Callable[[C], C]:
     """
 
     def register(compare: C) -> C:
-        declared = Claim(number=number, compare=compare, **fields)
+        declared = Claim(number=number, compare=compare, **{"status": "theorem", **fields})
         CLAIMS[declared.name] = declared
         return compare
 

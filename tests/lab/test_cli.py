@@ -120,7 +120,7 @@ def test_overwrite_spares_what_is_not_a_run(capsys):
         (["sweep", "--array", "foo"], '--array is read only by source "file"'),
         (["sweep", "--orientation", "inputs-first"], "--orientation is read only by"),
         (["train", "--steps", "-5"], "--steps must be a whole number of at least 1"),
-        (["sweep", "--refine", "0.1", "--shard", "0/2"], "leave out the shards, or refine"),
+        (["sweep", "--refine", "0.1", "--shard", "0/2"], "leave out --shard or --refine"),
         (["sweep", "--config", "none.toml"], "cannot read the config none.toml"),
         (["sweep", "--source", "file"], "needs a path"),
         (["sweep", "--source", "file", "--path", "none.npy"], "there is no file none.npy"),
@@ -377,8 +377,8 @@ def test_a_refined_run_goes_on_by_the_command_that_it_names_and_ends_as_one_stor
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["sweep", "--refine", "0.1", "--shard", "0/2", "--out", "a"], "leave out the shards"),
-        (["sweep", "--refine", "0.1", "--distributed", "--out", "a"], "leave out the shards"),
+        (["sweep", "--refine", "0.1", "--shard", "0/2", "--out", "a"], "leave out --shard or"),
+        (["sweep", "--refine", "0.1", "--distributed", "--out", "a"], "leave out --shard or"),
         (["sweep", "--shard", "0/2"], "name the folder that all shards share: add --out"),
         (["sweep", "--shard", "2/2", "--out", "a"], '--shard "2/2" is none: give I/K'),
         (["sweep", "--shard", "0/1", "--distributed", "--out", "a"], "leave --shard out"),

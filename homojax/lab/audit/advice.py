@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from homojax.lab.audit.config import Audit
 from homojax.lab.audit.layers import Layer
-from homojax.lab.audit.measures import converged, measure_each, measure_stack, responses
+from homojax.lab.audit.measures import (
+    constants_share,
+    converged,
+    kept_as_run,
+    measure_each,
+    measure_stack,
+    responses,
+)
 from homojax.lab.audit.verdict import Verdict
 from homojax.residual import turn_bound
 
@@ -52,7 +60,14 @@ def advise(
     """
     alternating = [layer.preset.num_iters is not None for layer in layers]
     advice = []
-    ways = (("unconverged", _alternate), ("locked", _heat), ("trap", _cool), ("trap", _blend))
+    ways = [("unconverged", _alternate), ("locked", _heat), ("trap", _cool), ("trap", _blend)]
+    own = [layer for layer, fits in zip(layers, alternating, strict=True) if fits]
+    if own and stack in ("trap", "unconverged") and constants_share(own, audit.retention) >= 0.5:
+        advice.append(Advice(stack, *_bare(own, audit)))
+    if own and stack == "trap" and _kept(own, audit) >= audit.retention:  # it is one only as run
+        ways, stack = ways[:2], "healthy"
+        if not advice:
+            advice.append(Advice("trap", *_settle(own, audit)))
     for verdict, make in ways:
         concerned = [
             layer
@@ -62,6 +77,29 @@ def advise(
         if concerned:
             advice.append(Advice(verdict, *make(concerned, audit)))  # type: ignore[arg-type]
     return advice
+
+
+def _bare(layers: list[Layer], audit: Audit) -> tuple[str, str]:
+    """Return what the same alternations would leave without constants."""
+    bare = kept_as_run([layer.without_constants() for layer in layers], audit.retention)
+    return (
+        f"add nothing to entries and sums of {_counted(layers)}, or much less",
+        f"their product keeps {bare:.1%} of the detail at the static part, as run, in place of "
+        f"{kept_as_run(layers, audit.retention):.1%}",
+    )
+
+
+def _settle(layers: list[Layer], audit: Audit) -> tuple[str, str]:
+    return (
+        f"project {_counted(layers)} by a method that converges (hj.sinkhorn)",
+        f"their product keeps {_kept(layers, audit):.1%} of the detail at the static part",
+    )
+
+
+def _kept(layers: list[Layer], audit: Audit, factor: float = 1.0) -> float:
+    """Return σ₂ of the product once converged, with the temperature times a factor."""
+    matrices = _project(np.stack([layer.logits() for layer in layers]) / factor)
+    return float(measure_stack(matrices, audit.retention)["composite_sigma2"][-1])
 
 
 def _alternate(layers: list[Layer], audit: Audit) -> tuple[str, str]:
@@ -129,12 +167,7 @@ def _cool(layers: list[Layer], audit: Audit) -> tuple[str, str]:
 
     ``hj.calibrate_depth`` would prove it, and compile for as long as the rest of an audit takes.
     """
-    logits = np.stack([layer.logits() for layer in layers])
-
-    def kept(factor: float) -> float:
-        found = measure_stack(_project(logits / factor), audit.retention)
-        return float(found["composite_sigma2"][-1])
-
+    kept = partial(_kept, layers, audit)
     low, high = 1.0, 1.0
     while kept(low) < audit.retention and low > COLDEST:
         low, high = low / 2, low

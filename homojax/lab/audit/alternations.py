@@ -85,6 +85,7 @@ def _exp(x: float) -> float:
     return math.exp(min(x, 345.0))  # whose square is a number, too
 
 
+@np.errstate(over="ignore")  # ∞ proves nothing, and says so
 def _near_base(
     ellipsoid: Ellipsoid, num_iters: int, n: int, moved: float, step: float
 ) -> list[float]:

@@ -178,8 +178,9 @@ def notes_of(
     """
     notes, depth = [], ds.sizes["layer"]
     in_product = int(ds.stacked.sum())
-    if verdict == "trap" and in_product > NAMED:
-        layers = (f"{ds.name.values[k]} (σ₂ = {kept:.3g})" for k, kept in least_kept(ds).items())
+    least = {k: kept for k, kept in least_kept(ds).items() if kept < 0.995}
+    if verdict == "trap" and in_product > NAMED and least:  # else it is in the trap only as run
+        layers = (f"{ds.name.values[k]} (σ₂ = {kept:.3g})" for k, kept in least.items())
         notes.append(f"Least is kept by {', '.join(layers)}, once converged.")
     if depth > in_product:
         notes.append(

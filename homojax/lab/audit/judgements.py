@@ -11,7 +11,7 @@ from homojax.lab.audit.certificates import Certificate, bounded, certify, within
 from homojax.lab.audit.config import Audit
 from homojax.lab.audit.ellipsoid import ellipsoid_of
 from homojax.lab.audit.layers import Layer
-from homojax.lab.audit.measures import responses, unconverged_share
+from homojax.lab.audit.measures import constants_share, responses, unconverged_share
 from homojax.lab.audit.recorded import Sample
 from homojax.lab.audit.verdict import (
     NO_MATRIX,
@@ -134,7 +134,7 @@ def judge_whole(
         off, certainty = 0.0, "recorded sample"
     proved = [certificates[k] for k in which] if certificates else []
     share = float(np.median([unconverged_share(*pair) for pair in zip(runs, ends, strict=True)]))
-    converged = float(np.median(ends))
+    run, converged = float(np.median(runs)), float(np.median(ends))
     stack = Stack(
         layers=[judged[k] for k in which],
         sigma2=Span(max(0.0, converged - off), min(1.0, converged + off), converged),
@@ -142,6 +142,8 @@ def judge_whole(
         certainty=certainty,
         sigma2_upper=float(np.prod([1 - x.gap for x in proved])) if proved else np.inf,
         sum_error_upper=max((x.sum_error for x in proved), default=np.inf),
+        sigma2_run=Span(max(0.0, run - off), min(1.0, run + off), run),
+        constants_share=constants_share([layers[k] for k in which], config.retention),
     )
     verdict = judge_stack(stack, config)
     return {

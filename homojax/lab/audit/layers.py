@@ -69,6 +69,11 @@ class Layer(NamedTuple):
         """Return the matrix [n, n] of the static part, with y = M x, as precise as JAX computes."""
         return np.asarray(self.preset.matrix(self.base))
 
+    def without_constants(self) -> Layer:
+        """Return the layer as its code would run it if it added nothing to entries and sums."""
+        bare = self.preset._replace(added_to_entries=0.0, added_to_sums=0.0, least_sum=0.0)
+        return self._replace(preset=bare)
+
     def parameters(self, streams: np.ndarray) -> np.ndarray:
         """Return the preset's parameters for tokens of these streams, [T, n, C] -> [T, …].
 

@@ -279,7 +279,7 @@ def _tokenbender(tensors: Tensors, settings: Settings) -> Logits:
         "a learned gate (H_res_alpha_logit) mixes the identity in, which no preset has",
     )
     n, columns = plane(logits)
-    refuse_unless(n == columns >= 2, f"it has shape {list(logits.shape)}, not [n, n]")
+    refuse_unless(n == columns >= 2, f"it has shape {list(logits.shape)}, not [n, n] with n ≥ 2")
     read_weights, write_weights = (
         _softmax(given(tensors, role, n)) for role in ("H_pre_logits", "H_post_logits")
     )

@@ -177,6 +177,23 @@ def _measure_stack(matrices: jax.Array, retention: jax.Array) -> dict[str, jax.A
     }
 
 
+def constants_share(layers: list[Layer], retention: float) -> float:
+    """Return the share of a composite's collapse that vanishes without constants, in [0, 1].
+
+    They are what the layers' code adds to entries and sums; the alternations stay as many.
+    """
+    bare = [layer.without_constants() for layer in layers]
+    if all(layer.preset == one.preset for layer, one in zip(layers, bare, strict=True)):
+        return 0.0
+    return unconverged_share(kept_as_run(layers, retention), kept_as_run(bare, retention))
+
+
+def kept_as_run(layers: list[Layer], retention: float) -> float:
+    """Return σ₂ of the product of layers of one n, as run, at the static part."""
+    matrices = np.stack([layer.matrix() for layer in layers])
+    return float(measure_stack(matrices, retention)["composite_sigma2"][-1])
+
+
 def unconverged_share(run: float, converged: float) -> float:
     """Return the share of a composite's collapse that vanishes on convergence, in [0, 1].
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,26 @@ KINDS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
     ".npy": read_npy,
     **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt"), read_torch),
 }
+
+
+def files_missing(place: Any) -> str | None:
+    """Return a sentence where names such as model-00001-of-00002 say that files are missing.
+
+    >>> files_missing("model.safetensors")
+    """
+    path = path_of(place)
+    if path is None or (path.is_dir() and any(path.glob("*.index.json"))):
+        return None  # what an index names has to be there
+    files = path.glob("*") if path.is_dir() else [path]
+    matches = (re.search(r"-(\d+)-of-(\d+)\.safetensors$", file.name) for file in files)
+    parts = {int(m[1]): m for m in matches if m}
+    if not parts or len(parts) >= int(next(iter(parts.values()))[2]):
+        return None
+    first = parts[min(parts)]
+    return (
+        f"{len(parts)} of the model's {int(first[2])} files were read, {first.string} first: the "
+        "stack may be deeper. Name the folder with all of them."
+    )
 
 
 def open_checkpoint(place: Any, wanted: Callable[[str], bool] = lambda name: True) -> Checkpoint:

@@ -185,7 +185,7 @@ def _layers(
     for index, parts in enumerate(each):
         wrong = next((x for x in parts.values() if x.precision is None), None)
         if wrong is not None:
-            raise MisfitError(f"{wrong.name} holds {wrong.dtype}, no real numbers")
+            raise MisfitError(f"{wrong.name} holds {wrong.dtype}, no floating-point numbers")
         logits = layout.make(parts, settings)
         shown = name if len(each) == 1 else f"{before}{index}.{site}"
         yield _layer(layout, unwrapped(shown), parts, logits, settings, by_hand)

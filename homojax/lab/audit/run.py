@@ -31,7 +31,7 @@ from homojax.lab.audit.dataset import (
 )
 from homojax.lab.audit.judgements import judge, judge_whole
 from homojax.lab.audit.layers import Layer, Mixing
-from homojax.lab.audit.reading import checkpoint_of, is_path
+from homojax.lab.audit.reading import checkpoint_of, files_missing, is_path
 from homojax.lab.audit.recognising import mixing_of, recognise
 from homojax.lab.audit.recorded import (
     Sample,
@@ -107,14 +107,18 @@ def audit(
         )
     if config.learning_rate is not None and len(places) < 2:
         raise InputError(
-            "what decay alone would do is compared with what training did: with a learning_rate and "
-            "a decay, give several checkpoints."
+            "what decay alone would do is compared with what training did: with a learning_rate "
+            "and a decay, give several checkpoints."
         )
     if checkpoint is None:
         ds = _of_recorded(config, streams, matrices)
     else:
         mixings = [_read(config, place) for place in places]
         ds = _of_checkpoint(config, mixings[-1], streams, matrices, progress)
+        part = files_missing(places[-1]) if is_path(places[-1]) else None
+        if part is not None:
+            notes = [*json.loads(ds.attrs["notes"]), part]
+            ds = ds.assign_attrs(notes=json.dumps(notes))
         if len(mixings) > 1:
             names = [os.fspath(place) for place in places]
             notes = [*json.loads(ds.attrs["notes"]), *order_note(config, names)]

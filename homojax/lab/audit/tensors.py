@@ -128,7 +128,9 @@ def part_of(tensor: Tensor, axis: int, index: int) -> Tensor:
 
 def _stored(tensor: Tensor) -> np.ndarray:
     if tensor.precision is None:
-        raise InputError(f"{tensor.name} holds {tensor.dtype}: mixing tensors hold real numbers.")
+        raise InputError(
+            f"{tensor.name} holds {tensor.dtype}: mixing tensors hold floating-point numbers."
+        )
     if tensor.size > LARGEST:
         raise InputError(
             f"{tensor.name} has shape {list(tensor.shape)}, {tensor.size:.1e} numbers: no mixing "

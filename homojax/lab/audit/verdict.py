@@ -164,18 +164,20 @@ class Stack(NamedTuple):
 
     layers: list[Judged]
     sigma2: Span  # of the composite, converged
-    unconverged_share: float
+    unconverged_share: float  # of its collapse as run: what vanishes on convergence
     certainty: Certainty  # of what is known of the composite
     sigma2_upper: float  # of the composite, converged, for every token
     sum_error_upper: float  # of the layers as run, for every token
+    sigma2_run: Span = Span(1.0, 1.0)  # of the composite, as run
+    constants_share: float = 0.0  # of that collapse: what vanishes without the code's constants
 
 
 def judge_stack(stack: Stack, audit: Audit) -> Judged:
     """Return the verdict about a stack.
 
     No mixing matrix; not doubly stochastic (a layer is not, and half or more of the composite's
-    collapse vanishes on convergence); in the trap, by the converged composite; else what most
-    layers are: locked, or near the identity; else healthy.
+    collapse vanishes on convergence); in the trap, by the converged composite, or else as run; else
+    what most layers are: locked, or near the identity; else healthy.
     """
     depth, whole = len(stack.layers), stack.certainty
     count = {name: sum(x.verdict == name for x in stack.layers) for name in WORDS}
@@ -203,6 +205,12 @@ def judge_stack(stack: Stack, audit: Audit) -> Judged:
             reason = f"after {layers} at most {most} of any token's detail is left, once converged"
         return told("trap", whole, reason, converged and bool(below))
     converged = converged and below is False
+    run = stack.sigma2_run.below(audit.retention)
+    if run or (run is None and stack.sigma2_run.middle < audit.retention):
+        reason = f"after {layers} {stack.sigma2_run} of the detail is left as run, and "
+        reason += f"{stack.sigma2} once converged{_constants(stack, '; ')}"
+        return told("trap", whole, reason, converged and bool(run))
+    converged = converged and run is False
     for verdict in ("locked", "near-identity"):
         most = f"{count[verdict]} of {depth} layers are {WORDS[verdict]}"
         least = sum(x.verdict == verdict and x not in unsure for x in stack.layers)
@@ -225,5 +233,15 @@ def _unconverged(stack: Stack, count: int) -> str:
     return (
         f"{count} of {len(stack.layers)} matrices are not doubly stochastic as run: what looks "
         f"like collapse is an unconverged projection. Of the composite's collapse, "
-        f"{stack.unconverged_share:.0%} vanishes on convergence"
+        f"{stack.unconverged_share:.0%} vanishes on convergence{_constants(stack, ', and ')}"
+    )
+
+
+def _constants(stack: Stack, joint: str) -> str:
+    """Return how much of the collapse the code's constants make, where that is half or more."""
+    if stack.constants_share < 0.5:
+        return ""
+    return (
+        f"{joint}{stack.constants_share:.0%} of the collapse as run vanishes without the constants "
+        "that the code adds to entries and sums"
     )

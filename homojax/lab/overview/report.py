@@ -50,6 +50,8 @@ class Run(NamedTuple):
         if self.finished:
             return f"finished, but {self.lost[0]} is gone" if self.lost else "finished"
         marks = [mark for store in self.stores for mark in _marks_in(store).flat]
+        if marks and np.all(marks):
+            return "measured, and its report is not written"
         return f"unfinished, {np.mean(marks):.0%} of its blocks" if marks else "unfinished"
 
 

@@ -106,9 +106,9 @@ def headline(ds: xr.Dataset) -> str:
         text = (
             f"{sum(total.values()):,} comparisons: {total['holds']:,} hold, "
             f"{total['undecidable']:,} are undecidable within their error, "
-            f"{total['not_applicable']:,} do not meet the assumptions. Theorems violated: "
-            f"{violated['theorem']:,}; conjectures: {violated['conjecture']:,}; claims known to be "
-            f"false: {violated['refuted']:,}."
+            f"{total['not_applicable']:,} do not meet the assumptions. Violations of theorems: "
+            f"{violated['theorem']:,}; of conjectures: {violated['conjecture']:,}; of claims known "
+            f"to be false: {violated['refuted']:,}."
         )
     return " ".join([text, *failures])
 

@@ -281,6 +281,60 @@ def test_layers_that_are_undecided_leave_a_stack_undecided_where_they_matter(
     assert judge_stack(stack, Audit())[:2] == expected
 
 
+def wide_logits(layers):
+    """Return DeepSeek-V4's tensors with logits so far apart that a constant of 1e-6 matters."""
+    rng, tensors = np.random.default_rng(0), {}
+    for k in range(layers):
+        base = np.concatenate([np.zeros(8), 30 * rng.normal(size=16)])
+        tensors[f"layers.{k}.hc_attn_base"] = base.astype(np.float32)
+        tensors[f"layers.{k}.hc_attn_fn"] = np.zeros((24, 32), np.float32)
+        tensors[f"layers.{k}.hc_attn_scale"] = np.ones(3, np.float32)
+    return tensors
+
+
+def test_a_collapse_that_constants_make_is_told_and_no_alternation_is_said_to_cure_it():
+    tensors = wide_logits(16)
+    run, more, bare = (
+        hj.audit(tensors, **how) for how in ({}, {"iterations": 2000}, {"constant": 0.0})
+    )
+    assert float(bare.composite_sigma2[-1]) > 2 * float(run.composite_sigma2[-1])
+    assert "of the collapse as run vanishes without the constants" in run.attrs["reason"]
+    assert "add nothing to entries and sums" in run.attrs["advice"]
+    assert float(more.composite_sigma2[-1]) < 0.1 < float(more.composite_sigma2_converged[-1])
+    assert more.attrs["verdict"] == "trap" and "is left as run" in more.attrs["reason"]
+    assert "constants" not in bare.attrs["reason"]
+
+
+def test_a_stack_that_keeps_little_as_run_alone_is_in_the_trap():
+    stack = Stack(
+        layers=layers_of(*[("healthy", "every token")] * 4),
+        sigma2=Span(0.5, 0.5),
+        unconverged_share=0.7,
+        certainty="every token",
+        sigma2_upper=0.5,
+        sum_error_upper=0.001,
+        sigma2_run=Span(0.05, 0.05),
+    )
+    assert judge_stack(stack, Audit()) == (
+        "trap",
+        "every token",
+        "after 4 layers 0.05 of the detail is left as run, and 0.5 once converged",
+    )
+    open_ = stack._replace(sigma2_run=Span(0.05, 0.2))
+    assert judge_stack(open_, Audit())[1] != "every token"
+
+
+def test_one_file_of_many_is_told_as_a_part(tmp_path):
+    save_file(wide_logits(1), tmp_path / "model-00001-of-00002.safetensors")
+    for place in (tmp_path, tmp_path / "model-00001-of-00002.safetensors"):
+        assert (
+            "1 of the model's 2 files were read, model-00001-of-00002"
+            in hj.audit(place).attrs["notes"]
+        )
+    save_file({"wte": np.zeros((2, 2))}, tmp_path / "model-00002-of-00002.safetensors")
+    assert "files were read" not in hj.audit(tmp_path).attrs["notes"]
+
+
 def test_healthy_layers_that_miss_their_sums_are_told_of():
     stack = Stack(
         layers=layers_of(("unconverged", "every token"), *[("healthy", "every token")] * 4),

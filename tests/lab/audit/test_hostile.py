@@ -59,8 +59,8 @@ HOSTILE_ARRAYS = {
     "a later version": (npy("'<f8'", (4, 4), bytes(128), b"\x03\x00"), "is no .npz file"),
     "no header": (b"\x93NUMPY\x01\x00", "is no .npz file"),
     "nothing": (b"", "is no .npz file"),
-    "words": (npy("'<U4'", (4, 4), bytes(256)), "no real numbers"),
-    "complex": (npy("'<c16'", (4, 4), bytes(256)), "no real numbers"),
+    "words": (npy("'<U4'", (4, 4), bytes(256)), "no floating-point numbers"),
+    "complex": (npy("'<c16'", (4, 4), bytes(256)), "no floating-point numbers"),
     "more than its header says": (npy("'<f8'", (4, 4), bytes(999)), "its header says 128"),
 }
 
@@ -127,7 +127,7 @@ HOSTILE_PICKLES = {
         "no mixing tensor has more than",
     ),
     "fewer strides than axes": (rebuilt(strides=b"(K\x01t"), "damaged"),
-    "integers": (rebuilt(kind=b"LongStorage"), "no real numbers"),
+    "integers": (rebuilt(kind=b"LongStorage"), "no floating-point numbers"),
     "itself inside": (b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.", "no mixing matrix"),
 }
 
@@ -174,7 +174,7 @@ HOSTILE_GGUF = {
     "100 axes": (gguf(body=gguf_row(shape=(1,) * 100)), "damaged"),
     "a wild shape": (gguf(body=gguf_row(shape=(2**40, 2**40))), "less than all"),
     "a wild offset": (gguf(body=gguf_row(offset=2**62)), "less than all"),
-    "an unknown type": (gguf(body=gguf_row(kind=77)), "no real numbers"),
+    "an unknown type": (gguf(body=gguf_row(kind=77)), "no floating-point numbers"),
     "broken blocks": (gguf(body=gguf_row(kind=8)), "damaged"),
     "a name twice": (gguf(tensors=2, body=gguf_row() * 2), "twice"),
     "an alignment of 0": (

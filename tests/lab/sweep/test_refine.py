@@ -225,7 +225,7 @@ def test_the_report_says_how_narrow_the_contours_are(refined, two_sizes):
 @pytest.mark.parametrize(
     ("fields", "shard", "message"),
     [
-        ({"refine": 0.1}, (0, 2), "leave out the shards, or refine"),
+        ({"refine": 0.1}, (0, 2), "leave out --shard or --refine"),
         ({"refine": 0.1, "epsilon": 1.0}, None, "between two ε: give two or more"),
         ({"refine": 0.1, "measure": "layernorm"}, None, "refine follows detail and verdicts"),
         ({"refine": 0.0}, None, "refine = 0.0 is not possible"),
