@@ -25,7 +25,7 @@ from homojax.theory.claim import VERDICTS
 
 CLAIM_CAPTION = (
     "The claims. n.a.: assumptions not met; best: lesser over greater side, 1 where a bound is "
-    "attained; for = and ~ of the margin"
+    "attained; for = and ~: the difference over the margin"
 )
 MAP_CAPTION = (
     "Best tightness of every bound in every family: 1 where it is attained. ✕: violated somewhere. "
