@@ -176,8 +176,9 @@ def judge_stack(stack: Stack, audit: Audit) -> Judged:
     """Return the verdict about a stack.
 
     No mixing matrix; not doubly stochastic (a layer is not, and half or more of the composite's
-    collapse vanishes on convergence); in the trap, by the converged composite, or else as run; else
-    what most layers are: locked, or near the identity; else healthy.
+    collapse vanishes on convergence); in the trap, by the converged composite, or as run where that
+    half vanishes though all sums are right; else what most layers are: locked, or near the
+    identity; else healthy.
     """
     depth, whole = len(stack.layers), stack.certainty
     count = {name: sum(x.verdict == name for x in stack.layers) for name in WORDS}
@@ -205,7 +206,7 @@ def judge_stack(stack: Stack, audit: Audit) -> Judged:
             reason = f"after {layers} at most {most} of any token's detail is left, once converged"
         return told("trap", whole, reason, converged and bool(below))
     converged = converged and below is False
-    run = stack.sigma2_run.below(audit.retention)
+    run = stack.sigma2_run.below(audit.retention) if stack.unconverged_share >= 0.5 else False
     if run or (run is None and stack.sigma2_run.middle < audit.retention):
         reason = f"after {layers} {stack.sigma2_run} of the detail is left as run, and "
         reason += f"{stack.sigma2} once converged{_constants(stack, '; ')}"
