@@ -99,7 +99,7 @@ def test_sigma2_of_larger_matrices_is_certified_to_the_declared_rounding(n, rng,
     assert (abs(sigma2_of_each(family) - exact) <= within).all()
 
 
-def test_the_iteration_alone_can_settle_on_a_lower_pair_and_the_proof_does_not_let_it(rng, dtype):
+def test_conjugate_gradients_can_settle_on_a_lower_pair_and_squaring_does_not(rng, dtype):
     start = np.asarray(jax.random.normal(jax.random.key(0), (N,), dtype), float)
     ones, unseen = np.ones(N), np.column_stack([np.ones(N), start])
     u = rng.normal(size=N)

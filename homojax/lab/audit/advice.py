@@ -61,13 +61,15 @@ def advise(
     alternating = [layer.preset.num_iters is not None for layer in layers]
     advice = []
     ways = [("unconverged", _alternate), ("locked", _heat), ("trap", _cool), ("trap", _blend)]
-    own = [layer for layer, fits in zip(layers, alternating, strict=True) if fits]
-    if own and stack in ("trap", "unconverged") and constants_share(own, audit.retention) >= 0.5:
-        advice.append(Advice(stack, *_bare(own, audit)))
-    if own and stack == "trap" and _kept(own, audit) >= audit.retention:  # it is one only as run
+    running = [layer for layer, fits in zip(layers, alternating, strict=True) if fits]
+    least = audit.retention
+    if running and stack in ("trap", "unconverged") and constants_share(running, least) >= 0.5:
+        advice.append(Advice(stack, *_bare(running, audit)))
+    if running and stack == "trap" and _kept(running, audit) >= least:
+        # Once converged the static part keeps enough, so a lower temperature mends nothing in it.
         ways, stack = ways[:2], "healthy"
-        if not advice:
-            advice.append(Advice("trap", *_settle(own, audit)))
+        if not advice and kept_as_run(running, least) < least:
+            advice.append(Advice("trap", *_settle(running, audit)))
     for verdict, make in ways:
         concerned = [
             layer
@@ -90,6 +92,7 @@ def _bare(layers: list[Layer], audit: Audit) -> tuple[str, str]:
 
 
 def _settle(layers: list[Layer], audit: Audit) -> tuple[str, str]:
+    """Return what the product keeps once converged, where it keeps too little as run alone."""
     return (
         f"project {_counted(layers)} by a method that converges (hj.sinkhorn)",
         f"their product keeps {_kept(layers, audit):.1%} of the detail at the static part",

@@ -123,7 +123,7 @@ def judge_whole(
     dynamic = not certificates or any(layers[k].dynamic for k in which)
     if tokens is None or not dynamic:  # what every token has needs no sample
         runs, ends = (ds[f"composite_sigma2{end}"].values[last:][:1] for end in ("", "_converged"))
-        off = sum(_moved_by_rounding(layers[k]) for k in which)
+        off, own = sum(_moved_by_rounding(layers[k]) for k in which), [layers[k] for k in which]
         certainty: Certainty = "static part" if dynamic else "every token"
     else:
         there = np.isfinite(np.stack(list(tokens.values()))).all(0)
@@ -131,7 +131,7 @@ def judge_whole(
             tokens[f"composite_sigma2{end}"][there] if there.any() else np.full(1, np.nan)
             for end in ("", "_converged")
         )
-        off, certainty = 0.0, "recorded sample"
+        off, own, certainty = 0.0, [], "recorded sample"  # a sample says nothing of constants
     proved = [certificates[k] for k in which] if certificates else []
     share = float(np.median([unconverged_share(*pair) for pair in zip(runs, ends, strict=True)]))
     run, converged = float(np.median(runs)), float(np.median(ends))
@@ -143,7 +143,7 @@ def judge_whole(
         sigma2_upper=float(np.prod([1 - x.gap for x in proved])) if proved else np.inf,
         sum_error_upper=max((x.sum_error for x in proved), default=np.inf),
         sigma2_run=Span(max(0.0, run - off), min(1.0, run + off), run),
-        constants_share=constants_share([layers[k] for k in which], config.retention),
+        constants_share=constants_share(own, config.retention) if share >= 0.5 else 0.0,
     )
     verdict = judge_stack(stack, config)
     return {

@@ -11,7 +11,11 @@ from safetensors.numpy import save_file
 
 import homojax as hj
 import recipes
+from homojax.lab.audit.advice import advise
+from homojax.lab.audit.by_hand import ByHand
 from homojax.lab.audit.config import Audit
+from homojax.lab.audit.reading import checkpoint_of
+from homojax.lab.audit.recognising import recognise
 from homojax.lab.audit.report import as_json, headline
 from homojax.lab.audit.verdict import Facts, Judged, Span, Stack, judge_layer, judge_stack
 from homojax.lab.cli import main
@@ -303,6 +307,14 @@ def test_a_collapse_that_constants_make_is_told_and_no_alternation_is_said_to_cu
     assert float(more.composite_sigma2[-1]) < 0.1 < float(more.composite_sigma2_converged[-1])
     assert more.attrs["verdict"] == "trap" and "is left as run" in more.attrs["reason"]
     assert "constants" not in bare.attrs["reason"]
+
+
+@pytest.mark.parametrize(("iterations", "told"), [(3, "a method that converges"), (12, "")])
+def test_no_lower_temperature_is_advised_where_the_limit_keeps_enough(iterations, told):
+    by_hand = ByHand(iterations=iterations, constant=0.0)
+    layers = list(recognise(checkpoint_of(wide_logits(16)), by_hand).layers)
+    advice = " ".join(one.do for one in advise(layers, ["healthy"] * 16, "trap", Audit()))
+    assert told in advice and "temperature" not in advice and bool(advice) == bool(told)
 
 
 def test_a_stack_that_keeps_little_as_run_alone_is_in_the_trap():
