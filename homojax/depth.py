@@ -58,17 +58,21 @@ def composite(matrices: ArrayLike) -> jax.Array:
 
 
 @compiled()
-def detail_composite(matrices: ArrayLike) -> jax.Array:
-    """Return the running P M_l ⋯ M_1 P for l = 1 … L: the detail that is still detail then.
+def detail_composite(matrices: ArrayLike, *, alpha: ArrayLike = 1.0) -> jax.Array:
+    """Return the running P R_l ⋯ R_1 P for l = 1 … L: the detail that is still detail then.
+
+    R_l is M_l, or with ``alpha`` the residual layer (1 − α)I + αM_l.
 
     Args:
         matrices: M_l, [L, n, n]; they may miss their row and column sums.
+        alpha: α, a scalar in [0, 1], or [A] for the products of several weights at once.
 
     Returns:
-        [L, n, n].
+        [L, n, n], or [A, L, n, n].
 
     Raises:
-        ValueError: ``matrices`` is not [L, n, n] with L ≥ 1 and n ≥ 2.
+        ValueError: ``matrices`` is not [L, n, n] with L ≥ 1 and n ≥ 2, or ``alpha`` is neither a
+            scalar nor a vector.
 
     Notes:
         The difference (product − J) would be noise once the detail is below eps, so it is never
@@ -78,13 +82,20 @@ def detail_composite(matrices: ArrayLike) -> jax.Array:
         accuracy down to the product of the marginal errors: about eps², 1e-32 in float64, where
         the sums are right to rounding.
 
+        The blocks of all weights stand side by side, so M_l meets them in one product.
+
     Source: law 3.1, product.
 
     >>> float(detail_composite([[[0.75, 0.25], [0.25, 0.75]]] * 2)[-1, 0, 0])
     0.125
     """
     matrices = as_stack(matrices)
-    n = matrices.shape[1]
+    n, dtype = matrices.shape[1], matrices.dtype
+    alpha = as_float(alpha, "alpha").astype(dtype)
+    if alpha.ndim > 1:
+        raise ValueError(f"alpha must be a scalar or [A], got shape {list(alpha.shape)}")
+    of_leak = alpha.reshape(-1, 1)  # beside [A, n]
+    of_block = of_leak[None]  # beside [n, A, n]
 
     def divide(matrix):
         """Return PMP, PM1, 1ᵀMP/n and 1ᵀM1/n."""
@@ -93,11 +104,17 @@ def detail_composite(matrices: ArrayLike) -> jax.Array:
 
     def multiply(carry, parts):
         (block, leak), (kept, out_of_mean, into_mean, mean) = carry, parts
-        next_block = matmul(kept, block) + out_of_mean[:, None] * leak[None, :]
-        return (next_block, matmul(into_mean, block) + mean * leak), next_block
+        side_by_side = block.reshape(n, -1)
+        passed = matmul(kept, side_by_side).reshape(block.shape)
+        passed += out_of_mean[:, None, None] * leak
+        leaked = matmul(into_mean, side_by_side).reshape(leak.shape) + mean * leak
+        next_block = (1 - of_block) * block + of_block * passed
+        return (next_block, (1 - of_leak) * leak + of_leak * leaked), next_block
 
-    start = detail(jnp.eye(n, dtype=matrices.dtype)), jnp.zeros(n, matrices.dtype)
-    return scan(multiply, start, jax.vmap(divide)(matrices))[1]
+    weights = of_leak.shape[0]
+    start = jnp.broadcast_to(detail(jnp.eye(n, dtype=dtype))[:, None], (n, weights, n))
+    blocks = scan(multiply, (start, jnp.zeros((weights, n), dtype)), jax.vmap(divide)(matrices))[1]
+    return jnp.moveaxis(blocks, 2, 0).reshape(*alpha.shape, *matrices.shape)
 
 
 @compiled()

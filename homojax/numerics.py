@@ -23,7 +23,7 @@ def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
     >>> matmul(jnp.ones((2, 2)), jnp.ones((2, 2))).tolist()
     [[2.0, 2.0], [2.0, 2.0]]
     """
-    if a.ndim == b.ndim == 2 and max(*a.shape, *b.shape) <= _UNROLLED_TO:
+    if a.ndim == b.ndim == 2 and max(a.shape) <= _UNROLLED_TO:
         terms = [a[:, k : k + 1] * b[k : k + 1] for k in range(a.shape[1])]
         return reduce(jnp.add, terms)
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

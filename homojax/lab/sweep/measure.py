@@ -87,7 +87,7 @@ def measure_block(sweep: Sweep, source: Source, block: Block) -> dict[str, np.nd
         measured |= over_cells(_measure_bounds, logits, epsilon, matrices, sigma2)
     if "depth" in asked:
         measured |= over_cells(_measure_depth, matrices, norms, over_cells(_exponent, matrices))
-        measured |= over_cells(_measure_composites, matrices, norms)
+        measured |= over_cells(_measure_composites, norms)
     if "layernorm" in asked:
         measured |= over_cells(_measure_layernorm, matrices, keys)
     if "residual" in asked:
@@ -202,24 +202,25 @@ def _norms(
     alpha: tuple[float, ...],
     of: tuple[str, ...],
 ) -> Measured:
-    """Return σ₂ of each matrix and the norms of products that groups need, by one program."""
+    """Return σ₂ of each matrix, and the products that groups need with their norms."""
     last, n = np.asarray(depth) - 1, matrices.shape[1]
     parts = {"sigma2": jax.vmap(detail)(matrices)}  # [L, n, n]
+    products = {}
+    # The plain stack and the residual ones are multiplied together.
+    weights = (1.0,) * ("depth" in of) + alpha * ("residual" in of)
+    if weights:
+        details = detail_composite(matrices, alpha=jnp.asarray(weights, matrices.dtype))
     if "depth" in of:
-        parts["composite_sigma2"] = detail_composite(matrices)  # after every layer
-        parts["composite_distance"] = composite(matrices)[last] - 1 / n
+        products["composite"] = composite(matrices)[last]
+        parts["composite_sigma2"] = details[0]  # after every layer
+        parts["composite_distance"] = products["composite"] - 1 / n
     if "residual" in of:
-
-        def kept(weight: jax.Array) -> jax.Array:
-            return detail_composite(jax.vmap(residual_matrix, (0, None))(matrices, weight))[last]
-
-        weights = jnp.asarray(alpha, matrices.dtype)
-        parts["residual_sigma2"] = jax.lax.map(kept, weights)  # [alpha, depth, n, n]
+        parts["residual_sigma2"] = details[-len(alpha) :, last]  # [alpha, depth, n, n]
     together = jnp.concatenate([part.reshape(-1, n, n) for part in parts.values()])
     values = jax.vmap(spectral_norm)(together)
     ends = np.cumsum([part.size // n**2 for part in parts.values()])[:-1]
     split = zip(parts.items(), jnp.split(values, ends), strict=True)
-    return {name: own.reshape(part.shape[:-2]) for (name, part), own in split}
+    return products | {name: own.reshape(part.shape[:-2]) for (name, part), own in split}
 
 
 def _exponent(matrices: jax.Array) -> jax.Array:
@@ -299,10 +300,8 @@ def _measure_depth(
     }
 
 
-def _measure_composites(
-    matrices: jax.Array, norms: Measured, *, depth: tuple[int, ...]
-) -> Measured:
-    products = composite(matrices)[np.asarray(depth) - 1]
+def _measure_composites(norms: Measured) -> Measured:
+    products = norms["composite"]
     forward, backward = jax.vmap(amax_gain)(products)
     return {
         "composite_distance": norms["composite_distance"],
