@@ -73,6 +73,42 @@ def rounding(n: int, dtype: DTypeLike) -> float:
     return 4 * (n + 24) * float(jnp.finfo(dtype).eps)
 
 
+def gram(matrix: jax.Array) -> jax.Array:
+    """Return AᵀA. A copy of Aᵀ is multiplied in a quarter of the time of A transposed (XLA, CPU).
+
+    >>> gram(jnp.array([[1.0, 2.0]])).tolist()
+    [[1.0, 2.0], [2.0, 4.0]]
+    """
+    return matmul(jax.lax.optimization_barrier(matrix.T), matrix)
+
+
+def ascending(x: jax.Array) -> jax.Array:
+    """Return a vector sorted, NaN at an end: by the integers of its bits.
+
+    XLA for CPUs sorts integers five times as quickly as floats.
+
+    >>> ascending(jnp.asarray([0.5, -1.0, -2.0, 0.25])).tolist()
+    [-2.0, -1.0, 0.25, 0.5]
+    """
+    whole = as_ordered_integers(x)
+    return jax.lax.bitcast_convert_type(_swap_negative(jnp.sort(whole)), x.dtype)
+
+
+def as_ordered_integers(x: jax.Array) -> jax.Array:
+    """Return integers in the order of ``x``, of as many bits; NaN at an end.
+
+    >>> as_ordered_integers(jnp.asarray([0.0, -1.0, 1.0], "float32")).argsort().tolist()
+    [1, 0, 2]
+    """
+    whole = jnp.dtype(f"int{8 * x.dtype.itemsize}")
+    return _swap_negative(jax.lax.bitcast_convert_type(x, whole))
+
+
+def _swap_negative(bits: jax.Array) -> jax.Array:
+    """Return integers of which the negative ones are in the opposite order."""
+    return jnp.where(bits < 0, bits ^ jnp.iinfo(bits.dtype).max, bits)
+
+
 def max_or_nan(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> jax.Array:
     """Return the largest entry, along axes if they are given; NaN where there is a NaN.
 
