@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from homojax.arguments import as_epsilon, as_float, as_scalar, as_square, require_count
 from homojax.birkhoff import detail, entropy_deficit, excess, projective_diameter
 from homojax.loops import repeat
-from homojax.numerics import matmul, min_or_nan, norm, sqrt
+from homojax.numerics import gram, matmul, min_or_nan, norm, sqrt
 from homojax.programs import compiled
 from homojax.row_pairs import max_over_row_pairs
 
@@ -124,19 +124,19 @@ def schatten_bounds(matrix: ArrayLike, k: int) -> tuple[jax.Array, jax.Array]:
     a = detail(matrix)
     size = norm(a)  # scaled out, so that a 2k-th power of a small σ₂ does not underflow
     a = a / jnp.where(size > 0, size, 1)
-    upper = size * (1 if k == 1 else jnp.exp(_log_trace_of_power(matmul(a.T, a), k) / (2 * k)))
+    upper = size * (1 if k == 1 else jnp.exp(_log_trace_of_power(gram(a), k) / (2 * k)))
     return upper / (a.shape[0] - 1) ** (1 / (2 * k)), upper
 
 
-def _log_trace_of_power(gram: jax.Array, k: int) -> jax.Array:
+def _log_trace_of_power(matrix: jax.Array, k: int) -> jax.Array:
     """Return log tr Gᵏ of G = AᵀA, [n, n]; 0 for G = 0.
 
     By squaring, with every power scaled to a largest entry of 1.
     """
-    power, log_scale = gram, jnp.zeros((), gram.dtype)
+    power, log_scale = matrix, jnp.zeros((), matrix.dtype)
     for bit in f"{k:b}"[1:]:
         power, log_scale = matmul(power, power), 2 * log_scale
-        power = matmul(power, gram) if bit == "1" else power
+        power = matmul(power, matrix) if bit == "1" else power
         largest = jax.lax.stop_gradient(power.max())
         largest = jnp.where(largest > 0, largest, 1)
         power, log_scale = power / largest, log_scale + jnp.log(largest)

@@ -22,7 +22,7 @@ from homojax.arguments import as_epsilon, as_float, as_square
 from homojax.birkhoff import center, circulant, detail, uniform
 from homojax.decompositions.cholesky import solve_positive
 from homojax.decompositions.qr import solve
-from homojax.numerics import matmul, scaled_logits
+from homojax.numerics import gram, matmul, scaled_logits
 from homojax.programs import compiled
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.projection.truncated import truncated_sinkhorn
@@ -348,9 +348,9 @@ def _low_rank(parameters: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
 def _spectral_filter(logits: ArrayLike, epsilon: ArrayLike = 1.0) -> jax.Array:
     m = _sinkhorn(logits, epsilon)
     x, n = detail(m), len(m)
-    gram = matmul(x.T, x)
+    products = gram(x)
     noise = jnp.asarray(FILTERED_GAIN**2, m.dtype) * jnp.eye(n, dtype=m.dtype)
-    return uniform(n, m.dtype) + matmul(x, solve_positive(gram + noise, gram))
+    return uniform(n, m.dtype) + matmul(x, solve_positive(products + noise, products))
 
 
 # ---------------------------------------------------------------- nothing mixed

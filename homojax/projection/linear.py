@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from homojax.decompositions.cholesky import cholesky, substitute
 from homojax.loops import repeat_while
-from homojax.numerics import matmul, wide
+from homojax.numerics import gram, matmul, wide
 
 
 def solve_laplacian(
@@ -33,8 +33,8 @@ def solve_laplacian(
     """
     dtype = wide(b.dtype)
     matrix, extra = matrix.astype(dtype), jnp.asarray(extra, dtype)
-    gram = matmul(matrix.T, matrix)
-    links = gram - jnp.diag(jnp.diagonal(gram))
+    products = gram(matrix)
+    links = products - jnp.diag(jnp.diagonal(products))
     dense = jnp.diag(links.sum(0) + extra) - links + mean / len(b)
     return substitute(cholesky(dense), b.astype(dtype)).astype(b.dtype)
 

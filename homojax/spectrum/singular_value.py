@@ -1,13 +1,14 @@
 """σ₂: the singular values of P M P, and the top singular pair of any matrix.
 
 (AᵀA)ᵖ, p = 2ᵏ, is found by repeated squaring. It shows the largest singular value alone, and proves
-that none is larger. Its range has the vector. Of an operator that is no matrix, conjugate gradients
+that none is larger. Its products with an arbitrary vector show the vector. Of an operator that is no matrix, conjugate gradients
 on the Rayleigh quotient find a pair, and nothing proves that it is the top one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +19,15 @@ from homojax.batching import each_lane, in_buckets, in_lanes
 from homojax.birkhoff import center, detail
 from homojax.decompositions.cholesky import solve_positive
 from homojax.decompositions.jacobi import singular_values
-from homojax.loops import repeat_while
-from homojax.numerics import arbitrary, matmul, normalised, rounding
+from homojax.loops import repeat, repeat_while
+from homojax.numerics import arbitrary, gram, matmul, normalised, rounding
 from homojax.programs import compiled
 from homojax.projection.factors import FactoredMatrix
 from homojax.spectrum.rayleigh import largest_rayleigh_quotient
 
 _MAX_STEPS = 200
-_POWERS = 6  # products with P after the last squaring: each is cheaper than one more of those
+_SHARE = 0.5  # what a product with the last power keeps of all but the top vector, at most
+_MOST_PRODUCTS = 200  # of a start that has almost nothing of the top vector
 
 
 @compiled()
@@ -132,7 +134,7 @@ def spectral_norm(matrix: jax.Array) -> jax.Array:
     >>> round(float(spectral_norm(jnp.array([[3.0, 0.0], [4.0, 0.0]]))), 6)
     5.0
     """
-    return top_singular_pair(matrix)[0]
+    return _in_buckets(_norm)(jax.lax.stop_gradient(matrix))
 
 
 @spectral_norm.defjvp
@@ -152,8 +154,7 @@ def top_singular_pair(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arra
     >>> round(float(norm), 6), [round(abs(x), 6) for x in v.tolist()]
     (2.0, [0.0, 1.0])
     """
-    square = in_buckets(each_lane(_square_and_prove), lambda matrices: abs(matrices).max((1, 2)))
-    return square(jax.lax.stop_gradient(matrix))
+    return _in_buckets(_top_pair)(jax.lax.stop_gradient(matrix))
 
 
 @top_singular_pair.defjvp
@@ -167,29 +168,62 @@ def _top_singular_pair_jvp(primals, tangents):
     unit = jnp.where(norm > 0, norm, 1)
     a, image, back, change = matrix / unit, image / unit, back / unit, dnorm / unit
     shift = jnp.eye(len(v), dtype=v.dtype) + jnp.outer(v, v)
-    dv = solve_positive(shift - matmul(a.T, a), matmul(image, a) + back - 2 * change * v)
+    dv = solve_positive(shift - gram(a), matmul(image, a) + back - 2 * change * v)
     du = image + matmul(a, dv) - change * u
     return (norm, u, v), (dnorm, du, dv)
 
 
-def _square_and_prove(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return (θ, u, v), with v from the range of (AᵀA)ᵖ, p = 2ᵏ.
+def _in_buckets(find: Callable) -> Callable:
+    return in_buckets(each_lane(find), lambda matrices: abs(matrices).max((1, 2)))
 
-    With P = (AᵀA)ᵖ in the Frobenius norm 1, let 1, t₂, t₃, … be its eigenvalues over the largest,
-    and x = t₂² + t₃² + …. Squaring ends with P², if it has shown one of two things of P:
 
-    - One is left: ‖P²‖² = (1 + Σt⁴)/(1 + x)² ≤ (1 + x²)/(1 + x)² is so near 1 that x is small.
-    - Equal ones are left: P²/‖P²‖ is P but for e, so each t is within 4√n e of 0 or 1. The singular
-      values that did not vanish differ by a share of about 4√n e/p. As p grows, any e will do.
+def _norm(matrix: jax.Array) -> jax.Array:
+    unit, scale = _scaled(matrix)
+    v = _prove(*_square(unit))
+    return scale * jnp.linalg.norm(matmul(unit, v))
+
+
+def _top_pair(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    unit, scale = _scaled(matrix)
+    power, least = _square(unit)
+    half_of_the_digits = math.log(float(jnp.finfo(matrix.dtype).eps)) / math.log(_SHARE) / 2
+    begin = _prove(power, least)
+    v = repeat(math.ceil(half_of_the_digits), lambda _, v: normalised(matmul(power, v)), begin)
+    u = matmul(unit, v)
+    norm = jnp.linalg.norm(u)
+    return norm * scale, u / jnp.where(norm > 0, norm, 1), v
+
+
+def _scaled(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the matrix over its largest entry, and that."""
+    scale = abs(matrix).max()
+    return matrix / jnp.where(scale > 0, scale, 1), scale
+
+
+def _square(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return a polynomial in AᵀA of Frobenius norm 1, and a number below its largest eigenvalue.
+
+    With P the polynomial, let 1, t₂, t₃, … be its eigenvalues over the largest, and x = t₂² + t₃² +
+    …. Then s = ‖P²‖ is at most the largest one, as Σl⁴ ≤ l₁² Σl². A turn makes Q − P/2 of P, over
+    its norm, with Q = P²/s. Where P² doubles the distance from 1 of a t near it, this makes it up
+    to three times as large. It takes all t in [−1/8, 1) to such t, as s is not above l₁. Its norm
+    follows from the change ‖Q − P‖.
+
+    Turns end where one of two things is shown of the P before the last:
+
+    - One is left: s² = (1 + Σt⁴)/(1 + x)² ≤ (1 + x²)/(1 + x)² is so near 1 that x ≤ 0.6. The turn
+      then takes all t but the first to within ±½.
+    - Equal ones are left: the change is so small, e, that each t is within 4√n e of 0 or 1. The
+      singular values that did not vanish differ by a share of about 4√n e/2ᵏ after k turns. As k
+      grows, any e will do.
     """
     n, eps = len(matrix), float(jnp.finfo(matrix.dtype).eps)
-    small = eps ** (1 / (_POWERS + 1))
-    one = (1 + small**2) / (1 + small) ** 2
+    one = (1 + 0.6**2) / (1 + 0.6) ** 2
     equals = rounding(n, matrix.dtype) / (8 * n**0.5)
     most = math.ceil(math.log2(16 * n**0.5 / eps))
 
     def unfinished(state):
-        _, size, change, k = state
+        _, size, change, _, k = state
         equals_are_left = change <= jnp.ldexp(jnp.full_like(change, equals), k)
         return ~((size**2 >= one) | equals_are_left) & (k < most)
 
@@ -197,18 +231,45 @@ def _square_and_prove(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arra
         power, *_, k = state
         image = matmul(power, power)
         size = jnp.linalg.norm(image)
-        image = image / jnp.where(size > 0, size, 1)
-        return image, size, jnp.linalg.norm(image - power), k + 1
+        over_size = 1 / jnp.where(size > 0, size, 1)
+        change = jnp.linalg.norm(over_size * image - power)
+        over_new = 1 / jnp.sqrt(0.25 + change**2 / 2)
+        power = (over_size * over_new) * image - (over_new / 2) * power
+        return power, size, change, over_new * size / 2, k + 1
 
-    scale = abs(matrix).max()
-    unit = matrix / jnp.where(scale > 0, scale, 1)
-    zero = jnp.zeros_like(scale)
-    power = normalised(matmul(unit.T, unit))
-    power, *_ = repeat_while(unfinished, square, square((power, zero, zero, 0)))
-    v = power[jnp.argmax(jnp.diagonal(power))]  # of all columns the one with most of the vector
-    for _ in range(_POWERS):
-        v = matmul(power, v)
-    v = normalised(v)
-    u = matmul(unit, v)
-    norm = jnp.linalg.norm(u)
-    return norm * scale, u / jnp.where(norm > 0, norm, 1), v
+    zero = jnp.zeros((), matrix.dtype)
+    start = square((normalised(gram(matrix)), zero, zero, zero, 0))
+    power, _, _, least, _ = repeat_while(unfinished, square, start)
+    return power, least
+
+
+def _prove(power: jax.Array, least: jax.Array) -> jax.Array:
+    """Return a unit vector v, [n], that has ‖A v‖ = ‖A‖₂ to rounding; NaN where that is not shown.
+
+    It is the image of an arbitrary one, many times over. Then ρ = vᵀPv is within ‖Pv − ρv‖ of an
+    eigenvalue of P. After ``_square`` all but the largest, and its equals, are below 0.9 ‖P²‖. So
+    it is the largest where ρ is above that. The part of v beside the top vectors is a small
+    multiple of the residual, and its square is what ‖A v‖² misses.
+
+    Args:
+        power: P, [n, n], positive semi-definite.
+        least: a number below its largest eigenvalue.
+    """
+    n = len(power)
+    accepted = rounding(n, power.dtype) / 32
+
+    def unfinished(state):
+        _, proved, turn = state
+        return ~proved & (turn < _MOST_PRODUCTS) & (least >= 0)  # not NaN
+
+    def multiply(state):
+        v, _, turn = state
+        image = matmul(power, v)
+        value = v @ image
+        missed = image - value * v
+        proved = (value >= 0.9 * least) & (missed @ missed <= accepted * value**2)
+        return jnp.where(proved, v, normalised(image)), proved, turn + 1
+
+    begin = normalised(matmul(power, arbitrary((n,), power.dtype))), jnp.zeros((), bool), 0
+    v, proved, _ = repeat_while(unfinished, multiply, begin)
+    return jnp.where(proved, v, jnp.nan)

@@ -9,6 +9,7 @@ import oracles
 from homojax.spectrum.rayleigh import largest_rayleigh_quotient
 from homojax.spectrum.singular_value import top_singular_pair
 
+DTYPES = "float32", "float64"
 N = 33  # of most tests, to share their programs
 TIES = {
     "uniform": np.full((N, N), 1 / N),
@@ -76,7 +77,10 @@ FAMILIES = {  # largest first
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_top_singular_pair_is_a_pair_and_the_top_one(name, n, dtype, rng):
     values = np.stack([FAMILIES[name](rng, n) for _ in range(60)])
-    matrices = with_singular_values(rng, values).astype(dtype)
+    matrices = with_singular_values(rng, values)
+    # Half of them have singular vectors of one entry.
+    matrices[::2] = [rng.permutation(np.diag(row)) for row in values[::2]]
+    matrices = matrices.astype(dtype)
     norm, u, v = map(np.asarray, jax.jit(jax.vmap(top_singular_pair))(matrices))
     exact = np.linalg.norm(matrices.astype(float), 2, axis=(1, 2))
     unit = np.where(exact > 0, exact, 1)
@@ -87,6 +91,33 @@ def test_the_top_singular_pair_is_a_pair_and_the_top_one(name, n, dtype, rng):
     assert (np.linalg.norm(image - norm[:, None] * u, axis=1) <= within * unit).all()
     assert (np.linalg.norm(back - norm[:, None] * v, axis=1) <= within * unit).all()
     assert (abs(np.linalg.norm(u, axis=1) - (exact > 0)) <= within).all()
+
+
+def spread_beside_localised(n, kept, localised):
+    """Two units that mix among themselves, and others whose best-kept detail is ±1 everywhere."""
+    others = n - 2
+    stay, swap = localised * np.array([0.875, 0.125])
+    leak = (1 - stay - swap) / others
+    matrix = np.full((n, n), leak)
+    matrix[:2, :2] = [[stay, swap], [swap, stay]]
+    signs = (-1.0) ** np.arange(others)
+    share = (1 - 2 * leak) / others
+    matrix[2:, 2:] = share + min(kept / others, share) * np.outer(signs, signs)
+    return matrix
+
+
+@pytest.mark.parametrize(
+    ("n", "dtype"),
+    [(2 * N, "float32"), *(pytest.param(256, t, marks=pytest.mark.slow) for t in DTYPES)],
+)
+def test_a_top_vector_spread_over_all_units_is_found_beside_one_of_two_units(n, dtype):
+    """The powers of the second one fill more of single columns than those of the first."""
+    localised = np.linspace(0.4, 0.88, 48)
+    matrices = np.stack([spread_beside_localised(n, 0.9, share) for share in localised])
+    np.testing.assert_allclose(matrices.sum(1), 1)
+    found = sigma2_of_each(matrices.astype(dtype))
+    within = hj.numerics.rounding(n, dtype)
+    np.testing.assert_allclose(found, oracles.sigma2(matrices), rtol=within)
 
 
 @pytest.mark.parametrize("n", [N, pytest.param(64, marks=pytest.mark.slow)])
