@@ -15,7 +15,7 @@ DIMENSIONS = (2.0, 3.0, 15.0, 64.0, 1023.0)
 cdf = jax.jit(lambda t, snr, d: layernorm.cosine_cdf(t, snr=snr, d=d))
 cdf_each = jax.jit(jax.vmap(lambda t, snr, d: layernorm.cosine_cdf(t, snr=snr, d=d)))
 coarse_each = jax.jit(
-    jax.vmap(lambda t, snr, d: layernorm.cosine_cdf(t, snr=snr, d=d, num_nodes=32))
+    jax.vmap(lambda t, snr, d: layernorm.cosine_cdf(t, snr=snr, d=d, num_nodes=22))
 )
 mean = jax.jit(lambda snr, d: layernorm.expected_cosine(snr, d=d))
 mean_each = jax.jit(jax.vmap(lambda snr, d: layernorm.expected_cosine(snr, d=d), (0, None)))
@@ -92,7 +92,7 @@ def test_cosine_cdf_is_the_noncentral_t_distribution(d):
         points += [(t, snr, d) for t in (*fixed, *np.clip(near, -0.99, 0.99))]
     exact = [oracles.cosine_cdf(t, snr, int(d)) for t, snr, _ in points]
     np.testing.assert_allclose(cdf_each(*np.transpose(points)), exact, atol=1e-12)
-    np.testing.assert_allclose(coarse_each(*np.transpose(points)), exact, atol=2e-8)
+    np.testing.assert_allclose(coarse_each(*np.transpose(points)), exact, atol=1.2e-8)
 
 
 def test_the_oracle_itself_agrees_with_scipy():
