@@ -69,8 +69,8 @@ def spectral_radius(matrix: jax.Array) -> jax.Array:
     matrix = jax.lax.stop_gradient(matrix)
     prove = in_buckets(each_lane(_square_and_prove), lambda matrices: abs(matrices).max((1, 2)))
     radius = prove(matrix)
-    for find, most in ((_square_to_the_end, 16), (_largest_eigenvalue, 1)):
-        radius = where_unknown(find, most)(matrix, radius)
+    for find in (_square_to_the_end, _largest_eigenvalue):
+        radius = where_unknown(find, most=16)(matrix, radius)
     return radius
 
 
