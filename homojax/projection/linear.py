@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from homojax.decompositions.cholesky import cholesky, substitute
 from homojax.loops import repeat_while
-from homojax.numerics import gram, matmul, wide
+from homojax.numerics import gram, wide
 
 
 def solve_laplacian(

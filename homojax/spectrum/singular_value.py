@@ -1,8 +1,9 @@
 """σ₂: the singular values of P M P, and the top singular pair of any matrix.
 
-(AᵀA)ᵖ, p = 2ᵏ, is found by repeated squaring. It shows the largest singular value alone, and proves
-that none is larger. Its products with an arbitrary vector show the vector. Of an operator that is no matrix, conjugate gradients
-on the Rayleigh quotient find a pair, and nothing proves that it is the top one.
+Repeated squaring of AᵀA shows the largest singular value alone, and proves that none is larger.
+Products of the last power with an arbitrary vector show the singular vector. Of an operator that is
+no matrix, conjugate gradients on the Rayleigh quotient find a pair, and nothing proves that it is
+the top one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from homojax.arguments import as_decomposable
 from homojax.batching import each_lane, in_buckets, in_lanes
@@ -215,16 +216,18 @@ def _square(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
       then takes all t but the first to within ±½.
     - Equal ones are left: the change is so small, e, that each t is within 4√n e of 0 or 1. The
       singular values that did not vanish differ by a share of about 4√n e/2ᵏ after k turns. As k
-      grows, any e will do.
+      grows, any e will do that ``_prove`` accepts, when the turn has made it 3√n times as large.
     """
     n, eps = len(matrix), float(jnp.finfo(matrix.dtype).eps)
     one = (1 + 0.6**2) / (1 + 0.6) ** 2
     equals = rounding(n, matrix.dtype) / (8 * n**0.5)
+    most_change = _accepted(n, matrix.dtype) ** 0.5 / (3 * n**0.5)
     most = math.ceil(math.log2(16 * n**0.5 / eps))
 
     def unfinished(state):
         _, size, change, _, k = state
-        equals_are_left = change <= jnp.ldexp(jnp.full_like(change, equals), k)
+        small = jnp.minimum(jnp.ldexp(jnp.full_like(change, equals), k), most_change)
+        equals_are_left = change <= small
         return ~((size**2 >= one) | equals_are_left) & (k < most)
 
     def square(state):
@@ -252,11 +255,11 @@ def _prove(power: jax.Array, least: jax.Array) -> jax.Array:
     multiple of the residual, and its square is what ‖A v‖² misses.
 
     Args:
-        power: P, [n, n], positive semi-definite.
+        power: P, [n, n], symmetric.
         least: a number below its largest eigenvalue.
     """
     n = len(power)
-    accepted = rounding(n, power.dtype) / 32
+    accepted = _accepted(n, power.dtype)
 
     def unfinished(state):
         _, proved, turn = state
@@ -273,3 +276,8 @@ def _prove(power: jax.Array, least: jax.Array) -> jax.Array:
     begin = normalised(matmul(power, arbitrary((n,), power.dtype))), jnp.zeros((), bool), 0
     v, proved, _ = repeat_while(unfinished, multiply, begin)
     return jnp.where(proved, v, jnp.nan)
+
+
+def _accepted(n: int, dtype: DTypeLike) -> float:
+    """Return ‖Pv − ρv‖² over ρ² at which ‖A v‖ lacks less than an eighth of the rounding."""
+    return rounding(n, dtype) / 32

@@ -7,7 +7,7 @@ import pytest
 import homojax as hj
 import oracles
 from homojax.spectrum.rayleigh import largest_rayleigh_quotient
-from homojax.spectrum.singular_value import top_singular_pair
+from homojax.spectrum.singular_value import spectral_norm, top_singular_pair
 
 DTYPES = "float32", "float64"
 N = 33  # of most tests, to share their programs
@@ -118,6 +118,13 @@ def test_a_top_vector_spread_over_all_units_is_found_beside_one_of_two_units(n, 
     found = sigma2_of_each(matrices.astype(dtype))
     within = hj.numerics.rounding(n, dtype)
     np.testing.assert_allclose(found, oracles.sigma2(matrices), rtol=within)
+
+
+def test_tops_that_only_rounding_holds_apart_are_found_beside_a_third_of_any_gap(rng):
+    gaps = np.geomspace(1e-9, 1, 4000)
+    matrices = with_singular_values(rng, np.stack([1 + 0 * gaps, 1 + 0 * gaps, 1 - gaps], 1))
+    norm = jax.jit(jax.vmap(spectral_norm))(matrices.astype("float32"))
+    np.testing.assert_allclose(norm, 1, rtol=hj.numerics.rounding(3, "float32"))
 
 
 @pytest.mark.parametrize("n", [N, pytest.param(64, marks=pytest.mark.slow)])

@@ -35,7 +35,6 @@ from homojax.programs import Effort, compiler_options, program
 from homojax.projection.result import SinkhornResult
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.projection.truncated import truncated_sinkhorn
-from homojax.residual import residual_matrix
 from homojax.spectrum.singular_value import spectral_norm
 from homojax.theory import CLAIMS
 from homojax.theory.cases.matrix import matrix_case
