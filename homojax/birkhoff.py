@@ -54,7 +54,8 @@ def detail(matrix: ArrayLike) -> jax.Array:
     >>> float(abs(detail(uniform(3))).max())
     0.0
     """
-    return center(center(as_square(matrix)).T).T
+    columns = center(as_square(matrix))
+    return columns - columns.mean(axis=1, keepdims=True)
 
 
 @compiled("n", "dtype")

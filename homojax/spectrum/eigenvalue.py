@@ -69,8 +69,8 @@ def spectral_radius(matrix: jax.Array) -> jax.Array:
     matrix = jax.lax.stop_gradient(matrix)
     prove = in_buckets(each_lane(_square_and_prove), lambda matrices: abs(matrices).max((1, 2)))
     radius = prove(matrix)
-    for find in (_square_to_the_end, _largest_eigenvalue):
-        radius = where_unknown(find, most=16)(matrix, radius)
+    for find, most in ((_square_to_the_end, 16), (_largest_eigenvalue, 1)):
+        radius = where_unknown(find, most)(matrix, radius)
     return radius
 
 
@@ -111,7 +111,8 @@ def _square_to_the_end(matrix: jax.Array) -> jax.Array:
     begin = matrix / jnp.where(size > 0, size, 1), jnp.log(size), jnp.ones_like(size)
     power, log_radius, least = repeat(_last(matrix), square, begin)
     limit = jnp.where(least * n**0.5 >= 0.5, jnp.exp(log_radius), jnp.nan)
-    basis = _refine(matrix, power, _span(power, arbitrary((2, n), matrix.dtype)))
+    basis = _span(power, arbitrary((2, n), matrix.dtype))
+    basis = _refine(matrix, power, _span(power, jnp.stack(basis)))
     line, plane, _ = _dominant(matrix, power, basis, rounding(n, matrix.dtype) / 2)
     proved = jnp.where(jnp.isnan(line), plane, line)
     return jnp.where(jnp.isnan(proved), limit, proved)

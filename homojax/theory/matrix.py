@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from homojax import bounds
-from homojax.birkhoff import center, entropy_deficit, projective_diameter
+from homojax.birkhoff import detail, entropy_deficit, projective_diameter
 from homojax.numerics import sqrt
 from homojax.projection.errors import entropy_error
 from homojax.spectrum.singular_value import spectral_norm
@@ -257,7 +257,7 @@ def logit_budget(case: MatrixCase) -> Comparison:
         jnp.arctanh(jnp.clip(case.sigma2 + off, 0, 1))
         for off in (-3 * case.distance, 3 * case.distance)
     )
-    centred = center(center(case.logits).T).T
+    centred = detail(case.logits)
     largest = jnp.minimum(_half_range(case.logits), _half_range(centred)) / case.epsilon
     off = jnp.maximum(needed - least, most - needed) + logit_rounding(case)
     return Comparison(needed, largest, off)
