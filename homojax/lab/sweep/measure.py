@@ -86,7 +86,6 @@ def measure_block(sweep: Sweep, source: Source, block: Block) -> dict[str, np.nd
         measured |= over_cells(_measure_bounds, logits, epsilon, matrices, sigma2)
     if "depth" in asked:
         measured |= over_cells(_measure_depth, matrices, norms, over_cells(_exponent, matrices))
-        measured |= over_cells(_measure_composites, norms)
     if "layernorm" in asked:
         measured |= over_cells(_measure_layernorm, matrices, keys)
     if "residual" in asked:
@@ -287,6 +286,8 @@ def _measure_depth(
     )
     product, verdict = CLAIMS["product"].judge(case)
     last = np.asarray(depth) - 1
+    products = norms["composite"]
+    forward, backward = jax.vmap(amax_gain)(products)
     return {
         "composite_sigma2": product.lesser[last],
         "product_sigma2": product.greater[last],
@@ -296,13 +297,6 @@ def _measure_depth(
         "effective_depth_bound": product_depth(sigma2, retention=retention),
         "effective_depth_lyapunov": effective_depth(jnp.exp(exponent), retention=retention),
         "effective_depth_measured": measured_depth(product.lesser, retention=retention),
-    }
-
-
-def _measure_composites(norms: Measured) -> Measured:
-    products = norms["composite"]
-    forward, backward = jax.vmap(amax_gain)(products)
-    return {
         "composite_distance": norms["composite_distance"],
         "dist_to_uniform": jnp.sqrt(((products - 1 / products.shape[1]) ** 2).sum((1, 2))),
         "composite_amax_gain_fwd": forward,

@@ -29,7 +29,7 @@ FLAGS = Sweep(**TINY).flags
 STAGES = {  # group -> the stages that it needs, beside _project and _measure_matrices
     "spectrum": {"_norms", "lambda2", "_measure_spectrum"},
     "bounds": {"_norms", "_measure_bounds"},
-    "depth": {"_norms", "_exponent", "_measure_depth", "_measure_composites"},
+    "depth": {"_norms", "_exponent", "_measure_depth"},
     "layernorm": {"_measure_layernorm"},
     "residual": {"_norms", "_measure_residual"},
 }
