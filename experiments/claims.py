@@ -1,10 +1,11 @@
-"""The table of docs/claims.md, in Markdown: every claim that ``homojax verify`` tries.
+"""The tables of docs/claims.md, in Markdown: the claims that ``homojax verify`` tries, and on what.
 
 python experiments/claims.py
 """
 
 from homojax import CLAIMS
 from homojax.lab.page import markdown_table
+from homojax.lab.verify.families import FAMILIES
 
 SCOPES = {
     "matrix": "one matrix",
@@ -27,5 +28,11 @@ def table() -> str:
     )
 
 
+def families_table() -> str:
+    """Return the table of the families of matrices: name, what it is, the n that it exists at."""
+    rows = ([family.name, family.description, family.needs] for family in FAMILIES.values())
+    return markdown_table(["family", "its matrices", "exists at"], *rows)
+
+
 if __name__ == "__main__":
-    print(table())
+    print(table(), families_table(), sep="\n\n")

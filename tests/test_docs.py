@@ -271,7 +271,7 @@ def test_every_law_that_is_cited_is_in_the_document_under_that_number():
             assert name not in known or name in names[number], (path.name, number, name)
 
 
-def test_the_document_of_claims_has_them_all():
+def test_the_document_of_claims_has_all_claims_and_families():
     spec = importlib.util.spec_from_file_location(
         "claims_table", ROOT / "experiments" / "claims.py"
     )
@@ -279,3 +279,4 @@ def test_the_document_of_claims_has_them_all():
     spec.loader.exec_module(script)
     assert script.table() in TEXTS["docs/claims.md"]
     assert script.table().count("\n") == 1 + len(homojax.CLAIMS)
+    assert script.families_table() in TEXTS["docs/claims.md"]

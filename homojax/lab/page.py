@@ -164,6 +164,8 @@ def show(section: Section, console: Console) -> None:
     console.print(section.text, style=style, markup=False, highlight=False)
     for table in section.tables:
         print_table(table, console)
+    if section.commands:
+        console.print("To judge a saved case again:")
     for line in section.commands:
         console.print(as_started(line), markup=False, highlight=False, soft_wrap=True)
 

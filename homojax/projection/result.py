@@ -29,7 +29,16 @@ class Status(enum.IntEnum):
     NOT_FINITE = 4  # a NaN (tol, too), a logit of +inf, ε ≤ 0, or S/ε beyond the largest number
 
 
-_WORDS = tuple(status.name for status in Status)
+_REASONS = {
+    Status.STEP_LIMIT: "allow a larger max_steps",
+    Status.STALLED: "try float64, or a larger tol or ε",
+    Status.INFEASIBLE: "too many logits are −inf",
+    Status.NOT_FINITE: "a NaN, a logit of +inf, ε not above 0, or S/ε too large",
+}
+_WORDS = tuple(
+    f"{status.name} ({_REASONS[status]})" if status in _REASONS else status.name
+    for status in Status
+)
 
 
 class SinkhornResult(NamedTuple):

@@ -26,7 +26,8 @@ def stacked(results):
 def test_a_batch_shows_how_many_ended_in_which_way():
     epsilons = (0.5, -1.0, 1.0)
     shown = repr(stacked([hj.sinkhorn(LOGITS, epsilon) for epsilon in epsilons]))
-    assert shown.startswith("SinkhornResult: 2 CONVERGED, 1 NOT_FINITE; [3] of 4 x 4 float64, ")
+    assert shown.startswith("SinkhornResult: 2 CONVERGED, 1 NOT_FINITE (a NaN, ")
+    assert "; [3] of 4 x 4 float64, row error at most " in shown
     assert "row error at most " in shown and "at most" in shown and "nan" not in shown
     balanced = repr(stacked([hj.balance(LOGITS / epsilon) for epsilon in epsilons]))
     assert balanced.startswith("BalanceResult: 3 CONVERGED; [3] of 4 x 4 float64, at most ")

@@ -87,5 +87,8 @@ def _coordinates(
         "family": ("family", np.array(families, object), {"long_name": "family of cases"}),
         "n": ("n", sizes, {"long_name": "mixed units", "units": "1"}),
         **{field: words(getattr(claim, field) for claim in claims.values()) for field in fields},
+        "assumes": words(
+            "; ".join(told for told, _ in claim.assumptions) for claim in claims.values()
+        ),
         "status": words("mutant" if mutants else claim.status for claim in claims.values()),
     }

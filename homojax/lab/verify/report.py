@@ -24,8 +24,9 @@ from homojax.theory import CLAIMS
 from homojax.theory.claim import VERDICTS
 
 CLAIM_CAPTION = (
-    "The claims. n.a.: assumptions not met; best: lesser over greater side, 1 where a bound is "
-    "attained; for = and ~: the difference over the margin"
+    "The claims. n.a.: what the claim assumes is not met, or its bound says nothing there; best: "
+    "lesser over greater side, 1 where a bound is attained; for = and ~: the difference over the "
+    "margin"
 )
 MAP_CAPTION = (
     "Best tightness of every bound in every family: 1 where it is attained. ✕: violated somewhere. "
@@ -124,7 +125,7 @@ def is_of_mutants(ds: xr.Dataset) -> bool:
 def claim_table(ds: xr.Dataset) -> Table:
     """Return one row for each claim: its verdicts, how tight it is, and its worst case."""
     header = ["§", "claim", "statement", "status", "holds", "viol.", "undec.", "n.a."]
-    header += ["median", "best", "worst case"]
+    header += ["median", "best", "worst case", "assumes"]
     rows = [_claim_row(ds.sel(claim=name)) for name in ds.claim.values]
     return Table(CLAIM_CAPTION, header, rows, [_is_wrong(header, row) for row in rows])
 
@@ -145,6 +146,7 @@ def _claim_row(row: xr.Dataset) -> list[str]:
         _tight(float(row.tightness_median.median())),
         _tight(float(row.tightness_best.max())),
         worst,
+        str(row.assumes.item()),
     ]
 
 
@@ -169,7 +171,7 @@ def _isolated_table() -> Table:
 
 def _for_terminal(section: Section, width: int) -> Section:
     """Return the section without the columns that a terminal has no room for."""
-    hidden = {"statement"} if width >= WIDE else {"statement", "median", "worst case"}
+    hidden = {"statement", "assumes"} | (set() if width >= WIDE else {"median", "worst case"})
     first, *rest = section.tables
     kept = [i for i, column in enumerate(first.header) if column not in hidden]
     narrow = first._replace(
