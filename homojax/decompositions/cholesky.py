@@ -5,12 +5,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from homojax.decompositions.triangular import backward, forward
+from homojax.decompositions.triangular import forward, substitute
 from homojax.loops import repeat
-from homojax.numerics import matmul, wide
+from homojax.numerics import gram, matmul, wide
 
 _SMALL = 64  # up to this n rows are found one by one; beyond, products of matrices find
 _BLOCK = 16  # so many at a time
+_PANELS = 4  # what a quarter of the rows takes off the others is one product
 
 
 def cholesky(matrix: jax.Array) -> jax.Array:
@@ -27,21 +28,34 @@ def cholesky(matrix: jax.Array) -> jax.Array:
     n = len(matrix)
     if n <= _SMALL:
         return _by_rows(matrix)
-    blocks = -(-n // _BLOCK)
-    columns, unit = jnp.arange(blocks * _BLOCK), jnp.eye(_BLOCK, dtype=matrix.dtype)
-    padded = jnp.eye(len(columns), dtype=matrix.dtype).at[:n, :n].set(matrix)
+    size = -(-n // _BLOCK) * _BLOCK
+    rest = jnp.eye(size, dtype=matrix.dtype).at[:n, :n].set(matrix)
+    height = -(-size // (_PANELS * _BLOCK)) * _BLOCK
+    panels = []
+    while len(rest):
+        panels.append(_panel(rest[:height]))
+        right = panels[-1][:, height:]
+        rest = rest[height:, height:] - gram(right)
+    upper = [jnp.pad(panel, [(0, 0), (size - panel.shape[1], 0)]) for panel in panels]
+    return jnp.concatenate(upper).T[:n, :n]
+
+
+def _panel(matrix: jax.Array) -> jax.Array:
+    """Return the first rows of Lᵀ for A = LLᵀ, from those of A, a block at a time."""
+    height, width = matrix.shape
+    columns, unit = jnp.arange(width), jnp.eye(_BLOCK, dtype=matrix.dtype)
 
     def find(k, upper):
         """Put block k of the rows of Lᵀ in its place: the matrix less what the rows above make."""
-        start, size = k * _BLOCK, (_BLOCK, len(columns))
-        above = jax.lax.dynamic_slice(upper, (0, start), size[::-1])
-        rest = jax.lax.dynamic_slice(padded, (start, 0), size) - matmul(above.T, upper)
+        start = k * _BLOCK
+        above = jax.lax.dynamic_slice(upper, (0, start), (height, _BLOCK))
+        rest = jax.lax.dynamic_slice(matrix, (start, 0), (_BLOCK, width)) - matmul(above.T, upper)
         factor = _by_rows(jax.lax.dynamic_slice(rest, (0, start), (_BLOCK, _BLOCK)))
         rows = jnp.where(columns >= start, matmul(forward(factor, unit), rest), 0)
         rows = jax.lax.dynamic_update_slice(rows, factor.T, (0, start))
         return jax.lax.dynamic_update_slice(upper, rows, (start, 0))
 
-    return repeat(blocks, find, jnp.zeros_like(padded)).T[:n, :n]
+    return repeat(height // _BLOCK, find, jnp.zeros_like(matrix))
 
 
 def solve_positive(matrix: jax.Array, b: jax.Array) -> jax.Array:
@@ -60,15 +74,6 @@ def solve_positive(matrix: jax.Array, b: jax.Array) -> jax.Array:
 
     found = jax.lax.custom_linear_solve(lambda x: matmul(matrix, x), right, solve, symmetric=True)
     return found.astype(b.dtype)
-
-
-def substitute(factor: jax.Array, b: jax.Array) -> jax.Array:
-    """Return x with LLᵀx = b, for b [n] or [n, k].
-
-    >>> substitute(jnp.array([[2.0]]), jnp.array([4.0])).tolist()
-    [1.0]
-    """
-    return backward(factor, forward(factor, b))
 
 
 def _by_rows(matrix: jax.Array) -> jax.Array:

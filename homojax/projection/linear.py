@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from homojax.decompositions.cholesky import cholesky, substitute
+from homojax.decompositions.cholesky import cholesky
+from homojax.decompositions.triangular import substitute
 from homojax.loops import repeat_while
 from homojax.numerics import gram, wide
 
@@ -33,9 +34,9 @@ def solve_laplacian(
     """
     dtype = wide(b.dtype)
     matrix, extra = matrix.astype(dtype), jnp.asarray(extra, dtype)
-    products = gram(matrix)
-    links = products - jnp.diag(jnp.diagonal(products))
-    dense = jnp.diag(links.sum(0) + extra) - links + mean / len(b)
+    on_diagonal = jnp.eye(len(b), dtype=bool)
+    links = jnp.where(on_diagonal, 0, gram(matrix))
+    dense = jnp.where(on_diagonal, links.sum(0) + extra, -links) + mean / len(b)
     return substitute(cholesky(dense), b.astype(dtype)).astype(b.dtype)
 
 
