@@ -42,7 +42,8 @@ class Span(NamedTuple):
     def __str__(self) -> str:
         low, high = f"{self.low:.3g}", f"{self.high:.3g}"
         if low == "0" and high not in ("0", "1"):
-            return f"at most {high}"
+            stored = high if self.measured is None else f"{self.measured:.3g}"
+            return f"at most {high}" + (stored != high) * f" (the stored numbers: {stored})"
         return high if low == high else f"between {low} and {high}"
 
 

@@ -20,7 +20,8 @@ CAPTION = (
     "after; and the share of the best-kept detail that is left after it, with its bound."
 )
 CLAIM_CAPTION = (
-    "The claims about matrices and stacks, on the trained ones. n.a.: assumptions not met"
+    "The claims about matrices and stacks, on the trained ones. n.a.: what the claim "
+    "assumes is not met, or its bound says nothing there"
 )
 VARIED = {"depth": "layers", "epsilon": "ε", "alpha": "α", "noise": "noise"}
 MOST_ROWS = 40  # of a table

@@ -183,7 +183,9 @@ def test_what_cannot_be_told_is_as_it_was_measured():
     facts = Facts(Span(0, 0.5, 1e-5), Span(0.3, 0.3), Span(0.2, 0.2), Span(0.5, 0.5))
     assert judge_layer(facts, Audit(), "every token")[:2] == ("healthy", "undecidable")
     facts = facts._replace(sum_error=Span(0, 0.5, 0.02))
-    assert judge_layer(facts, Audit(), "every token")[:2] == ("unconverged", "undecidable")
+    verdict, certainty, reason = judge_layer(facts, Audit(), "every token")
+    assert (verdict, certainty) == ("unconverged", "undecidable")
+    assert "by at most 0.5 (the stored numbers: 0.02)" in reason
 
 
 SUM_ERROR = 0.3  # near identities 20 alternations cannot be proved to do better
