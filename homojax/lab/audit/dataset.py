@@ -184,8 +184,8 @@ def notes_of(
         notes.append(f"Least is kept by {', '.join(layers)}, once converged.")
     if depth > in_product:
         notes.append(
-            f"{depth - in_product} of {depth} layers are in no product: their n or their name is not "
-            "that of the others."
+            f"{depth - in_product} of {depth} layers are in no product: their n or their name is "
+            "not that of the others."
         )
     gaps = gaps_in(ds.name.values.tolist())
     if gaps:
