@@ -208,12 +208,12 @@ def _norms(
     weights = (1.0,) * ("depth" in of) + alpha * ("residual" in of)
     if weights:
         details = detail_composite(matrices, alpha=jnp.asarray(weights, matrices.dtype))
-    if "depth" in of:
-        products["composite"] = composite(matrices)[last]
-        parts["composite_sigma2"] = details[0]  # after every layer
-        parts["composite_distance"] = products["composite"] - 1 / n
-    if "residual" in of:
-        parts["residual_sigma2"] = details[-len(alpha) :, last]  # [alpha, depth, n, n]
+        if "depth" in of:
+            products["composite"] = composite(matrices)[last]
+            parts["composite_sigma2"] = details[0]  # after every layer
+            parts["composite_distance"] = products["composite"] - 1 / n
+        if "residual" in of:
+            parts["residual_sigma2"] = details[-len(alpha) :, last]  # [alpha, depth, n, n]
     together = jnp.concatenate([part.reshape(-1, n, n) for part in parts.values()])
     values = jax.vmap(spectral_norm)(together)
     ends = np.cumsum([part.size // n**2 for part in parts.values()])[:-1]
