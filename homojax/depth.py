@@ -106,7 +106,7 @@ def detail_composite(matrices: ArrayLike, *, alpha: ArrayLike = 1.0) -> jax.Arra
         (block, leak), (kept, out_of_mean, into_mean, mean) = carry, parts
         side_by_side = block.reshape(n, -1)
         passed = matmul(kept, side_by_side).reshape(block.shape)
-        passed += out_of_mean[:, None, None] * leak
+        passed += out_of_mean[:, None, None] * leak[None]
         leaked = matmul(into_mean, side_by_side).reshape(leak.shape) + mean * leak
         next_block = (1 - of_block) * block + of_block * passed
         return (next_block, (1 - of_leak) * leak + of_leak * leaked), next_block

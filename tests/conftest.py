@@ -16,6 +16,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     )
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    # A process that a test starts may read an entry while another worker writes it: it compiles.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:Error reading persistent")
 
 import hypothesis
 import jax

@@ -40,7 +40,7 @@ def test_a_matrix_is_a_stack_of_one_and_logits_are_projected(rng):
     alone, stacked = hj.mixing_metrics(matrix), hj.mixing_metrics(np.asarray(matrix)[None])
     projected = hj.mixing_metrics(logits, epsilon=0.7)
     for name, value in alone.items():
-        assert value == stacked[name]
+        np.testing.assert_allclose(stacked[name], value, rtol=1e-14, err_msg=name)
         np.testing.assert_allclose(projected[name], value, atol=1e-12, err_msg=name)
 
 

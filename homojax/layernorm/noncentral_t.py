@@ -53,7 +53,7 @@ def ratio_cdf(
     lengths = jnp.diff(edges)
     # An empty panel may lie at radius 0, where the density has no derivative in d.
     empty = (lengths == 0)[:, None]
-    radius = jnp.where(empty, 1, edges[:-1, None] + lengths[:, None] * nodes)
+    radius = jnp.where(empty, 1, edges[:-1, None] + lengths[:, None] * nodes[None])
     offset = radius - mode
     log_density = (d - 2) * jnp.log(radius / jnp.where(mode > 0, mode, 1))
     density = jnp.exp(log_density - offset * (mode + offset / 2))
