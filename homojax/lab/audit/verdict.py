@@ -34,10 +34,11 @@ class Span(NamedTuple):
             return True
         return False if self.low >= threshold else None
 
-    @property
-    def middle(self) -> float:
-        """What is likely: as measured, else half-way."""
-        return (self.low + self.high) / 2 if self.measured is None else self.measured
+    def likely_below(self, threshold: float) -> bool:
+        """Whether the number is below a threshold, or likely is: as measured, else half-way."""
+        below = self.below(threshold)
+        middle = (self.low + self.high) / 2 if self.measured is None else self.measured
+        return middle < threshold if below is None else below
 
     def __str__(self) -> str:
         low, high = f"{self.low:.3g}", f"{self.high:.3g}"
@@ -76,10 +77,8 @@ def judge_layer(facts: Facts, audit: Audit, certainty: Certainty) -> Judged:
     """
     told = True
     for verdict, span, threshold, above, reason in _steps(facts, audit):
-        below = span.below(threshold)
-        told = told and below is not None
-        below = span.middle < threshold if below is None else below
-        if below != above:
+        told = told and span.below(threshold) is not None
+        if span.likely_below(threshold) != above:
             return Judged(verdict, certainty if told else "undecidable", reason)
     reason = f"σ₂ = {facts.sigma2} once converged"
     return Judged("healthy", certainty if told else "undecidable", reason)
@@ -176,10 +175,9 @@ class Stack(NamedTuple):
 def judge_stack(stack: Stack, audit: Audit) -> Judged:
     """Return the verdict about a stack.
 
-    No mixing matrix; not doubly stochastic (a layer is not, and half or more of the composite's
-    collapse vanishes on convergence); in the trap, by the converged composite, or as run where that
-    half vanishes though all sums are right; else what most layers are: locked, or near the
-    identity; else healthy.
+    No mixing matrix; not doubly stochastic (a layer is not, and on convergence the composite leaves
+    the trap, or half or more of its collapse vanishes); in the trap, by the composite converged or
+    as run; else what most layers are: locked, or near the identity; else healthy.
     """
     depth, whole = len(stack.layers), stack.certainty
     count = {name: sum(x.verdict == name for x in stack.layers) for name in WORDS}
@@ -193,26 +191,30 @@ def judge_stack(stack: Stack, audit: Audit) -> Judged:
             reason += f"; {count['unconverged']} of {depth} {of} not doubly stochastic as run"
         return Judged(verdict, certainty if decided else "undecidable", reason)  # type: ignore
 
-    if count["unconverged"] and stack.unconverged_share >= 0.5:
+    kept = stack.sigma2, stack.sigma2_run
+    below, run_below = (span.below(audit.retention) for span in kept)
+    little, little_run = (span.likely_below(audit.retention) for span in kept)
+    leaves_the_trap = little_run and not little
+    cut_short = stack.unconverged_share >= 0.5 or leaves_the_trap
+    if count["unconverged"] and cut_short:
         sure = any(x.verdict == "unconverged" and x not in unsure for x in stack.layers)
-        return told("unconverged", whole, _unconverged(stack, count["unconverged"]), sure)
-    converged = stack.unconverged_share < 0.5 or not unsure
+        sure = sure and (stack.unconverged_share >= 0.5 or (run_below and below is False))
+        return told("unconverged", whole, _unconverged(stack, count["unconverged"]), bool(sure))
+    converged = not cut_short or not unsure
     layers = counted(depth, "layer")
     reason = f"after {layers} {stack.sigma2} of the detail is left, once converged"
-    below = stack.sigma2.below(audit.retention)
-    if below or (below is None and stack.sigma2.middle < audit.retention):
+    if little:
         proved = stack.sigma2_upper < audit.retention and stack.sum_error_upper < audit.sum_error
         if proved and whole != "every token":
             whole, most = "every token", f"{stack.sigma2_upper:.3g}"
             reason = f"after {layers} at most {most} of any token's detail is left, once converged"
         return told("trap", whole, reason, converged and bool(below))
     converged = converged and below is False
-    run = stack.sigma2_run.below(audit.retention) if stack.unconverged_share >= 0.5 else False
-    if run or (run is None and stack.sigma2_run.middle < audit.retention):
+    if little_run:
         reason = f"after {layers} {stack.sigma2_run} of the detail is left as run, and "
         reason += f"{stack.sigma2} once converged{_constants(stack, '; ')}"
-        return told("trap", whole, reason, converged and bool(run))
-    converged = converged and run is False
+        return told("trap", whole, reason, converged and bool(run_below))
+    converged = converged and run_below is False
     for verdict in ("locked", "near-identity"):
         most = f"{count[verdict]} of {depth} layers are {WORDS[verdict]}"
         least = sum(x.verdict == verdict and x not in unsure for x in stack.layers)
@@ -232,9 +234,11 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 
 def _unconverged(stack: Stack, count: int) -> str:
+    told = f"{count} of {len(stack.layers)} matrices are not doubly stochastic as run: "
+    if stack.unconverged_share < 0.5:
+        return f"{told}{stack.sigma2_run} of the detail is left, and {stack.sigma2} once converged"
     return (
-        f"{count} of {len(stack.layers)} matrices are not doubly stochastic as run: what looks "
-        f"like collapse is an unconverged projection. Of the composite's collapse, "
+        f"{told}what looks like collapse is an unconverged projection. Of the composite's collapse, "
         f"{stack.unconverged_share:.0%} vanishes on convergence{_constants(stack, ', and ')}"
     )
 

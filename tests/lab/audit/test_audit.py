@@ -338,6 +338,28 @@ def test_a_stack_that_keeps_little_as_run_alone_is_in_the_trap():
     assert judge_stack(open_, Audit())[1] != "every token"
 
 
+def test_a_stack_that_leaves_the_trap_on_convergence_is_not_healthy():
+    """However little of its collapse vanishes: as run it keeps less than a tenth."""
+    stack = Stack(
+        layers=layers_of(("unconverged", "every token"), ("healthy", "every token")),
+        sigma2=Span(0.101, 0.101),
+        unconverged_share=0.35,
+        certainty="every token",
+        sigma2_upper=0.2,
+        sum_error_upper=0.5,
+        sigma2_run=Span(0.029, 0.029),
+    )
+    told = judge_stack(stack, Audit())
+    assert told[:2] == ("unconverged", "every token")
+    assert "0.029 of the detail is left, and 0.101 once converged" in told.reason
+    for edge in ({"sigma2": Span(0.09, 0.12)}, {"sigma2_run": Span(0.02, 0.12)}):
+        assert judge_stack(stack._replace(**edge), Audit())[:2] == ("unconverged", "undecidable")
+    sums_are_right = stack._replace(layers=layers_of(*[("healthy", "every token")] * 2))
+    assert judge_stack(sums_are_right, Audit())[:2] == ("trap", "every token")
+    enough = stack._replace(sigma2_run=Span(0.1, 0.1))
+    assert judge_stack(enough, Audit())[:2] == ("healthy", "every token")
+
+
 def test_one_file_of_many_is_told_as_a_part(tmp_path):
     save_file(wide_logits(1), tmp_path / "model-00001-of-00002.safetensors")
     for place in (tmp_path, tmp_path / "model-00001-of-00002.safetensors"):
