@@ -23,6 +23,7 @@ from homojax.residual import turn_bound
 
 MOST_ALTERNATIONS = 10_000  # that are tried
 COLDEST = 1e-4  # factor of the temperature that is tried
+AIM = 1.1  # times the least share to keep: as run, a product keeps a little less than converged
 OPEN = 0.01  # a response at which logits train again; 0.5 is the largest there is
 
 
@@ -107,18 +108,15 @@ def _kept(layers: list[Layer], audit: Audit, factor: float = 1.0) -> float:
 
 def _alternate(layers: list[Layer], audit: Audit) -> tuple[str, str]:
     """Return the alternations after which all sums are right, by running them."""
-    # As if the last sums were those of rows.
-    logits = [x.logits() if x.preset.last == "rows" else x.logits().T for x in layers]
-    needed = alternations_for(np.stack(logits), audit.sum_error)
-    present = max(layer.preset.num_iters or 0 for layer in layers)
-    count = _counted(layers)
+    needed = alternations_for(_rows_last(layers), audit.sum_error)
+    present, count = _present(layers), _counted(layers)
     if needed is None:
         return (
             f"project {count} by a method that converges (hj.sinkhorn), or raise the temperature",
             f"more than {MOST_ALTERNATIONS:,} alternations would be needed for a sum error of "
             f"{audit.sum_error:g}",
         )
-    again = [layer._replace(preset=layer.preset._replace(num_iters=needed)) for layer in layers]
+    again = _with(layers, num_iters=needed)
     each = measure_each(np.stack([layer.matrix() for layer in again]))
     error = np.maximum(each["row_error"], each["col_error"]).max()
     return (
@@ -126,6 +124,20 @@ def _alternate(layers: list[Layer], audit: Audit) -> tuple[str, str]:
         f"the largest sum error of {count} falls to {error:.2g}, and the mean σ₂ becomes "
         f"{each['sigma2'].mean():.4f}",
     )
+
+
+def _present(layers: list[Layer]) -> int:
+    return max(layer.preset.num_iters or 0 for layer in layers)
+
+
+def _with(layers: list[Layer], **how: float) -> list[Layer]:
+    """Return the layers with other fields of their presets."""
+    return [layer._replace(preset=layer.preset._replace(**how)) for layer in layers]
+
+
+def _rows_last(layers: list[Layer]) -> np.ndarray:
+    """Return S/ε, [L, n, n], transposed where the last sums are those of columns."""
+    return np.stack([x.logits() if x.preset.last == "rows" else x.logits().T for x in layers])
 
 
 def alternations_for(logits: np.ndarray, sum_error: float) -> int | None:
@@ -172,7 +184,8 @@ def _cool(layers: list[Layer], audit: Audit) -> tuple[str, str]:
     """
     kept = partial(_kept, layers, audit)
     low, high = 1.0, 1.0
-    while kept(low) < audit.retention and low > COLDEST:
+    enough = min(AIM * audit.retention, (1 + audit.retention) / 2)
+    while kept(low) < enough and low > COLDEST:
         low, high = low / 2, low
     depth = _counted(layers)
     if low <= COLDEST:
@@ -182,13 +195,30 @@ def _cool(layers: list[Layer], audit: Audit) -> tuple[str, str]:
         )
     for _ in range(10):
         middle = (low * high) ** 0.5
-        low, high = (middle, high) if kept(middle) >= audit.retention else (low, middle)
+        low, high = (middle, high) if kept(middle) >= enough else (low, middle)
     low = _rounded(low, down=True)
+    colder = [y for x in layers for y in _with([x], epsilon=x.preset.epsilon * low)]
     return (
-        f"multiply the temperature of {depth} by {low:.3g}, or divide logits by it",
+        f"multiply the temperature of {depth} by {low:.3g}, or divide logits by "
+        f"it{_and_alternate(colder, audit)}",
         f"their product keeps {kept(low):.1%} of the detail at the static part, once converged; "
         "hj.calibrate_depth proves how much",
     )
+
+
+def _and_alternate(layers: list[Layer], audit: Audit) -> str:
+    """Return how to project so that as run, too, sums are right and the product keeps enough.
+
+    Empty where the present alternations do.
+    """
+    present = _present(layers)
+    count = alternations_for(_rows_last(layers), audit.sum_error)
+    while count is not None and count <= MOST_ALTERNATIONS:
+        count = max(count, present)
+        if kept_as_run(_with(layers, num_iters=count), audit.retention) >= audit.retention:
+            return f", and run {count} alternations in place of {present}" * (count > present)
+        count *= 2
+    return ", and project by a method that converges (hj.sinkhorn)"
 
 
 def _blend(layers: list[Layer], audit: Audit) -> tuple[str, str]:

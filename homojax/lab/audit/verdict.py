@@ -238,8 +238,9 @@ def _unconverged(stack: Stack, count: int) -> str:
     if stack.unconverged_share < 0.5:
         return f"{told}{stack.sigma2_run} of the detail is left, and {stack.sigma2} once converged"
     return (
-        f"{told}what looks like collapse is an unconverged projection. Of the composite's collapse, "
-        f"{stack.unconverged_share:.0%} vanishes on convergence{_constants(stack, ', and ')}"
+        f"{told}what looks like collapse is an unconverged projection. Of the composite's "
+        f"collapse, {stack.unconverged_share:.0%} vanishes on "
+        f"convergence{_constants(stack, ', and ')}"
     )
 
 
