@@ -31,6 +31,7 @@ from homojax.lab.store import (
     as_dataset,
     consolidating,
     marks_of,
+    not_whole,
     require_same,
     require_whole,
     unfinished,
@@ -225,7 +226,7 @@ def _found(place: Any, name: str) -> zarr.Group | None:
             raise InputError(f"{name} is not a whole zarr store: choose another place.") from None
         return None
     except Exception as error:  # on a damaged store zarr raises anything
-        raise InputError(f"{name} is not a whole zarr store: {type(error).__name__}.") from error
+        raise not_whole(name) from error
     return group
 
 

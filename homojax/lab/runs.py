@@ -61,6 +61,9 @@ def _asked(identity: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps({**identity, "homojax": version("homojax")}, default=str))
 
 
+_DAMAGED = "{} is damaged. hj.open_run may still read the data; remove {} to start anew."
+
+
 def identity_in(folder: Path) -> dict[str, Any]:
     """Return what the manifest of a folder says of its run.
 
@@ -75,11 +78,11 @@ def identity_in(folder: Path) -> dict[str, Any]:
             f"{folder} is no run: it has no {MANIFEST}. homojax runs lists those of a folder."
         ) from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{manifest} is damaged: remove {folder} to start anew.") from error
+        raise InputError(_DAMAGED.format(manifest, folder)) from error
     if not isinstance(identity, dict) or not {"homojax"} <= set(identity):
         raise InputError(f"{manifest} is of no homojax run: choose another folder.")
     if not isinstance(identity.get("files", []), list):
-        raise InputError(f"{manifest} is damaged: remove {folder} to start anew.")
+        raise InputError(_DAMAGED.format(manifest, folder))
     return identity
 
 

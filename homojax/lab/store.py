@@ -158,6 +158,10 @@ def read_dataset(path: str | Path, *, in_memory: int = IN_MEMORY) -> xr.Dataset:
     """
     if not is_url(path) and not is_there(Path(path)):
         raise InputError(f"there is no run at {path}.")
+    if not is_url(path) and Path(path).is_file():
+        raise InputError(f"{path} is a file: a run is a folder, and so is a zarr store.")
+    if not is_url(path):
+        _require_metadata(Path(path))
     try:
         place = store_at(str(path)) if is_url(path) else LocalStore(path)
         group = zarr.open_group(place, mode="r", use_consolidated=False)
@@ -166,11 +170,34 @@ def read_dataset(path: str | Path, *, in_memory: int = IN_MEMORY) -> xr.Dataset:
     except InputError:
         raise
     except Exception as error:  # on a damaged store zarr raises anything, zlib's errors too
-        raise InputError(f"{path} is not a whole zarr store: {type(error).__name__}.") from error
+        raise not_whole(path) from error
     dataset.attrs.pop("written", None)
     if DONE in group:
         dataset.attrs["unfinished"] = unfinished(group)
     return dataset
+
+
+def _require_metadata(store: Path) -> None:
+    """Raise InputError where a zarr.json is none: zarr leaves tasks behind that fail at exit."""
+    for file in sorted(store.glob("*/zarr.json")):
+        try:
+            json.loads(file.read_bytes())
+        except ValueError as error:
+            raise _damaged(store, f"the zarr.json of {file.parent.name} cannot be read") from error
+
+
+def not_whole(store: str | Path) -> InputError:
+    """Return the error of a store that cannot be opened."""
+    return InputError(
+        f"{store} is not a whole zarr store: a zarr.json in it is missing or damaged. {_ANEW}"
+    )
+
+
+def _damaged(store: object, what: str) -> InputError:
+    return InputError(f"{store} is damaged: {what}. {_ANEW}")
+
+
+_ANEW = "To measure it anew, add --overwrite to its command; in Python remove it first."
 
 
 def require_whole(group: zarr.Group, name: str) -> None:
@@ -182,20 +209,24 @@ def require_whole(group: zarr.Group, name: str) -> None:
     arrays = dict(group.arrays())
     lost = sorted(set(str(group.attrs.get("written", "")).split()) - set(arrays))
     if lost:
-        raise InputError(f"{name} is not a whole zarr store: {', '.join(lost)} is missing.")
+        raise InputError(f"{name} is not a whole zarr store: {', '.join(lost)} is missing. {_ANEW}")
     marks = arrays.pop(DONE, None)
     divided = () if marks is None else tuple(marks.attrs["chunks"])  # type: ignore[arg-type]
     for variable, array in arrays.items():
         dims = array.metadata.dimension_names or ()  # type: ignore[union-attr]
-        if marks is None or tuple(dims) == (variable,):  # a coordinate
+        coordinate = tuple(dims) == (variable,)
+        if marks is None or coordinate:
             wanted = array.nchunks
         else:  # those that are done; what only the end writes may have none yet
             wanted = marks.nchunks_initialized if set(divided) <= set(dims) else 0
         if array.nchunks_initialized < wanted:
             few = wanted - array.nchunks_initialized
-            raise InputError(
-                f"{name} is damaged: {variable} lacks {few} of its blocks; remove it to start anew."
-            )
+            raise _damaged(name, f"{variable} lacks {few} of its blocks")
+        if coordinate:
+            try:
+                array[...]
+            except Exception as error:  # as below
+                raise _damaged(name, f"{variable} cannot be read") from error
 
 
 def unfinished(group: zarr.Group) -> str:
@@ -215,9 +246,7 @@ def marks_of(group: zarr.Group) -> np.ndarray:
     try:
         return np.asarray(group[DONE]) == 1
     except Exception as error:  # a checksum, or no chunk
-        raise InputError(
-            f"{group.store} is damaged: {DONE} cannot be read; remove it to start anew."
-        ) from error
+        raise _damaged(group.store, f"{DONE} cannot be read") from error
 
 
 def as_dataset(place: Any, in_memory: int = IN_MEMORY) -> xr.Dataset:
@@ -237,7 +266,7 @@ def as_dataset(place: Any, in_memory: int = IN_MEMORY) -> xr.Dataset:
             variable.load()
         except Exception as error:  # a checksum, or a chunk that is no chunk
             where = str(place).removeprefix("file://")
-            raise InputError(f"{where} is damaged: {name} cannot be read.") from error
+            raise _damaged(where, f"{name} cannot be read") from error
     return dataset
 
 

@@ -27,6 +27,24 @@ def test_a_damaged_store_is_told_in_one_sentence(tmp_path):
         store.read_dataset(path)
 
 
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("x/c/0", "run.zarr is damaged: x cannot be read"),
+        ("i/c/0", "run.zarr is damaged: i cannot be read"),
+        ("x/zarr.json", "run.zarr is damaged: the zarr.json of x cannot be read"),
+        ("zarr.json", "run.zarr is not a whole zarr store: a zarr.json in it is missing"),
+    ],
+)
+def test_what_is_damaged_is_named_with_a_way_on(file, told, tmp_path):
+    store.write_dataset(dataset().assign_coords(i=[1, 2, 3]), tmp_path / "run.zarr")
+    (tmp_path / "run.zarr" / file).write_bytes(b"{")
+    with pytest.raises(InputError, match=rf"{told}.*add --overwrite to its command"):
+        store.read_dataset(tmp_path / "run.zarr")
+    with pytest.raises(InputError, match="is a file: a run is a folder"):
+        store.read_dataset(tmp_path / "run.zarr" / file)
+
+
 def test_variables_keep_the_order_of_the_run(tmp_path):
     names = ("z", "a", "m", "b")
     made = xr.Dataset({name: ("i", np.zeros(2)) for name in names}, {"y": 1.0, "i": [1, 2], "c": 2})

@@ -18,7 +18,7 @@ from homojax.lab.overview.command import RunsCommand
 from homojax.lab.ownership import files_in
 from homojax.lab.page import Table
 from homojax.lab.runs import MANIFEST, identity_in
-from homojax.lab.store import marks_of, open_run
+from homojax.lab.store import marks_of, not_whole, open_run
 
 
 class Run(NamedTuple):
@@ -93,7 +93,7 @@ def _marks_in(store: Path) -> np.ndarray:
     try:
         group = zarr.open_group(store, mode="r", use_consolidated=False)
     except Exception as error:  # on a damaged store zarr raises anything
-        raise InputError(f"{store} is not a whole zarr store: {type(error).__name__}.") from error
+        raise not_whole(store) from error
     return marks_of(group)
 
 
