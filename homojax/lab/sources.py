@@ -42,7 +42,9 @@ class LogitSource(Config):
 
     def check(self) -> None:
         if self.source == "file" and self.path is None:
-            raise InputError("source file needs a path to a .npy, .npz or .safetensors file.")
+            raise InputError(
+                "source file needs a path (--path) to a .npy, .npz or .safetensors file."
+            )
         if self.source == "file":
             return
         for name in ("path", "array", "orientation"):
@@ -291,8 +293,8 @@ def _choose(names: list[str], name: str | None, path: Path) -> str:
         return names[0]
     if name is None:
         raise InputError(
-            f"{path} holds {len(names)} arrays ({_first_of(names)}): name one with array, or a "
-            "pattern that fits all layers."
+            f"{path} holds {len(names)} arrays ({_first_of(names)}): name one with array "
+            "(--array), or a pattern that fits all layers."
         )
     if name not in names:
         raise InputError(f'{path} holds no array "{name}": {nearest(name, names)}')

@@ -45,8 +45,8 @@ class ByHand(Config):
             raise InputError(f'there is no preset "{self.preset}": {nearest(self.preset, PRESETS)}')
         if self.pattern is not None and self.preset is None and self.iterations is None:
             raise InputError(
-                f'pattern "{self.pattern}" needs a preset or a number of iterations: logits alone '
-                "do not say how their matrix is made."
+                f'pattern "{self.pattern}" needs a preset (--preset) or a number of alternations '
+                "(--iterations): logits alone do not say how their matrix is made."
             )
 
     def preset_for(self, default: Preset | None) -> Preset:

@@ -35,6 +35,9 @@ class Audit(ByHand):
     def check(self) -> None:
         super().check()
         if (self.learning_rate is None) != (self.decay is None):
-            raise InputError("to predict what decay does, give both a learning_rate and a decay.")
+            raise InputError(
+                "to predict what decay does, give both a learning_rate (--learning-rate) and a "
+                "decay (--decay)."
+            )
         if list(self.steps) != sorted(self.steps):
             raise InputError("steps must grow: name the checkpoints in the order of the training.")

@@ -183,16 +183,16 @@ def notes_of(
         layers = (f"{ds.name.values[k]} (σ₂ = {kept:.3g})" for k, kept in least.items())
         notes.append(f"Least is kept by {', '.join(layers)}, once converged.")
     if depth > in_product:
+        out = _listed(ds.name.values[~ds.stacked.values])
         notes.append(
-            f"{depth - in_product} of {depth} layers are in no product: their n or their name is "
-            "not that of the others."
+            f"{depth - in_product} of {depth} layers are in no product: {out}. A product is of the "
+            "layers of one n whose names begin alike, and the commonest are taken."
         )
     gaps = gaps_in(ds.name.values.tolist())
     if gaps:
-        more = f" and {len(gaps) - NAMED} more" if len(gaps) > NAMED else ""
         notes.append(
-            f"No matrix was found of {', '.join(gaps[:NAMED])}{more}, though of most layers "
-            "around: the stack is judged without."
+            f"No matrix was found of {_listed(gaps)}, though of most layers around: the stack is "
+            "judged without."
         )
     there = [sample for sample in samples if sample is not None]
     if not there:
@@ -204,15 +204,23 @@ def notes_of(
             )
         return notes
     if tokens is None:
+        absent = [
+            name
+            for name, sample, inside in zip(ds.name.values, samples, ds.stacked.values, strict=True)
+            if inside and sample is None
+        ]
+        why = f"{_listed(absent)} is missing" if absent else "the numbers of tokens differ"
+        notes.append(f"There is no product of what was recorded: {why}.")
+    lost = {
+        name: int((~np.isfinite(np.stack(list(sample.values.values()))).all(0)).sum())
+        for name, sample in zip(ds.name.values, samples, strict=True)
+        if sample is not None
+    }
+    if any(lost.values()):
+        count = counted(sum(lost.values()), "recorded matrix", "recorded matrices")
         notes.append(
-            "There is no product of recorded tokens: not every layer of the stack was recorded, or "
-            "their numbers of tokens differ."
-        )
-    lost = sum(int((~np.isfinite(np.stack(list(x.values.values()))).all(0)).sum()) for x in there)
-    if lost:
-        notes.append(
-            f"Quantiles leave out {counted(lost, 'recorded matrix', 'recorded matrices')}: not "
-            "finite, or without a doubly stochastic limit."
+            f"Quantiles leave out {count} of {_listed([name for name in lost if lost[name]])}: a "
+            "recorded number is not finite, or there is no doubly stochastic limit."
         )
     wrong = sum(bool(sample.outside) for sample in there)
     if wrong:
@@ -226,6 +234,12 @@ def notes_of(
             "--orientation inputs-first. For advice, give the checkpoint, too."
         )
     return notes
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
 
 
 def least_kept(ds: xr.Dataset) -> dict[int, float]:

@@ -69,10 +69,16 @@ def recognise(checkpoint: Checkpoint, by_hand: ByHand | None = None) -> Mixing:
         advice = f'no logits of matrices that fit the pattern "{by_hand.pattern}"'
     else:
         layers, skipped = _by_layouts(checkpoint, by_hand)
-        advice = (
-            "no mixing matrix that is known; if it has one, name its logits by --pattern; if it is "
-            "a recording, add --streams or --matrices before it"
-        )
+        if by_hand.preset is None:
+            advice = (
+                "no mixing matrix that is known; if it has one, name its logits by --pattern; if "
+                "it is a recording, add --streams or --matrices before it"
+            )
+        else:
+            advice = (
+                f'no mixing matrix that fits the preset "{by_hand.preset}": leave out --preset, or '
+                "name the logits by --pattern"
+            )
     skipped = [*checkpoint.skipped, *skipped]
     if not layers:
         more = f"; and {len(skipped) - 1} more" if len(skipped) > 1 else ""

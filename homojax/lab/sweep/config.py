@@ -32,7 +32,10 @@ FIGURES = {  # figure -> the group that it draws; the first is the main one
     "layernorm": "layernorm",
     "residual": "residual",
 }
-NO_SHARDS = "refine needs all of a round before the next one: leave out --shard or --refine."
+NO_SHARDS = (
+    "refine chooses ε by all that was measured before, in one process: leave out --shard "
+    "or --refine."
+)
 _EPSILONS = tuple(float(f"{e:.4g}") for e in np.geomspace(0.05, 20, 12))
 
 

@@ -464,7 +464,7 @@ def test_a_run_leaves_data_figures_and_a_page(capsys, model, tmp_path):
     [
         (["nowhere.safetensors"], "there is no file or folder nowhere.safetensors"),
         (["model.safetensors", "--retention", "2"], "strictly between 0 and 1"),
-        (["model.safetensors", "--pattern", "h.*"], "needs a preset or a number of iterations"),
+        (["model.safetensors", "--pattern", "h.*"], "needs a preset (--preset) or a number"),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(capsys, model, args, message):

@@ -277,16 +277,20 @@ def test_a_token_that_is_not_finite_is_left_out_and_told(v4):
     np.testing.assert_allclose(ds.sigma2_sample[0], expected.sigma2_sample[0])
     np.testing.assert_allclose(ds.composite_sigma2_sample, expected.composite_sigma2_sample)
     assert ds.attrs["verdict"] == expected.attrs["verdict"]
-    assert "Quantiles leave out 1 recorded matrix" in ds.attrs["notes"]
+    assert "Quantiles leave out 1 recorded matrix of layers." in ds.attrs["notes"]
 
 
 def test_what_a_reader_could_miss_is_told(v4, rng):
     model, streams, matrices = v4
     some = dict(list(streams.items())[:2])
-    assert "no product of recorded tokens" in hj.audit(model.tensors, streams=some).attrs["notes"]
+    notes = hj.audit(model.tensors, streams=some).attrs["notes"]
+    assert "no product of what was recorded: " in notes and "and 1 more is missing" in notes
+    fewer = {name: x[: 3 + (k > 0)] for k, (name, x) in enumerate(streams.items())}
+    notes = hj.audit(model.tensors, streams=fewer).attrs["notes"]
+    assert "no product of what was recorded: the numbers of tokens differ" in notes
     mixed = {"h.0": np.eye(3)[None], "h.1": np.eye(4)[None], "h.2": np.eye(4)[None]}
     notes = hj.audit(matrices=mixed).attrs["notes"]
-    assert "1 of 3 layers are in no product" in notes and "add --orientation" in notes
+    assert "1 of 3 layers are in no product: h.0." in notes and "add --orientation" in notes
     narrow = {name: 1e-3 * x if name.endswith("scale") else x for name, x in model.tensors.items()}
     turned = {name: x.transpose(0, 2, 1) for name, x in matrices.items()}
     told = hj.audit(narrow, matrices=turned).attrs["notes"]
