@@ -18,7 +18,7 @@ def residual_matrix(matrix: ArrayLike, alpha: ArrayLike) -> jax.Array:
 
     Args:
         matrix: M, [n, n].
-        alpha: α, scalar in [0, 1].
+        alpha: α, a scalar; outside [0, 1], R_α may have negative entries.
 
     Raises:
         ValueError: ``matrix`` is not [n, n] with n ≥ 2, or ``alpha`` is not a scalar.
@@ -35,13 +35,13 @@ def residual_matrix(matrix: ArrayLike, alpha: ArrayLike) -> jax.Array:
 
 @compiled()
 def residual_bound(sigma2: ArrayLike, *, alpha: ArrayLike) -> jax.Array:
-    """Return 1 − α + ασ₂ ≥ σ₂(R_α).
+    """Return |1 − α| + |α|σ₂ ≥ σ₂(R_α), which is 1 − α + ασ₂ for α in [0, 1].
 
-    Equality where M's best-kept detail is an eigenvector with eigenvalue σ₂.
+    Equality there where M's best-kept detail is an eigenvector with eigenvalue σ₂.
 
     Args:
         sigma2: σ₂(M) ≥ 0, an array.
-        alpha: α in [0, 1], an array alike. Outside it the formula is no bound; it is not refused.
+        alpha: α, an array alike.
 
     Source: law 5.1, residual.
 
@@ -50,7 +50,9 @@ def residual_bound(sigma2: ArrayLike, *, alpha: ArrayLike) -> jax.Array:
     """
     sigma2 = as_float(sigma2)
     alpha = as_float(alpha, "alpha").astype(sigma2.dtype)
-    return 1 - alpha + alpha * sigma2
+    # Not by abs, which has no derivative at α = 0 and α = 1.
+    kept, mixed = jnp.where(alpha > 1, alpha - 1, 1 - alpha), jnp.where(alpha < 0, -alpha, alpha)
+    return kept + mixed * sigma2
 
 
 @compiled()

@@ -40,6 +40,25 @@ def test_residual_matrix_stays_doubly_stochastic_and_within_the_residual_bound(a
     )
 
 
+@pytest.mark.parametrize("alpha", [-0.5, 1.7, 3.0])
+def test_residual_bound_holds_outside_0_to_1_and_is_attained_by_a_swap(alpha, rng):
+    for _ in range(20):
+        matrix = rng.dirichlet(np.ones(4), 4)
+        bound = float(hj.residual.residual_bound(np.linalg.norm(matrix, 2), alpha=alpha))
+        residual = (1 - alpha) * np.eye(4) + alpha * matrix
+        assert np.linalg.norm(residual, 2) <= bound + 1e-12
+    swap = np.array([[0.25, 0.75], [0.75, 0.25]])  # detail is kept by half, and turned round
+    found = hj.residual.residual_bound(0.5, alpha=alpha)
+    expected = oracles.sigma2((1 - alpha) * np.eye(2) + alpha * swap)
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_residual_bound_has_its_slope_at_the_ends(alpha):
+    slope = jax.grad(lambda a: hj.residual.residual_bound(0.25, alpha=a))(alpha)
+    assert float(slope) == -0.75
+
+
 @given(SHARES, st.integers(1, 12))
 def test_residual_bound_is_attained_by_positive_semidefinite_matrices(alpha, index):
     matrix = FAMILY[-index]

@@ -7,7 +7,7 @@ from homojax.calibration.epsilon import (
     calibrate_epsilon,
     epsilon_schedule,
 )
-from homojax.calibration.search import CalibrationStatus
+from homojax.calibration.status import CalibrationStatus
 
 __all__ = [
     "Calibration",

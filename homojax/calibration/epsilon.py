@@ -19,7 +19,6 @@ from homojax.birkhoff import detail, projective_diameter
 from homojax.bounds import logit_budget
 from homojax.calibration.certificate import Kept, share_kept
 from homojax.calibration.search import (
-    CalibrationStatus,
     Outcome,
     Root,
     Settings,
@@ -28,6 +27,7 @@ from homojax.calibration.search import (
     span_below,
     span_of_masked,
 )
+from homojax.calibration.status import CALIBRATION_WORDS, CalibrationStatus
 from homojax.programs import compiled
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.projection.summary import count_outcomes, has_numbers, shapes_of
@@ -53,7 +53,7 @@ class Calibration(NamedTuple):
         """Return one line: how it ended, ε and the share kept; of a batch, counts."""
         if not has_numbers(self):
             return shapes_of(self)
-        ended = count_outcomes(self.status, [status.name for status in CalibrationStatus])
+        ended = count_outcomes(self.status, CALIBRATION_WORDS)
         if self.status.ndim:
             certified = int(jax.device_get(self.certified).sum())
             return f"Calibration: {ended}; {list(self.status.shape)}, {certified} certified"

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from homojax.calibration.certificate import Kept, Point, project_stack, range_between
+from homojax.calibration.status import CalibrationStatus
 from homojax.loops import repeat_while
 from homojax.numerics import marginal_tolerance
 from homojax.projection.shifts import take_out_shifts
@@ -18,30 +19,6 @@ from homojax.projection.shifts import take_out_shifts
 Root = Literal["first", "last"]
 
 _CLOSING_STEPS = 40  # at most; Chandrupatla's method needs about 10
-
-
-class CalibrationStatus(enum.IntEnum):
-    """How a calibration ended. ε is NaN with every status but ``FOUND``.
-
-    >>> CalibrationStatus(2).name
-    'NO_DETAIL'
-    """
-
-    FOUND = 0
-    # root="first": the coldest ε that floats resolve misses the target. "last": every ε tried does.
-    UNREACHABLE = 1
-    # A layer's logits are row and column shifts, to rounding: σ₂ = 0 at every ε.
-    NO_DETAIL = 2
-    # The target is outside (0, 1), or NaN.
-    BAD_TARGET = 3
-    # A logit is NaN or +∞, or two logits differ by more than the largest number.
-    NOT_FINITE = 4
-    # A projection on the way did not converge, or the last interval did not close.
-    NOT_CONVERGED = 5
-    # root="first": every ε tried meets the target. "last": the hottest does. Logits of −inf keep
-    # that much detail however large ε is.
-    ALWAYS_MET = 6
-    INFEASIBLE = 7  # no doubly stochastic matrix is 0 wherever the logits are −inf
 
 
 class Phase(enum.IntEnum):

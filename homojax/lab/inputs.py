@@ -199,6 +199,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if close:
         return f'did you mean "{close[0]}"?'
+    if not known:
+        return "there are none."
     more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
     return f"there are: {', '.join(known[:LISTED])}{more}."
 

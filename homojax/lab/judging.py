@@ -55,39 +55,39 @@ def chosen_claims(wanted: Iterable[str | Claim] = ()) -> list[Claim]:
 
 
 def _unlisted(claim: Claim) -> Claim:
-    """Return a claim, unless it goes by the name of another one, or judges no case of its scope."""
+    """Return a claim, unless it goes by the name of another one."""
     if CLAIMS.get(claim.name, claim) != claim:
         raise InputError(f'there is a claim "{claim.name}" already: give yours another name.')
-    if claim.name not in CLAIMS:
-        _require_judging(claim)
     return claim
 
 
-def _require_judging(claim: Claim) -> None:
-    """Raise InputError, with its reason, where a claim of the user's fails on a case."""
+def require_judging(claim: Claim, n: int) -> None:
+    """Raise InputError, with its reason, where a claim of the user's fails on a case of this n."""
 
     def number(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, jnp.float32)
 
     given = {
-        "matrix": (number(3, 3), number(), number(3, 3), number(), number()),
-        "projection": (number(3, 3), number()),
-        "stack": (number(2, 3, 3), number(2), number(2), number(), number(3)),
+        "matrix": (number(n, n), number(), number(n, n), number(), number()),
+        "projection": (number(n, n), number()),
+        "stack": (number(2, n, n), number(2), number(2), number(), number(n)),
         "noise": (jax.ShapeDtypeStruct((), jnp.uint32), number()),
     }[claim.scope]
-    make = _case_maker(claim.scope, 3)
+    make = _case_maker(claim.scope, n)
     try:
         jax.eval_shape(lambda *arrays: claim.judge(make(*arrays))[1], *given)
     except Exception as error:  # of code that is not ours
         said = f"{error} ".splitlines()[0].strip(" .:")
         if said.startswith(f"claim {claim.name}: "):
             raise InputError(f"{said}.") from error
-        hint = "it is traced, so write it with jax.numpy"
-        if isinstance(error, AttributeError):
+        hint = ""
+        if isinstance(error, jax.errors.JAXTypeError):
+            hint = "; it is traced, so write it with jax.numpy"
+        elif isinstance(error, AttributeError):
             fields = dir(jax.eval_shape(make, *given))
-            hint = f"there are {', '.join(name for name in fields if name[0] != '_')}"
+            hint = f"; there are {', '.join(name for name in fields if name[0] != '_')}"
         raise InputError(
-            f"claim {claim.name} fails on a {claim.scope} case: {said}; {hint}."
+            f"claim {claim.name} fails on a {claim.scope} case of n = {n}: {said}{hint}."
         ) from error
 
 

@@ -195,8 +195,14 @@ def fine(case):
         ([own_claim(fine, "hilbert")], 'there is a claim "hilbert" already'),
         ([own_claim(fine), own_claim(lambda case: fine(case))], 'two claims are called "mine"'),
         ([own_claim(lambda case: case.sigma)], "no attribute 'sigma'; there are col_error, dist"),
-        ([own_claim(lambda case: case.foo, scope="noise")], "fails on a noise case: .*cosines, "),
-        ([own_claim(lambda case: case.foo, scope="stack")], "fails on a stack case: .*composites"),
+        (
+            [own_claim(lambda case: case.foo, scope="noise")],
+            "a noise case of n = 3: .*cosines, ",
+        ),
+        (
+            [own_claim(lambda case: case.foo, scope="stack")],
+            "a stack case of n = 3: .*composites",
+        ),
         ([own_claim(lambda case: float(case.sigma2))], "is traced, so write it with jax.numpy."),
         ([own_claim(lambda case: case.sigma2)], "^claim mine: compare must return a Comparison"),
         ([fine], "claims must be names, numbers as words or claims of your own, not <function"),
@@ -205,6 +211,19 @@ def fine(case):
 def test_a_claim_of_ones_own_that_cannot_be_judged_is_told_why(claims, sentence):
     with pytest.raises(InputError, match=sentence):
         hj.verify(claims=claims, n=(3,), cells=26, stacks=0, signals=0)
+
+
+def test_a_claim_of_ones_own_is_tried_at_the_sizes_that_are_asked():
+    """And only there; what is no fault of tracing is not called one."""
+    at_four = own_claim(lambda case: Comparison(case.matrix, jnp.ones((4, 4)), 0.0))
+    few = {"families": "uniform", "cells": 2, "stacks": 0}
+    assert int(hj.verify(claims=at_four, n=4, **few).violated.sum()) == 0
+    with pytest.raises(InputError, match=r"matrix case of n = 3: Incompatible shapes"):
+        hj.verify(claims=at_four, n=(3, 4), **few)
+    with pytest.raises(InputError, match=r"matrix case of n = 3: Incompatible shapes"):
+        hj.refute(at_four, n=3)
+    with pytest.raises(InputError, match=r"division by zero\.$"):
+        hj.verify(claims=own_claim(lambda case: 1 / 0), n=4, **few)
 
 
 def test_a_claim_compares_by_a_function():

@@ -8,7 +8,7 @@ import numpy as np
 
 from homojax.lab.devices import matrices_in_memory, require_memory
 from homojax.lab.inputs import InputError, as_config, require_precision
-from homojax.lab.judging import chosen_claims
+from homojax.lab.judging import chosen_claims, require_judging
 from homojax.lab.probe.climb import climb
 from homojax.lab.probe.config import Goal, Search
 from homojax.lab.probe.finding import Finding, judge_best
@@ -96,9 +96,11 @@ def probed_claim(goal: Goal, wanted: str | Claim) -> Claim:
 
 def _search(goal: Goal, wanted: str | Claim, search: Search, progress: Progress) -> Finding:
     require_progress(progress)
+    claim = probed_claim(goal, wanted)
+    if isinstance(wanted, Claim):
+        require_judging(claim, search.n)
     need = matrices_in_memory(search.starts * search.layers, search.n)
     require_memory(need, f"a search from {search.starts} starts at n = {search.n}")
-    claim = probed_claim(goal, wanted)
     require_precision("float64")
     parameters, history = climb(goal, claim, search, progress)
     progress(len(history), len(history), "judging")

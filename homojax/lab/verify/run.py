@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import xarray as xr
 from homojax.lab.blocks import Blocks, resume
 from homojax.lab.devices import matrices_in_memory, on_all_devices, require_memory
 from homojax.lab.inputs import InputError, as_config, require_precision
-from homojax.lab.judging import Judged, judge_cells, listed
+from homojax.lab.judging import Judged, judge_cells, listed, require_judging
 from homojax.lab.progress import Progress, require_progress, silent
 from homojax.lab.referee import REFEREED_SIZE, decided, referee
 from homojax.lab.verify.config import Verification
@@ -78,6 +79,8 @@ def verify(
     with listed(*own):
         require_progress(progress)
         config = as_config(Verification, config, fields)
+        for claim, n in itertools.product(own, config.n):
+            require_judging(claim, n)
         require_precision("float64" if config.escalate else config.dtype)
         return resume(store, config.digest, partial(_verify, config, progress))
 
