@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
@@ -107,6 +108,13 @@ class Claim:
                     f"claim {self.name}: {name} must be one of {', '.join(allowed)}, "
                     f"got {getattr(self, name)!r}"
                 )
+        if not self.name.strip():
+            raise ValueError('claim "": name must be a word')
+        if not (isinstance(self.number, str) and re.fullmatch(r"\d+(\.\d+)?", self.number)):
+            raise ValueError(
+                f'claim {self.name}: number must be a section or a law, as "2" or "2.3", '
+                f"got {self.number!r}"
+            )
         if not callable(self.compare):
             raise ValueError(
                 f"claim {self.name}: compare must be a function of a case, got {self.compare!r}"

@@ -182,6 +182,8 @@ def test_tightness_is_the_ratio_of_the_sides_where_two_digits_are_left():
         ("scope", "matrices"),
         ("status", "open"),
         ("assumptions", ("M",)),
+        ("number", "banana"),
+        ("number", 2),
     ],
 )
 def test_a_claim_of_ones_own_has_fields_that_claims_have(field, value):

@@ -28,7 +28,7 @@ class ByHand(Config):
     """Names of the tensors of static logits [..., n, n], as layers.*.mixing; the logits of layouts
     are then not looked for."""
     preset: str | None = None
-    """How the matrix is made of logits: a key of hj.PRESETS."""
+    """How the matrix is made of logits: a key of hj.PRESETS, such as maxtext or deepseek-v4."""
     iterations: Annotated[int | None, _ALTERNATIONS] = None
     """Alternations of row and column sums, in place of the preset's."""
     temperature: Annotated[float | None, POSITIVE] = None
