@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
@@ -110,7 +109,8 @@ class Claim:
                 )
         if not self.name.strip():
             raise ValueError('claim "": name must be a word')
-        if not (isinstance(self.number, str) and re.fullmatch(r"\d+(\.\d+)?", self.number)):
+        words = self.number.split(".") if isinstance(self.number, str) else [""]
+        if len(words) > 2 or not all(map(str.isdecimal, words)):
             raise ValueError(
                 f'claim {self.name}: number must be a section or a law, as "2" or "2.3", '
                 f"got {self.number!r}"

@@ -21,7 +21,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems have o
 def cache(tmp_path, monkeypatch):
     """The folder of a user's caches, with nothing said of JAX's."""
     for name in OURS:
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # or one that is not there would not be taken away again
+        monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
