@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 
 from homojax import spectrum
 from homojax.lab.inputs import InputError, nearest
-from homojax.programs import Effort, program
+from homojax.programs import program
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.theory import CLAIMS
 from homojax.theory.cases.matrix import matrix_case
@@ -164,7 +164,7 @@ def judge_cells(
     return jax.device_get(judged)
 
 
-@partial(program, effort=Effort.MORE)
+@program
 @jax.vmap
 def project(logits: jax.Array, epsilon: jax.Array) -> jax.Array:
     """Return the projections of logits [cells, n, n] at ε [cells]."""

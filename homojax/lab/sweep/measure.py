@@ -44,7 +44,7 @@ Measured = dict[str, jax.Array]  # by the names of dataset.VARIABLES
 
 # A sweep of so few numbers (entries of its matrices) takes longer to compile well than to run.
 BRIEF = 2**21
-IN_CACHE = 2**18  # entries of all layers of the cells whose products a CPU's cache can hold
+IN_CACHE = 2**18  # entries of all layers of the cells that a CPU's cache can hold
 NUMBERS_A_DRAW = 4  # a draw of layer norm, with its exact law, takes as long as so many entries
 
 
@@ -59,16 +59,18 @@ def measure_block(sweep: Sweep, source: Source, block: Block) -> dict[str, np.nd
     logits, epsilon, keys = _inputs(sweep, source, block.n, cells)
     layers = logits.shape[1]
 
-    def over_cells(stage: Callable, *args, **own):
+    def run(stage: Callable, at_once: int | None, *args, **own):
         values = {**vars(sweep), **own}
         settings = tuple((name, values[name]) for name in _settings_of(stage))
-        at_once = _at_once(stage, sweep, block)
         return program_of(stage, settings, at_once, _effort(stage, sweep, block))(*args)
+
+    def over_cells(stage: Callable, *args, **own):
+        return run(stage, _at_once(stage, sweep, block), *args, **own)
 
     def over_layers(stage: Callable, *args):
         """As ``over_cells``, of each layer: with one axis to trace the longest stages through."""
         flat = (x.reshape(block.lanes * layers, *x.shape[2:]) for x in args)
-        out = over_cells(stage, *flat)
+        out = run(stage, None, *flat)
         return jax.tree.map(lambda x: x.reshape(block.lanes, layers, *x.shape[1:]), out)
 
     asked = sweep.measure
@@ -119,7 +121,7 @@ def _at_once(stage: Callable, sweep: Sweep, block: Block) -> int | None:
     few = block.lanes
     if stage is _measure_layernorm:
         few = FEW
-    elif stage is _norms and jax.default_backend() == "cpu":
+    elif jax.default_backend() == "cpu":
         few = max(1, IN_CACHE // (max(sweep.depth) * block.n**2))
         few = 2 ** (few.bit_length() - 1)  # as lanes are a power of two, none are left over
     return few if few < block.lanes else None
@@ -132,9 +134,7 @@ def _effort(stage: Callable, sweep: Sweep, block: Block) -> Effort:
         numbers = NUMBERS_A_DRAW * block.in_all * sweep.samples * len(sweep.snr)
     elif stage in (_norms, _exponent):  # long loops, the slowest with the least effort
         numbers *= 8
-    if numbers <= BRIEF:
-        return Effort.LEAST
-    return Effort.MORE if stage is _project else Effort.LESS
+    return Effort.LEAST if numbers <= BRIEF else Effort.LESS
 
 
 @cache
@@ -309,15 +309,15 @@ def _measure_layernorm(
 ) -> Measured:
     matrix = matrices[0]
     n, dtype = matrix.shape[0], matrix.dtype
-    direction_key, *noise_keys = jax.random.split(jax.random.fold_in(key, 0), 1 + len(snr))
+    direction_key, noise_key = jax.random.split(jax.random.fold_in(key, 0))
     x = center(jax.random.normal(direction_key, (n,), dtype))
     x = x / jnp.sqrt((x**2).sum())
     signal = center(matmul(matrix, x))
 
-    def measure(ratio_and_key) -> Measured:
-        ratio, key = ratio_and_key
-        noise_std = 1 / jnp.sqrt((n - 1) * ratio)  # SNR = ‖x‖²/(dν²) with ‖x‖ = 1
-        draws = layernorm.sample_cosine(key, signal, noise_std=noise_std, num_samples=samples)
+    def sample(noise_std: jax.Array) -> jax.Array:  # the same noise at every SNR, scaled
+        return layernorm.sample_cosine(noise_key, signal, noise_std=noise_std, num_samples=samples)
+
+    def measure(noise_std: jax.Array, draws: jax.Array) -> Measured:
         output_snr = layernorm.signal_to_noise(signal, noise_std)
         # 1 − cos θ is about 1/(2 SNR): where that is near eps, rounding moves the draws.
         coarse = 16 * float(jnp.finfo(dtype).eps) * output_snr > KS_ROUNDING
@@ -330,7 +330,10 @@ def _measure_layernorm(
             "cosine_ks": jnp.where(coarse, jnp.nan, distance),
         }
 
-    return jax.lax.map(measure, (jnp.asarray(snr, dtype), jnp.stack(noise_keys)))
+    # SNR = ‖x‖²/(dν²) with ‖x‖ = 1
+    noise_std = 1 / jnp.sqrt((n - 1) * jnp.asarray(snr, dtype))
+    draws = jax.vmap(sample)(noise_std)
+    return jax.vmap(measure)(noise_std, draws)
 
 
 def _measure_residual(
@@ -364,5 +367,5 @@ def _measure_residual(
             "verdict_turn": turn_verdicts.min(0),
         }
 
-    by_alpha = jax.lax.map(measure, (jnp.asarray(alpha, dtype), norms["residual_sigma2"]))
+    by_alpha = jax.vmap(measure)((jnp.asarray(alpha, dtype), norms["residual_sigma2"]))
     return {name: jnp.moveaxis(x, 0, -1) for name, x in by_alpha.items()}

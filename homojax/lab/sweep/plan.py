@@ -105,7 +105,8 @@ def block_size(config: Sweep, n: int) -> int:
     """
     layers = max(config.depth)
     stack = layers * n * n * (24 + 3 * len(config.alpha))
-    noise = config.samples * (4 * n + 100) + 20_000  # of a few cells only, however many there are
+    draw = 5 * n + len(config.snr) * (2 * n + 20)
+    noise = config.samples * draw + 20_000  # of a few cells only, however many there are
     itemsize = np.dtype(config.precision).itemsize
     cell = itemsize * (stack + noise)
     require_memory(cell, f"one cell at n = {n}, depth {layers} and {config.samples} samples")
