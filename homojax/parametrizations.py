@@ -26,6 +26,7 @@ from homojax.numerics import gram, matmul, scaled_logits
 from homojax.programs import compiled
 from homojax.projection.sinkhorn import sinkhorn
 from homojax.projection.truncated import truncated_sinkhorn
+from homojax.registry import Registry
 
 CORRECTION_RANK = 2  # of "low-rank"
 FILTERED_GAIN = 0.25  # the σ that "spectral-filter" halves: smaller ones are taken for noise
@@ -62,7 +63,7 @@ class Parametrization(NamedTuple):
         return self.nonnegative and self.exact == "both"
 
 
-PARAMETRIZATIONS: dict[str, Parametrization] = {}
+PARAMETRIZATIONS: Registry[Parametrization] = Registry("parametrization")
 
 
 def parametrization(

@@ -15,6 +15,7 @@ from homojax.loops import repeat
 from homojax.numerics import max_or_nan, scaled_logits
 from homojax.parametrizations import PARAMETRIZATIONS
 from homojax.programs import compiled
+from homojax.registry import Registry
 
 
 class Preset(NamedTuple):
@@ -103,7 +104,7 @@ def _alternate_with_constants(preset: Preset, logits: jax.Array, num_iters: int)
     return repeat(num_iters - 1, lambda _, m: normalise(normalise(m, first), last), matrix)
 
 
-PRESETS: dict[str, Preset] = {}
+PRESETS: Registry[Preset] = Registry("preset")
 
 
 def _preset(name: str, **fields: Any) -> Callable[[Callable[[int], jax.Array]], Callable]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xarray as xr
 
-from homojax.lab.inputs import InputError, nearest
+from homojax.lab.inputs import InputError
 from homojax.lab.selections import require_dims
 from homojax.lab.sweep.config import figures_of
+from homojax.registry import nearest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

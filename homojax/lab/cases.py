@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from homojax.lab.inputs import InputError, nearest
+from homojax.lab.inputs import InputError
 from homojax.lab.places import path_of
+from homojax.registry import nearest
 from homojax.theory import CLAIMS
 from homojax.theory.cases.stack import claim_depths
 

@@ -16,7 +16,8 @@ from typing import Annotated, Any, NamedTuple, Union
 
 from homojax.lab import interrupts
 from homojax.lab.compile_cache import keep_programs
-from homojax.lab.inputs import InputError, as_started, nearest
+from homojax.lab.inputs import InputError, as_started
+from homojax.registry import nearest
 
 
 class Verb(NamedTuple):

@@ -7,7 +7,6 @@ both, so that the command line, TOML and Python are told the same. Nothing here 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -24,6 +23,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
+
+from homojax.registry import nearest
 
 
 class InputError(Exception):
@@ -184,25 +185,6 @@ def _check_range(name: str, value: Any, hint: Any) -> None:
 
 
 # ---------------------------------------------------------------- words and values
-
-
-LISTED = 24  # names that a sentence lists
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return 'did you mean "…"?' where a known name is near, and the list of them otherwise.
-
-    >>> nearest("hilbrt", ["hilbert", "doeblin"])
-    'did you mean "hilbert"?'
-    """
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if close:
-        return f'did you mean "{close[0]}"?'
-    if not known:
-        return "there are none."
-    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
-    return f"there are: {', '.join(known[:LISTED])}{more}."
 
 
 def as_started(command: str) -> str:

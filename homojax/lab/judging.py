@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from homojax import spectrum
-from homojax.lab.inputs import InputError, nearest
+from homojax.lab.inputs import InputError
 from homojax.programs import program
 from homojax.projection.sinkhorn import sinkhorn
+from homojax.registry import enumerated, nearest
 from homojax.theory import CLAIMS
 from homojax.theory.cases.matrix import matrix_case
 from homojax.theory.cases.noise import noise_case
@@ -119,9 +120,11 @@ def _named(name: str) -> list[Claim]:
         if name in (claim.name, claim.number) or claim.number.startswith(f"{name}.")
     ]
     if not claims:
-        numbers = {claim.number for claim in CLAIMS.values()}
-        known = numbers if name[:1].isdigit() else CLAIMS
-        raise InputError(f'there is no claim "{name}": {nearest(name, known)}')
+        if not name[:1].isdigit():
+            raise InputError(f'there is no claim "{name}": {nearest(name, CLAIMS)}')
+        numbers = list(dict.fromkeys(claim.number for claim in CLAIMS.values()))
+        section = [number for number in numbers if number.split(".")[0] == name.split(".")[0]]
+        raise InputError(f'there is no claim "{name}": {enumerated(section or numbers)}')
     return claims
 
 

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 import tyro
 
-from homojax.lab.inputs import InputError, as_started, field_hints, nearest, parse_grid
+from homojax.lab.inputs import InputError, as_started, field_hints, parse_grid
+from homojax.registry import nearest
 
 (_POSITIONAL,) = tyro.conf.Positional[str].__metadata__  # type: ignore
 

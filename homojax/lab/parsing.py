@@ -21,8 +21,9 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from homojax.lab.inputs import InputError, nearest, parse_grid
+from homojax.lab.inputs import InputError, parse_grid
 from homojax.lab.options import require_words
+from homojax.registry import nearest
 
 C = TypeVar("C")
 Grid = tuple[float, ...]

@@ -14,7 +14,8 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 
 from homojax.lab.datasets import standardised_digits, trained_mhc
-from homojax.lab.inputs import SEED, SEEDS, UNITS, Config, InputError, nearest
+from homojax.lab.inputs import SEED, SEEDS, UNITS, Config, InputError
+from homojax.registry import nearest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,9 +21,10 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore
 
 from homojax.lab import accessor  # noqa: F401  (a Dataset of ours can draw itself)
-from homojax.lab.inputs import Config, InputError, nearest
+from homojax.lab.inputs import Config, InputError
 from homojax.lab.ownership import clear_left_overs
 from homojax.lab.places import is_there, is_url, place_of, store_at
+from homojax.registry import nearest
 
 DONE = "done"  # the array of a store that is filled block by block: which chunks are whole
 CODECS = (ZstdCodec(), Crc32cCodec())  # of what is on disk

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 from functools import partial
 
@@ -13,6 +12,7 @@ from jax.typing import ArrayLike
 
 from homojax.parametrizations import PARAMETRIZATIONS
 from homojax.presets import PRESETS
+from homojax.registry import nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +59,7 @@ def mixer(name: str, n: int, num_iters: int = 20) -> Mixer:
         return _preset_mixer(name, n)
     if name not in PARAMETRIZATIONS:
         known = [*PARAMETRIZATIONS, *PRESETS]
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        meant = f' (did you mean "{near[0]}"?)' if near else ""
-        raise ValueError(f'there is no mixer "{name}"{meant}; there are {", ".join(known)}')
+        raise ValueError(f'there is no mixer "{name}": {nearest(name, known)}')
     row = PARAMETRIZATIONS[name]
     shape = row.shape(n)
     matrix = (

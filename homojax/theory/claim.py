@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from homojax.registry import Registry
+
 
 class Verdict(enum.IntEnum):
     """The outcome of a comparison. Results store these numbers.
@@ -192,7 +194,7 @@ def _spread(met: Any, shape: tuple[int, ...]) -> jax.Array:
 
 # ---------------------------------------------------------------- declaring claims
 
-CLAIMS: dict[str, Claim] = {}  # name -> claim, in the order of declaration
+CLAIMS: Registry[Claim] = Registry("claim")  # in the order of declaration
 
 
 def claim(number: str, **fields: Any) -> Callable[[C], C]:

@@ -15,7 +15,6 @@ from homojax.lab.inputs import (
     Range,
     as_config,
     at_least,
-    nearest,
     parse_grid,
 )
 from homojax.lab.sweep.config import Sweep
@@ -93,10 +92,6 @@ def test_a_config_is_given_whole_or_by_its_fields():
         as_config(Oven, oven, {"share": 0.5})
     with pytest.raises(InputError, match="is not a Oven"):
         as_config(Oven, 3, {})
-
-
-def test_a_word_that_is_near_none_is_told_all():
-    assert nearest("zzz", ["b", "a"]) == "there are: a, b."
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,12 @@ def test_a_claim_of_ones_own_is_chosen_as_it_is_and_judged_like_any_other():
 
 
 @pytest.mark.parametrize(
-    ("name", "offered"), [("hilbrt", 'did you mean "hilbert"'), ("9.9", "there is no claim")]
+    ("name", "offered"),
+    [
+        ("hilbrt", 'did you mean "hilbert"'),
+        ("2.9", "there are: 2, 2.1, 2.2"),  # the laws of that section
+        ("12", "there are: 1.1, "),
+    ],
 )
 def test_an_unknown_claim_is_refused_with_the_nearest(name, offered):
     with pytest.raises(InputError, match=offered):

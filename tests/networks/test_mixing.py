@@ -15,18 +15,15 @@ from homojax.networks.mixing import mixer, tempered
     ("name", "meant"),
     [("sinkhornn", "sinkhorn"), ("kroneker", "kronecker"), ("mhc-papr", "mhc-paper")],
 )
-def test_a_misspelled_mixer_is_told_the_nearest_and_the_list(name, meant):
+def test_a_misspelled_mixer_is_told_the_nearest(name, meant):
     with pytest.raises(ValueError) as caught:
         mixer(name, 4)
-    sentence = str(caught.value)
-    assert sentence.startswith(f'there is no mixer "{name}" (did you mean "{meant}"?); there are ')
-    assert all(known in sentence for known in (*PARAMETRIZATIONS, *PRESETS))
+    assert str(caught.value) == f'there is no mixer "{name}": did you mean "{meant}"?'
 
 
-def test_a_mixer_like_no_other_is_told_the_list_alone():
-    with pytest.raises(ValueError, match=r'^there is no mixer "zzz"; there are ') as caught:
+def test_a_mixer_like_no_other_is_told_the_list():
+    with pytest.raises(ValueError, match=r'^there is no mixer "zzz": there are: .*circulant'):
         mixer("zzz", 4)
-    assert "did you mean" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -13,9 +13,10 @@ from homojax.lab.audit.layers import Layer
 from homojax.lab.audit.names import number_in, site_of, unwrapped
 from homojax.lab.audit.settings import MOST_ALTERNATIONS
 from homojax.lab.audit.tensors import Skipped, Tensor, read
-from homojax.lab.inputs import NOT_NEGATIVE, POSITIVE, Config, InputError, Range, nearest
+from homojax.lab.inputs import NOT_NEGATIVE, POSITIVE, Config, InputError, Range
 from homojax.parametrizations import PARAMETRIZATIONS
 from homojax.presets import PRESETS, Preset
+from homojax.registry import nearest
 
 _ALTERNATIONS = Range(lambda k: 1 <= k <= MOST_ALTERNATIONS, f"from 1 to {MOST_ALTERNATIONS}")
 

@@ -9,7 +9,8 @@ from typing import Annotated, ClassVar
 import tyro
 
 from homojax.lab.audit.config import Audit
-from homojax.lab.inputs import InputError, Output, nearest
+from homojax.lab.inputs import InputError, Output
+from homojax.registry import nearest
 
 FAILING = ("trap", "unconverged", "locked")  # verdicts that a gate may fail on
 

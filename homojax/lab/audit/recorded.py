@@ -20,11 +20,12 @@ from homojax.lab.audit.measures import least_responses
 from homojax.lab.audit.names import natural, number_in, site_of, stack_of, unwrapped
 from homojax.lab.audit.reading import checkpoint_of, is_path, open_checkpoint
 from homojax.lab.audit.tensors import Precision, Tensor, read_any
-from homojax.lab.inputs import InputError, nearest
+from homojax.lab.inputs import InputError
 from homojax.metrics import of_matrix
 from homojax.presets import Preset
 from homojax.programs import program
 from homojax.projection.sinkhorn import sinkhorn
+from homojax.registry import nearest
 from homojax.spectrum import sigma2
 from homojax.spectrum.singular_value import spectral_norm
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from homojax.lab.audit.names import unwrapped
 from homojax.lab.audit.recorded import Kind
-from homojax.lab.inputs import InputError, nearest
+from homojax.lab.inputs import InputError
 from homojax.lab.places import making
+from homojax.registry import nearest
 
 Pick = Callable[[tuple[Any, ...], Any], Any]
 

@@ -10,17 +10,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from homojax.lab.inputs import (
-    FRACTION,
-    POSITIVE,
-    SHARE,
-    InputError,
-    at_least,
-    field_hints,
-    nearest,
-    typed,
-)
+from homojax.lab.inputs import FRACTION, POSITIVE, SHARE, InputError, at_least, field_hints, typed
 from homojax.lab.sources import LogitSource
+from homojax.registry import nearest
 
 DEEPEST = 64  # layers of a random source, where no depth is given
 OF_THE_COMMAND = ("config", "distributed", "out", "overwrite", "shard")  # keys of no sweep
@@ -73,7 +65,7 @@ class Sweep(LogitSource):
     retention: Annotated[float, FRACTION] = 0.1
     """Share of detail, in (0, 1), at which the three effective depths are read."""
     samples: Annotated[int, at_least(2)] = 256
-    """Monte Carlo draws for each layer-norm point."""
+    """Monte Carlo draws for each layer-norm point; a cell has the same noise at every SNR."""
     iterations: Annotated[int | None, at_least(1)] = None
     """Truncate the projection at this many alternations, as models do; default: converge."""
     last: Literal["rows", "columns"] = "columns"

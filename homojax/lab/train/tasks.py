@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from homojax.lab.datasets import digits, documentation
-from homojax.lab.inputs import InputError, nearest
+from homojax.lab.inputs import InputError
 from homojax.networks.tasks.images import classification
 from homojax.networks.tasks.made import copying, recall
 from homojax.networks.tasks.task import Task
 from homojax.networks.tasks.text import language
+from homojax.registry import nearest
 
 
 def load_task(name: str, **options: Any) -> Task:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from homojax.lab.inputs import InputError, nearest
+from homojax.lab.inputs import InputError
 
 # Importing declares families: this is their order.
 from homojax.lab.verify import logit_families, matrix_families  # noqa: F401
 from homojax.lab.verify.family import FAMILIES, Family
+from homojax.registry import nearest
 
 
 def choose_families(names: Sequence[str]) -> list[Family]:
