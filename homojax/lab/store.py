@@ -210,7 +210,7 @@ def require_whole(group: zarr.Group, name: str) -> None:
     arrays = dict(group.arrays())
     lost = sorted(set(str(group.attrs.get("written", "")).split()) - set(arrays))
     if lost:
-        raise InputError(f"{name} is not a whole zarr store: {', '.join(lost)} is missing. {_ANEW}")
+        raise InputError(f"{name} is not a whole zarr store: it lacks {', '.join(lost)}. {_ANEW}")
     marks = arrays.pop(DONE, None)
     divided = () if marks is None else tuple(marks.attrs["chunks"])  # type: ignore[arg-type]
     for variable, array in arrays.items():

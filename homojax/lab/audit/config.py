@@ -35,9 +35,9 @@ class Audit(ByHand):
     def check(self) -> None:
         super().check()
         if (self.learning_rate is None) != (self.decay is None):
-            raise InputError(
-                "to predict what decay does, give both a learning_rate (--learning-rate) and a "
-                "decay (--decay)."
-            )
+            given, missing = f"decay = {self.decay}", "learning_rate"
+            if self.decay is None:
+                given, missing = f"learning_rate = {self.learning_rate}", "decay (--decay)"
+            raise InputError(f"{given} needs a {missing} beside it, to predict what decay does.")
         if list(self.steps) != sorted(self.steps):
             raise InputError("steps must grow: name the checkpoints in the order of the training.")

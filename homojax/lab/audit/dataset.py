@@ -165,7 +165,6 @@ def notes_of(
     tokens: dict[str, np.ndarray] | None,
     *,
     verdict: str,
-    alone: bool,
 ) -> list[str]:
     """Return sentences on what a reader could miss: where most is lost, what is left out or wrong.
 
@@ -174,7 +173,6 @@ def notes_of(
         samples: what was recorded of each.
         tokens: the products of what was recorded, if there are any.
         verdict: about the stack.
-        alone: whether matrices were recorded, and there is no checkpoint.
     """
     notes, depth = [], ds.sizes["layer"]
     in_product = int(ds.stacked.sum())
@@ -209,7 +207,8 @@ def notes_of(
             for name, sample, inside in zip(ds.name.values, samples, ds.stacked.values, strict=True)
             if inside and sample is None
         ]
-        why = f"{_listed(absent)} is missing" if absent else "the numbers of tokens differ"
+        are = "is" if len(absent) == 1 else "are"
+        why = f"{_listed(absent)} {are} missing" if absent else "the numbers of tokens differ"
         notes.append(f"There is no product of what was recorded: {why}.")
     lost = {
         name: int((~np.isfinite(np.stack(list(sample.values.values()))).all(0)).sum())
@@ -227,11 +226,6 @@ def notes_of(
         notes.append(
             f"Of {wrong} of {counted(len(there), 'layer')} matrices were recorded that no token of "
             "this checkpoint can have: the recording is of another model, or of the transposes."
-        )
-    if alone:
-        notes.append(
-            "Matrices are taken as those of y = M x; where the model mixes with the transpose, add "
-            "--orientation inputs-first. For advice, give the checkpoint, too."
         )
     return notes
 

@@ -108,7 +108,7 @@ def audit(
     if config.learning_rate is not None and len(places) < 2:
         raise InputError(
             "what decay alone would do is compared with what training did: with a learning_rate "
-            "and a decay, give several checkpoints."
+            "and a decay (--decay), give several checkpoints."
         )
     if checkpoint is None:
         ds = _of_recorded(config, streams, matrices)
@@ -259,7 +259,9 @@ def _finish(
             "layers have recordings of different numbers of tokens: record the same tokens of all."
         )
     told = judge_whole(config, ds, judged, mixing.layers, certificates, tokens)
-    notes = notes_of(ds, samples, tokens, verdict=told["verdict"], alone=not certificates)
+    notes = notes_of(ds, samples, tokens, verdict=told["verdict"])
+    if not certificates:
+        notes.append(_of_matrices_alone(config))
     if mixing.skipped:
         skipped = counted(len(mixing.skipped), "tensor")
         notes.append(f"In no product, since skipped: {skipped} that may be mixing.")
@@ -270,6 +272,18 @@ def _finish(
         advice="[]",
         skipped=json.dumps([one._asdict() for one in mixing.skipped]),
     )
+
+
+def _of_matrices_alone(config: Audit) -> str:
+    """Say which way recorded matrices are taken where no checkpoint tells it."""
+    if config.orientation == "inputs-first":
+        taken = "as those of y = Mᵀ x (--orientation inputs-first)."
+    else:
+        taken = (
+            "as those of y = M x; where the model mixes with the transpose, add --orientation "
+            "inputs-first."
+        )
+    return f"Matrices are taken {taken} For advice, give the checkpoint, too."
 
 
 # ---------------------------------------------------------------- layers

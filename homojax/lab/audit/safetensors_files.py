@@ -68,7 +68,7 @@ def parse_object(content: bytes, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise InputError(f"{path} has a header that is no JSON object: it is damaged.")
+        raise InputError(f"{path} holds no JSON object: it is damaged.")
     return value
 
 

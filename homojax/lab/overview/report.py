@@ -113,7 +113,8 @@ def _show(run: Run, console: Console) -> None:
     if not run.finished:
         place = shlex.quote(str(run.folder).removesuffix(".part"))
         words = (
-            f"Give its command again, with --out {place}, to go on; its shards need their --shard."
+            f"Give its command again, with --out {place}, to go on. A run in shards goes on by the "
+            "command of each shard, with its --shard."
         )
         console.print(f"\n{words}", highlight=False)
     elif (run.folder / "report.html").exists():

@@ -284,13 +284,15 @@ def test_what_a_reader_could_miss_is_told(v4, rng):
     model, streams, matrices = v4
     some = dict(list(streams.items())[:2])
     notes = hj.audit(model.tensors, streams=some).attrs["notes"]
-    assert "no product of what was recorded: " in notes and "and 1 more is missing" in notes
+    assert "no product of what was recorded: " in notes and "and 1 more are missing" in notes
     fewer = {name: x[: 3 + (k > 0)] for k, (name, x) in enumerate(streams.items())}
     notes = hj.audit(model.tensors, streams=fewer).attrs["notes"]
     assert "no product of what was recorded: the numbers of tokens differ" in notes
     mixed = {"h.0": np.eye(3)[None], "h.1": np.eye(4)[None], "h.2": np.eye(4)[None]}
     notes = hj.audit(matrices=mixed).attrs["notes"]
     assert "1 of 3 layers are in no product: h.0." in notes and "add --orientation" in notes
+    notes = hj.audit(matrices=mixed, orientation="inputs-first").attrs["notes"]
+    assert "x (--orientation inputs-first)." in notes and "add --orientation" not in notes
     narrow = {name: 1e-3 * x if name.endswith("scale") else x for name, x in model.tensors.items()}
     turned = {name: x.transpose(0, 2, 1) for name, x in matrices.items()}
     told = hj.audit(narrow, matrices=turned).attrs["notes"]

@@ -109,7 +109,8 @@ def test_checkpoints_that_are_of_no_one_training_are_refused(files, tmp_path):
     np.savez(tmp_path / "other.npz", **{"h.7.mix": np.eye(4)})
     wrong: list[tuple[Any, dict[str, Any], str]] = [
         ([files[0], tmp_path / "other.npz"], {}, "other layers than"),
-        (files, {"learning_rate": RATE}, "give both a learning_rate"),
+        (files, {"learning_rate": RATE}, r"^learning_rate = .* needs a decay \(--decay\) beside"),
+        (files, {"decay": DECAY}, r"^decay = .* needs a learning_rate beside"),
         (files[:1], {"learning_rate": RATE, "decay": DECAY}, "give several checkpoints"),
         (files, {"steps": (1, 2)}, r"2 steps \(--steps\) for 3 checkpoints"),
         (files, {"steps": (3, 2, 1)}, "steps must grow"),

@@ -125,7 +125,7 @@ def test_layers_in_the_figure_are_those_of_the_deepest_networks(kept):
 def test_a_store_that_lacks_a_variable_is_told_so(kept, tmp_path):
     shutil.copytree(kept.folder / "train.zarr", tmp_path / "train.zarr")
     shutil.rmtree(tmp_path / "train.zarr" / "accuracy")
-    with pytest.raises(InputError, match="accuracy is missing"):
+    with pytest.raises(InputError, match="it lacks accuracy"):
         read_dataset(tmp_path / "train.zarr")
 
 
