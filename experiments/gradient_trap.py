@@ -12,7 +12,6 @@ one's streams are averaged: only the matrices between are counted.
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
@@ -30,7 +29,7 @@ from homojax.networks.run import mixing_parameters
 from homojax.networks.training import Training
 
 FEW = ("mhc-paper", "tokenbender")  # one that starts at the uniform matrix, one at the identity
-MIXERS = {"smoke": FEW[:1], "quick": FEW, "full": ("sinkhorn", *PRESETS)}
+MIXERS = {"smoke": ("mhc-paper", "none"), "quick": FEW, "full": ("sinkhorn", *PRESETS)}
 STEPS = {"smoke": 4, "quick": 100, "full": 1000}
 SEEDS = {"smoke": 1, "quick": 2, "full": 3}
 DEPTH = {"smoke": 3, "quick": 4, "full": 8}
@@ -83,15 +82,23 @@ def move(size: Size, bench: Bench, name: str) -> Moves:
     first, last = (mixing_parameters(runs)[:, 1:-1] for runs in ends)  # [runs, L − 2, …]
     matrix = mixer(name, STREAMS).matrix
     jacobians = jax.jit(jax.vmap(jax.jacrev(lambda s: matrix(s, 1.0))))
-    slopes = jacobians(first.reshape(-1, *first.shape[2:]))
-    moved = np.linalg.norm(after - before, axis=(-2, -1))
-    walked = (last - first).reshape(*moved.shape, -1)
+    first, last, before, after = map(joined, (first, last, before, after))
     return Moves(
         ds=ds,
-        slope=np.asarray(jnp.linalg.norm(slopes.reshape(moved.size, -1), axis=1)),
-        logits=np.asarray(jnp.linalg.norm(walked, axis=-1)).ravel(),
-        matrices=moved.ravel(),
+        slope=norms(jacobians(first)),
+        logits=norms(last - first),
+        matrices=norms(after - before),
     )
+
+
+def joined(x: jax.Array) -> jax.Array:
+    """Return an array [runs, layers, …] with both in one axis."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+
+
+def norms(x: jax.Array) -> np.ndarray:
+    """Return ‖·‖_F of each entry along the first axis; 0 of none, as "none" has no logits."""
+    return np.sqrt((np.asarray(x) ** 2).sum(tuple(range(1, x.ndim))))
 
 
 def row(name: str, moves: Moves) -> list[str]:
@@ -115,7 +122,7 @@ def draw(moves: dict[str, Moves]) -> Figure:
     fig, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
     for k, (name, x) in enumerate(moves.items()):
         slope, moved = np.maximum(x.slope, LEAST_SLOPE), np.maximum(x.matrices, LEAST_MOVE)
-        ax.plot(slope, moved, "o", color=plt.get_cmap("tab10")(k), alpha=0.7, label=name)
+        ax.plot(slope, moved, "o", color=plt.get_cmap("tab20")(k), alpha=0.7, label=name)
     ax.axhline(UNMOVED, color=WARNING, ls="--", lw=1.2, label="did not move")
     ax.set(xscale="log", yscale="log", ylabel="‖M after − M before‖ (Frobenius)")
     ax.set_xlabel(f"‖∂M/∂S‖ at the start, float32 ({LEAST_SLOPE:g}: it is 0 or below)")
