@@ -87,7 +87,7 @@ class GridStore:
     def finished(self) -> bool:
         """Whether ``finish`` came to its end."""
         whole = zarr.open_group(self.group.store, mode="r").metadata.consolidated_metadata
-        return not self.chunks and whole is not None
+        return DONE not in self.group and whole is not None
 
     @property
     def num_left(self) -> int:
@@ -138,6 +138,9 @@ class GridStore:
         self._forget_marks()
         with consolidating():
             zarr.consolidate_metadata(self.group.store)
+        if isinstance(self.group.store, LocalStore):
+            # Not before: who waits for a lock would take a new one, and finish the store, too.
+            clear_left_overs(Path(self.group.store.root), locks=True)
 
     def _forget_marks(self) -> None:
         """Remove the marks, which are no data, and what killed processes were about to write."""
@@ -148,7 +151,7 @@ class GridStore:
             root = Path(self.group.store.root)
             if DONE in self.group:
                 (root / DONE).rename(root.with_name(f"{root.name}.part-{DONE}"))  # all at once
-            clear_left_overs(root, locks=True)  # nobody is at work in a finished store
+            clear_left_overs(root)
         self.chunks = {}
 
     def dataset(self) -> xr.Dataset:

@@ -5,7 +5,9 @@ A finished run lists its files. In an unfinished one, and beside a store, they g
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -29,9 +31,15 @@ def _kept(name: str) -> re.Pattern[str]:
 
 
 def files_in(folder: Path) -> set[str]:
-    """Return all files and links in a folder and the folders in it, by their path from there."""
-    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    return {path.relative_to(folder).as_posix() for path in paths}
+    """Return all files and links in a folder and the folders in it, by their path from there.
+
+    What another process removes meanwhile is left out.
+    """
+    found = set()
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        found |= {Path(place, name).relative_to(folder).as_posix() for name in (*files, *links)}
+    return found
 
 
 def is_passing(file: str) -> bool:
@@ -68,9 +76,9 @@ def clear_left_overs(store: Path, *, locks: bool = False) -> None:
             remove_empty(left)
         elif locks and form.fullmatch(left.name):
             left.unlink(missing_ok=True)
-    for left in store.rglob("*.partial"):
-        if re.fullmatch(_STORE, left.relative_to(store).as_posix()):
-            left.unlink(missing_ok=True)
+    for file in files_in(store):
+        if file.endswith(".partial") and re.fullmatch(_STORE, file):
+            (store / file).unlink(missing_ok=True)
 
 
 def remove_store(store: Path) -> None:
@@ -83,8 +91,6 @@ def remove_store(store: Path) -> None:
 
 def remove_empty(folder: Path) -> None:
     """Remove the folders in a folder that hold nothing, and itself if it then holds nothing."""
-    for inner in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
-        if not inner.is_symlink() and not any(inner.iterdir()):
-            inner.rmdir()
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    for place, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):  # it holds something, or another process was quicker
+            Path(place).rmdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -57,7 +58,10 @@ def filled(
                 measure = partial(measure_block, config, source)
                 _measure(measure, grid, mine, progress, set() if compiled is None else compiled)
             if not grid.num_left:
-                grid.finish(of_all_seeds(config, grid.read))
+                # Of shards that find the last block done, one alone; no other waits for itself.
+                with writing(store, wait=True) if count > 1 else nullcontext():
+                    if not grid.finished:
+                        grid.finish(of_all_seeds(config, grid.read))
     return grid.dataset() if store is None else read_dataset(store)
 
 

@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from homojax.lab.grid_store import GridStore
 from homojax.lab.inputs import InputError
 from homojax.lab.sweep.run import sweep
 
@@ -64,6 +66,28 @@ def test_shards_one_after_the_other_fill_one_store(tmp_path, expected):
     ]
     assert contents(store) == expected
     assert sweep(store=store, shard=(1, 3), **GRID).identical(parts[-1])
+
+
+def test_of_shards_that_find_all_blocks_done_one_alone_finishes(tmp_path, expected, monkeypatch):
+    store, finish, finished = tmp_path / "run.zarr", GridStore.finish, []
+
+    def fail(grid, whole):
+        raise OSError
+
+    monkeypatch.setattr(GridStore, "finish", fail)
+    with pytest.raises(OSError):
+        sweep(store=store, **GRID)  # all is measured
+
+    def slowly(grid, whole):
+        finished.append(1)
+        time.sleep(0.5)
+        finish(grid, whole)
+
+    monkeypatch.setattr(GridStore, "finish", slowly)
+    with ThreadPoolExecutor() as pool:
+        parts = list(pool.map(lambda i: sweep(store=store, shard=(i, 3), **GRID), range(3)))
+    assert len(finished) == 1 and contents(store) == expected
+    assert all(part.identical(parts[0]) for part in parts)
 
 
 @pytest.mark.parametrize("shard", [(2, 2), (-1, 2), (0, 0)])
