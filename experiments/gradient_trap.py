@@ -91,12 +91,12 @@ def move(size: Size, bench: Bench, name: str) -> Moves:
     )
 
 
-def joined(x: jax.Array) -> jax.Array:
+def joined(x: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     """Return an array [runs, layers, …] with both in one axis."""
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
-def norms(x: jax.Array) -> np.ndarray:
+def norms(x: jax.Array | np.ndarray) -> np.ndarray:
     """Return ‖·‖_F of each entry along the first axis; 0 of none, as "none" has no logits."""
     return np.sqrt((np.asarray(x) ** 2).sum(tuple(range(1, x.ndim))))
 
