@@ -134,8 +134,8 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
     ready = float(jnp.finfo(matrix.dtype).eps) ** (2 / _POWERS)
     starts = arbitrary((2, n), matrix.dtype)
 
-    def square(power):
-        return normalised(matmul(power, power))
+    def square_twice(power):
+        return repeat(2, lambda _, power: normalised(matmul(power, power)), power)
 
     def unfinished(state):
         _, is_ready, _, hopeful, k = state
@@ -143,7 +143,7 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
 
     def advance(state):
         power, _, last_rest, _, k = state
-        power = square(square(power))
+        power = square_twice(power)
         p, q = _span(power, starts)
         row_p, row_q = matmul(p, power), matmul(q, power)
         rest_line = 1 - row_p @ row_p
@@ -159,11 +159,9 @@ def _square_and_prove(matrix: jax.Array) -> jax.Array:
         return power, is_line | is_plane, rest, ~hopeless & (last_rest > accepted), k
 
     zero = (matrix == 0).all()
-    begin = square(square(normalised(matrix))), zero, jnp.ones((), matrix.dtype), ~zero, 2
+    begin = square_twice(normalised(matrix)), zero, jnp.ones((), matrix.dtype), ~zero, 2
     power = repeat_while(unfinished, advance, begin)[0]
-    basis = tuple(starts)
-    for _ in range(_POWERS):
-        basis = _span(power, jnp.stack(basis))
+    basis = repeat(_POWERS, lambda _, basis: _span(power, jnp.stack(basis)), tuple(starts))
     line, plane, _ = _dominant(matrix, power, basis, accepted)
     return jnp.where(zero, 0, jnp.where(jnp.isnan(line), plane, line))
 
